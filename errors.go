@@ -1,0 +1,74 @@
+package namedlock
+
+import (
+	"strconv"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
+// of its own is an *Error that matches one of these or, where the caller's context
+// ended first, ctx.Err() and context.Cause(ctx).
+var (
+	// ErrTimeout: others had the lock until the timeout had passed. Nothing is
+	// held. An ErrTimeout that comes out of WithLock may be that of a lock which
+	// fn asked for: Error.Name tells.
+	ErrTimeout = fault.Timeout
+
+	// ErrLost: the lock was not provably held to the end. Its session had gone, or
+	// RELEASE_LOCK did not return 1. Others may have had the lock meanwhile; it is
+	// not held any more.
+	ErrLost = fault.Lost
+
+	// ErrHeld: the call chain, that is the ctx, holds the lock already, perhaps in
+	// another letter case. It stays held.
+	ErrHeld = fault.Held
+
+	// ErrDeadlock: the holder of the lock waits for a lock of this call chain, as
+	// this Locker or the server found. Nothing more is held; the chain keeps what it
+	// had, and should release it.
+	ErrDeadlock = fault.Deadlock
+
+	// ErrInterrupted: somebody ended the wait on the server, by KILL QUERY. It says
+	// nothing about the lock. Nothing is held.
+	ErrInterrupted = fault.Interrupted
+
+	// ErrUnavailable: the server could not be asked; the driver's error is inside.
+	// Nothing is held.
+	ErrUnavailable = fault.Unavailable
+
+	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
+	// valid UTF-8 from the Basic Multilingual Plane without NUL. No SQL was sent.
+	ErrInvalidName = fault.InvalidName
+
+	// ErrInvalidTimeout: the timeout is negative. No SQL was sent.
+	ErrInvalidTimeout = fault.InvalidTimeout
+
+	// ErrUnsupported: this server, session or pool cannot keep the promises; the
+	// text says why and what to do.
+	ErrUnsupported = fault.Unsupported
+
+	// ErrClosed: the Locker is closed, or was closed during the wait. Nothing is
+	// held.
+	ErrClosed = fault.Closed
+)
+
+// Error is what a Locker or a Lock returns, for errors.As.
+type Error struct {
+	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended) or "release"
+	Name   string  // the lock's name as the caller wrote it
+	Holder *Holder // who was in the way; nil where that is not known
+	Err    error   // matches one of the sentinels, or the context's error
+}
+
+func (e *Error) Error() string {
+	return "namedlock: " + e.Op + " " + strconv.Quote(e.Name) + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Holder is who holds a lock. This version does not look it up: Error.Holder is
+// always nil.
+type Holder struct {
+	ConnectionID uint64 // the server's id of the holder's session
+}

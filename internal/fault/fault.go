@@ -1,0 +1,50 @@
+// Package fault holds the sentinel errors that the machinery returns and the
+// root package publishes; what each means stands there, in errors.go.
+package fault
+
+import "errors"
+
+var (
+	Timeout        = errors.New("not acquired in time")
+	Lost           = errors.New("lock lost")
+	Held           = errors.New("this call chain holds the lock already")
+	Deadlock       = errors.New("waiting would be a deadlock")
+	Interrupted    = errors.New("wait interrupted by the server")
+	Unavailable    = errors.New("server cannot be asked")
+	InvalidName    = errors.New("invalid lock name")
+	InvalidTimeout = errors.New("invalid timeout")
+	Unsupported    = errors.New("not supported")
+	Closed         = errors.New("locker is closed")
+)
+
+// Reason is a sentinel with the story of this one case: it reads as the story
+// alone and matches the sentinel and the cause, where there is one.
+type Reason struct {
+	Sentinel error
+	Text     string
+	Cause    error
+}
+
+// Because returns sentinel with a text of its own and, unless it is nil, a
+// cause that is added to the text.
+func Because(sentinel error, text string, cause error) error {
+	return &Reason{Sentinel: sentinel, Text: text, Cause: cause}
+}
+
+func (r *Reason) Error() string {
+	text := r.Text
+	if text == "" {
+		text = r.Sentinel.Error()
+	}
+	if r.Cause != nil {
+		text += ": " + r.Cause.Error()
+	}
+	return text
+}
+
+func (r *Reason) Unwrap() []error {
+	if r.Cause == nil {
+		return []error{r.Sentinel}
+	}
+	return []error{r.Sentinel, r.Cause}
+}

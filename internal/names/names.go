@@ -1,0 +1,85 @@
+// Package names knows which lock names every server stores without change, and
+// which names some server takes for one.
+package names
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// MaxLen is the longest name, in characters, that every server accepts: MySQL
+// refuses the 65th with error 4163 (before 8.0: 3057), MariaDB goes on to 192
+// bytes.
+const MaxLen = 64
+
+// Check returns nil if every supported server stores name without change, and
+// otherwise an error that matches fault.InvalidName and says what is wrong.
+func Check(name string) error {
+	if name == "" {
+		return invalid("it is empty: a name has 1 to %d characters", MaxLen)
+	}
+	length := 0
+	for i, r := range name {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(name[i:], "\uFFFD"):
+			return invalid("byte %d (0x%02x) is not valid UTF-8", i, name[i])
+		case r == 0:
+			return invalid("it has a NUL at byte %d, where the server would cut it off", i)
+		case r > 0xFFFF:
+			return invalid("%q at byte %d lies outside the Basic Multilingual Plane, which MySQL refuses", r, i)
+		}
+		length++
+	}
+	if length > MaxLen {
+		return invalid("it has %d characters, namespace included: at most %d are allowed", length, MaxLen)
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return fault.Because(fault.InvalidName, fault.InvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
+}
+
+// ASCII reports whether name means the same in every character set that a
+// session can have.
+func ASCII(name string) bool {
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// Fold returns a key that is equal for all names that any supported server
+// takes for one lock. It may be equal for names that a server keeps apart
+// (MySQL: ı and I; MariaDB: foo and FOO), never the other way round.
+func Fold(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
+			return strings.Map(foldRune, name)
+		}
+	}
+	return name
+}
+
+// foldRune maps all runes that are alike but for letter case to one of them:
+// the smallest, or its lower case where that is ASCII, so that the commonest
+// names fold to themselves.
+func foldRune(r rune) rune {
+	if r == 'İ' {
+		return 'i' // in no orbit of Unicode's simple folding, but MySQL takes it for i
+	}
+	smallest := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		smallest = min(smallest, next)
+	}
+	if 'A' <= smallest && smallest <= 'Z' {
+		return smallest + ('a' - 'A')
+	}
+	return smallest
+}

@@ -1,0 +1,124 @@
+package queue
+
+import (
+	"context"
+
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A call chain is the ctx that a lock's code runs under, and all that derives
+// from it. Its innermost lock stands in the ctx and knows the one around it, so
+// that a chain that forks is two chains with a common beginning.
+
+type chainKey struct{}
+
+// withGrant is a context that carries the innermost lock of its chain.
+type withGrant struct {
+	context.Context
+	grant *Grant
+}
+
+func (c withGrant) Value(key any) any {
+	if key == (chainKey{}) {
+		return c.grant
+	}
+	return c.Context.Value(key)
+}
+
+// chain is the innermost lock of a call chain, nil for one that has none. Locks
+// of other queues stand among its ancestors, and released ones too: a context
+// can outlive the code it was made for.
+type chain struct {
+	queue *Queue
+	inner *Grant
+}
+
+func (q *Queue) chainOf(ctx context.Context) chain {
+	inner, _ := ctx.Value(chainKey{}).(*Grant)
+	return chain{q, inner}
+}
+
+// locks yields what the chain still holds in its queue, the innermost first.
+// The queue's mu must be held.
+func (c chain) locks(yield func(*Grant) bool) {
+	for g := c.inner; g != nil; g = g.outer {
+		if g.queue == c.queue && !g.releasing && !yield(g) {
+			return
+		}
+	}
+}
+
+func (c chain) empty() bool {
+	for range c.locks {
+		return false
+	}
+	return true
+}
+
+func (c chain) holds(g *Grant) bool {
+	for held := range c.locks {
+		if held == g {
+			return true
+		}
+	}
+	return false
+}
+
+func (c chain) holding(l *line) bool {
+	return l.holder != nil && c.holds(l.holder)
+}
+
+// home is the session of the chain's outermost lock.
+func (c chain) home() (home *session.Session) {
+	for g := range c.locks {
+		home = g.session
+	}
+	return home
+}
+
+// view is the chain as the pool sees it, taken at one moment.
+func (c chain) view() view {
+	v := view{home: c.home()}
+	for g := range c.locks {
+		v.sessions = append(v.sessions, g.session)
+	}
+	return v
+}
+
+type view struct {
+	home     *session.Session
+	sessions []*session.Session
+}
+
+func (v view) Home() *session.Session { return v.home }
+
+func (v view) On(s *session.Session) (n int) {
+	for _, other := range v.sessions {
+		if other == s {
+			n++
+		}
+	}
+	return n
+}
+
+// deadlocks reports whether c, were it to wait for the lock held by g, would wait
+// for itself: some caller below g waits for a lock of c, or for one whose code
+// waits for it in turn. The code of a lock is taken to wait for every call made
+// under it. The queue's mu must be held.
+func (q *Queue) deadlocks(c chain, g *Grant) bool {
+	seen := map[*Grant]bool{}
+	var reaches func(*Grant) bool
+	reaches = func(g *Grant) bool {
+		if g == nil || seen[g] {
+			return false
+		}
+		seen[g] = true
+		for w := range q.nested {
+			if w.chain.holds(g) && (c.holding(w.line) || reaches(w.line.holder)) {
+				return true
+			}
+		}
+		return false
+	}
+	return reaches(g)
+}

@@ -1,0 +1,103 @@
+package queue
+
+import (
+	"context"
+	"sync"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A Grant is a lock that is held.
+type Grant struct {
+	queue   *Queue
+	line    *line
+	name    string // as the server knows it
+	session *session.Session
+	outer   *Grant // the lock around it in its call chain
+
+	releasing bool // guarded by queue.mu
+
+	once   sync.Once
+	result error // of the first Release
+
+	mu       sync.Mutex // guards what follows
+	lost     error
+	released bool
+	end      context.CancelCauseFunc // of the context that the lock's code runs under
+}
+
+// Context returns a context for the code under the lock. It ends when the lock is
+// released or lost (then its cause matches fault.Lost), and with ctx; it makes its
+// users part of the lock's call chain. It is to be called once.
+func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.Context {
+	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.end = func(cause error) {
+		if cause != nil {
+			cause = onLoss(cause)
+		}
+		cancel(cause)
+	}
+	if g.lost != nil {
+		g.end(g.lost)
+	}
+	return ctx
+}
+
+// Lost implements session.Hold.
+func (g *Grant) Lost(cause error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.released || g.lost != nil {
+		return // a release is never taken for a loss
+	}
+	g.lost = fault.Because(fault.Lost, "lock lost", cause)
+	if g.end != nil {
+		g.end(g.lost)
+	}
+}
+
+// Release gives the lock back. It returns nil only if the lock was provably held
+// to the end, and otherwise an error that matches fault.Lost. Whatever it
+// returns, the lock is not held any more. Every call returns what the first
+// found.
+func (g *Grant) Release() error {
+	g.once.Do(func() { g.result = g.release() })
+	return g.result
+}
+
+func (g *Grant) release() error {
+	g.queue.mu.Lock()
+	g.releasing = true
+	g.queue.mu.Unlock()
+
+	g.mu.Lock()
+	g.released = true
+	lost := g.lost
+	if g.end != nil {
+		g.end(nil)
+	}
+	g.mu.Unlock()
+
+	err := lost
+	if lost == nil {
+		err = g.giveBack()
+	}
+	g.queue.release(g)
+	return err
+}
+
+// giveBack runs RELEASE_LOCK on the session that acquired. If that does not prove
+// that the lock was held, the session is gone before giveBack returns.
+func (g *Grant) giveBack() error {
+	pool, s := g.queue.pool, g.session
+	if err := pool.Own(s); err != nil {
+		return fault.Because(fault.Lost, "lock lost before its release", err)
+	}
+	err := s.ReleaseLock(g.name)
+	pool.Drop(s, g)
+	pool.Put(s)
+	return err
+}

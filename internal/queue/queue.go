@@ -1,0 +1,320 @@
+// Package queue lets the callers of one process take turns at a name: one line
+// per folded name, first in, first out, and at most one of them at a time asks
+// the server. The wait on the server belongs to the name, not to the caller: who
+// leaves the line hands the wait, and its place in the server's queue, to the
+// next.
+package queue
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// Forever is a timeout that never passes.
+const Forever time.Duration = math.MaxInt64
+
+// grace is how long a caller whose time is up waits for a statement that is
+// about to end by itself, rather than break its connection.
+const grace = 50 * time.Millisecond
+
+// A Queue is the state of one Locker.
+type Queue struct {
+	pool *session.Pool
+
+	mu     sync.Mutex // guards all below, and what lines, waiters and runs say they are
+	lines  map[string]*line
+	nested map[*waiter]struct{} // those of the waiters whose chain holds a lock
+	closed bool
+	active int           // grants and runs that are under way
+	idle   chan struct{} // closed when closed is set and active is 0
+	ended  chan struct{} // closed when the sessions have been given back
+}
+
+// New returns a queue for locks on the sessions of pool, which it closes.
+func New(pool *session.Pool) *Queue {
+	return &Queue{
+		pool:   pool,
+		lines:  make(map[string]*line),
+		nested: make(map[*waiter]struct{}),
+		idle:   make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+}
+
+// A line is those who want one folded name. It exists while there is any, or a
+// holder, or a run. A holder excludes a run.
+type line struct {
+	key     string
+	holder  *Grant
+	waiters list.List // of *waiter, the first to be served in front
+	run     *run      // asks the server on behalf of the waiters
+}
+
+// A waiter is a caller in line.
+type waiter struct {
+	ctx      context.Context
+	chain    chain
+	line     *line
+	place    *list.Element
+	name     string
+	timeout  time.Duration
+	deadline time.Time // of timeout; zero: none
+	until    time.Time // the earlier of deadline and the context's; zero: none
+
+	asked bool          // the server has answered a try, or a wait, made for its line since it was first
+	done  chan struct{} // closed when grant or err is set
+	grant *Grant
+	err   error
+}
+
+// Acquire takes the lock, or returns an error and nothing is held.
+func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration) (*Grant, error) {
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
+	}
+	w, err := q.enter(ctx, name, timeout)
+	if err != nil {
+		return nil, err
+	}
+	g, err := q.await(w)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		// Granted while the caller was giving up: nobody would use it.
+		_ = g.Release()
+		return nil, contextError(ctx)
+	}
+	return g, nil
+}
+
+// enter puts a new caller into the line of the name.
+func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (*waiter, error) {
+	w := &waiter{
+		ctx:     ctx,
+		chain:   q.chainOf(ctx),
+		name:    name,
+		timeout: timeout,
+		done:    make(chan struct{}),
+	}
+	if timeout != Forever {
+		w.deadline = time.Now().Add(timeout)
+		w.until = w.deadline
+	}
+	if end, ok := ctx.Deadline(); ok && (w.until.IsZero() || end.Before(w.until)) {
+		w.until = end
+	}
+	key := names.Fold(name)
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, fault.Closed
+	}
+	l := q.lines[key]
+	if l == nil {
+		l = &line{key: key}
+		q.lines[key] = l
+	}
+	w.line = l
+	if w.chain.holding(l) {
+		return nil, fault.Because(fault.Held, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
+	}
+	if timeout == 0 && (l.holder != nil || l.waiters.Len() > 0) {
+		return nil, w.timedOut()
+	}
+	nested := !w.chain.empty()
+	if nested && l.holder != nil && q.deadlocks(w.chain, l.holder) {
+		return nil, fault.Because(fault.Deadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
+	}
+	w.place = l.waiters.PushBack(w)
+	if nested {
+		q.nested[w] = struct{}{}
+	}
+	q.advance(l)
+	return w, nil
+}
+
+// await stands in line until w is served or its time is up.
+func (q *Queue) await(w *waiter) (*Grant, error) {
+	var expired <-chan time.Time
+	if w.timeout != Forever {
+		timer := time.NewTimer(w.timeout)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	var err error
+	select {
+	case <-w.done:
+		return w.grant, w.err
+	case <-expired:
+		err = w.timedOut()
+		if q.beingServed(w) {
+			select {
+			case <-w.done:
+				return w.grant, w.err
+			case <-w.ctx.Done():
+				return q.leave(w, contextError(w.ctx))
+			}
+		}
+	case <-w.ctx.Done():
+		err = contextError(w.ctx)
+		if w.ctx.Err() != context.DeadlineExceeded {
+			return q.leave(w, err)
+		}
+	}
+	// A deadline, unlike a cancel, was known to the server: its answer is near.
+	if q.endsSoon(w) {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-w.done:
+			return w.grant, w.err
+		case <-timer.C:
+		}
+	}
+	return q.leave(w, err)
+}
+
+// beingServed reports whether what is under way for w is no wait for others: a
+// session is being opened for it, or the server asked for the first time.
+func (q *Queue) beingServed(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := w.line.run
+	return !w.asked && r != nil && w.line.first() == w && !r.crowded && r.wait == nil
+}
+
+// endsSoon reports whether the wait that w heads ends by itself within the grace.
+func (q *Queue) endsSoon(w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := w.line.run
+	return r != nil && r.wait != nil && w.line.first() == w && time.Until(r.wait.ends) < grace
+}
+
+// leave takes w out of its line with err, unless it has been served meanwhile:
+// then it returns that.
+func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.grant, w.err
+	default:
+	}
+	l := w.line
+	q.serve(w, nil, err)
+	if l.run != nil && !l.run.wantedBy(l.first()) {
+		l.run.abandon()
+	}
+	q.advance(l)
+	return nil, err
+}
+
+// serve ends the wait of w, by a lock or by an error.
+func (q *Queue) serve(w *waiter, g *Grant, err error) {
+	w.line.waiters.Remove(w.place)
+	delete(q.nested, w)
+	w.grant, w.err = g, err
+	close(w.done)
+}
+
+// first is the waiter who is served next, nil if there is none.
+func (l *line) first() *waiter {
+	if front := l.waiters.Front(); front != nil {
+		return front.Value.(*waiter)
+	}
+	return nil
+}
+
+// advance sees to it that somebody asks the server if anybody waits and nobody
+// holds, and forgets a line that has ended.
+func (q *Queue) advance(l *line) {
+	if l.holder != nil || l.run != nil {
+		return
+	}
+	if l.waiters.Len() == 0 {
+		if q.lines[l.key] == l {
+			delete(q.lines, l.key)
+		}
+		return
+	}
+	r := &run{queue: q, line: l}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	l.run = r
+	q.active++
+	go r.ask()
+}
+
+// release frees the line of g, whose session has given the lock back.
+func (q *Queue) release(g *Grant) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g.line.holder = nil
+	q.advance(g.line)
+	q.finish()
+}
+
+// finish counts a grant or a run that has ended.
+func (q *Queue) finish() {
+	q.active--
+	if q.closed && q.active == 0 {
+		close(q.idle)
+	}
+}
+
+// Close refuses new callers, ends those in line with fault.Closed, waits until
+// every lock is released and gives the sessions back. Every call returns when
+// that is done.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		<-q.ended
+		return
+	}
+	q.closed = true
+	for _, l := range q.lines {
+		for w := l.first(); w != nil; w = l.first() {
+			q.serve(w, nil, fault.Closed)
+		}
+		if l.run != nil {
+			l.run.abandon()
+		}
+		q.advance(l)
+	}
+	if q.active == 0 {
+		close(q.idle)
+	}
+	q.mu.Unlock()
+	<-q.idle
+	q.pool.Close()
+	close(q.ended)
+}
+
+func (w *waiter) timedOut() error {
+	if w.timeout == 0 {
+		return fault.Because(fault.Timeout, "not acquired at once: others have it", nil)
+	}
+	return fault.Because(fault.Timeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+}
+
+// contextError is an error for the end of ctx that matches both its Err and its
+// Cause.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return fmt.Errorf("given up: %w", cause)
+	}
+	return fmt.Errorf("given up: %w: %w", err, cause)
+}

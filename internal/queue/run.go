@@ -1,0 +1,342 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// pollInterval is how often a run asks that has no session to wait with.
+const pollInterval = 50 * time.Millisecond
+
+// shortestSlice bounds how far waits are cut into slices when connections keep
+// dying under them.
+const shortestSlice = 10 * time.Millisecond
+
+// A run asks the server for a line's lock: it tries first, and waits only when
+// the server says that others have it. It goes on for whoever is first in line
+// until somebody has the lock or nobody wants it. It has a goroutine of its own,
+// which the queue's Close waits for.
+type run struct {
+	queue  *Queue
+	line   *line
+	ctx    context.Context // of all that can be given up at once; not of statements
+	cancel context.CancelFunc
+
+	slice  time.Duration // the longest wait that connections survive, if not 0
+	failed bool          // the last statement failed with its connection
+
+	// Guarded by queue.mu.
+	detached bool  // the line has let go of it: served, or not wanted any more
+	crowded  bool  // it waits for a connection that others have
+	trying   bool  // it asks without waiting
+	wait     *wait // the statement that waits, nil while none does
+}
+
+// A wait is one statement that waits on the server.
+type wait struct {
+	name    string
+	session *session.Session
+	nested  bool // on the session of a chain that holds other locks: its chain's own
+	ends    time.Time
+}
+
+// ask is the run's goroutine.
+func (r *run) ask() {
+	defer r.end()
+	for w := r.first(); w != nil; w = r.first() {
+		s, err := r.session(w)
+		if err != nil {
+			r.failAll(err)
+			continue
+		}
+		if granted, err := r.try(s, w); granted || err != nil {
+			r.settle(s, w, w.name, granted, err, r.failed)
+			continue
+		}
+		r.failed = false
+		if !r.waitOn(s) {
+			r.pause()
+		}
+	}
+}
+
+// first returns whom the run is for now, nil if nobody. Those whose time is up
+// after they had their try are told so.
+func (r *run) first() *waiter {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return r.firstLocked()
+}
+
+func (r *run) firstLocked() *waiter {
+	if r.detached {
+		return nil
+	}
+	now := time.Now()
+	for {
+		w := r.line.first()
+		if w == nil || !w.asked {
+			return w
+		}
+		switch {
+		case w.ctx.Err() != nil:
+			r.queue.serve(w, nil, contextError(w.ctx))
+		case !w.deadline.IsZero() && !now.Before(w.deadline):
+			r.queue.serve(w, nil, w.timedOut())
+		default:
+			return w
+		}
+	}
+}
+
+// end hands the line on to another run if there are waiters that this one has not
+// seen.
+func (r *run) end() {
+	r.cancel()
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !r.detached {
+		r.line.run = nil
+		q.advance(r.line)
+	}
+	q.finish()
+}
+
+// session takes a turn on a session for w.
+func (r *run) session(w *waiter) (*session.Session, error) {
+	q := r.queue
+	q.mu.Lock()
+	chain := w.chain.view()
+	q.mu.Unlock()
+	return q.pool.Take(r.ctx, session.Request{Chain: chain, Fresh: r.failed, Crowded: r.crowd})
+}
+
+// crowd is told that there is no connection to be had but by waiting for others.
+func (r *run) crowd() {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r.crowded = true
+	now := time.Now()
+	for w := r.line.first(); w != nil && !r.detached && !w.deadline.IsZero() && !now.Before(w.deadline); w = r.line.first() {
+		q.serve(w, nil, w.timedOut())
+	}
+	if r.line.first() == nil && !r.detached {
+		r.abandon()
+		q.advance(r.line)
+	}
+}
+
+// try asks once, without waiting.
+func (r *run) try(s *session.Session, w *waiter) (granted bool, err error) {
+	q := r.queue
+	q.mu.Lock()
+	r.crowded, r.trying = false, true
+	q.mu.Unlock()
+	granted, err = s.GetLock(w.name, 0)
+	q.mu.Lock()
+	r.trying = false
+	w.asked = true
+	q.mu.Unlock()
+	return granted, err
+}
+
+// waitOn lets the server's queue do the waiting, on a session where the try has
+// just said that others have the lock. It returns false if the pool had no leave
+// to give for that. The turn on s is over when it returns.
+func (r *run) waitOn(s *session.Session) (allowed bool) {
+	q := r.queue
+	for {
+		if err := q.pool.Yield(s); err != nil {
+			return true // gone, and its locks with it: begin again
+		}
+		wt, w, d := r.beginWait(s)
+		if wt == nil {
+			q.pool.Put(s)
+			return w == nil
+		}
+		start := time.Now()
+		granted, err := s.GetLock(wt.name, d)
+		elapsed := time.Since(start)
+
+		q.mu.Lock()
+		r.wait = nil
+		if first := r.line.first(); first != nil && wt.suits(first) {
+			first.asked = true
+		}
+		q.mu.Unlock()
+		q.pool.Waited(s)
+		if granted || err != nil {
+			r.settle(s, w, wt.name, granted, err, !r.shorten(s, elapsed, d))
+			return true
+		}
+	}
+}
+
+// beginWait plans the next wait on s: for whom, and for how long. Without a wait
+// to begin, it returns the waiter who has to poll, or nil if there is none for
+// whom s would do.
+func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := r.firstLocked()
+	if w == nil || !w.asked {
+		return nil, nil, 0
+	}
+	chain := w.chain.view()
+	limit := q.pool.Wait(s, chain)
+	if limit == 0 {
+		return nil, w, 0
+	}
+	if r.slice > 0 {
+		limit = min(limit, r.slice)
+	}
+	wt := &wait{name: w.name, session: s, nested: !w.chain.empty()}
+	d := wt.longest(r.line, limit)
+	wt.ends = time.Now().Add(d)
+	r.wait = wt
+	return wt, w, d
+}
+
+// longest is for how long somebody in line wants this wait, up to limit.
+func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
+	now := time.Now()
+	d := time.Millisecond
+	for e := l.waiters.Front(); e != nil; e = e.Next() {
+		w := e.Value.(*waiter)
+		if w != l.first() && !wt.suits(w) {
+			continue
+		}
+		if w.until.IsZero() {
+			return limit
+		}
+		d = max(d, w.until.Sub(now))
+	}
+	return min(d, limit)
+}
+
+// suits reports whether w can take over the wait: it wants exactly that name (on
+// MariaDB names that differ in case are two locks), and its chain has no session
+// of its own, where the server would see its deadlocks.
+func (wt *wait) suits(w *waiter) bool {
+	return !wt.nested && wt.name == w.name && w.chain.empty()
+}
+
+// wantedBy reports whether w, now the first in line, has a use for what the run
+// is doing. The queue's mu must be held.
+func (r *run) wantedBy(w *waiter) bool {
+	if r.wait != nil {
+		return w != nil && r.wait.suits(w)
+	}
+	// A try is over soon. The next caller had better wait for its end than find
+	// its own name taken by it.
+	return w != nil || r.trying
+}
+
+// abandon detaches the run from its line. It ends by itself, and what it may yet
+// be granted is released before anybody else has a turn on that session. The
+// queue's mu must be held.
+func (r *run) abandon() {
+	r.detach()
+	r.cancel()
+	if r.wait != nil && !r.wait.nested && r.queue.pool.Expendable(r.wait.session) {
+		r.wait.session.Kill()
+	}
+}
+
+func (r *run) detach() {
+	r.detached = true
+	r.line.run = nil
+}
+
+// settle ends the turn on s with what was asked there for w: the lock goes to who
+// is first in line now, or back; an error goes to w. A broken connection is no
+// error yet, unless it is final: nothing is held, so it is tried once more.
+func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, err error, final bool) {
+	q := r.queue
+	if granted {
+		if !r.grant(s, w, name) {
+			_ = s.ReleaseLock(name) // if that fails, Put discards the session
+			q.pool.Put(s)
+		}
+		return
+	}
+	broken := s.Broken()
+	q.pool.Put(s)
+	if broken && !final {
+		r.failed = true
+		return
+	}
+	r.failed = false
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !r.detached && r.line.first() == w {
+		q.serve(w, nil, err)
+	}
+}
+
+// grant gives the lock that was asked for w to who is first in line now, if it is
+// what that caller wants, and ends the turn on s.
+func (r *run) grant(s *session.Session, w *waiter, name string) bool {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := r.line.first()
+	if r.detached || first == nil || first.name != name {
+		return false
+	}
+	if first != w && !(first.chain.empty() && w.chain.empty()) {
+		return false // its chain has another session
+	}
+	g := &Grant{queue: q, line: r.line, name: name, session: s, outer: first.chain.inner}
+	if !q.pool.Hold(s, g) {
+		return false
+	}
+	q.active++
+	r.detach()
+	r.line.holder = g
+	q.pool.Put(s)
+	q.serve(first, g, nil)
+	return true
+}
+
+// shorten reports whether a wait that failed after elapsed may be repeated. Where
+// a connection dies in the middle of waits while the server lives (a DSN with a
+// readTimeout, a proxy), shorter ones come through.
+func (r *run) shorten(s *session.Session, elapsed, asked time.Duration) bool {
+	if !s.Broken() || elapsed >= asked {
+		return true
+	}
+	if r.slice == shortestSlice {
+		return false
+	}
+	r.slice = max(elapsed/2, shortestSlice)
+	return true
+}
+
+// failAll tells everybody in line that there is no session to be had.
+func (r *run) failAll(err error) {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for w := r.line.first(); w != nil && !r.detached; w = r.line.first() {
+		q.serve(w, nil, err)
+	}
+}
+
+// pause passes the time until the next poll.
+func (r *run) pause() {
+	r.queue.pool.Polling(+1)
+	defer r.queue.pool.Polling(-1)
+	timer := time.NewTimer(pollInterval)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+}

@@ -1,0 +1,610 @@
+package session
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// idleTime is how long a session stays without a lock before its connection goes
+// back to where it came from.
+const idleTime = time.Second
+
+// Config says how a pool treats its sessions.
+type Config struct {
+	MaxSessions    int           // 0: a share of the db's connections
+	ReleaseTimeout time.Duration // bounds RELEASE_LOCK, the wait for its session included
+	KeepAlive      time.Duration
+	CheckServer    bool
+	Logger         *slog.Logger
+}
+
+// A Hold is a lock on a session, as the session's pool sees it.
+type Hold interface {
+	// Lost is called, once and with no mutex held, when the session that the
+	// lock was on has gone.
+	Lost(cause error)
+}
+
+// place is where a session stands in its pool.
+type place struct {
+	busy      bool // somebody has the turn
+	waiting   bool // the one who has the turn waits for a lock with it
+	holds     map[Hold]struct{}
+	dead      error       // why the session has gone
+	urgent    []chan bool // releases and the like that must have this very session
+	idleSince time.Time   // when it was last put back without a lock on it
+}
+
+// A Pool hands out turns on sessions: the right to run statements, one at a time.
+// It opens sessions up to its cap and shares them beyond it.
+type Pool struct {
+	Config
+	db     *sql.DB  // nil: there is the one session only
+	single *Session // the one session of such a pool; never replaced
+
+	work sync.WaitGroup // goroutines and timers that Close waits for
+
+	mu       sync.Mutex
+	sessions []*Session // those that live
+	opening  int        // those to come
+	waiting  int        // sessions with a wait on them
+	pollers  int        // callers who poll because they have no session to wait with
+	seekers  []*seeker  // callers who take any session, first come first served
+	janitor  *time.Timer
+	closed   bool
+}
+
+// A seeker waits for a turn: on session want, or on any if want is nil.
+type seeker struct {
+	want *Session
+	turn chan struct{} // closed when got is set, or when it is time to look again
+	got  *Session
+}
+
+// NewPool returns a pool of connections of db.
+func NewPool(db *sql.DB, config Config) *Pool {
+	return &Pool{Config: config, db: db}
+}
+
+// NewSingle returns a pool whose one session is conn. Close leaves conn open.
+func NewSingle(conn *sql.Conn, config Config) *Pool {
+	s := newSession(conn, config.ReleaseTimeout)
+	return &Pool{Config: config, single: s, sessions: []*Session{s}}
+}
+
+// A Chain is what the pool needs to know of a call chain.
+type Chain interface {
+	Home() *Session    // the session of its first lock, nil if it holds none
+	On(s *Session) int // how many locks it holds on s
+}
+
+// A Request says for whom a turn is taken.
+type Request struct {
+	Chain   Chain
+	Fresh   bool   // a session has just failed: do not use one that nobody has spoken to for a while
+	Crowded func() // called before waiting for a connection of the db that others have
+}
+
+// Take waits for a turn on the session that suits the chain best: its own, an
+// empty one, a new one, and only beyond the cap one that holds others' locks.
+//
+// The turn must be given back by Put.
+func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
+	if req.Fresh {
+		p.sweep(0)
+	}
+	for {
+		p.mu.Lock()
+		s, k, err := p.choose(req.Chain.Home())
+		p.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, err
+		case s != nil:
+			if err := p.prepare(s); err != nil {
+				return nil, err
+			}
+			return s, nil
+		case k == nil:
+			if p.exhausted() {
+				req.Crowded()
+			}
+			return p.open(ctx)
+		}
+		select {
+		case <-k.turn:
+		case <-ctx.Done():
+			p.giveUp(k)
+			return nil, ctx.Err()
+		}
+		if k.got != nil {
+			return k.got, nil
+		}
+	}
+}
+
+// choose returns a session whose turn is now the caller's, or a seeker to wait
+// as, or neither: then the caller is to open a session, which is counted already.
+func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
+	if p.single != nil && p.single.dead != nil {
+		return nil, nil, fault.Because(fault.Unavailable, "the connection that was given to New is gone", p.single.dead)
+	}
+	if home != nil && home.dead == nil {
+		if !home.busy {
+			home.busy = true
+			return home, nil, nil
+		}
+		// A statement is over soon; a wait may last.
+		if !home.waiting {
+			return nil, p.seek(home), nil
+		}
+	}
+	var least *Session // of those that are free, the one with the fewest locks
+	freeSoon := false
+	for _, s := range p.sessions {
+		freeSoon = freeSoon || !s.waiting
+		if !s.busy && (least == nil || len(s.holds) < len(least.holds)) {
+			least = s
+		}
+	}
+	if p.single == nil && (least == nil || len(least.holds) > 0) {
+		limit, err := p.limit()
+		if err != nil {
+			return nil, nil, err
+		}
+		// Sharing a session beats waiting for a connection.
+		if len(p.sessions)+p.opening < limit && !(freeSoon && p.exhausted()) {
+			p.opening++
+			return nil, nil, nil
+		}
+	}
+	if least != nil {
+		least.busy = true
+		return least, nil, nil
+	}
+	return nil, p.seek(nil), nil
+}
+
+func (p *Pool) seek(want *Session) *seeker {
+	k := &seeker{want: want, turn: make(chan struct{})}
+	p.seekers = append(p.seekers, k)
+	return k
+}
+
+func (p *Pool) giveUp(k *seeker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k.got != nil {
+		p.pass(k.got) // the turn came at the same moment: hand it on
+		return
+	}
+	p.seekers = slices.DeleteFunc(p.seekers, func(other *seeker) bool { return other == k })
+}
+
+func (k *seeker) wake(s *Session) {
+	k.got = s
+	close(k.turn)
+}
+
+// limit is how many sessions the pool may have now. It leaves one of the db's
+// connections to the code under the locks.
+func (p *Pool) limit() (int, error) {
+	return Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
+}
+
+// Limit returns how many sessions a db with that many connections (0: no limit)
+// is good for, where wanted (0: not said) were asked for.
+func Limit(wanted, maxOpen int) (int, error) {
+	const unlimited = 16
+	switch {
+	case maxOpen == 1:
+		return 0, fault.Because(fault.Unsupported, "the db allows a single connection (SetMaxOpenConns(1)), so that code under a lock could never query it: "+
+			"allow more, give the Locker a db of its own, or use namedlock.New with a *sql.Conn", nil)
+	case wanted == 0 && maxOpen == 0:
+		return unlimited, nil
+	case wanted == 0:
+		wanted = max(2, maxOpen/4)
+	}
+	if maxOpen > 0 {
+		wanted = min(wanted, maxOpen-1)
+	}
+	return wanted, nil
+}
+
+// exhausted reports whether the db has no connection to give, so that to borrow
+// one is to wait for others.
+func (p *Pool) exhausted() bool {
+	stats := p.db.Stats()
+	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
+}
+
+func (p *Pool) open(ctx context.Context) (*Session, error) {
+	s, err := p.connect(ctx)
+	p.mu.Lock()
+	p.opening--
+	if err == nil {
+		s.busy = true
+		p.sessions = append(p.sessions, s)
+	} else if len(p.seekers) > 0 {
+		// There is room for a session again; let the first try for itself.
+		k := p.seekers[0]
+		p.seekers = p.seekers[1:]
+		k.wake(nil)
+	}
+	p.mu.Unlock()
+	return s, err
+}
+
+// connect borrows a connection and greets it. Where the greeting fails on one
+// that had been lying idle in the db, there may be a live one behind it.
+func (p *Pool) connect(ctx context.Context) (*Session, error) {
+	bounded, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	for stale := p.db.Stats().Idle; ; stale-- {
+		s, err := p.borrow(bounded)
+		switch {
+		case err == nil:
+			return s, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case s == nil || !s.Broken() || stale <= 0 || bounded.Err() != nil:
+			return nil, err
+		}
+	}
+}
+
+// borrow returns a greeted session, or an error and, if it was in the greeting,
+// the session that is discarded already.
+func (p *Pool) borrow(ctx context.Context) (*Session, error) {
+	conn, err := p.db.Conn(ctx)
+	if err != nil {
+		return nil, fault.Because(fault.Unavailable, "no connection to be had", hideContext(err))
+	}
+	s := newSession(conn, p.ReleaseTimeout)
+	stop := context.AfterFunc(ctx, s.cancel)
+	err = s.greetBorrowed()
+	if !stop() && err == nil {
+		err = s.distrust(errSilent)
+	}
+	if err != nil {
+		s.discard()
+		return s, err
+	}
+	if s.server.leaked > 0 {
+		p.Logger.Warn("namedlock: dropped locks that other code had left on a pooled connection", "locks", s.server.leaked)
+	}
+	return s, nil
+}
+
+// prepare greets the single session, once, when it is first used.
+func (p *Pool) prepare(s *Session) error {
+	if s != p.single || !p.CheckServer || s.server != nil {
+		return nil
+	}
+	err := s.greetBorrowed()
+	if err != nil {
+		p.Put(s)
+	}
+	return err
+}
+
+// Own waits for a turn on s, ahead of all who do not need this very session. It
+// returns an error if the session has gone, or does not come free within the
+// release timeout: then it is gone now.
+func (p *Pool) Own(s *Session) error {
+	p.mu.Lock()
+	if s.dead != nil {
+		defer p.mu.Unlock()
+		return s.dead
+	}
+	if !s.busy {
+		s.busy = true
+		p.mu.Unlock()
+		return nil
+	}
+	turn := make(chan bool, 1)
+	s.urgent = append(s.urgent, turn)
+	p.mu.Unlock()
+
+	timer := time.NewTimer(p.ReleaseTimeout)
+	defer timer.Stop()
+	select {
+	case ok := <-turn:
+		if !ok {
+			return p.causeOfDeath(s)
+		}
+		return nil
+	case <-timer.C:
+	}
+	p.bury(s, fault.Because(fault.Unavailable, fmt.Sprintf("the session was busy for %v", p.ReleaseTimeout), nil))
+	return p.causeOfDeath(s)
+}
+
+func (p *Pool) causeOfDeath(s *Session) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s.dead
+}
+
+// Yield lets everybody go first who must have this very session. The caller has
+// the turn before and, if it returns nil, after.
+func (p *Pool) Yield(s *Session) error {
+	p.mu.Lock()
+	if len(s.urgent) == 0 || s.doubt != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	turn := make(chan bool, 1)
+	s.urgent = append(s.urgent, turn)
+	p.pass(s)
+	p.mu.Unlock()
+	if !<-turn {
+		return p.causeOfDeath(s)
+	}
+	return nil
+}
+
+// Put ends the caller's turn on s. A session in doubt is a dead session: it is
+// discarded before Put returns, and every lock on it is lost.
+func (p *Pool) Put(s *Session) {
+	if s.doubt != nil {
+		p.bury(s, s.doubt)
+		return
+	}
+	p.mu.Lock()
+	p.pass(s)
+	p.mu.Unlock()
+}
+
+// pass hands the turn on s to who comes next, or leaves s idle.
+func (p *Pool) pass(s *Session) {
+	if s.dead != nil {
+		return
+	}
+	if len(s.urgent) > 0 {
+		turn := s.urgent[0]
+		s.urgent = s.urgent[1:]
+		turn <- true
+		return
+	}
+	for i, k := range p.seekers {
+		if k.want == nil || k.want == s {
+			p.seekers = slices.Delete(p.seekers, i, i+1)
+			k.wake(s)
+			return
+		}
+	}
+	s.busy = false
+	if len(s.holds) == 0 && p.single == nil {
+		s.idleSince = time.Now()
+		p.armJanitor(idleTime)
+	}
+}
+
+// bury takes s out of the pool, tells everybody who counted on it, and discards
+// its connection.
+func (p *Pool) bury(s *Session, cause error) {
+	p.mu.Lock()
+	if s.dead != nil {
+		p.mu.Unlock()
+		return
+	}
+	s.dead = cause
+	if s.waiting {
+		s.waiting = false
+		p.waiting--
+	}
+	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
+	lost := s.holds
+	s.holds = nil
+	for _, turn := range s.urgent {
+		turn <- false
+	}
+	s.urgent = nil
+	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
+	p.mu.Unlock()
+
+	for hold := range lost {
+		hold.Lost(cause)
+	}
+	if len(lost) > 0 {
+		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "cause", cause)
+	}
+	p.discard(s)
+}
+
+// discard closes the connection of s. It waits for that, but not for ever: an
+// open transaction of the user's own on a connection given to New can hold it up
+// (golang/go#81606).
+func (p *Pool) discard(s *Session) {
+	done := make(chan struct{})
+	p.work.Go(func() {
+		defer close(done)
+		s.discard()
+	})
+	timer := time.NewTimer(p.ReleaseTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		p.Logger.Warn("namedlock: a broken connection is still in use and cannot be closed yet")
+	}
+}
+
+// wakeSeekers lets those seekers look again.
+func (p *Pool) wakeSeekers(which func(*seeker) bool) {
+	p.seekers = slices.DeleteFunc(p.seekers, func(k *seeker) bool {
+		if !which(k) {
+			return false
+		}
+		k.wake(nil)
+		return true
+	})
+}
+
+// Hold records that a lock is now on s, so that it is told if s goes. It returns
+// false if s has gone already.
+func (p *Pool) Hold(s *Session, h Hold) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil {
+		return false
+	}
+	if s.holds == nil {
+		s.holds = make(map[Hold]struct{})
+	}
+	s.holds[h] = struct{}{}
+	return true
+}
+
+// Drop records that a lock has been released from s.
+func (p *Pool) Drop(s *Session, h Hold) {
+	p.mu.Lock()
+	delete(s.holds, h)
+	p.mu.Unlock()
+}
+
+// Wait asks for leave to block s, on which the caller has the turn, in a wait of
+// the chain. It is refused where somebody else's release would have to wait for
+// it. The answer is for how long at most; 0 is a refusal, and the caller has to
+// poll. Waited must follow a wait.
+//
+//   - A session without locks waits for a slice.
+//   - One whose locks are all the chain's own waits for so short that its
+//     silence is noticed in time.
+//   - The cap's last session never waits, so that there is always one to try on.
+//   - A single session waits so briefly that its other callers hardly notice, and
+//     not at all while one of them is there.
+func (p *Pool) Wait(s *Session, chain Chain) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil || len(s.urgent) > 0 || len(s.holds) != chain.On(s) {
+		return 0
+	}
+	limit := slice
+	if len(s.holds) > 0 {
+		limit = min(sliceHolding, p.KeepAlive/2)
+	}
+	if p.single != nil {
+		if len(p.seekers) > 0 || p.pollers > 0 {
+			return 0
+		}
+		limit = min(limit, sliceSingle)
+	} else if most, err := p.limit(); err != nil || p.waiting+1 >= most {
+		return 0
+	}
+	s.waiting = true
+	p.waiting++
+	// Those who wait for a turn on s had better look elsewhere.
+	p.wakeSeekers(func(k *seeker) bool { return k.want == s })
+	return limit
+}
+
+// No statement blocks for longer than a slice.
+const (
+	slice        = 30 * time.Second
+	sliceHolding = time.Second
+	sliceSingle  = 50 * time.Millisecond
+)
+
+// Waited says that the wait on s is over. The caller still has the turn.
+func (p *Pool) Waited(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.waiting {
+		s.waiting = false
+		p.waiting--
+	}
+}
+
+// Expendable reports whether s may be killed to end a wait on it: it holds
+// nothing, and there can be another.
+func (p *Pool) Expendable(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.single == nil && len(s.holds) == 0
+}
+
+// Polling says that one caller more (or, with -1, one less) polls.
+func (p *Pool) Polling(n int) {
+	p.mu.Lock()
+	p.pollers += n
+	p.mu.Unlock()
+}
+
+// armJanitor sees to it that idle sessions are looked for after d.
+func (p *Pool) armJanitor(d time.Duration) {
+	if p.janitor != nil || p.closed {
+		return
+	}
+	p.work.Add(1)
+	p.janitor = time.AfterFunc(d, func() {
+		defer p.work.Done()
+		p.sweep(idleTime)
+	})
+}
+
+// sweep gives back the sessions that have been idle for so long.
+func (p *Pool) sweep(age time.Duration) {
+	p.mu.Lock()
+	if age > 0 {
+		p.janitor = nil
+	}
+	now := time.Now()
+	var idle []*Session
+	next := time.Duration(0) // until the youngest of those that stay is due
+	p.sessions = slices.DeleteFunc(p.sessions, func(s *Session) bool {
+		if s.busy || len(s.holds) > 0 || p.single != nil {
+			return false
+		}
+		if left := age - now.Sub(s.idleSince); left > 0 {
+			next = max(next, left)
+			return false
+		}
+		s.dead = fault.Because(fault.Unavailable, "session given back", nil)
+		idle = append(idle, s)
+		return true
+	})
+	if next > 0 {
+		p.armJanitor(next)
+	}
+	p.mu.Unlock()
+	for _, s := range idle {
+		s.giveBack()
+	}
+}
+
+// giveBack returns the connection, which holds no lock, to its db.
+func (s *Session) giveBack() {
+	s.closeStatements()
+	s.cancel()
+	_ = s.conn.Close()
+}
+
+// Close gives all sessions back. Nobody may have a turn or want one.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.janitor != nil && p.janitor.Stop() {
+		p.work.Done()
+	}
+	sessions := p.sessions
+	p.sessions = nil
+	p.mu.Unlock()
+	p.work.Wait()
+	for _, s := range sessions {
+		if s == p.single {
+			s.closeStatements()
+			s.cancel()
+			continue
+		}
+		s.giveBack()
+	}
+}

@@ -1,0 +1,189 @@
+package namedlock
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// Forever, as a timeout, waits until the context is done.
+const Forever time.Duration = math.MaxInt64
+
+// A Locker takes named locks on one MySQL or MariaDB server. It is safe for
+// concurrent use, and within one process its callers queue for a name, first in,
+// first out, before the server is asked.
+type Locker struct {
+	queue     *queue.Queue
+	namespace string
+	logger    *slog.Logger
+}
+
+// New returns a Locker that takes all its locks on conn, which belongs to it until
+// Close: locks that other code had left on it are dropped before the first use.
+// Close does not close conn. New does no I/O. Once conn is gone, every call
+// returns ErrUnavailable.
+//
+// One session can wait for one lock only, and nobody's release may wait for that.
+// So a wait is cut into short slices, between which a foreign session can
+// overtake, and while other callers are there it polls every 50 ms. Open has
+// neither limit.
+func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
+	if conn == nil {
+		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")
+	}
+	o, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	return newLocker(session.NewSingle(conn, o.sessions), o), nil
+}
+
+// Open returns a Locker that takes dedicated connections from db as it needs them,
+// up to a cap (WithMaxSessions), and gives them back when they have been without a
+// lock for a second. Open does no I/O. A db that allows a single connection is
+// refused with ErrUnsupported, since code under a lock could never query it; one
+// that is changed to that later is refused by WithLock and Acquire.
+func Open(db *sql.DB, opts ...Option) (*Locker, error) {
+	if db == nil {
+		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
+	}
+	o, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.Limit(o.sessions.MaxSessions, db.Stats().MaxOpenConnections); err != nil {
+		return nil, fmt.Errorf("namedlock: Open: %w", err)
+	}
+	return newLocker(session.NewPool(db, o.sessions), o), nil
+}
+
+func newLocker(pool *session.Pool, o options) *Locker {
+	return &Locker{queue: queue.New(pool), namespace: o.namespace, logger: o.sessions.Logger}
+}
+
+// WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
+//
+// timeout bounds the wait for others: 0 tries exactly once, Forever waits for ctx
+// alone. fn runs if and only if the lock was acquired; otherwise the error says
+// why, and nothing is held. The lock is released however fn ends: by a return, an
+// error, a panic, runtime.Goexit, and also when ctx has ended meanwhile. A panic
+// goes on with its own value and stack.
+//
+// The ctx that fn gets ends with ctx, when the lock is lost (its cause then
+// matches ErrLost) and when fn has returned. Locks that are taken under it nest;
+// to take the same one again is ErrHeld.
+//
+// WithLock returns what fn returned, as it is. If the lock was not provably held
+// to the end, that is joined by an error that matches ErrLost.
+func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	if fn == nil {
+		return acquireError(name, errors.New("the function to run under the lock is nil"))
+	}
+	lock, err := l.getLock(ctx, name, timeout) // GET_LOCK
+	if err != nil {
+		return err
+	}
+	fnCtx := lock.grant.Context(ctx, lock.lost)
+	returned := false
+	defer func() {
+		lost := lock.Release() // RELEASE_LOCK
+		switch {
+		case lost == nil:
+		case !returned:
+			// fn panics or exits, and goes on doing so: there is nobody to tell.
+			l.logger.Error("namedlock: lock lost by the time of a panic or Goexit", "name", name, "error", lost)
+		case err == nil:
+			err = lost
+		default:
+			err = errors.Join(err, lost)
+		}
+	}()
+	err = fn(fnCtx)
+	returned = true
+	return err
+}
+
+// Acquire takes the lock for code that does not fit into one function. ctx and
+// timeout bound the acquiring as in WithLock; the lock outlives ctx. It is held
+// until Release, which must be called.
+func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
+	lock, err := l.getLock(ctx, name, timeout)
+	if err != nil {
+		return nil, err
+	}
+	lock.ctx = lock.grant.Context(context.WithoutCancel(ctx), lock.lost)
+	return lock, nil
+}
+
+func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
+	full := l.namespace + name
+	if err := names.Check(full); err != nil {
+		return nil, acquireError(name, err)
+	}
+	if timeout < 0 {
+		return nil, acquireError(name, fault.Because(fault.InvalidTimeout,
+			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
+	}
+	if ctx == nil {
+		return nil, acquireError(name, errors.New("the context is nil"))
+	}
+	grant, err := l.queue.Acquire(ctx, full, timeout)
+	if err != nil {
+		return nil, acquireError(name, err)
+	}
+	return &Lock{name: name, grant: grant}, nil
+}
+
+func acquireError(name string, err error) error {
+	return &Error{Op: "acquire", Name: name, Err: err}
+}
+
+// Close refuses new calls and ends waiting ones, both with ErrClosed, then waits,
+// as sql.DB.Close does for queries, until all locks are released, and gives the
+// sessions back. To call it from code under one of the Locker's own locks is to
+// wait for oneself. It returns nil, however often it is called.
+func (l *Locker) Close() error {
+	l.queue.Close()
+	return nil
+}
+
+// A Lock is held from Acquire to Release. It is safe for concurrent use.
+type Lock struct {
+	name  string
+	grant *queue.Grant
+	ctx   context.Context
+}
+
+// Name returns the lock's name as it was given to Acquire.
+func (k *Lock) Name() string { return k.name }
+
+// Context returns a context that carries the values, not the cancellation, of the
+// one given to Acquire. It ends when the lock is released (cause
+// context.Canceled) or lost (the cause matches ErrLost). Locks taken under it
+// belong to the same call chain.
+func (k *Lock) Context() context.Context { return k.ctx }
+
+// Release gives the lock back. nil means that it was held to the end; any other
+// error matches ErrLost and means that others may have had it meanwhile. Either
+// way it is not held any more, and the Locker's next caller can have it. Release
+// may be called again, also at the same time; every call reports what the first
+// one found and touches nothing.
+func (k *Lock) Release() error {
+	if err := k.grant.Release(); err != nil {
+		return &Error{Op: "release", Name: k.name, Err: err}
+	}
+	return nil
+}
+
+func (k *Lock) lost(cause error) error {
+	return &Error{Op: "hold", Name: k.name, Err: cause}
+}

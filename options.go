@@ -1,0 +1,118 @@
+package namedlock
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// An Option changes a default of New or Open. A value that is out of range is an
+// error from there.
+type Option func(*options) error
+
+type options struct {
+	namespace string
+	sessions  session.Config
+}
+
+func collect(opts []Option) (options, error) {
+	o := options{
+		sessions: session.Config{
+			ReleaseTimeout: 5 * time.Second,
+			KeepAlive:      5 * time.Second,
+			CheckServer:    true,
+			Logger:         slog.New(slog.DiscardHandler),
+		},
+	}
+	for i, opt := range opts {
+		if opt == nil {
+			return o, fmt.Errorf("namedlock: option %d is nil", i)
+		}
+		if err := opt(&o); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// WithReleaseTimeout bounds a release: the wait for the lock's session, which may
+// be busy with another statement for a moment, and then RELEASE_LOCK. When it has
+// passed the session is discarded, which frees the lock too, and the release
+// reports ErrLost. The default is 5s.
+func WithReleaseTimeout(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("namedlock: WithReleaseTimeout(%v): must be positive", d)
+		}
+		o.sessions.ReleaseTimeout = d
+		return nil
+	}
+}
+
+// WithKeepAlive sets how often a session that holds locks proves that it still
+// does. The default is 5s.
+func WithKeepAlive(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("namedlock: WithKeepAlive(%v): must be positive", d)
+		}
+		o.sessions.KeepAlive = d
+		return nil
+	}
+}
+
+// WithMaxSessions caps how many connections a Locker from Open takes from its db.
+// The default is a quarter of the db's MaxOpenConns but at least 2, or 16 where
+// that is unlimited. One of the db's connections is always left to the code under
+// the locks. Beyond the cap, locks share sessions. New has one session anyway.
+func WithMaxSessions(n int) Option {
+	return func(o *options) error {
+		if n < 1 {
+			return fmt.Errorf("namedlock: WithMaxSessions(%d): must be at least 1", n)
+		}
+		o.sessions.MaxSessions = n
+		return nil
+	}
+}
+
+// WithNamespace puts prefix in front of every name on its way to the server:
+// names are one per server, not one per schema. It counts towards the 64
+// characters of a name. Errors and Lock.Name show names without it.
+func WithNamespace(prefix string) Option {
+	return func(o *options) error {
+		if err := names.Check(prefix + "x"); err != nil {
+			return fmt.Errorf("namedlock: WithNamespace(%s) leaves no valid name: %w", strconv.Quote(prefix), err)
+		}
+		o.namespace = prefix
+		return nil
+	}
+}
+
+// WithLogger has what no return value can tell written to l: a release that
+// failed while fn panicked, a session that was lost with its locks, locks that
+// other code had left on a pooled connection. The default logs nothing.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) error {
+		if l == nil {
+			return errors.New("namedlock: WithLogger(nil): leave the option out to log nothing")
+		}
+		o.sessions.Logger = l
+		return nil
+	}
+}
+
+// WithoutServerCheck takes the server as it is: a Locker from New sends no
+// greeting before the first lock, so that an uncontended lock is exactly its two
+// statements, and locks that other code has left on the connection are not
+// dropped.
+func WithoutServerCheck() Option {
+	return func(o *options) error {
+		o.sessions.CheckServer = false
+		return nil
+	}
+}
