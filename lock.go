@@ -1,3 +1,61 @@
+// Package namedlock takes MySQL and MariaDB named locks: mutual exclusion between
+// all processes that use one database server, for the time that a function runs.
+//
+//	locker, err := namedlock.Open(db)
+//	...
+//	err = locker.WithLock(ctx, "nightly-report", 5*time.Second, func(ctx context.Context) error {
+//		return report.Run(ctx) // never runs twice at once, on any machine
+//	})
+//
+// A named lock (GET_LOCK) belongs to a session of the server, not to a table or a
+// transaction, and is freed when the session ends. So every lock has a connection
+// of its own for as long as it is held, and a connection of which anything is in
+// doubt is closed, never pooled.
+//
+// # Names
+//
+// A name has 1 to 64 characters of valid UTF-8 from the Basic Multilingual Plane,
+// without NUL: that is what every supported server stores without change. Names
+// are one per server, not per schema (WithNamespace helps). Write a name the same
+// way everywhere: MySQL takes foo and FOO for one lock, MariaDB for two. Within
+// one process they exclude each other on both.
+//
+// # Waiting
+//
+// Callers of one Locker queue for a name, first come first served, before the
+// server is asked; only one of them waits there. A deadline ends a wait without
+// harm to its connection. A deadlock is reported at once, as ErrDeadlock, where
+// this Locker or the server can see it: not where a call chain had to share its
+// session (beyond WithMaxSessions, or with New), nor where one part of the circle
+// is a caller still in this process's queue and another is on the server. Then
+// the timeout ends it.
+//
+// # Statements
+//
+// What is sent is part of the contract, for those who mock it. An uncontended
+// cycle is
+//
+//	SELECT GET_LOCK(?, ?)    arguments: the name, 0
+//	SELECT RELEASE_LOCK(?)   argument:  the name
+//
+// Each is prepared from its second use on a session. Beside them:
+//
+//   - Before its first lock a session is greeted by
+//     SELECT VERSION(), @@character_set_client, @@character_set_connection, RELEASE_ALL_LOCKS()
+//     which drops what other code may have left on the connection. With New and
+//     WithoutServerCheck there is no such greeting; one without RELEASE_ALL_LOCKS()
+//     is sent before the first wait, and before the first name outside ASCII.
+//   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
+//     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
+//     with n in milliseconds and the timeout in whole seconds, rounded up. On MariaDB:
+//     SELECT GET_LOCK(?, ?)
+//     with a fractional timeout, after one SELECT @@max_statement_time on the session;
+//     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
+//     Where a wait is not possible, the first statement is repeated every 50 ms.
+//   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case.
+//
+// Unless RELEASE_LOCK returns 1, the connection is closed, by driver.ErrBadConn
+// through Conn.Raw.
 package namedlock
 
 import (

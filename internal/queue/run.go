@@ -140,7 +140,7 @@ func (r *run) try(s *session.Session, w *waiter) (granted bool, err error) {
 	granted, err = s.GetLock(w.name, 0)
 	q.mu.Lock()
 	r.trying = false
-	w.asked = true
+	w.asked = w.asked || err == nil
 	q.mu.Unlock()
 	return granted, err
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -323,7 +324,7 @@ func (p *Pool) Own(s *Session) error {
 		return nil
 	case <-timer.C:
 	}
-	p.bury(s, fault.Because(fault.Unavailable, fmt.Sprintf("the session was busy for %v", p.ReleaseTimeout), nil))
+	p.bury(s, fmt.Errorf("the session was busy for %v", p.ReleaseTimeout))
 	return p.causeOfDeath(s)
 }
 
@@ -539,6 +540,8 @@ func (p *Pool) Polling(n int) {
 	p.mu.Unlock()
 }
 
+var errGivenBack = errors.New("session given back")
+
 // armJanitor sees to it that idle sessions are looked for after d.
 func (p *Pool) armJanitor(d time.Duration) {
 	if p.janitor != nil || p.closed {
@@ -568,7 +571,7 @@ func (p *Pool) sweep(age time.Duration) {
 			next = max(next, left)
 			return false
 		}
-		s.dead = fault.Because(fault.Unavailable, "session given back", nil)
+		s.dead = errGivenBack
 		idle = append(idle, s)
 		return true
 	})

@@ -119,25 +119,24 @@ func (s *Session) ReleaseLock(name string) error {
 	answer, err := s.ask(s.releaseTime, &s.release, name)
 	switch {
 	case err != nil:
-		err = fault.Because(fault.Lost, "RELEASE_LOCK failed, so nothing proves that the lock was held to the end", err)
+		s.doubt = fmt.Errorf("RELEASE_LOCK failed: %w", err)
 	case !answer.Valid:
-		err = fault.Because(fault.Lost, "lock lost before its release: RELEASE_LOCK returned NULL, nobody holds the lock", nil)
+		s.doubt = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
 	case answer.Int64 != 1:
-		err = fault.Because(fault.Lost, fmt.Sprintf("lock lost before its release: RELEASE_LOCK returned %d, another session holds the lock", answer.Int64), nil)
+		s.doubt = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
 	default:
 		return nil
 	}
-	s.doubt = err
-	return err
+	return fault.Because(fault.Lost, "lock not provably held to the end", s.doubt)
 }
 
 // distrust records that nothing is known of the session any more. The pool
 // discards it when the turn ends.
 func (s *Session) distrust(err error) error {
 	if s.doubt == nil {
-		s.doubt = fault.Because(fault.Unavailable, "session broken", err)
+		s.doubt = err
 	}
-	return s.doubt
+	return fault.Because(fault.Unavailable, "session broken", err)
 }
 
 // accepts returns an error if the session's server would lock another name.

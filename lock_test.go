@@ -1,0 +1,637 @@
+package namedlock_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/DATA-DOG/go-sqlmock"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// These tests run against a mock of the driver: they show what is sent, and what
+// comes of every answer. Whether servers answer so is asked in the e2e module.
+
+const (
+	getLock     = "SELECT GET_LOCK(?, ?)"
+	releaseLock = "SELECT RELEASE_LOCK(?)"
+)
+
+var ctx = context.Background()
+
+func nothing(context.Context) error { return nil }
+
+// mocked returns a Locker on a connection of a mocked db. Every statement that the
+// test does not expect fails, as does the test if an expected one is not sent.
+func mocked(t *testing.T, opts ...namedlock.Option) (*namedlock.Locker, sqlmock.Sqlmock, *sql.DB) {
+	t.Helper()
+	db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
+	require.NoError(t, err)
+	conn, err := db.Conn(ctx)
+	require.NoError(t, err)
+	locker, err := namedlock.New(conn, append(opts, namedlock.WithoutServerCheck())...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, locker.Close())
+		assert.NoError(t, mock.ExpectationsWereMet())
+	})
+	return locker, mock, db
+}
+
+func answer(v any) *sqlmock.Rows { return sqlmock.NewRows([]string{"answer"}).AddRow(v) }
+
+func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// expectLock and expectUnlock expect one half of an uncontended cycle each.
+func expectLock(mock sqlmock.Sqlmock, name string) {
+	mock.ExpectQuery(getLock).WithArgs(name, 0).WillReturnRows(answer(1))
+}
+
+func expectUnlock(mock sqlmock.Sqlmock, name string) {
+	mock.ExpectQuery(releaseLock).WithArgs(name).WillReturnRows(answer(1))
+}
+
+// assertPooled asserts that the session's connection is alive (and not discarded).
+func assertPooled(t *testing.T, db *sql.DB) {
+	t.Helper()
+	assert.Equal(t, 1, db.Stats().OpenConnections, "open connections: the session was discarded")
+}
+
+func assertDiscarded(t *testing.T, db *sql.DB) {
+	t.Helper()
+	assert.Equal(t, 0, db.Stats().OpenConnections, "open connections: a session in doubt was kept")
+}
+
+func TestWithLockSendsTwoStatements(t *testing.T) {
+	locker, mock, db := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+
+	ran := false
+	err := locker.WithLock(ctx, "report", 5*time.Second, func(ctx context.Context) error {
+		ran = true
+		return ctx.Err()
+	})
+
+	require.NoError(t, err)
+	assert.True(t, ran)
+	assertPooled(t, db)
+}
+
+func TestStatementsArePreparedFromTheirSecondUse(t *testing.T) {
+	locker, mock, db := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	get := mock.ExpectPrepare(getLock).WillBeClosed()
+	get.ExpectQuery().WithArgs("report", 0).WillReturnRows(answer(1))
+	release := mock.ExpectPrepare(releaseLock).WillBeClosed()
+	release.ExpectQuery().WithArgs("report").WillReturnRows(answer(1))
+	get.ExpectQuery().WithArgs("other", 0).WillReturnRows(answer(1))
+	release.ExpectQuery().WithArgs("other").WillReturnRows(answer(1))
+
+	for _, name := range []string{"report", "report", "other"} {
+		require.NoError(t, locker.WithLock(ctx, name, 0, nothing))
+	}
+	require.NoError(t, locker.Close())
+	assertPooled(t, db)
+}
+
+func TestAServerThatDoesNotPrepareGetsText(t *testing.T) {
+	locker, mock, db := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	mock.ExpectPrepare(getLock).WillReturnError(&mysql.MySQLError{Number: 1461, Message: "Can't create more than max_prepared_stmt_count statements"})
+	expectLock(mock, "report")
+	mock.ExpectPrepare(releaseLock).WillReturnError(&mysql.MySQLError{Number: 1461, Message: "Can't create more than max_prepared_stmt_count statements"})
+	expectUnlock(mock, "report")
+
+	for range 2 {
+		require.NoError(t, locker.WithLock(ctx, "report", 0, nothing))
+	}
+	assertPooled(t, db)
+}
+
+func TestNewGreetsItsSessionOnce(t *testing.T) {
+	db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
+	require.NoError(t, err)
+	conn, err := db.Conn(ctx)
+	require.NoError(t, err)
+	locker, err := namedlock.New(conn)
+	require.NoError(t, err)
+	require.NoError(t, mock.ExpectationsWereMet(), "New does I/O")
+
+	mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection, RELEASE_ALL_LOCKS()").
+		WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c", "r"}).AddRow("9.7.4", "utf8mb4", "utf8mb4", 0))
+	expectLock(mock, "a")
+	expectUnlock(mock, "a")
+	expectPrepared(mock, getLock)
+	expectPrepared(mock, releaseLock)
+
+	require.NoError(t, locker.WithLock(ctx, "a", 0, nothing))
+	require.NoError(t, locker.WithLock(ctx, "b", 0, nothing))
+	require.NoError(t, locker.Close())
+	require.NoError(t, conn.PingContext(ctx), "Close does not close the conn that New was given")
+	require.NoError(t, mock.ExpectationsWereMet())
+}
+
+func expectPrepared(mock sqlmock.Sqlmock, statement string) {
+	mock.ExpectPrepare(statement).ExpectQuery().WillReturnRows(answer(1))
+}
+
+func TestTheLockIsReleasedHoweverFnEnds(t *testing.T) {
+	failure := errors.New("fn failed")
+
+	t.Run("error", func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		err := locker.WithLock(ctx, "report", 0, func(context.Context) error { return failure })
+		assert.True(t, err == failure, "fn's error comes back as it is, not as %#v", err)
+		assertPooled(t, db)
+	})
+
+	t.Run("panic", func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		value := &struct{ int }{42}
+		func() {
+			defer func() { assert.True(t, recover() == value, "the panic goes on with its own value") }()
+			_ = locker.WithLock(ctx, "report", 0, func(context.Context) error { panic(value) })
+			t.Error("WithLock returned from a panic")
+		}()
+		assertPooled(t, db)
+	})
+
+	t.Run("Goexit", func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		exited := make(chan bool)
+		go func() {
+			returned := false
+			defer func() { exited <- !returned }()
+			_ = locker.WithLock(ctx, "report", 0, func(context.Context) error { runtime.Goexit(); return nil })
+			returned = true
+		}()
+		assert.True(t, <-exited, "WithLock returned from a Goexit")
+		assertPooled(t, db)
+	})
+
+	t.Run("cancelled context", func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		ctx, cancel := context.WithCancel(ctx)
+		err := locker.WithLock(ctx, "report", 0, func(ctx context.Context) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		assert.True(t, err == context.Canceled, "got %v", err)
+		assertPooled(t, db)
+	})
+
+	t.Run("expired context", func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		err := locker.WithLock(ctx, "report", 0, func(inner context.Context) error {
+			want, _ := ctx.Deadline()
+			got, ok := inner.Deadline()
+			assert.True(t, ok && got.Equal(want), "fn's context has the caller's deadline")
+			return context.DeadlineExceeded
+		})
+		assert.True(t, err == context.DeadlineExceeded, "got %v", err)
+		assertPooled(t, db)
+	})
+}
+
+// What RELEASE_LOCK can answer but 1. In each case the lock was not provably held
+// to the end, and the session is in doubt.
+var badReleases = map[string]struct {
+	expect func(*sqlmock.ExpectedQuery)
+	is     error
+}{
+	"0":              {func(q *sqlmock.ExpectedQuery) { q.WillReturnRows(answer(0)) }, namedlock.ErrLost},
+	"NULL":           {func(q *sqlmock.ExpectedQuery) { q.WillReturnRows(answer(nil)) }, namedlock.ErrLost},
+	"no row":         {func(q *sqlmock.ExpectedQuery) { q.WillReturnRows(sqlmock.NewRows([]string{"answer"})) }, sql.ErrNoRows},
+	"server error":   {func(q *sqlmock.ExpectedQuery) { q.WillReturnError(&mysql.MySQLError{Number: 1317}) }, &mysql.MySQLError{Number: 1317}},
+	"broken":         {func(q *sqlmock.ExpectedQuery) { q.WillReturnError(io.ErrUnexpectedEOF) }, io.ErrUnexpectedEOF},
+	"bad connection": {func(q *sqlmock.ExpectedQuery) { q.WillReturnError(driver.ErrBadConn) }, driver.ErrBadConn},
+}
+
+func TestABadReleaseIsErrLostAndDiscardsTheConnection(t *testing.T) {
+	failure := errors.New("fn failed")
+	for answer, c := range badReleases {
+		t.Run(answer, func(t *testing.T) {
+			locker, mock, db := mocked(t)
+			expectLock(mock, "report")
+			c.expect(mock.ExpectQuery(releaseLock).WithArgs("report"))
+
+			err := locker.WithLock(ctx, "report", 0, nothing)
+
+			assert.ErrorIs(t, err, namedlock.ErrLost)
+			assert.ErrorIs(t, err, c.is)
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, "release", e.Op)
+			assert.Equal(t, "report", e.Name)
+			assertDiscarded(t, db)
+		})
+
+		t.Run(answer+", fn failed", func(t *testing.T) {
+			locker, mock, db := mocked(t)
+			expectLock(mock, "report")
+			c.expect(mock.ExpectQuery(releaseLock).WithArgs("report"))
+
+			err := locker.WithLock(ctx, "report", 0, func(context.Context) error { return failure })
+
+			assert.ErrorIs(t, err, failure)
+			assert.ErrorIs(t, err, namedlock.ErrLost)
+			assertDiscarded(t, db)
+		})
+
+		t.Run(answer+", fn panicked", func(t *testing.T) {
+			var log strings.Builder
+			locker, mock, db := mocked(t, namedlock.WithLogger(textLogger(&log)))
+			expectLock(mock, "report")
+			c.expect(mock.ExpectQuery(releaseLock).WithArgs("report"))
+
+			assert.PanicsWithValue(t, "fn's own", func() {
+				_ = locker.WithLock(ctx, "report", 0, func(context.Context) error { panic("fn's own") })
+			})
+
+			assert.Contains(t, log.String(), "report", "nobody else can be told")
+			assertDiscarded(t, db)
+		})
+	}
+}
+
+func TestALockerWhoseConnIsGoneIsUnavailable(t *testing.T) {
+	locker, mock, db := mocked(t)
+	expectLock(mock, "report")
+	mock.ExpectQuery(releaseLock).WillReturnError(io.ErrUnexpectedEOF)
+	require.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrLost)
+	assertDiscarded(t, db)
+
+	for range 2 {
+		err := locker.WithLock(ctx, "report", time.Minute, nothing)
+		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+		assert.ErrorIs(t, err, io.ErrUnexpectedEOF, "it says what the connection died of")
+		assert.NotErrorIs(t, err, namedlock.ErrLost, "this lock was never held")
+	}
+}
+
+// What GET_LOCK can answer but 1, with a timeout of 0. Where the answer is neither
+// 1 nor 0, a RELEASE_LOCK makes sure that nothing is held.
+func TestWhatGetLockAnswers(t *testing.T) {
+	broken := errors.New("connection reset")
+	for answered, c := range map[string]struct {
+		rows     *sqlmock.Rows
+		err      error
+		is       error
+		insured  bool
+		discards bool
+	}{
+		"0":                         {rows: answer(0), is: namedlock.ErrTimeout},
+		"NULL":                      {rows: answer(nil), is: namedlock.ErrInterrupted, insured: true},
+		"1317 query interrupted":    {err: &mysql.MySQLError{Number: 1317}, is: namedlock.ErrInterrupted, insured: true},
+		"3058 deadlock, MySQL":      {err: &mysql.MySQLError{Number: 3058}, is: namedlock.ErrDeadlock, insured: true},
+		"1213 deadlock, MariaDB":    {err: &mysql.MySQLError{Number: 1213}, is: namedlock.ErrDeadlock, insured: true},
+		"3057 wrong name, MySQL":    {err: &mysql.MySQLError{Number: 3057}, is: namedlock.ErrInvalidName, insured: true},
+		"4163 long name, MySQL":     {err: &mysql.MySQLError{Number: 4163}, is: namedlock.ErrInvalidName, insured: true},
+		"1059 long name, MariaDB":   {err: &mysql.MySQLError{Number: 1059}, is: namedlock.ErrInvalidName, insured: true},
+		"1305 no such function":     {err: &mysql.MySQLError{Number: 1305}, is: namedlock.ErrUnsupported, insured: true},
+		"1105 refused by a cluster": {err: &mysql.MySQLError{Number: 1105}, is: namedlock.ErrUnavailable, insured: true},
+		"a broken connection":       {err: broken, is: namedlock.ErrUnavailable, discards: true},
+		"no row at all":             {rows: sqlmock.NewRows([]string{"answer"}), is: namedlock.ErrUnavailable, discards: true},
+	} {
+		t.Run(answered, func(t *testing.T) {
+			locker, mock, db := mocked(t)
+			query := mock.ExpectQuery(getLock).WithArgs("report", 0)
+			if c.err != nil {
+				query.WillReturnError(c.err)
+			} else {
+				query.WillReturnRows(c.rows)
+			}
+			if c.insured {
+				mock.ExpectQuery(releaseLock).WithArgs("report").WillReturnRows(answer(nil))
+			}
+
+			err := locker.WithLock(ctx, "report", 0, func(context.Context) error {
+				t.Error("fn ran without the lock")
+				return nil
+			})
+
+			assert.ErrorIs(t, err, c.is)
+			if c.err != nil {
+				assert.ErrorIs(t, err, c.err, "the driver's error is inside")
+			}
+			for _, other := range []error{namedlock.ErrTimeout, namedlock.ErrInterrupted, namedlock.ErrDeadlock, namedlock.ErrInvalidName,
+				namedlock.ErrUnavailable, namedlock.ErrUnsupported, namedlock.ErrLost} {
+				if other != c.is {
+					assert.NotErrorIs(t, err, other)
+				}
+			}
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, "acquire", e.Op)
+			assert.Equal(t, "report", e.Name)
+			if c.discards {
+				assertDiscarded(t, db)
+			} else {
+				assertPooled(t, db)
+			}
+		})
+	}
+}
+
+func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnError(&mysql.MySQLError{Number: 3024})
+	mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection").
+		WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow("9.7.4", "utf8mb4", "utf8mb4"))
+	mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(1) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
+	expectUnlock(mock, "report")
+
+	assert.NoError(t, locker.WithLock(ctx, "report", 0, nothing))
+}
+
+// The wait of each dialect, as a mock sees it.
+func TestTheStatementsOfAWait(t *testing.T) {
+	const greeting = "SELECT VERSION(), @@character_set_client, @@character_set_connection"
+	for version, expect := range map[string]func(mock sqlmock.Sqlmock){
+		"9.7.4": func(mock sqlmock.Sqlmock) {
+			mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(50) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
+		},
+		"10.11.19-MariaDB": func(mock sqlmock.Sqlmock) {
+			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(0.0))
+			mock.ExpectQuery(getLock).WithArgs("report", 0.05).WillReturnRows(answer(1))
+		},
+		"11.8.1-MariaDB-log": func(mock sqlmock.Sqlmock) {
+			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(2.5))
+			mock.ExpectQuery("SET STATEMENT max_statement_time=0 FOR SELECT GET_LOCK(?, ?)").WithArgs("report", 0.05).WillReturnRows(answer(1))
+		},
+	} {
+		t.Run(version, func(t *testing.T) {
+			locker, mock, _ := mocked(t)
+			mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnRows(answer(0))
+			mock.ExpectQuery(greeting).WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow(version, "utf8mb4", "utf8mb4"))
+			expect(mock)
+			expectUnlock(mock, "report")
+
+			assert.NoError(t, locker.WithLock(ctx, "report", time.Hour, nothing))
+		})
+	}
+}
+
+func TestANameOutsideASCIINeedsUTF8(t *testing.T) {
+	for charsets, is := range map[[2]string]error{
+		{"utf8mb4", "utf8mb4"}: nil,
+		{"utf8mb3", "utf8"}:    nil,
+		{"latin1", "utf8mb4"}:  namedlock.ErrUnsupported,
+		{"utf8mb4", "latin1"}:  namedlock.ErrUnsupported,
+	} {
+		locker, mock, db := mocked(t)
+		mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection").
+			WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow("9.7.4", charsets[0], charsets[1]))
+		if is == nil {
+			expectLock(mock, "café")
+			expectUnlock(mock, "café")
+		}
+		err := locker.WithLock(ctx, "café", 0, nothing)
+		if is == nil {
+			assert.NoError(t, err, "%v", charsets)
+		} else {
+			assert.ErrorIs(t, err, is, "%v", charsets)
+			assert.ErrorContains(t, err, "latin1")
+			assertPooled(t, db)
+		}
+	}
+}
+
+func TestBadArgumentsSendNothing(t *testing.T) {
+	gone, cancel := context.WithCancelCause(ctx)
+	reason := errors.New("the request was dropped")
+	cancel(reason)
+	late, cancelLate := context.WithDeadline(ctx, time.Now().Add(-time.Second))
+	defer cancelLate()
+	ran := func(context.Context) error {
+		t.Error("fn ran")
+		return nil
+	}
+	for what, c := range map[string]struct {
+		ctx     context.Context
+		name    string
+		timeout time.Duration
+		fn      func(context.Context) error
+		is      []error
+		says    string
+	}{
+		"empty name":        {ctx, "", 0, ran, []error{namedlock.ErrInvalidName}, "1 to 64"},
+		"65 characters":     {ctx, strings.Repeat("é", 65), 0, ran, []error{namedlock.ErrInvalidName}, "65 characters"},
+		"NUL":               {ctx, "a\x00", 0, ran, []error{namedlock.ErrInvalidName}, "NUL"},
+		"emoji":             {ctx, "🔒", 0, ran, []error{namedlock.ErrInvalidName}, "Multilingual"},
+		"invalid UTF-8":     {ctx, "\xff", 0, ran, []error{namedlock.ErrInvalidName}, "UTF-8"},
+		"negative timeout":  {ctx, "a", -1, ran, []error{namedlock.ErrInvalidTimeout}, "-1ns"},
+		"least timeout":     {ctx, "a", math.MinInt64, ran, []error{namedlock.ErrInvalidTimeout}, "negative"},
+		"cancelled context": {gone, "a", 0, ran, []error{context.Canceled, reason}, "dropped"},
+		"expired context":   {late, "a", 0, ran, []error{context.DeadlineExceeded}, "deadline"},
+		"no context":        {nil, "a", 0, ran, nil, "context is nil"},
+		"no function":       {ctx, "a", 0, nil, nil, "function"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			locker, _, db := mocked(t)
+			err := locker.WithLock(c.ctx, c.name, c.timeout, c.fn)
+			require.ErrorContains(t, err, c.says)
+			for _, is := range c.is {
+				assert.ErrorIs(t, err, is)
+			}
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, c.name, e.Name)
+			if c.fn != nil {
+				_, err = locker.Acquire(c.ctx, c.name, c.timeout)
+				assert.ErrorContains(t, err, c.says)
+			}
+			assertPooled(t, db)
+		})
+	}
+}
+
+func TestNamespaceIsForTheServerOnly(t *testing.T) {
+	locker, mock, _ := mocked(t, namedlock.WithNamespace("billing:"))
+	expectLock(mock, "billing:report")
+	expectUnlock(mock, "billing:report")
+
+	lock, err := locker.Acquire(ctx, "report", 0)
+	require.NoError(t, err)
+	assert.Equal(t, "report", lock.Name())
+	require.NoError(t, lock.Release())
+
+	_, err = locker.Acquire(ctx, strings.Repeat("x", 57), 0)
+	assert.ErrorIs(t, err, namedlock.ErrInvalidName, "the namespace counts")
+}
+
+func TestReleaseIsIdempotent(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	lock, err := locker.Acquire(ctx, "report", 0)
+	require.NoError(t, err)
+	assert.NoError(t, lock.Context().Err())
+	assert.NoError(t, lock.Release())
+	assert.NoError(t, lock.Release())
+	assert.ErrorIs(t, lock.Context().Err(), context.Canceled)
+	assert.Equal(t, context.Canceled, context.Cause(lock.Context()), "a release is no loss")
+
+	locker, mock, _ = mocked(t)
+	expectLock(mock, "report")
+	mock.ExpectQuery(releaseLock).WillReturnRows(answer(0))
+	lock, err = locker.Acquire(ctx, "report", 0)
+	require.NoError(t, err)
+	first := lock.Release()
+	assert.ErrorIs(t, first, namedlock.ErrLost)
+	assert.Equal(t, first, lock.Release(), "every call reports what the first found")
+}
+
+func TestALockOutlivesTheContextOfItsAcquire(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	type key struct{}
+	acquiring, cancel := context.WithCancel(context.WithValue(ctx, key{}, "value"))
+	lock, err := locker.Acquire(acquiring, "report", 0)
+	require.NoError(t, err)
+	cancel()
+	assert.NoError(t, lock.Context().Err())
+	assert.Equal(t, "value", lock.Context().Value(key{}))
+	assert.NoError(t, lock.Release())
+}
+
+func TestACallChainIsToldThatItHoldsTheLock(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	var kept context.Context
+	err := locker.WithLock(ctx, "report", 0, func(ctx context.Context) error {
+		kept = context.WithoutCancel(ctx)
+		err := locker.WithLock(ctx, "REPORT", namedlock.Forever, nothing)
+		assert.ErrorIs(t, err, namedlock.ErrHeld)
+		assert.ErrorContains(t, err, "report")
+		_, err = locker.Acquire(kept, "report", 0)
+		assert.ErrorIs(t, err, namedlock.ErrHeld)
+		return nil
+	})
+	require.NoError(t, err)
+
+	expectPrepared(mock, getLock)
+	expectPrepared(mock, releaseLock)
+	assert.NoError(t, locker.WithLock(kept, "report", 0, nothing), "the chain's lock has been released")
+}
+
+func TestAnotherCallerOfTheProcessQueuesWithoutSQL(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	lock, err := locker.Acquire(ctx, "report", 0)
+	require.NoError(t, err)
+
+	_, err = locker.Acquire(ctx, "Report", 0)
+	assert.ErrorIs(t, err, namedlock.ErrTimeout)
+	assert.EqualError(t, err, `namedlock: acquire "Report": not acquired at once: others have it`)
+	_, err = locker.Acquire(ctx, "Report", time.Millisecond)
+	assert.ErrorIs(t, err, namedlock.ErrTimeout)
+	assert.EqualError(t, err, `namedlock: acquire "Report": not acquired within 1ms`)
+	waiting, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	_, err = locker.Acquire(waiting, "Report", time.Hour)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.NotErrorIs(t, err, namedlock.ErrTimeout)
+
+	require.NoError(t, lock.Release())
+}
+
+func TestCloseEndsCallersAndWaitsForHolders(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	expectUnlock(mock, "report")
+	lock, err := locker.Acquire(ctx, "report", 0)
+	require.NoError(t, err)
+	waiter := make(chan error)
+	go func() {
+		_, err := locker.Acquire(ctx, "report", namedlock.Forever)
+		waiter <- err
+	}()
+	closed := make(chan error)
+	go func() { closed <- locker.Close() }()
+
+	assert.ErrorIs(t, <-waiter, namedlock.ErrClosed)
+	select {
+	case <-closed:
+		t.Error("Close did not wait for the holder")
+	default:
+	}
+	assert.NoError(t, lock.Context().Err(), "Close leaves the holder alone")
+	assert.NoError(t, lock.Release())
+	assert.NoError(t, <-closed)
+	assert.NoError(t, locker.Close())
+	assert.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed)
+}
+
+func TestBadOptionsAreErrors(t *testing.T) {
+	db, _, err := sqlmock.New()
+	require.NoError(t, err)
+	conn, err := db.Conn(ctx)
+	require.NoError(t, err)
+	for says, opt := range map[string]namedlock.Option{
+		"WithReleaseTimeout(0s)": namedlock.WithReleaseTimeout(0),
+		"WithKeepAlive(-1s)":     namedlock.WithKeepAlive(-time.Second),
+		"WithMaxSessions(0)":     namedlock.WithMaxSessions(0),
+		"65 characters":          namedlock.WithNamespace(strings.Repeat("n", 64)),
+		"NUL":                    namedlock.WithNamespace("\x00"),
+		"WithLogger(nil)":        namedlock.WithLogger(nil),
+		"option 0 is nil":        nil,
+	} {
+		_, err := namedlock.New(conn, opt)
+		assert.ErrorContains(t, err, says)
+		_, err = namedlock.Open(db, opt)
+		assert.ErrorContains(t, err, says)
+	}
+
+	_, err = namedlock.New(nil)
+	assert.ErrorContains(t, err, "*sql.Conn")
+	_, err = namedlock.Open(nil)
+	assert.ErrorContains(t, err, "*sql.DB")
+}
+
+func TestOpenRefusesADBOfOneConnection(t *testing.T) {
+	db, _, err := sqlmock.New()
+	require.NoError(t, err)
+	db.SetMaxOpenConns(1)
+	_, err = namedlock.Open(db)
+	assert.ErrorIs(t, err, namedlock.ErrUnsupported)
+	assert.ErrorContains(t, err, "namedlock.New")
+	assert.ErrorContains(t, err, "db of its own")
+
+	db.SetMaxOpenConns(2)
+	locker, err := namedlock.Open(db)
+	require.NoError(t, err)
+	db.SetMaxOpenConns(1)
+	assert.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrUnsupported, "the limit is read again")
+}
