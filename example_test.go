@@ -1,0 +1,176 @@
+package namedlock_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+var (
+	db     *sql.DB
+	locker *namedlock.Locker
+)
+
+func runReport(context.Context) error { return nil }
+
+// One lock around one function, wherever it runs. The Locker is made once, at the
+// start of the program, and shared.
+func Example() {
+	db, err := sql.Open("mysql", "app:secret@tcp(db.internal:3306)/app?charset=utf8mb4")
+	if err != nil {
+		log.Fatal(err)
+	}
+	locker, err := namedlock.Open(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer locker.Close()
+
+	err = locker.WithLock(context.Background(), "nightly-report", 5*time.Second, func(ctx context.Context) error {
+		return runReport(ctx)
+	})
+	if err != nil {
+		log.Print(err)
+	}
+}
+
+// With New all locks are on one connection that you own. Close the Locker before
+// the connection.
+func ExampleNew() {
+	ctx := context.Background()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	locker, err := namedlock.New(conn)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer locker.Close()
+
+	err = locker.WithLock(ctx, "nightly-report", 5*time.Second, runReport)
+	if err != nil {
+		log.Print(err)
+	}
+}
+
+// The transaction begins and commits inside the lock: were it the other way round,
+// the next holder could run before the commit and not see what this one wrote.
+func ExampleLocker_WithLock() {
+	ctx := context.Background()
+	err := locker.WithLock(ctx, "invoice-numbers", 5*time.Second, func(ctx context.Context) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(ctx, "UPDATE counters SET n = n + 1 WHERE name = 'invoice'"); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
+	if err != nil {
+		log.Print(err)
+	}
+}
+
+// A timeout of 0 tries exactly once: whoever comes second does not wait.
+func ExampleLocker_WithLock_tryOnce() {
+	err := locker.WithLock(context.Background(), "cache-refresh", 0, func(ctx context.Context) error {
+		return runReport(ctx)
+	})
+	if errors.Is(err, namedlock.ErrTimeout) {
+		return // another process is at it
+	}
+	if err != nil {
+		log.Print(err)
+	}
+}
+
+// A lock that does not begin and end in one function. Its context ends when it is
+// released or lost.
+func ExampleLocker_Acquire() {
+	lock, err := locker.Acquire(context.Background(), "shard-17", namedlock.Forever)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() {
+		if err := lock.Release(); err != nil {
+			log.Print(err) // others may have had it meanwhile
+		}
+	}()
+	if err := runReport(lock.Context()); err != nil {
+		log.Print(err)
+	}
+}
+
+// What the errors mean, and whose they are: fn may take locks of its own, whose
+// errors come out of WithLock like any other error of fn.
+func ExampleError() {
+	err := locker.WithLock(context.Background(), "import", 5*time.Second, func(ctx context.Context) error {
+		return locker.WithLock(ctx, "customer-42", time.Second, runReport)
+	})
+
+	var e *namedlock.Error
+	switch {
+	case err == nil:
+	case errors.Is(err, namedlock.ErrLost):
+		// The code ran, but not alone to the end. See to what it has done.
+	case errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == "import":
+		// Others are importing. Nothing has run.
+	case errors.Is(err, namedlock.ErrTimeout):
+		// The import began, and then customer-42 was not to be had.
+	case errors.Is(err, namedlock.ErrUnavailable):
+		// The server could not be asked. Nothing has run under the lock that e names.
+	default:
+		// fn's own error, or one of the rarer ones.
+	}
+}
+
+// Code under test depends on the one method that it calls, not on *Locker.
+type mutex interface {
+	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
+}
+
+type biller struct{ lock mutex }
+
+func (b biller) Bill(ctx context.Context, customer int) error {
+	return b.lock.WithLock(ctx, fmt.Sprintf("bill-%d", customer), time.Second, func(ctx context.Context) error {
+		fmt.Println("billing", customer)
+		return nil
+	})
+}
+
+// free is a lock that is always free; busy is one that never is.
+type free struct{}
+
+func (free) WithLock(ctx context.Context, _ string, _ time.Duration, fn func(ctx context.Context) error) error {
+	return fn(ctx)
+}
+
+type busy struct{}
+
+func (busy) WithLock(_ context.Context, name string, _ time.Duration, _ func(ctx context.Context) error) error {
+	return &namedlock.Error{Op: "acquire", Name: name, Err: namedlock.ErrTimeout}
+}
+
+// Unit tests of code that takes a lock need no database: an interface of one
+// method on your side, and a stand-in of three lines. To test against the
+// statements themselves, see lock_test.go, which mocks the driver.
+func Example_unitTest() {
+	ctx := context.Background()
+	fmt.Println(biller{free{}}.Bill(ctx, 42))
+	fmt.Println(biller{busy{}}.Bill(ctx, 42))
+	// Output:
+	// billing 42
+	// <nil>
+	// namedlock: acquire "bill-42": not acquired in time
+}
