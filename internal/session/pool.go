@@ -108,25 +108,22 @@ func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case s != nil:
-			if err := p.prepare(s); err != nil {
-				return nil, err
+		case k != nil:
+			select {
+			case <-k.turn:
+				s = k.got
+			case <-ctx.Done():
+				p.giveUp(k)
+				return nil, ctx.Err()
 			}
-			return s, nil
-		case k == nil:
+		case s == nil:
 			if p.exhausted() {
 				req.Crowded()
 			}
 			return p.open(ctx)
 		}
-		select {
-		case <-k.turn:
-		case <-ctx.Done():
-			p.giveUp(k)
-			return nil, ctx.Err()
-		}
-		if k.got != nil {
-			return k.got, nil
+		if s != nil {
+			return s, p.greetSingle(s)
 		}
 	}
 }
@@ -278,22 +275,29 @@ func (p *Pool) borrow(ctx context.Context) (*Session, error) {
 		s.discard()
 		return s, err
 	}
-	if s.server.leaked > 0 {
-		p.Logger.Warn("namedlock: dropped locks that other code had left on a pooled connection", "locks", s.server.leaked)
-	}
+	p.reportLeaks(s)
 	return s, nil
 }
 
-// prepare greets the single session, once, when it is first used.
-func (p *Pool) prepare(s *Session) error {
+// greetSingle greets the single session when it is first used. On an error the turn is
+// over.
+func (p *Pool) greetSingle(s *Session) error {
 	if s != p.single || !p.CheckServer || s.server != nil {
 		return nil
 	}
 	err := s.greetBorrowed()
 	if err != nil {
 		p.Put(s)
+		return err
 	}
-	return err
+	p.reportLeaks(s)
+	return nil
+}
+
+func (p *Pool) reportLeaks(s *Session) {
+	if s.server.leaked > 0 {
+		p.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", s.server.leaked)
+	}
 }
 
 // Own waits for a turn on s, ahead of all who do not need this very session. It
