@@ -1,0 +1,17 @@
+package servers
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A MissingError says that a server's programs are not on this machine.
+type MissingError struct {
+	Kind   Kind
+	Looked []string // the places where it was looked for
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%s is not on this machine (looked for: %s); on a Debian-like machine run as root: e2e/servers/fetch.sh",
+		e.Kind, strings.Join(e.Looked, ", "))
+}

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package servers
+
+import "syscall"
+
+func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
+
+func awaitStopped(int) error { return nil }

@@ -1,0 +1,350 @@
+// Package servers runs real database servers for tests: private instances on ports and in folders of
+// their own, which end with the process that started them, and leave nothing behind.
+//
+// The server programs must be on the machine. Where they are not, Start returns a *MissingError that
+// says how to get them; the script fetch.sh beside this file does it on a Debian-like machine.
+package servers
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Kind names a server product.
+type Kind string
+
+const (
+	MySQL    Kind = "mysql"
+	MariaDB  Kind = "mariadb"
+	Embedded Kind = "embedded" // go-mysql-server in this process; needs package e2e/servers/embedded imported
+)
+
+const (
+	startTimeout    = 60 * time.Second
+	shutdownTimeout = 30 * time.Second
+	pollInterval    = 5 * time.Millisecond
+	portAttempts    = 5
+)
+
+// errPortTaken: another program listens on the port that the server was given.
+var errPortTaken = errors.New("port taken")
+
+// An instance is one run of a server, from its launch until it has exited.
+type instance interface {
+	kill() error      // ends it without warning, and waits until it has ended
+	terminate() error // asks it to end cleanly, and does not wait
+	pause() error
+	resume() error
+	exited() <-chan struct{}
+}
+
+// A Server is one database server, with one data directory and one port for all its life. Its methods
+// may be called by several goroutines; Kill, Restart, Shutdown and Stop take turns.
+type Server struct {
+	kind    Kind
+	port    int
+	dir     *serverDir // nil for an embedded server
+	launch  func(port int) (instance, error)
+	version string
+
+	mu       sync.Mutex
+	instance instance // the newest run
+	stopped  bool
+}
+
+// Start runs a new server with an empty database "test" and returns when it answers. It fails with a
+// *MissingError where the server's programs are not on the machine.
+func Start(kind Kind, opts ...Option) (*Server, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+
+	s := &Server{kind: kind}
+	if err := s.prepare(o); err != nil {
+		return nil, fmt.Errorf("start %s: %w", kind, err)
+	}
+	var err error
+	for range portAttempts {
+		if s.port, err = FreePort(); err != nil {
+			break
+		}
+		if err = s.run(); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("start %s: %w%s", kind, err, indent(s.Log()))
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// prepare finds the programs and makes the data directory.
+func (s *Server) prepare(o options) error {
+	switch s.kind {
+	case Embedded:
+		if len(o.args) > 0 {
+			return errors.New("an embedded server takes no arguments")
+		}
+		s.launch = launchEmbedded
+		return nil
+	case MySQL:
+		return s.prepareProgram(mysqlFlavour, o)
+	case MariaDB:
+		return s.prepareProgram(mariadbFlavour, o)
+	}
+	return errors.New("no such kind of server")
+}
+
+func (s *Server) prepareProgram(f flavour, o options) error {
+	p, err := f.find()
+	if err != nil {
+		return err
+	}
+	if s.dir, err = newDir(); err != nil {
+		return err
+	}
+	args := append(f.args(p), o.args...)
+	s.launch = func(port int) (instance, error) { return p.serve(s.dir, port, args) }
+
+	err = fillData(f, p, s.dir.join("data"))
+	if err == nil && o.user != "" && os.Geteuid() == 0 {
+		if p.user, err = user.Lookup(o.user); err == nil {
+			err = s.dir.giveTo(p.user)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, s.dir.remove())
+	}
+	return nil
+}
+
+// run launches the server and waits until it answers. On failure nothing runs.
+func (s *Server) run() error {
+	logged := len(s.readLog())
+	i, err := s.launch(s.port)
+	if err != nil {
+		return err
+	}
+	s.instance = i
+	if err := s.awaitReady(i); err != nil {
+		err = errors.Join(err, i.kill())
+		if portTaken(s.readLog()[logged:]) {
+			err = fmt.Errorf("%w: %w", errPortTaken, err)
+		}
+		return err
+	}
+	return nil
+}
+
+// awaitReady polls until the server answers from its own data directory: on a port that was lost to
+// another server in the meantime, that one would answer.
+func (s *Server) awaitReady(i instance) error {
+	cfg, err := mysql.ParseDSN(s.DSN("timeout=1s", "readTimeout=5s"))
+	if err != nil {
+		return err
+	}
+	cfg.Logger = &mysql.NopLogger{} // which would log each failed attempt
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	go func() {
+		select {
+		case <-i.exited():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		var version, dir string
+		err := db.QueryRowContext(ctx, "SELECT VERSION(), @@datadir").Scan(&version, &dir)
+		if err == nil {
+			if s.dir != nil && filepath.Clean(dir) != s.dir.join("data") {
+				return fmt.Errorf("%w by a server with its data in %s", errPortTaken, dir)
+			}
+			if s.version == "" {
+				s.version = productName(s.kind, version)
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			select {
+			case <-i.exited():
+				return errors.New("the server ended while it started")
+			default:
+				return fmt.Errorf("no answer within %v: %w", startTimeout, err)
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+func productName(k Kind, version string) string {
+	version, _, _ = strings.Cut(version, "-")
+	switch k {
+	case MySQL:
+		return "MySQL " + version
+	case MariaDB:
+		return "MariaDB " + version
+	}
+	return "go-mysql-server " + version
+}
+
+// Kind returns what Start was asked for.
+func (s *Server) Kind() Kind { return s.kind }
+
+// Version returns product and version as the server states them, such as "MySQL 9.7.4".
+func (s *Server) Version() string { return s.version }
+
+// Addr returns the server's address, 127.0.0.1 and a port. Restart does not change it.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// DSN returns a data source name for go-sql-driver/mysql: root, who has no password, in database
+// "test". Each of params is one of the driver's parameters, such as "interpolateParams=true".
+func (s *Server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
+
+// DSNAt is DSN by way of another address, such as a proxy's before the server.
+func (s *Server) DSNAt(addr string, params ...string) string {
+	dsn := "root@tcp(" + addr + ")/test"
+	if len(params) > 0 {
+		dsn += "?" + strings.Join(params, "&")
+	}
+	return dsn
+}
+
+// Pause freezes the server: its connections stay open and nothing answers, until Resume. Embedded
+// servers return errors.ErrUnsupported.
+func (s *Server) Pause() error { return s.current().pause() }
+
+// Resume ends a Pause.
+func (s *Server) Resume() error { return s.current().resume() }
+
+func (s *Server) current() instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.instance
+}
+
+// Kill ends the server without warning, as a crash does, and returns when it has ended. Killing a
+// server that does not run is no error.
+func (s *Server) Kill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.instance.kill()
+}
+
+// Shutdown ends the server cleanly and returns when it has ended. A server that does not end within
+// 30 s is killed, which is an error. Shutting down a server that does not run is no error.
+func (s *Server) Shutdown() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	select {
+	case <-s.instance.exited():
+		return nil
+	default:
+	}
+	err := errors.Join(s.instance.terminate(), s.instance.resume())
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	select {
+	case <-s.instance.exited():
+		return err
+	case <-time.After(shutdownTimeout):
+		return errors.Join(fmt.Errorf("%s did not shut down within %v", s.version, shutdownTimeout), err, s.instance.kill())
+	}
+}
+
+// Restart starts the server again after Kill or Shutdown, on the same port with the same data, and
+// returns when it answers. An embedded server starts empty.
+func (s *Server) Restart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.stopped {
+		return errors.New("restart: the server has been stopped for good")
+	}
+	select {
+	case <-s.instance.exited():
+	default:
+		return errors.New("restart: the server runs")
+	}
+	if err := s.run(); err != nil {
+		return fmt.Errorf("restart %s: %w%s", s.kind, err, indent(s.Log()))
+	}
+	return nil
+}
+
+// Stop ends the server for good and removes its data directory. Calls after the first do nothing.
+func (s *Server) Stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.stopped {
+		return nil
+	}
+	s.stopped = true
+	var err error
+	if s.instance != nil {
+		err = s.instance.kill()
+	}
+	if s.dir != nil {
+		err = errors.Join(err, s.dir.remove())
+	}
+	return err
+}
+
+// Log returns the last lines of the server's error log, for the message of a failed test. It is empty
+// for an embedded server, and after Stop.
+func (s *Server) Log() string {
+	const most = 8 << 10
+	b := s.readLog()
+	if len(b) > most {
+		_, b, _ = bytes.Cut(b[len(b)-most:], []byte("\n"))
+	}
+	return string(b)
+}
+
+func (s *Server) readLog() []byte {
+	if s.dir == nil {
+		return nil
+	}
+	b, _ := os.ReadFile(s.dir.join("error.log"))
+	return b
+}
+
+// portTaken: MySQL and MariaDB say so in their logs alone.
+func portTaken(log []byte) bool {
+	return bytes.Contains(log, []byte("Address already in use")) || bytes.Contains(log, []byte("Bind on TCP/IP port"))
+}
+
+func indent(log string) string {
+	if log = strings.TrimSpace(log); log == "" {
+		return ""
+	}
+	return "\n\t" + strings.ReplaceAll(log, "\n", "\n\t")
+}
