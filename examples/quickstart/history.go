@@ -1,0 +1,158 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// A history is what the workers, numbered from 0, did, in the order in which the parent took note. That
+// order needs no two clocks to be compared, and neither hides an overlap nor makes one up: a worker enters
+// and leaves inside the function that runs under the lock, and goes on only when the parent has taken note.
+type history struct {
+	now      [workers]activity
+	since    [workers]time.Duration
+	sections [workers]int // those that went from enter to leave
+	overlaps []overlap
+	waited   time.Duration // at the longest
+	kill     *kill
+}
+
+type activity int
+
+const (
+	pausing activity = iota
+	waiting
+	inside
+	gone
+)
+
+type overlap struct {
+	inside, entering int
+	at               time.Duration
+}
+
+type kill struct {
+	victim int
+	at     time.Duration
+	heir   int // who entered next, -1 for nobody
+	after  time.Duration
+}
+
+func (h *history) become(worker int, a activity, at time.Duration) (lasted time.Duration) {
+	lasted = at - h.since[worker]
+	if h.now[worker] == waiting {
+		h.waited = max(h.waited, lasted)
+	}
+	h.now[worker], h.since[worker] = a, at
+	return lasted
+}
+
+func (h *history) wait(worker int, at time.Duration) {
+	h.become(worker, waiting, at)
+}
+
+func (h *history) enter(worker int, at time.Duration) {
+	for other, a := range h.now {
+		if a == inside {
+			h.overlaps = append(h.overlaps, overlap{inside: other, entering: worker, at: at})
+		}
+	}
+	if k := h.kill; k != nil && k.heir < 0 {
+		k.heir, k.after = worker, at-k.at
+	}
+	h.become(worker, inside, at)
+}
+
+func (h *history) leave(worker int, at time.Duration) (held time.Duration) {
+	h.sections[worker]++
+	return h.become(worker, pausing, at)
+}
+
+// kills ends the victim's section. It is to be noted just before the kill, for the server may hand the
+// lock on before the parent knows that the victim is dead.
+func (h *history) kills(victim int, at time.Duration) {
+	h.become(victim, gone, at)
+	h.kill = &kill{victim: victim, at: at, heir: -1}
+}
+
+func (h *history) exit(worker int, at time.Duration) {
+	h.become(worker, gone, at)
+}
+
+// holder returns who is inside, -1 for nobody.
+func (h *history) holder() int {
+	for worker, a := range h.now {
+		if a == inside {
+			return worker
+		}
+	}
+	return -1
+}
+
+// verdict returns an error if the lock did not do what it is for. If the run ended early, there may not
+// have been the time for all of that.
+func (h *history) verdict(early bool) error {
+	total := 0
+	for _, n := range h.sections {
+		total += n
+	}
+	switch {
+	case len(h.overlaps) > 0:
+		o := h.overlaps[0]
+		return fmt.Errorf("overlaps: %d; in the first, %s entered at %s while %s was inside",
+			len(h.overlaps), name(o.entering), seconds(o.at), name(o.inside))
+	case early:
+		return nil
+	case total == 0:
+		return errors.New("no section ran to its end")
+	case h.kill == nil:
+		return errors.New("nobody held the lock when one was to be killed")
+	case h.kill.heir < 0:
+		return errors.New("the lock did not move on after the kill")
+	}
+	return nil
+}
+
+func (h *history) summarize(out io.Writer, srv server) {
+	total, each := 0, ""
+	for worker, n := range h.sections {
+		total += n
+		each += fmt.Sprintf(", %s: %d", name(worker), n)
+	}
+	killed := "nobody was killed"
+	if k := h.kill; k != nil {
+		killed = name(k.victim) + " while it held the lock"
+		if k.heir >= 0 {
+			killed += fmt.Sprintf("; %s had it %s later", name(k.heir), milliseconds(k.after))
+		}
+	}
+	fmt.Fprintln(out)
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(table, "sections\t%d (%s)\n", total, each[2:])
+	fmt.Fprintf(table, "overlaps\t%d\n", len(h.overlaps))
+	fmt.Fprintf(table, "longest wait\t%s\n", seconds(h.waited))
+	fmt.Fprintf(table, "killed\t%s\n", killed)
+	fmt.Fprintf(table, "server\t%s\n", srv)
+	table.Flush()
+	if srv.embedded {
+		fmt.Fprint(out, embeddedNote)
+	}
+}
+
+const embeddedNote = `
+The times mean nothing: the embedded server polls, rounds timeouts to seconds and serves waiters by
+chance. MySQL and MariaDB serve them in turn; to see that, name one:
+
+	go run -C examples ./quickstart -dsn 'user:password@tcp(host:3306)/'
+`
+
+func name(worker int) string { return fmt.Sprintf("worker %d", worker+1) }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+}
