@@ -13,44 +13,44 @@ var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is
 	// held. An ErrTimeout that comes out of WithLock may be that of a lock which
 	// fn asked for: Error.Name tells.
-	ErrTimeout = fault.Timeout
+	ErrTimeout = fault.ErrTimeout
 
 	// ErrLost: the lock was not provably held to the end. Its session had gone, or
 	// RELEASE_LOCK did not return 1. Others may have had the lock meanwhile; it is
 	// not held any more.
-	ErrLost = fault.Lost
+	ErrLost = fault.ErrLost
 
 	// ErrHeld: the call chain, that is the ctx, holds the lock already, perhaps in
 	// another letter case. It stays held.
-	ErrHeld = fault.Held
+	ErrHeld = fault.ErrHeld
 
 	// ErrDeadlock: the holder of the lock waits for a lock of this call chain, as
 	// this Locker or the server found. Nothing more is held; the chain keeps what it
 	// had, and should release it.
-	ErrDeadlock = fault.Deadlock
+	ErrDeadlock = fault.ErrDeadlock
 
 	// ErrInterrupted: somebody ended the wait on the server, by KILL QUERY. It says
 	// nothing about the lock. Nothing is held.
-	ErrInterrupted = fault.Interrupted
+	ErrInterrupted = fault.ErrInterrupted
 
 	// ErrUnavailable: the server could not be asked; the driver's error is inside.
 	// Nothing is held.
-	ErrUnavailable = fault.Unavailable
+	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
 	// valid UTF-8 from the Basic Multilingual Plane without NUL. No SQL was sent.
-	ErrInvalidName = fault.InvalidName
+	ErrInvalidName = fault.ErrInvalidName
 
 	// ErrInvalidTimeout: the timeout is negative. No SQL was sent.
-	ErrInvalidTimeout = fault.InvalidTimeout
+	ErrInvalidTimeout = fault.ErrInvalidTimeout
 
 	// ErrUnsupported: this server, session or pool cannot keep the promises; the
 	// text says why and what to do.
-	ErrUnsupported = fault.Unsupported
+	ErrUnsupported = fault.ErrUnsupported
 
 	// ErrClosed: the Locker is closed, or was closed during the wait. Nothing is
 	// held.
-	ErrClosed = fault.Closed
+	ErrClosed = fault.ErrClosed
 )
 
 // Error is what a Locker or a Lock returns, for errors.As.

@@ -20,6 +20,8 @@ var (
 
 func runReport(context.Context) error { return nil }
 
+func reindex(_ context.Context, page int) (done bool, err error) { return page == 3, nil }
+
 // One lock around one function, wherever it runs. The Locker is made once, at the
 // start of the program, and shared.
 func Example() {
@@ -109,6 +111,26 @@ func ExampleLocker_Acquire() {
 	}()
 	if err := runReport(lock.Context()); err != nil {
 		log.Print(err)
+	}
+}
+
+// A long job that stops when its lock is lost: every query runs under fn's ctx, and
+// a loop looks at it between its steps. The cause tells a loss from the caller's own
+// cancellation.
+func ExampleLocker_WithLock_loss() {
+	err := locker.WithLock(context.Background(), "reindex", 0, func(ctx context.Context) error {
+		for page := 0; ; page++ {
+			if errors.Is(context.Cause(ctx), namedlock.ErrLost) {
+				return fmt.Errorf("stopped at page %d", page) // another process may be at it by now
+			}
+			done, err := reindex(ctx, page)
+			if done || err != nil {
+				return err
+			}
+		}
+	})
+	if errors.Is(err, namedlock.ErrLost) {
+		log.Print("lost the lock: the next run begins where this one stopped: ", err)
 	}
 }
 

@@ -4,7 +4,7 @@
 //	locker, err := namedlock.Open(db)
 //	...
 //	err = locker.WithLock(ctx, "nightly-report", 5*time.Second, func(ctx context.Context) error {
-//		return report.Run(ctx) // never runs twice at once, on any machine
+//		return report.Run(ctx) // never runs twice at once, on any machine; ctx ends if the lock is lost
 //	})
 //
 // A named lock (GET_LOCK) belongs to a session of the server, not to a table or a
@@ -30,6 +30,24 @@
 // is a caller still in this process's queue and another is on the server. Then
 // the timeout ends it.
 //
+// # Losing a lock
+//
+// A session can die under a lock: by KILL, a restart of the server, a broken
+// network. Then the server gives the lock to the next, and the context of the code
+// under it ends with a cause that matches ErrLost:
+//
+//   - within 50 ms where the server closes the connection (WithProbe), as after KILL,
+//     a shutdown or wait_timeout;
+//   - within two keep-alive intervals otherwise (WithKeepAlive): a network that has
+//     fallen silent, a lock that has gone from a living session, a server that has
+//     become read-only. The keep-alive also lets an idle lock outlive the session's
+//     wait_timeout.
+//
+// WithLock and Release then report ErrLost, and the name stays closed to this
+// process until the code has returned. The Locker never reconnects under a lock.
+// If a client vanishes without a word, the server frees its locks after the lease
+// (WithLease), and a holder that is cut off has learnt of it before.
+//
 // # Statements
 //
 // What is sent is part of the contract, for those who mock it. An uncontended
@@ -41,10 +59,16 @@
 // Each is prepared from its second use on a session. Beside them:
 //
 //   - Before its first lock a session is greeted by
-//     SELECT VERSION(), @@character_set_client, @@character_set_connection, RELEASE_ALL_LOCKS()
-//     which drops what other code may have left on the connection. With New and
-//     WithoutServerCheck there is no such greeting; one without RELEASE_ALL_LOCKS()
-//     is sent before the first wait, and before the first name outside ASCII.
+//     SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS()
+//     which drops what other code may have left on the connection, then by
+//     SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')
+//     and, on nodes of clusters, SHOW STATUS LIKE 'wsrep_cluster_size' or a count of the
+//     primaries in performance_schema.replication_group_members. With a lease,
+//     SET SESSION wait_timeout = n
+//     follows if wait_timeout is longer, and sets it back when the session is over.
+//   - WithoutServerCheck leaves out the SHOW, and with New the whole greeting (unless
+//     there is a lease to set). One without RELEASE_ALL_LOCKS() is then sent before the
+//     first wait, keep-alive, or name outside ASCII.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
 //     with n in milliseconds and the timeout in whole seconds, rounded up. On MariaDB:
@@ -53,6 +77,10 @@
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
 //     Where a wait is not possible, the first statement is repeated every 50 ms.
 //   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case.
+//   - The keep-alive is
+//     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only
+//     for up to 64 locks of a session at once; with 0 for @@read_only where the server
+//     is not checked.
 //
 // Unless RELEASE_LOCK returns 1, the connection is closed, by driver.ErrBadConn
 // through Conn.Raw.
@@ -94,11 +122,15 @@ type Locker struct {
 // So a wait is cut into short slices, between which a foreign session can
 // overtake, and while other callers are there it polls every 50 ms. Open has
 // neither limit.
+//
+// Leave conn to the Locker. A query of your own on it, under a lock, holds up
+// releases and keep-alives until its rows are closed, and if its context ends
+// before that, the driver closes the connection and the lock is lost.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
 		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")
 	}
-	o, err := collect(opts)
+	o, err := collect(opts, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +146,7 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if db == nil {
 		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
 	}
-	o, err := collect(opts)
+	o, err := collect(opts, time.Minute)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +220,7 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration
 		return nil, acquireError(name, err)
 	}
 	if timeout < 0 {
-		return nil, acquireError(name, fault.Because(fault.InvalidTimeout,
+		return nil, acquireError(name, fault.Because(fault.ErrInvalidTimeout,
 			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
 	}
 	if ctx == nil {

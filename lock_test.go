@@ -27,6 +27,8 @@ import (
 const (
 	getLock     = "SELECT GET_LOCK(?, ?)"
 	releaseLock = "SELECT RELEASE_LOCK(?)"
+	greeting    = "SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout"
+	serverCheck = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')"
 )
 
 var ctx = context.Background()
@@ -50,7 +52,10 @@ func mocked(t *testing.T, opts ...namedlock.Option) (*namedlock.Locker, sqlmock.
 	return locker, mock, db
 }
 
-func answer(v any) *sqlmock.Rows { return sqlmock.NewRows([]string{"answer"}).AddRow(v) }
+// answer is one row.
+func answer(values ...driver.Value) *sqlmock.Rows {
+	return sqlmock.NewRows(make([]string, len(values))).AddRow(values...)
+}
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
@@ -132,8 +137,9 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, mock.ExpectationsWereMet(), "New does I/O")
 
-	mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection, RELEASE_ALL_LOCKS()").
-		WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c", "r"}).AddRow("9.7.4", "utf8mb4", "utf8mb4", 0))
+	mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").
+		WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800, 0))
+	mock.ExpectQuery(serverCheck).WillReturnRows(sqlmock.NewRows([]string{"name", "value"}).AddRow("read_only", "OFF"))
 	expectLock(mock, "a")
 	expectUnlock(mock, "a")
 	expectPrepared(mock, getLock)
@@ -364,8 +370,8 @@ func TestWhatGetLockAnswers(t *testing.T) {
 func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnError(&mysql.MySQLError{Number: 3024})
-	mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection").
-		WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow("9.7.4", "utf8mb4", "utf8mb4"))
+	mock.ExpectQuery(greeting).
+		WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800))
 	mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(1) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
 	expectUnlock(mock, "report")
 
@@ -374,14 +380,13 @@ func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
 
 // The wait of each dialect, as a mock sees it.
 func TestTheStatementsOfAWait(t *testing.T) {
-	const greeting = "SELECT VERSION(), @@character_set_client, @@character_set_connection"
 	for version, expect := range map[string]func(mock sqlmock.Sqlmock){
 		"9.7.4": func(mock sqlmock.Sqlmock) {
 			mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(50) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
 		},
 		"10.11.19-MariaDB": func(mock sqlmock.Sqlmock) {
 			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(0.0))
-			mock.ExpectQuery(getLock).WithArgs("report", 0.05).WillReturnRows(answer(1))
+			mock.ExpectPrepare(getLock).ExpectQuery().WithArgs("report", 0.05).WillReturnRows(answer(1))
 		},
 		"11.8.1-MariaDB-log": func(mock sqlmock.Sqlmock) {
 			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(2.5))
@@ -391,7 +396,7 @@ func TestTheStatementsOfAWait(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			locker, mock, _ := mocked(t)
 			mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnRows(answer(0))
-			mock.ExpectQuery(greeting).WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow(version, "utf8mb4", "utf8mb4"))
+			mock.ExpectQuery(greeting).WillReturnRows(answer(version, "utf8mb4", "utf8mb4", 28800))
 			expect(mock)
 			expectUnlock(mock, "report")
 
@@ -408,8 +413,8 @@ func TestANameOutsideASCIINeedsUTF8(t *testing.T) {
 		{"utf8mb4", "latin1"}:  namedlock.ErrUnsupported,
 	} {
 		locker, mock, db := mocked(t)
-		mock.ExpectQuery("SELECT VERSION(), @@character_set_client, @@character_set_connection").
-			WillReturnRows(sqlmock.NewRows([]string{"v", "c", "c"}).AddRow("9.7.4", charsets[0], charsets[1]))
+		mock.ExpectQuery(greeting).
+			WillReturnRows(answer("9.7.4", charsets[0], charsets[1], 28800))
 		if is == nil {
 			expectLock(mock, "café")
 			expectUnlock(mock, "café")
@@ -602,6 +607,9 @@ func TestBadOptionsAreErrors(t *testing.T) {
 	for says, opt := range map[string]namedlock.Option{
 		"WithReleaseTimeout(0s)": namedlock.WithReleaseTimeout(0),
 		"WithKeepAlive(-1s)":     namedlock.WithKeepAlive(-time.Second),
+		"WithProbe(-1s)":         namedlock.WithProbe(-time.Second),
+		"WithLease(-1s)":         namedlock.WithLease(-time.Second),
+		"WithLease(999ms)":       namedlock.WithLease(999 * time.Millisecond),
 		"WithMaxSessions(0)":     namedlock.WithMaxSessions(0),
 		"65 characters":          namedlock.WithNamespace(strings.Repeat("n", 64)),
 		"NUL":                    namedlock.WithNamespace("\x00"),

@@ -17,14 +17,16 @@ type Option func(*options) error
 
 type options struct {
 	namespace string
+	lease     *time.Duration // nil: the default of New or Open
 	sessions  session.Config
 }
 
-func collect(opts []Option) (options, error) {
+func collect(opts []Option, lease time.Duration) (options, error) {
 	o := options{
 		sessions: session.Config{
 			ReleaseTimeout: 5 * time.Second,
 			KeepAlive:      5 * time.Second,
+			Probe:          25 * time.Millisecond,
 			CheckServer:    true,
 			Logger:         slog.New(slog.DiscardHandler),
 		},
@@ -36,6 +38,10 @@ func collect(opts []Option) (options, error) {
 		if err := opt(&o); err != nil {
 			return o, err
 		}
+	}
+	o.sessions.Lease = lease
+	if o.lease != nil {
+		o.sessions.Lease = *o.lease
 	}
 	return o, nil
 }
@@ -54,14 +60,49 @@ func WithReleaseTimeout(d time.Duration) Option {
 	}
 }
 
-// WithKeepAlive sets how often a session that holds locks proves that it still
-// does. The default is 5s.
+// WithKeepAlive sets how often a session that holds locks proves, by a statement,
+// that it still holds them and that the server can be written to; where a third of
+// the session's wait_timeout or of the lease is less, it is that. What the socket
+// does not show (a silent network, a lock that has gone from a living session, a
+// primary that has become a replica) is noticed within two of these. The default
+// is 5s.
 func WithKeepAlive(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {
 			return fmt.Errorf("namedlock: WithKeepAlive(%v): must be positive", d)
 		}
 		o.sessions.KeepAlive = d
+		return nil
+	}
+}
+
+// WithProbe sets how often the sockets of sessions that hold locks are looked at,
+// which costs a microsecond and no traffic. It shows at once that the server has
+// closed a session. 0 turns it off; it is off anyway for drivers other than
+// go-sql-driver, under its DSN parameter checkConnLiveness=false, and where a
+// custom dialer returns connections that are no syscall.Conn. The default is 25ms.
+func WithProbe(d time.Duration) Option {
+	return func(o *options) error {
+		if d < 0 {
+			return fmt.Errorf("namedlock: WithProbe(%v): must not be negative; 0 turns the probe off", d)
+		}
+		o.sessions.Probe = d
+		return nil
+	}
+}
+
+// WithLease sets how long the server waits for a word of a session before it gives
+// its locks away: the locks of a machine that has lost its power or its network are
+// free after that. A holder that is cut off learns of it before, through its
+// context. It is rounded down to whole seconds and set as the session's
+// wait_timeout, unless that is shorter; it is set back when the session is over. 0
+// leaves wait_timeout alone. The default is 1m with Open, 0 with New.
+func WithLease(d time.Duration) Option {
+	return func(o *options) error {
+		if d != 0 && (d < time.Second || d > 365*24*time.Hour) {
+			return fmt.Errorf("namedlock: WithLease(%v): must be 0 or from 1s to a year", d)
+		}
+		o.lease = &d
 		return nil
 	}
 }
@@ -106,10 +147,11 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithoutServerCheck takes the server as it is: a Locker from New sends no
-// greeting before the first lock, so that an uncontended lock is exactly its two
-// statements, and locks that other code has left on the connection are not
-// dropped.
+// WithoutServerCheck takes the server as it is, be it a node of a cluster whose
+// locks do not exclude, or read-only. A Locker from New then sends no greeting
+// before the first lock either, unless it has a lease to set: an uncontended lock
+// is exactly its two statements, locks that other code has left on the connection
+// are not dropped, and its wait_timeout is not known before the first keep-alive.
 func WithoutServerCheck() Option {
 	return func(o *options) error {
 		o.sessions.CheckServer = false

@@ -5,16 +5,16 @@ package fault
 import "errors"
 
 var (
-	Timeout        = errors.New("not acquired in time")
-	Lost           = errors.New("lock lost")
-	Held           = errors.New("this call chain holds the lock already")
-	Deadlock       = errors.New("waiting would be a deadlock")
-	Interrupted    = errors.New("wait interrupted by the server")
-	Unavailable    = errors.New("server cannot be asked")
-	InvalidName    = errors.New("invalid lock name")
-	InvalidTimeout = errors.New("invalid timeout")
-	Unsupported    = errors.New("not supported")
-	Closed         = errors.New("locker is closed")
+	ErrTimeout        = errors.New("not acquired in time")
+	ErrLost           = errors.New("lock lost")
+	ErrHeld           = errors.New("this call chain holds the lock already")
+	ErrDeadlock       = errors.New("waiting would be a deadlock")
+	ErrInterrupted    = errors.New("wait interrupted by the server")
+	ErrUnavailable    = errors.New("server cannot be asked")
+	ErrInvalidName    = errors.New("invalid lock name")
+	ErrInvalidTimeout = errors.New("invalid timeout")
+	ErrUnsupported    = errors.New("not supported")
+	ErrClosed         = errors.New("locker is closed")
 )
 
 // Reason is a sentinel with the story of this one case: it reads as the story

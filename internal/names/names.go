@@ -17,7 +17,7 @@ import (
 const MaxLen = 64
 
 // Check returns nil if every supported server stores name without change, and
-// otherwise an error that matches fault.InvalidName and says what is wrong.
+// otherwise an error that matches fault.ErrInvalidName and says what is wrong.
 func Check(name string) error {
 	if name == "" {
 		return invalid("it is empty: a name has 1 to %d characters", MaxLen)
@@ -41,7 +41,7 @@ func Check(name string) error {
 }
 
 func invalid(format string, args ...any) error {
-	return fault.Because(fault.InvalidName, fault.InvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
+	return fault.Because(fault.ErrInvalidName, fault.ErrInvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
 }
 
 // ASCII reports whether name means the same in every character set that a

@@ -28,7 +28,7 @@ type Grant struct {
 }
 
 // Context returns a context for the code under the lock. It ends when the lock is
-// released or lost (then its cause matches fault.Lost), and with ctx; it makes its
+// released or lost (then its cause matches fault.ErrLost), and with ctx; it makes its
 // users part of the lock's call chain. It is to be called once.
 func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.Context {
 	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
@@ -46,6 +46,9 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 	return ctx
 }
 
+// Name is the lock's name as the server knows it.
+func (g *Grant) Name() string { return g.name }
+
 // Lost implements session.Hold.
 func (g *Grant) Lost(cause error) {
 	g.mu.Lock()
@@ -53,14 +56,14 @@ func (g *Grant) Lost(cause error) {
 	if g.released || g.lost != nil {
 		return // a release is never taken for a loss
 	}
-	g.lost = fault.Because(fault.Lost, "lock lost", cause)
+	g.lost = fault.Because(fault.ErrLost, "lock lost", cause)
 	if g.end != nil {
 		g.end(g.lost)
 	}
 }
 
 // Release gives the lock back. It returns nil only if the lock was provably held
-// to the end, and otherwise an error that matches fault.Lost. Whatever it
+// to the end, and otherwise an error that matches fault.ErrLost. Whatever it
 // returns, the lock is not held any more. Every call returns what the first
 // found.
 func (g *Grant) Release() error {
@@ -94,7 +97,7 @@ func (g *Grant) release() error {
 func (g *Grant) giveBack() error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {
-		return fault.Because(fault.Lost, "lock lost before its release", err)
+		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)

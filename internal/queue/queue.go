@@ -118,7 +118,7 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return nil, fault.Closed
+		return nil, fault.ErrClosed
 	}
 	l := q.lines[key]
 	if l == nil {
@@ -127,14 +127,14 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	}
 	w.line = l
 	if w.chain.holding(l) {
-		return nil, fault.Because(fault.Held, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
+		return nil, fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
 	}
 	if timeout == 0 && (l.holder != nil || l.waiters.Len() > 0) {
 		return nil, w.timedOut()
 	}
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocks(w.chain, l.holder) {
-		return nil, fault.Because(fault.Deadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
+		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
 	}
 	w.place = l.waiters.PushBack(w)
 	if nested {
@@ -273,7 +273,7 @@ func (q *Queue) finish() {
 	}
 }
 
-// Close refuses new callers, ends those in line with fault.Closed, waits until
+// Close refuses new callers, ends those in line with fault.ErrClosed, waits until
 // every lock is released and gives the sessions back. Every call returns when
 // that is done.
 func (q *Queue) Close() {
@@ -286,7 +286,7 @@ func (q *Queue) Close() {
 	q.closed = true
 	for _, l := range q.lines {
 		for w := l.first(); w != nil; w = l.first() {
-			q.serve(w, nil, fault.Closed)
+			q.serve(w, nil, fault.ErrClosed)
 		}
 		if l.run != nil {
 			l.run.abandon()
@@ -304,9 +304,9 @@ func (q *Queue) Close() {
 
 func (w *waiter) timedOut() error {
 	if w.timeout == 0 {
-		return fault.Because(fault.Timeout, "not acquired at once: others have it", nil)
+		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
 	}
-	return fault.Because(fault.Timeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+	return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
 }
 
 // contextError is an error for the end of ctx that matches both its Err and its

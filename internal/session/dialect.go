@@ -2,6 +2,7 @@ package session
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"strings"
 	"time"
@@ -11,23 +12,29 @@ import (
 
 // server is what a greeting has found out.
 type server struct {
-	version string
+	version sql.NullString
 	// The character sets that a name goes through on its way.
-	clientCharset, connectionCharset string
+	clientCharset, connectionCharset sql.NullString
+	// The session's wait_timeout in seconds, and when it is over by now: the lease
+	// may have replaced it.
+	waitTimeout sql.NullInt64
+	idleLimit   time.Duration
 	// MariaDB's max_statement_time, in seconds; asked when first needed.
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
-	leaked int64
+	leaked sql.NullInt64
+	// Whether proofs are to say that the server can be written to.
+	watchReadOnly bool
 }
 
 func (srv *server) mariaDB() bool {
-	return strings.Contains(strings.ToLower(srv.version), "mariadb")
+	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
 }
 
 // foreignCharset returns the character set in which a name would not stay what
 // it is, or "".
 func (srv *server) foreignCharset() string {
-	for _, charset := range []string{srv.clientCharset, srv.connectionCharset} {
+	for _, charset := range []string{srv.clientCharset.String, srv.connectionCharset.String} {
 		switch charset {
 		case "utf8mb4", "utf8mb3", "utf8":
 		default:
@@ -38,45 +45,88 @@ func (srv *server) foreignCharset() string {
 }
 
 // greeting asks who is there. None of it is different on MySQL and MariaDB.
-const greeting = "SELECT VERSION(), @@character_set_client, @@character_set_connection"
+const greeting = "SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout"
 
 // greetingOfBorrowed also drops the locks that other code left on the
 // connection while it was in a pool: with one of them, GET_LOCK would re-enter
 // without a word, and RELEASE_LOCK would leave it held.
 const greetingOfBorrowed = greeting + ", RELEASE_ALL_LOCKS()"
 
-// greet asks the server what it is, unless that is known.
+// greet asks the server what it is, unless that is known. The session may hold
+// locks.
 func (s *Session) greet() error {
 	if s.server != nil {
 		return nil
 	}
 	var srv server
-	return s.greeted(&srv, s.scan(greeting, &srv.version, &srv.clientCharset, &srv.connectionCharset))
+	err := s.scan(s.patience(), greeting, &srv.version, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout)
+	return s.greeted(&srv, err)
 }
 
+// greetBorrowed greets a session that holds nothing of ours yet, and refuses it if
+// its server's locks do not exclude. It sets the lease.
 func (s *Session) greetBorrowed() error {
 	var srv server
-	return s.greeted(&srv, s.scan(greetingOfBorrowed, &srv.version, &srv.clientCharset, &srv.connectionCharset, &srv.leaked))
+	err := s.scan(answerTime, greetingOfBorrowed, &srv.version, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout, &srv.leaked)
+	if err := s.greeted(&srv, err); err != nil {
+		return err
+	}
+	if srv.leaked.Int64 > 0 {
+		s.config.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", srv.leaked.Int64)
+	}
+	err = s.checkServer()
+	if err == nil {
+		err = s.setLease()
+	}
+	if err != nil {
+		s.server = nil // greet again, if there is a next time
+	}
+	return err
 }
 
 func (s *Session) greeted(srv *server, err error) error {
-	switch {
-	case err == nil:
-		s.server = srv
-		return nil
-	case isAnswer(err):
-		return fault.Because(fault.Unavailable, "the server refused the greeting", err)
+	if err != nil {
+		return s.refusedOr(err, "the server refused the greeting")
+	}
+	srv.idleLimit = time.Duration(srv.waitTimeout.Int64) * time.Second
+	s.server = srv
+	return nil
+}
+
+// refusedOr makes an error of a session that is being greeted: the server answered
+// by an error, or the session is broken.
+func (s *Session) refusedOr(err error, refused string) error {
+	if isAnswer(err) {
+		return fault.Because(fault.ErrUnavailable, refused, err)
 	}
 	return s.distrust(err)
 }
 
-func (s *Session) scan(query string, dest ...any) error {
-	s.silence.Reset(answerTime)
-	err := s.conn.QueryRowContext(s.ctx, query).Scan(dest...)
-	if !s.silence.Stop() {
-		return fmt.Errorf("%w (%v)", errSilent, answerTime)
+// setLease lets the server close the session, and free its locks, when it has
+// heard nothing of it for as long as the lease. A wait_timeout that is shorter
+// stays.
+func (s *Session) setLease() error {
+	lease := int64(s.config.Lease / time.Second)
+	if lease == 0 || lease >= s.server.waitTimeout.Int64 {
+		return nil
 	}
-	return hideContext(err)
+	if err := s.setWaitTimeout(lease); err != nil {
+		return s.refusedOr(err, "the server refused the lease")
+	}
+	s.server.idleLimit = time.Duration(lease) * time.Second
+	return nil
+}
+
+// unsetLease undoes setLease.
+func (s *Session) unsetLease() error {
+	if s.server == nil || s.server.idleLimit == time.Duration(s.server.waitTimeout.Int64)*time.Second {
+		return nil
+	}
+	return s.setWaitTimeout(s.server.waitTimeout.Int64)
+}
+
+func (s *Session) setWaitTimeout(seconds int64) error {
+	return s.exec(answerTime, fmt.Sprintf("SET SESSION wait_timeout = %d", seconds))
 }
 
 // waitStatement returns the statement and the timeout that wait for a lock for d,
@@ -86,24 +136,24 @@ func (s *Session) scan(query string, dest ...any) error {
 // MySQL rounds the timeout of GET_LOCK to whole seconds, so it gets the next
 // higher ones and a hint ends the wait, by error 3024. MariaDB takes fractions,
 // but ends the statement at its max_statement_time.
-func (s *Session) waitStatement(d time.Duration) (text string, timeout any, err error) {
+func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.Value, err error) {
 	if err := s.greet(); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	if !s.server.mariaDB() {
 		ms := (d + time.Millisecond - 1) / time.Millisecond
 		seconds := (d + time.Second - 1) / time.Second
-		return fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms), int64(seconds), nil
+		return &statement{text: fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms)}, int64(seconds), nil
 	}
 	if !s.server.timeLimit.Valid {
-		if err := s.scan("SELECT @@max_statement_time", &s.server.timeLimit); err != nil {
-			return "", nil, err
+		if err := s.scan(s.patience(), "SELECT @@max_statement_time", &s.server.timeLimit); err != nil {
+			return nil, nil, err
 		}
 	}
 	if s.server.timeLimit.Float64 == 0 {
-		return getLock, d.Seconds(), nil
+		return &s.get, d.Seconds(), nil
 	}
-	return "SET STATEMENT max_statement_time=0 FOR " + getLock, d.Seconds(), nil
+	return &statement{text: "SET STATEMENT max_statement_time=0 FOR " + getLock}, d.Seconds(), nil
 }
 
 // What servers answer instead of a number, measured on MySQL 9.7 and MariaDB 10.11.
@@ -140,17 +190,17 @@ func isRefusal(err error) bool {
 func verdict(err error) error {
 	switch number(err) {
 	case 0:
-		return fault.Because(fault.Interrupted, "wait interrupted by the server: GET_LOCK returned NULL", nil)
+		return fault.Because(fault.ErrInterrupted, "wait interrupted by the server: GET_LOCK returned NULL", nil)
 	case erQueryInterrupted:
-		return fault.Because(fault.Interrupted, "", err)
+		return fault.Because(fault.ErrInterrupted, "", err)
 	case erQueryTimeout, erStatementTimeout:
 		return nil
 	case erDeadlock, erUserLockDeadlock:
-		return fault.Because(fault.Deadlock, "the server found a deadlock", err)
+		return fault.Because(fault.ErrDeadlock, "the server found a deadlock", err)
 	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName:
-		return fault.Because(fault.InvalidName, "the server refused the lock name", err)
+		return fault.Because(fault.ErrInvalidName, "the server refused the lock name", err)
 	case erNoSuchFunction:
-		return fault.Because(fault.Unsupported, "the server has no named locks", err)
+		return fault.Because(fault.ErrUnsupported, "the server has no named locks", err)
 	}
-	return fault.Because(fault.Unavailable, "the server refused GET_LOCK", err)
+	return fault.Because(fault.ErrUnavailable, "the server refused GET_LOCK", err)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -22,12 +21,15 @@ type Config struct {
 	MaxSessions    int           // 0: a share of the db's connections
 	ReleaseTimeout time.Duration // bounds RELEASE_LOCK, the wait for its session included
 	KeepAlive      time.Duration
+	Probe          time.Duration // 0: never
+	Lease          time.Duration // 0: none
 	CheckServer    bool
 	Logger         *slog.Logger
 }
 
 // A Hold is a lock on a session, as the session's pool sees it.
 type Hold interface {
+	Name() string // as the server knows it
 	// Lost is called, once and with no mutex held, when the session that the
 	// lock was on has gone.
 	Lost(cause error)
@@ -41,7 +43,16 @@ type place struct {
 	dead      error       // why the session has gone
 	urgent    []chan bool // releases and the like that must have this very session
 	idleSince time.Time   // when it was last put back without a lock on it
+
+	// For the watch; times are since epoch.
+	due       time.Duration // of the next proof
+	idleLimit time.Duration // the server gives the session up when it hears nothing for so long; 0: not known
+	proving   bool
+	probing   bool
 }
+
+// epoch makes times numbers that a change of the clock does not touch.
+var epoch = time.Now()
 
 // A Pool hands out turns on sessions: the right to run statements, one at a time.
 // It opens sessions up to its cap and shares them beyond it.
@@ -59,7 +70,9 @@ type Pool struct {
 	pollers  int        // callers who poll because they have no session to wait with
 	seekers  []*seeker  // callers who take any session, first come first served
 	janitor  *time.Timer
+	watching bool
 	closed   bool
+	stop     chan struct{} // closed by Close
 }
 
 // A seeker waits for a turn: on session want, or on any if want is nil.
@@ -71,13 +84,15 @@ type seeker struct {
 
 // NewPool returns a pool of connections of db.
 func NewPool(db *sql.DB, config Config) *Pool {
-	return &Pool{Config: config, db: db}
+	return &Pool{Config: config, db: db, stop: make(chan struct{})}
 }
 
 // NewSingle returns a pool whose one session is conn. Close leaves conn open.
 func NewSingle(conn *sql.Conn, config Config) *Pool {
-	s := newSession(conn, config.ReleaseTimeout)
-	return &Pool{Config: config, single: s, sessions: []*Session{s}}
+	p := &Pool{Config: config, stop: make(chan struct{})}
+	p.single = newSession(conn, &p.Config)
+	p.sessions = []*Session{p.single}
+	return p
 }
 
 // A Chain is what the pool needs to know of a call chain.
@@ -132,7 +147,7 @@ func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
 // as, or neither: then the caller is to open a session, which is counted already.
 func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
 	if p.single != nil && p.single.dead != nil {
-		return nil, nil, fault.Because(fault.Unavailable, "the connection that was given to New is gone", p.single.dead)
+		return nil, nil, fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.dead)
 	}
 	if home != nil && home.dead == nil {
 		if !home.busy {
@@ -203,7 +218,7 @@ func Limit(wanted, maxOpen int) (int, error) {
 	const unlimited = 16
 	switch {
 	case maxOpen == 1:
-		return 0, fault.Because(fault.Unsupported, "the db allows a single connection (SetMaxOpenConns(1)), so that code under a lock could never query it: "+
+		return 0, fault.Because(fault.ErrUnsupported, "the db allows a single connection (SetMaxOpenConns(1)), so that code under a lock could never query it: "+
 			"allow more, give the Locker a db of its own, or use namedlock.New with a *sql.Conn", nil)
 	case wanted == 0 && maxOpen == 0:
 		return unlimited, nil
@@ -263,9 +278,9 @@ func (p *Pool) connect(ctx context.Context) (*Session, error) {
 func (p *Pool) borrow(ctx context.Context) (*Session, error) {
 	conn, err := p.db.Conn(ctx)
 	if err != nil {
-		return nil, fault.Because(fault.Unavailable, "no connection to be had", hideContext(err))
+		return nil, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
 	}
-	s := newSession(conn, p.ReleaseTimeout)
+	s := newSession(conn, &p.Config)
 	stop := context.AfterFunc(ctx, s.cancel)
 	err = s.greetBorrowed()
 	if !stop() && err == nil {
@@ -275,34 +290,25 @@ func (p *Pool) borrow(ctx context.Context) (*Session, error) {
 		s.discard()
 		return s, err
 	}
-	p.reportLeaks(s)
 	return s, nil
 }
 
-// greetSingle greets the single session when it is first used. On an error the turn is
-// over.
+// greetSingle greets the single session when it is first used. On an error the turn
+// is over.
 func (p *Pool) greetSingle(s *Session) error {
-	if s != p.single || !p.CheckServer || s.server != nil {
+	if s != p.single || s.server != nil || !p.CheckServer && p.Lease == 0 {
 		return nil
 	}
 	err := s.greetBorrowed()
 	if err != nil {
 		p.Put(s)
-		return err
 	}
-	p.reportLeaks(s)
-	return nil
-}
-
-func (p *Pool) reportLeaks(s *Session) {
-	if s.server.leaked > 0 {
-		p.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", s.server.leaked)
-	}
+	return err
 }
 
 // Own waits for a turn on s, ahead of all who do not need this very session. It
-// returns an error if the session has gone, or does not come free within the
-// release timeout: then it is gone now.
+// returns an error if the session has gone. It waits no longer than the statement
+// that runs there may be silent.
 func (p *Pool) Own(s *Session) error {
 	p.mu.Lock()
 	if s.dead != nil {
@@ -317,22 +323,13 @@ func (p *Pool) Own(s *Session) error {
 	turn := make(chan bool, 1)
 	s.urgent = append(s.urgent, turn)
 	p.mu.Unlock()
-
-	timer := time.NewTimer(p.ReleaseTimeout)
-	defer timer.Stop()
-	select {
-	case ok := <-turn:
-		if !ok {
-			return p.causeOfDeath(s)
-		}
-		return nil
-	case <-timer.C:
-	}
-	p.bury(s, fmt.Errorf("the session was busy for %v", p.ReleaseTimeout))
-	return p.causeOfDeath(s)
+	return p.awaitTurn(s, turn)
 }
 
-func (p *Pool) causeOfDeath(s *Session) error {
+func (p *Pool) awaitTurn(s *Session, turn <-chan bool) error {
+	if <-turn {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return s.dead
@@ -350,10 +347,7 @@ func (p *Pool) Yield(s *Session) error {
 	s.urgent = append(s.urgent, turn)
 	p.pass(s)
 	p.mu.Unlock()
-	if !<-turn {
-		return p.causeOfDeath(s)
-	}
-	return nil
+	return p.awaitTurn(s, turn)
 }
 
 // Put ends the caller's turn on s. A session in doubt is a dead session: it is
@@ -454,8 +448,9 @@ func (p *Pool) wakeSeekers(which func(*seeker) bool) {
 	})
 }
 
-// Hold records that a lock is now on s, so that it is told if s goes. It returns
-// false if s has gone already.
+// Hold records that a lock is now on s, on which the caller has the turn: the watch
+// takes care of it, and it is told if s goes. It returns false if s has gone
+// already.
 func (p *Pool) Hold(s *Session, h Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -466,7 +461,19 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 		s.holds = make(map[Hold]struct{})
 	}
 	s.holds[h] = struct{}{}
+	if len(s.holds) == 1 {
+		s.due = time.Since(epoch) + s.interval() // the clock starts at the grant
+	}
+	s.setIdleLimit()
+	p.startWatch()
 	return true
+}
+
+// setIdleLimit lets the watch know what the session, by its greeting, knows.
+func (s *Session) setIdleLimit() {
+	if s.server != nil {
+		s.idleLimit = s.server.idleLimit
+	}
 }
 
 // Drop records that a lock has been released from s.
@@ -495,7 +502,7 @@ func (p *Pool) Wait(s *Session, chain Chain) time.Duration {
 	}
 	limit := slice
 	if len(s.holds) > 0 {
-		limit = min(sliceHolding, p.KeepAlive/2)
+		limit = min(sliceHolding, s.interval()/2)
 	}
 	if p.single != nil {
 		if len(p.seekers) > 0 || p.pollers > 0 {
@@ -588,8 +595,12 @@ func (p *Pool) sweep(age time.Duration) {
 	}
 }
 
-// giveBack returns the connection, which holds no lock, to its db.
+// giveBack returns the connection, which holds no lock, to its db, as it came.
 func (s *Session) giveBack() {
+	if s.unsetLease() != nil {
+		s.discard()
+		return
+	}
 	s.closeStatements()
 	s.cancel()
 	_ = s.conn.Close()
@@ -604,14 +615,27 @@ func (p *Pool) Close() {
 	}
 	sessions := p.sessions
 	p.sessions = nil
+	close(p.stop)
 	p.mu.Unlock()
-	p.work.Wait()
 	for _, s := range sessions {
-		if s == p.single {
-			s.closeStatements()
-			s.cancel()
-			continue
-		}
-		s.giveBack()
+		p.work.Go(func() {
+			if s == p.single {
+				s.leave()
+			} else {
+				s.giveBack()
+			}
+		})
 	}
+	p.work.Wait()
+}
+
+// leave lets go of the connection that was given to New, as it came but for locks
+// that had leaked.
+func (s *Session) leave() {
+	if s.unsetLease() != nil {
+		s.discard()
+		return
+	}
+	s.closeStatements()
+	s.cancel()
 }

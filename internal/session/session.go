@@ -1,6 +1,6 @@
 // Package session keeps the database sessions that locks live on: what is said
-// to the server and what its answers mean (Session), and which session a lock
-// goes to (Pool).
+// to the server and what its answers mean (Session), which session a lock goes to
+// (Pool), and how it is noticed that one has gone (the watch).
 package session
 
 import (
@@ -10,9 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
@@ -34,7 +33,8 @@ const (
 // has its turn (see Pool), so they never run at the same time; Kill alone may be
 // called by anyone.
 type Session struct {
-	conn *sql.Conn
+	conn   *sql.Conn
+	config *Config
 
 	// Every statement runs under ctx, never under a caller's: the driver answers
 	// the end of a context by closing the socket, and every lock of the session
@@ -42,21 +42,22 @@ type Session struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	silence *time.Timer
+	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
 	get, release statement
-	releaseTime  time.Duration
 	server       *server // nil until greeted
+	locks        int     // held on it
 	doubt        error   // why the session cannot be trusted any more
 
 	place // guarded by Pool.mu
 }
 
-func newSession(conn *sql.Conn, releaseTime time.Duration) *Session {
+func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
-		conn:        conn,
-		get:         statement{text: getLock},
-		release:     statement{text: releaseLock},
-		releaseTime: releaseTime,
+		conn:    conn,
+		config:  config,
+		get:     statement{text: getLock},
+		release: statement{text: releaseLock},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.silence = time.AfterFunc(math.MaxInt64, s.cancel)
@@ -82,6 +83,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	answer, err := s.askForLock(name, wait)
 	switch {
 	case err == nil && answer.Valid && answer.Int64 == 1:
+		s.locks++
 		return true, nil
 	case err == nil && answer.Valid && answer.Int64 == 0:
 		return false, nil
@@ -90,7 +92,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	}
 	// An error or a NULL says that the wait ended, and no manual says that the
 	// lock cannot have been granted in the same moment. To ask is cheap.
-	if _, err := s.ask(s.releaseTime, &s.release, name); err != nil && !isRefusal(err) {
+	if _, err := s.ask(s.patience(), &s.release, name); err != nil && !isRefusal(err) {
 		return false, s.distrust(err)
 	}
 	return false, verdict(err)
@@ -98,7 +100,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 
 func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
 	if wait <= 0 {
-		answer, err := s.ask(answerTime, &s.get, name, 0)
+		answer, err := s.ask(s.patience(), &s.get, name, int64(0))
 		if !isTimeLimit(err) {
 			return answer, err
 		}
@@ -106,17 +108,27 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 		// try; a wait overrides the limit.
 		wait = time.Millisecond
 	}
-	text, timeout, err := s.waitStatement(wait)
+	st, timeout, err := s.waitStatement(wait)
 	if err != nil {
 		return sql.NullInt64{}, err
 	}
-	return s.ask(wait+answerTime, &statement{text: text}, name, timeout)
+	defer s.done(st)
+	bound := wait + answerTime
+	if s.locks > 0 {
+		bound = s.patience() // the wait is at most half an interval: see Pool.Wait
+	}
+	return s.ask(bound, st, name, timeout)
 }
 
 // ReleaseLock gives the lock back. It returns nil only if the server said that
 // this session held it. After any other answer the session is in doubt.
 func (s *Session) ReleaseLock(name string) error {
-	answer, err := s.ask(s.releaseTime, &s.release, name)
+	s.locks--
+	bound := s.config.ReleaseTimeout
+	if s.locks > 0 {
+		bound = min(bound, s.patience())
+	}
+	answer, err := s.ask(bound, &s.release, name)
 	switch {
 	case err != nil:
 		s.doubt = fmt.Errorf("RELEASE_LOCK failed: %w", err)
@@ -127,16 +139,41 @@ func (s *Session) ReleaseLock(name string) error {
 	default:
 		return nil
 	}
-	return fault.Because(fault.Lost, "lock not provably held to the end", s.doubt)
+	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.doubt)
+}
+
+// interval is how often the session has to prove that its locks are still there:
+// so often that the server neither closes it for idleness nor, if it has gone
+// silent, gives its locks away before the holder knows.
+func (s *Session) interval() time.Duration {
+	d := s.config.KeepAlive
+	if s.server != nil && s.server.idleLimit > 0 {
+		d = min(d, s.server.idleLimit/3)
+	}
+	return d
+}
+
+// patience is how long the session may be silent. On one that holds locks it is
+// less than an interval, so that a network that falls silent right after a proof
+// is noticed before the second interval is over: the next statement begins within
+// the first.
+func (s *Session) patience() time.Duration {
+	if s.locks > 0 {
+		return min(answerTime, s.interval()*3/4)
+	}
+	return answerTime
 }
 
 // distrust records that nothing is known of the session any more. The pool
 // discards it when the turn ends.
 func (s *Session) distrust(err error) error {
+	if errors.Is(err, errOccupied) {
+		return fault.Because(fault.ErrUnavailable, "", err) // nothing was sent
+	}
 	if s.doubt == nil {
 		s.doubt = err
 	}
-	return fault.Because(fault.Unavailable, "session broken", err)
+	return fault.Because(fault.ErrUnavailable, "session broken", err)
 }
 
 // accepts returns an error if the session's server would lock another name.
@@ -147,79 +184,31 @@ func (s *Session) accepts(name string) error {
 	if err := s.greet(); err != nil {
 		return err
 	}
-	if cs := s.server.foreignCharset(); cs != "" {
-		return fault.Because(fault.Unsupported, fmt.Sprintf("the session's character set is %s, so the server would lock another name than %q: "+
-			"connect with utf8mb4, or use a name in ASCII", cs, name), nil)
+	if charset := s.server.foreignCharset(); charset != "" {
+		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the session's character set is %s, so the server would lock another name than %q: "+
+			"connect with utf8mb4, or use a name in ASCII", charset, name), nil)
 	}
 	return nil
 }
 
-// A statement with arguments is sent as text the first time and prepared from
-// the second: a session that lives for one lock spares the preparing, one that
-// stays spares the parsing.
-type statement struct {
-	text     string
-	used     bool
-	prepared *sql.Stmt
-	refused  bool // the server will not prepare (its max_prepared_stmt_count, a proxy)
-}
-
-var errSilent = errors.New("no answer in time")
-
-// ask runs one statement for one number, for no longer than bound.
-func (s *Session) ask(bound time.Duration, st *statement, args ...any) (n sql.NullInt64, err error) {
-	s.silence.Reset(bound)
-	err = s.row(st, args).Scan(&n)
-	if !s.silence.Stop() {
-		// The bound may have passed only after the answer, but s.ctx has ended or
-		// is about to: the next statement would break.
-		return n, errors.Join(fmt.Errorf("%w (%v)", errSilent, bound), hideContext(err))
+// done frees a statement that is of no further use.
+func (s *Session) done(st *statement) {
+	if st == &s.get || st.prepared == nil {
+		return
 	}
-	return n, hideContext(err)
-}
-
-func (s *Session) row(st *statement, args []any) scanner {
-	if st.used && st.prepared == nil && !st.refused {
-		prepared, err := s.conn.PrepareContext(s.ctx, st.text)
-		switch {
-		case err == nil:
-			st.prepared = prepared
-		case isAnswer(err):
-			st.refused = true
-		default:
-			return failed{err}
-		}
-	}
-	st.used = true
-	if st.prepared != nil {
-		return st.prepared.QueryRowContext(s.ctx, args...)
-	}
-	return s.conn.QueryRowContext(s.ctx, st.text, args...)
-}
-
-type scanner interface{ Scan(dest ...any) error }
-
-type failed struct{ err error }
-
-func (f failed) Scan(...any) error { return f.err }
-
-// hideContext keeps the text of an error that stems from s.ctx but not its
-// identity: callers look for their own context's end with errors.Is.
-func hideContext(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("statement cut off: %v", err)
-	}
-	return err
+	_ = s.conn.Raw(func(any) error {
+		st.close()
+		return nil
+	})
 }
 
 // closeStatements frees what was prepared. The connection stays usable.
 func (s *Session) closeStatements() {
-	for _, st := range []*statement{&s.get, &s.release} {
-		if st.prepared != nil {
-			_ = st.prepared.Close() // nothing is answered, and nothing depends on it
-			st.prepared = nil
-		}
-	}
+	_ = s.conn.Raw(func(any) error {
+		s.get.close()
+		s.release.close()
+		return nil
+	})
 }
 
 // discard closes the connection for good, which frees its locks at once. The
@@ -228,15 +217,3 @@ func (s *Session) discard() {
 	s.cancel() // a statement that hangs would keep Raw waiting
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
 }
-
-// number returns the server's error number, or 0 if err is no answer of a server.
-func number(err error) uint16 {
-	if e := (*mysql.MySQLError)(nil); errors.As(err, &e) {
-		return e.Number
-	}
-	return 0
-}
-
-// isAnswer reports whether the server answered by an error, so that the session
-// lives on, as far as the answer tells.
-func isAnswer(err error) bool { return number(err) != 0 }

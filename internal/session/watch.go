@@ -1,0 +1,245 @@
+package session
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The watch notices that a lock is lost. One goroutine a pool ticks while any
+// lock is held, and asks nothing that could hang:
+//
+//   - It looks at the socket of every session with locks (probe). A session that the
+//     server has closed, by KILL, shutdown or wait_timeout, shows at once.
+//   - When a session's interval is over it has it prove its locks (prove), in a
+//     goroutine beside it. A silent network, a lock that has gone from a living
+//     session and a server that has turned read-only show there.
+//   - It knows when a server must have given the locks of a silent session away
+//     (overdue), and does not have to ask: this process may have been stopped.
+//
+// Why the holder knows before the server gives its locks away: let the last proof
+// have begun at 0, let the network fall silent after it, and call the interval K.
+// The server hears nothing and frees the locks at its idle limit, 3K or later. The
+// next proof is due at K. Unless the turn is taken it begins then, plus a tick,
+// and fails K*3/4 later; if the turn is taken by a statement that began before K,
+// that one fails no later than K*3/4 after K. Both are before 2K as long as a tick
+// is less than K/4.
+
+// proofsAtOnce is how many locks one statement asks about.
+const proofsAtOnce = 64
+
+// watchTick is how often the watch looks around where it does not probe.
+const watchTick = 25 * time.Millisecond
+
+// startWatch begins the watch if there is none. p.mu must be held.
+func (p *Pool) startWatch() {
+	if p.watching {
+		return
+	}
+	p.watching = true
+	p.work.Go(p.watch)
+}
+
+func (p *Pool) watch() {
+	tick := p.Probe
+	if tick == 0 {
+		tick = watchTick
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-p.stop:
+		}
+		held := p.holding()
+		if len(held) == 0 {
+			return
+		}
+		for _, s := range held {
+			p.look(s)
+		}
+	}
+}
+
+// holding returns the sessions with locks. If there is none the watch is over.
+func (p *Pool) holding() []*Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var held []*Session
+	for _, s := range p.sessions {
+		if len(s.holds) > 0 {
+			held = append(held, s)
+		}
+	}
+	p.watching = len(held) > 0
+	return held
+}
+
+// look does what is to be done about s now, without waiting for anything.
+func (p *Pool) look(s *Session) {
+	p.mu.Lock()
+	now := time.Since(epoch)
+	switch {
+	case s.dead != nil || len(s.holds) == 0:
+	case p.single == nil && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
+		p.work.Go(func() { p.bury(s, errOverdue) })
+	case now >= s.due && !s.proving:
+		s.proving = true
+		p.work.Go(func() { p.prove(s) })
+	case p.Probe == 0:
+	case p.single != nil:
+		// Code under the lock may use the connection too, and Raw then waits for its
+		// statement.
+		if !s.probing {
+			s.probing = true
+			p.work.Go(func() { p.probeSingle(s) })
+		}
+	case !s.busy: // a statement that runs is a probe by itself
+		s.busy = true
+		p.mu.Unlock()
+		p.probe(s)
+		return
+	}
+	p.mu.Unlock()
+}
+
+var (
+	errClosed  = errors.New("the server has closed the connection")
+	errOverdue = errors.New("the server has not been heard of for so long that it must have given the session up")
+)
+
+// probe looks at the socket of s, whose turn the watch has.
+func (p *Pool) probe(s *Session) {
+	if s.look() == closed {
+		s.doubt = errClosed
+		p.work.Go(func() { p.Put(s) }) // to close a connection can take time
+		return
+	}
+	p.Put(s)
+}
+
+// probeSingle looks at the socket of the single session, without its turn.
+func (p *Pool) probeSingle(s *Session) {
+	state := s.look()
+	p.mu.Lock()
+	s.probing = false
+	p.mu.Unlock()
+	if state == closed {
+		p.bury(s, errClosed)
+	}
+}
+
+// prove has s prove that it holds every lock that it should. If it does not, the
+// session is in doubt, and so are all its locks.
+func (p *Pool) prove(s *Session) {
+	defer func() {
+		p.mu.Lock()
+		s.proving = false
+		p.mu.Unlock()
+	}()
+	if p.Own(s) != nil {
+		return
+	}
+	defer p.Put(s)
+	begun := time.Since(epoch)
+	p.mu.Lock()
+	holds := make([]Hold, 0, len(s.holds))
+	for h := range s.holds {
+		holds = append(holds, h)
+	}
+	p.mu.Unlock()
+
+	next := begun + s.interval()
+	for len(holds) > 0 {
+		var names []driver.Value
+		names, holds = p.stillHeld(s, holds)
+		if len(names) == 0 {
+			break
+		}
+		err := s.proveLocks(names)
+		if errors.Is(err, errOccupied) {
+			next = begun // a loss shows to whoever reads the rows, or when they are read
+			break
+		}
+		if err != nil {
+			s.doubt = err
+			return
+		}
+		if p.Yield(s) != nil {
+			return
+		}
+	}
+	p.mu.Lock()
+	s.due = next
+	s.setIdleLimit()
+	p.mu.Unlock()
+}
+
+// stillHeld returns the names of the first holds that have not been released
+// meanwhile, as many as one statement takes, and the holds behind them.
+func (p *Pool) stillHeld(s *Session, holds []Hold) (names []driver.Value, rest []Hold) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, h := range holds {
+		if len(names) == proofsAtOnce {
+			return names, holds[i:]
+		}
+		if _, ok := s.holds[h]; ok {
+			names = append(names, h.Name())
+		}
+	}
+	return names, nil
+}
+
+// proveLocks asks the server whether this session holds the locks, and whether
+// the server can still be written to. A mere ping would not notice that a lock
+// has gone, nor that a primary has become a replica.
+func (s *Session) proveLocks(names []driver.Value) error {
+	if err := s.greet(); err != nil {
+		return err
+	}
+	text := "SELECT " + strings.Repeat("IS_USED_LOCK(?) = CONNECTION_ID(), ", len(names))
+	if s.server.watchReadOnly {
+		text += "@@read_only"
+	} else {
+		text += "0"
+	}
+	var verdict error
+	check := func(row []driver.Value) error {
+		if len(row) != len(names)+1 {
+			return fmt.Errorf("%d columns where %d were expected", len(row), len(names)+1)
+		}
+		for i, v := range row[:len(names)] {
+			var owned sql.NullBool
+			if err := owned.Scan(v); err != nil {
+				return err
+			}
+			if !owned.Bool {
+				verdict = fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
+			}
+		}
+		var readOnly sql.NullString
+		if err := readOnly.Scan(row[len(names)]); err != nil {
+			return err
+		}
+		if !isOff(readOnly.String) {
+			verdict = errors.New("the server has become read-only: it is no primary any more")
+		}
+		return errEnough
+	}
+	st := &statement{text: text}
+	defer s.done(st)
+	err := s.query(s.patience(), st, names, check)
+	if isAnswer(err) {
+		// Somebody may have cut off this one (KILL QUERY), which says nothing.
+		err = s.query(s.patience(), st, names, check)
+	}
+	if err != nil {
+		return fmt.Errorf("keep-alive failed: %w", err)
+	}
+	return verdict
+}
