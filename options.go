@@ -46,10 +46,10 @@ func collect(opts []Option, lease time.Duration) (options, error) {
 	return o, nil
 }
 
-// WithReleaseTimeout bounds a release: the wait for the lock's session, which may
-// be busy with another statement for a moment, and then RELEASE_LOCK. When it has
-// passed the session is discarded, which frees the lock too, and the release
-// reports ErrLost. The default is 5s.
+// WithReleaseTimeout bounds RELEASE_LOCK. When it has passed the session is
+// discarded, which frees the lock too, and the release reports ErrLost. Before it,
+// a release may have to wait for another statement on its session, of which none
+// takes longer than a second or two while the server answers. The default is 5s.
 func WithReleaseTimeout(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {

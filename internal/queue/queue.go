@@ -70,7 +70,7 @@ type waiter struct {
 	deadline time.Time // of timeout; zero: none
 	until    time.Time // the earlier of deadline and the context's; zero: none
 
-	asked bool          // the server has answered a try, or a wait, made for its line since it was first
+	asked bool          // the server has said, while it was first in line, that others have the lock
 	done  chan struct{} // closed when grant or err is set
 	grant *Grant
 	err   error
