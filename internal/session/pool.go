@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -132,10 +133,7 @@ func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
 				return nil, ctx.Err()
 			}
 		case s == nil:
-			if p.exhausted() {
-				req.Crowded()
-			}
-			return p.open(ctx)
+			return p.open(ctx, req.Crowded)
 		}
 		if s != nil {
 			return s, p.greetSingle(s)
@@ -238,8 +236,8 @@ func (p *Pool) exhausted() bool {
 	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
-func (p *Pool) open(ctx context.Context) (*Session, error) {
-	s, err := p.connect(ctx)
+func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
+	s, err := p.connect(ctx, crowded)
 	p.mu.Lock()
 	p.opening--
 	if err == nil {
@@ -257,40 +255,56 @@ func (p *Pool) open(ctx context.Context) (*Session, error) {
 
 // connect borrows a connection and greets it. Where the greeting fails on one
 // that had been lying idle in the db, there may be a live one behind it.
-func (p *Pool) connect(ctx context.Context) (*Session, error) {
-	bounded, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	for stale := p.db.Stats().Idle; ; stale-- {
-		s, err := p.borrow(bounded)
-		switch {
-		case err == nil:
-			return s, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case s == nil || !s.Broken() || stale <= 0 || bounded.Err() != nil:
+func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
+	stale := p.db.Stats().Idle
+	for {
+		conn, err := p.borrow(ctx, crowded)
+		if err != nil {
 			return nil, err
 		}
+		s := newSession(conn, &p.Config)
+		stop := context.AfterFunc(ctx, s.cancel)
+		err = s.greetBorrowed()
+		if !stop() && err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			return s, nil
+		}
+		s.discard()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !s.Broken() || stale == 0 {
+			return nil, err
+		}
+		stale--
 	}
 }
 
-// borrow returns a greeted session, or an error and, if it was in the greeting,
-// the session that is discarded already.
-func (p *Pool) borrow(ctx context.Context) (*Session, error) {
-	conn, err := p.db.Conn(ctx)
-	if err != nil {
+// borrow takes a connection from the db. To connect is bounded; to wait for one that
+// others have is not: that is for the callers to end, who are told by crowded.
+func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
+	for {
+		limit := answerTime
+		if p.exhausted() {
+			crowded()
+			limit = math.MaxInt64
+		}
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		conn, err := p.db.Conn(bounded)
+		late := bounded.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case late && p.exhausted():
+			continue // others took the last one meanwhile
+		}
 		return nil, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
 	}
-	s := newSession(conn, &p.Config)
-	stop := context.AfterFunc(ctx, s.cancel)
-	err = s.greetBorrowed()
-	if !stop() && err == nil {
-		err = s.distrust(errSilent)
-	}
-	if err != nil {
-		s.discard()
-		return s, err
-	}
-	return s, nil
 }
 
 // greetSingle greets the single session when it is first used. On an error the turn
