@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/DATA-DOG/go-sqlmock"
@@ -597,6 +598,104 @@ func TestCloseEndsCallersAndWaitsForHolders(t *testing.T) {
 	assert.NoError(t, <-closed)
 	assert.NoError(t, locker.Close())
 	assert.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed)
+}
+
+func TestAGrantThatComesAfterTheCancelIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		defer db.Close()
+		mock.ExpectQuery(getLock).WillDelayFor(2 * time.Second).WillReturnRows(answer(1))
+		expectUnlock(mock, "report")
+		waiting, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Second, cancel)
+
+		begun := time.Now()
+		err := locker.WithLock(waiting, "report", namedlock.Forever, func(context.Context) error {
+			t.Error("fn ran under a cancelled context")
+			return nil
+		})
+
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, time.Second, time.Since(begun), "a cancel does not wait for the statement")
+		require.NoError(t, locker.Close())
+		assertPooled(t, db)
+		require.NoError(t, mock.ExpectationsWereMet(), "the grant was kept")
+	})
+}
+
+func TestCallersAreServedFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		defer db.Close()
+		mock.MatchExpectationsInOrder(false)
+		mock.ExpectQuery(getLock).WillReturnRows(answer(1))
+		mock.ExpectQuery(releaseLock).WillReturnRows(answer(1))
+		get, release := mock.ExpectPrepare(getLock), mock.ExpectPrepare(releaseLock)
+		first, err := locker.Acquire(ctx, "report", 0)
+		require.NoError(t, err)
+
+		var served []int
+		const callers = 10
+		for i := range callers {
+			get.ExpectQuery().WillReturnRows(answer(1))
+			release.ExpectQuery().WillReturnRows(answer(1))
+			go func() {
+				err := locker.WithLock(ctx, []string{"report", "REPORT"}[i%2], time.Minute, func(context.Context) error {
+					served = append(served, i)
+					time.Sleep(time.Second)
+					return nil
+				})
+				assert.NoError(t, err)
+			}()
+			synctest.Wait() // until it stands in line
+		}
+		require.NoError(t, first.Release())
+		time.Sleep(callers * time.Second)
+		synctest.Wait()
+		assert.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, served)
+		require.NoError(t, locker.Close())
+	})
+}
+
+func TestWaitingForAConnectionThatOthersHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
+		require.NoError(t, err)
+		defer db.Close()
+		mock.MatchExpectationsInOrder(false)
+		mock.ExpectClose()
+		db.SetMaxOpenConns(2)
+		var others []*sql.Conn
+		for range 2 {
+			conn, err := db.Conn(ctx)
+			require.NoError(t, err)
+			others = append(others, conn)
+		}
+		locker, err := namedlock.Open(db, namedlock.WithoutServerCheck(), namedlock.WithLease(0))
+		require.NoError(t, err)
+		defer locker.Close()
+
+		// It is a wait for others: the timeout bounds it, to the millisecond.
+		for _, timeout := range []time.Duration{0, 700 * time.Millisecond, 20 * time.Second} {
+			begun := time.Now()
+			err := locker.WithLock(ctx, "report", timeout, nothing)
+			assert.ErrorIs(t, err, namedlock.ErrTimeout)
+			assert.Equal(t, timeout, time.Since(begun))
+		}
+
+		// And it is granted when there is one.
+		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800, 0))
+		expectLock(mock, "report")
+		expectUnlock(mock, "report")
+		go func() {
+			time.Sleep(time.Minute) // of the bubble's time
+			others[0].Close()
+		}()
+		begun := time.Now()
+		assert.NoError(t, locker.WithLock(ctx, "report", namedlock.Forever, nothing))
+		assert.Equal(t, time.Minute, time.Since(begun))
+		others[1].Close()
+	})
 }
 
 func TestBadOptionsAreErrors(t *testing.T) {
