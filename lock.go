@@ -63,7 +63,9 @@
 //     which drops what other code may have left on the connection, then by
 //     SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')
 //     and, on nodes of clusters, SHOW STATUS LIKE 'wsrep_cluster_size' or a count of the
-//     primaries in performance_schema.replication_group_members. With a lease,
+//     primaries in performance_schema.replication_group_members; these are asked again
+//     when a session gets a lock and the last answer is older than WithKeepAlive. With a
+//     lease,
 //     SET SESSION wait_timeout = n
 //     follows if wait_timeout is longer, and sets it back when the session is over.
 //   - WithoutServerCheck leaves out the SHOW, and with New the whole greeting (unless

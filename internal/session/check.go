@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
@@ -23,6 +24,7 @@ func (s *Session) checkServer() error {
 	if !s.config.CheckServer {
 		return nil
 	}
+	begun := time.Since(epoch)
 	variables, err := s.settings(showVariables)
 	if err != nil {
 		return s.refusedOr(err, "the server refused to tell whether its locks exclude")
@@ -56,6 +58,7 @@ func (s *Session) checkServer() error {
 				"send all locks to one member, or use single-primary mode", primaries.Int64))
 		}
 	}
+	s.server.checked = begun
 	return nil
 }
 

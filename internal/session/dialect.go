@@ -23,6 +23,8 @@ type server struct {
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
 	leaked sql.NullInt64
+	// When its locks were last found to exclude, since epoch.
+	checked time.Duration
 	// Whether proofs are to say that the server can be written to.
 	watchReadOnly bool
 }

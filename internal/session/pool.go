@@ -135,9 +135,19 @@ func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
 		case s == nil:
 			return p.open(ctx, req.Crowded)
 		}
-		if s != nil {
-			return s, p.greetSingle(s)
+		if s == nil {
+			continue
 		}
+		err = p.ready(s)
+		if err == nil {
+			return s, nil
+		}
+		broken := s.Broken()
+		p.Put(s)
+		if !broken || s == p.single {
+			return nil, err
+		}
+		p.sweep(0) // those who lay idle beside it may be as dead
 	}
 }
 
@@ -307,17 +317,18 @@ func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 	}
 }
 
-// greetSingle greets the single session when it is first used. On an error the turn
-// is over.
-func (p *Pool) greetSingle(s *Session) error {
-	if s != p.single || s.server != nil || !p.CheckServer && p.Lease == 0 {
-		return nil
+// ready sees to it that s, on which the caller has the turn, has been greeted, and
+// that its server was fit for locks an interval ago at most. One that is in
+// steady use would not be asked otherwise: neither is it borrowed anew, nor has it
+// a lock for long enough to have to prove it.
+func (p *Pool) ready(s *Session) error {
+	switch {
+	case s.server == nil && (p.CheckServer || p.Lease > 0):
+		return s.greetBorrowed() // the single session, at its first use
+	case s.server != nil && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
+		return s.checkServer()
 	}
-	err := s.greetBorrowed()
-	if err != nil {
-		p.Put(s)
-	}
-	return err
+	return nil
 }
 
 // Own waits for a turn on s, ahead of all who do not need this very session. It
