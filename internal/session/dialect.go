@@ -98,7 +98,10 @@ func (s *Session) greeted(srv *server, err error) error {
 // refusedOr makes an error of a session that is being greeted: the server answered
 // by an error, or the session is broken.
 func (s *Session) refusedOr(err error, refused string) error {
-	if isAnswer(err) {
+	switch {
+	case number(err) == erQueryInterrupted:
+		return fault.Because(fault.ErrInterrupted, "", err)
+	case isAnswer(err):
 		return fault.Because(fault.ErrUnavailable, refused, err)
 	}
 	return s.distrust(err)
