@@ -36,35 +36,45 @@ func (s *Session) look() connState {
 	return state
 }
 
-// lookAt asks the driver alone, and sends nothing. IsValid is false for a
-// connection that the driver has closed and for one with something unread in its
-// buffer. The two differ in what comes of a query with an argument too many: the
-// driver refuses both before it touches anything, the one as a bad connection, the
-// other for the argument.
+// lookAt asks the driver alone, and sends nothing.
 func lookAt(conn any) connState {
-	if !fromGoSQLDriver(conn) {
+	switch {
+	case !fromGoSQLDriver(conn):
 		return open
-	}
-	if streaming(conn) {
+	case closedByDriver(conn):
+		return closed
+	case streaming(conn) || !isValid(conn):
 		return occupied
 	}
-	if v, ok := conn.(driver.Validator); !ok || v.IsValid() {
-		return open
-	}
+	return open
+}
+
+// isValid is false for a connection with something unread in its buffer, as for
+// one that is closed.
+func isValid(conn any) bool {
+	v, ok := conn.(driver.Validator)
+	return !ok || v.IsValid()
+}
+
+// closedByDriver reports whether the driver has closed conn after a failure. A query
+// with an argument too many tells: it is refused before anything is touched, by a
+// closed connection as such, by another for the argument.
+func closedByDriver(conn any) bool {
 	//lint:ignore SA1019 QueryContext would break off the query whose rows are unread
-	if q, ok := conn.(driver.Queryer); ok {
-		if _, err := q.Query("", []driver.Value{nil}); errors.Is(err, driver.ErrSkip) {
-			return occupied
-		}
+	q, ok := conn.(driver.Queryer)
+	if !ok {
+		return false
 	}
-	return closed
+	_, err := q.Query("", []driver.Value{nil})
+	return !errors.Is(err, driver.ErrSkip)
 }
 
 // streaming reports whether rows are being read on conn under a context that can
 // end, as fn's is. IsValid does not tell while they come straight from the socket,
 // the driver's buffer being empty, and to look at the socket then would swallow a
 // byte of them. Nothing but this field of the driver's knows; Raw holds the mutex
-// that guards it. Rows that are read under a context that cannot end are not seen.
+// that guards it. (It stays set on a connection that is closed in the middle.)
+// Rows that are read under a context that cannot end are not seen.
 func streaming(conn any) bool {
 	watching := reflect.ValueOf(conn).Elem().FieldByName("watching")
 	return watching.IsValid() && watching.Kind() == reflect.Bool && watching.Bool()
