@@ -56,8 +56,8 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
 		conn:    conn,
 		config:  config,
-		get:     statement{text: getLock},
-		release: statement{text: releaseLock},
+		get:     statement{text: getLock, keep: true},
+		release: statement{text: releaseLock, keep: true},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.silence = time.AfterFunc(math.MaxInt64, s.cancel)
@@ -112,7 +112,6 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 	if err != nil {
 		return sql.NullInt64{}, err
 	}
-	defer s.done(st)
 	bound := wait + answerTime
 	if s.locks > 0 {
 		bound = s.patience() // the wait is at most half an interval: see Pool.Wait
@@ -191,22 +190,14 @@ func (s *Session) accepts(name string) error {
 	return nil
 }
 
-// done frees a statement that is of no further use.
-func (s *Session) done(st *statement) {
-	if st == &s.get || st.prepared == nil {
-		return
-	}
-	_ = s.conn.Raw(func(any) error {
-		st.close()
-		return nil
-	})
-}
-
-// closeStatements frees what was prepared. The connection stays usable.
+// closeStatements frees what was prepared, unless rows of the user's are in the way.
+// The connection stays usable.
 func (s *Session) closeStatements() {
-	_ = s.conn.Raw(func(any) error {
-		s.get.close()
-		s.release.close()
+	_ = s.conn.Raw(func(conn any) error {
+		if lookAt(conn) == open {
+			s.get.close()
+			s.release.close()
+		}
 		return nil
 	})
 }

@@ -17,6 +17,7 @@ import (
 // parsing. It belongs to one session.
 type statement struct {
 	text     string
+	keep     bool // it comes again on this session
 	used     bool
 	refused  bool // the server does not prepare (its max_prepared_stmt_count, a proxy)
 	prepared driver.Stmt
@@ -97,6 +98,10 @@ func (st *statement) run(ctx context.Context, conn any, args []driver.Value, rec
 	// An answer that does not end properly is none.
 	if closed := rows.Close(); err == nil {
 		err = closed
+	}
+	if !st.keep {
+		// Now, not later: even this must not come between the rows of others.
+		st.close()
 	}
 	return err
 }

@@ -232,7 +232,6 @@ func (s *Session) proveLocks(names []driver.Value) error {
 		return errEnough
 	}
 	st := &statement{text: text}
-	defer s.done(st)
 	err := s.query(s.patience(), st, names, check)
 	if isAnswer(err) {
 		// Somebody may have cut off this one (KILL QUERY), which says nothing.
