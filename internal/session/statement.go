@@ -90,6 +90,10 @@ func hideContext(err error) error {
 }
 
 func (st *statement) run(ctx context.Context, conn any, args []driver.Value, receive receiver) error {
+	if !st.keep {
+		// Now, not later: even this must not come between the rows of others.
+		defer st.close()
+	}
 	rows, err := st.rows(ctx, conn, args)
 	if err != nil {
 		return err
@@ -98,10 +102,6 @@ func (st *statement) run(ctx context.Context, conn any, args []driver.Value, rec
 	// An answer that does not end properly is none.
 	if closed := rows.Close(); err == nil {
 		err = closed
-	}
-	if !st.keep {
-		// Now, not later: even this must not come between the rows of others.
-		st.close()
 	}
 	return err
 }
