@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// missing skips a test that needs a program which is not on the machine, or fails it as
+// servers.SkipOrFail does.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("NAMEDLOCK_REQUIRE_SERVERS") == "1" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
+// galeraProvider returns the library that makes a cluster of MariaDB servers.
+func galeraProvider(t *testing.T) string {
+	t.Helper()
+	for _, tool := range []string{"rsync", "socat"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, fmt.Sprintf("Galera needs %s; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera", tool))
+		}
+	}
+	for _, pattern := range []string{"/usr/lib*/galera*/libgalera_smm.so", "/usr/lib/*/galera*/libgalera_smm.so"} {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[0]
+		}
+	}
+	missing(t, "Galera is not on this machine; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera")
+	return ""
+}
+
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		ports[i], err = servers.FreePort()
+		require.NoError(t, err)
+	}
+	return ports
+}
+
+// asServer lets a server be used like the shared ones.
+func asServer(t *testing.T, s *servers.Server) *server {
+	t.Helper()
+	admin, err := openDB(s.DSN())
+	require.NoError(t, err)
+	t.Cleanup(func() { admin.Close() })
+	admin.SetMaxIdleConns(-1)
+	return &server{s, admin}
+}
+
+// requireNodesGrantEach shows why a cluster is refused: each node grants the same name.
+func requireNodesGrantEach(t *testing.T, nodes ...*server) {
+	t.Helper()
+	name := newName("cluster")
+	for _, node := range nodes {
+		node.foreign(t).lock(name) // at the same time
+	}
+}
+
+// requireRefused checks that Lockers refuse a node, saying why and what to do, unless told not to.
+func requireRefused(t *testing.T, node *server, why ...string) {
+	t.Helper()
+	for _, way := range []string{byOpen, byNew} {
+		at, name := setup{node, way}, newName("refused")
+		for _, timeout := range []time.Duration{0, time.Second, namedlock.Forever} {
+			err := at.locker(t).WithLock(t.Context(), name, timeout, unexpected(t))
+			requireError(t, err, namedlock.ErrUnsupported, name)
+			for _, text := range append(why, "WithoutServerCheck") {
+				assert.ErrorContains(t, err, text)
+			}
+		}
+		assert.Zero(t, node.foreign(t).holder(name))
+		requireUsable(t, at.locker(t, namedlock.WithoutServerCheck()))
+	}
+}
+
+// A Galera cluster of one node excludes, one of two does not.
+func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	provider := galeraProvider(t)
+	ports := freePorts(t, 6)
+	start := func(own, other []int, more ...string) *server {
+		t.Helper()
+		return asServer(t, servers.ForTest(t, servers.MariaDB,
+			servers.WithUser("mysql"), // rsync gives up root's rights
+			servers.WithArgs(append([]string{
+				"--wsrep-on=ON",
+				"--wsrep-provider=" + provider,
+				"--binlog-format=ROW",
+				"--wsrep-sst-method=rsync",
+				"--wsrep-node-address=127.0.0.1",
+				fmt.Sprintf("--wsrep-cluster-address=gcomm://127.0.0.1:%d", other[0]),
+				fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=8M", own[0], own[0], own[1]),
+				fmt.Sprintf("--wsrep-sst-receive-address=127.0.0.1:%d", own[2]),
+			}, more...)...)))
+	}
+	ready := func(node *server, size string) {
+		t.Helper()
+		eventually(t, func() bool {
+			return node.status(t, "wsrep_ready") == "ON" && node.status(t, "wsrep_cluster_size") == size
+		}, "a cluster of %s nodes", size)
+	}
+
+	first := start(ports[:3], ports[3:], "--wsrep-new-cluster")
+	ready(first, "1")
+	for _, way := range []string{byOpen, byNew} {
+		requireUsable(t, setup{first, way}.locker(t))
+	}
+	second := start(ports[3:], ports[:3])
+	ready(first, "2")
+	ready(second, "2")
+	requireNodesGrantEach(t, first, second)
+	requireRefused(t, first, "Galera")
+	requireRefused(t, second, "Galera")
+}
+
+// status returns a status variable of the server's, "" if it cannot be had.
+func (s *server) status(t *testing.T, name string) string {
+	t.Helper()
+	var variable, value string
+	err := s.admin.QueryRowContext(background, "SHOW STATUS LIKE '"+name+"'").Scan(&variable, &value)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return ""
+	}
+	return value
+}
+
+// A MySQL replication group in which every member is a primary does not exclude; in single-primary mode
+// the primary does, and the others are read-only.
+func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
+	t.Parallel()
+	ports := freePorts(t, 2)
+	start := func(id int) *server {
+		t.Helper()
+		s, err := servers.Start(servers.MySQL, servers.WithArgs(
+			"--log-bin=binlog",
+			fmt.Sprintf("--server-id=%d", id),
+			"--gtid-mode=ON",
+			"--enforce-gtid-consistency=ON",
+			"--report-host=127.0.0.1",
+			"--plugin-load-add=group_replication.so",
+			"--loose-group-replication-group-name=8a94f357-aab4-11df-86ab-c80aa9429573",
+			"--loose-group-replication-start-on-boot=OFF",
+			fmt.Sprintf("--loose-group-replication-local-address=127.0.0.1:%d", ports[id-1]),
+			fmt.Sprintf("--loose-group-replication-group-seeds=127.0.0.1:%d,127.0.0.1:%d", ports[0], ports[1]),
+			"--loose-group-replication-single-primary-mode=OFF",
+			"--loose-group-replication-enforce-update-everywhere-checks=ON",
+			"--loose-group-replication-recovery-get-public-key=ON",
+		))
+		if err != nil {
+			servers.SkipOrFail(t, err)
+		}
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(s.Log())
+			}
+			assert.NoError(t, s.Stop())
+		})
+		return asServer(t, s)
+	}
+	run := func(on *server, statements ...string) {
+		t.Helper()
+		for _, statement := range statements {
+			ctx, cancel := context.WithTimeout(background, patience)
+			_, err := on.admin.ExecContext(ctx, statement)
+			cancel()
+			require.NoError(t, err, statement)
+		}
+	}
+	online := func(on *server, want int) {
+		t.Helper()
+		eventually(t, func() bool {
+			var n int
+			err := on.admin.QueryRowContext(background, `SELECT COUNT(*) FROM performance_schema.replication_group_members
+				WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'`).Scan(&n)
+			return err == nil && n == want
+		}, "a group of %d primaries", want)
+	}
+
+	first, second := start(1), start(2)
+	var plugins int
+	require.NoError(t, first.admin.QueryRowContext(background,
+		"SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status = 'ACTIVE'").Scan(&plugins))
+	if plugins == 0 {
+		missing(t, "this MySQL has no plugin group_replication")
+	}
+	source := "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
+	run(first, source, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
+	online(first, 1)
+	for _, way := range []string{byOpen, byNew} {
+		requireUsable(t, setup{first, way}.locker(t)) // the only primary excludes
+	}
+	run(second, source, "START GROUP_REPLICATION")
+	online(first, 2)
+	online(second, 2)
+	requireNodesGrantEach(t, first, second)
+	requireRefused(t, first, "primaries")
+	requireRefused(t, second, "primaries")
+
+	// An account that may not see the group is refused as well.
+	run(first, "CREATE USER nobody", "GRANT ALL ON test.* TO nobody")
+	db, err := openDB(strings.Replace(first.DSN(), "root@", "nobody@", 1))
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	name := newName("blind")
+	requireError(t, setup{first, byOpen}.lockerOn(t, db).WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
+
+	run(first, "SELECT group_replication_switch_to_single_primary_mode()")
+	online(first, 1)
+	refused := 0
+	for _, node := range []*server{first, second} {
+		for _, way := range []string{byOpen, byNew} {
+			err := setup{node, way}.locker(t).WithLock(t.Context(), name, 0, nothing)
+			if err != nil {
+				requireError(t, err, namedlock.ErrUnsupported, name)
+				assert.ErrorContains(t, err, "read-only")
+				refused++
+			}
+		}
+	}
+	assert.Equal(t, 2, refused, "the member that is no primary")
+}

@@ -1,0 +1,152 @@
+package e2e
+
+import (
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// foreign is a session that knows nothing of the library.
+type foreign struct {
+	t    *testing.T
+	conn *sql.Conn
+	id   int64
+}
+
+func (s *server) foreign(t *testing.T) *foreign {
+	t.Helper()
+	conn, err := s.admin.Conn(background)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	f := &foreign{t: t, conn: conn}
+	f.id, err = f.ask("SELECT CONNECTION_ID()")
+	require.NoError(t, err)
+	return f
+}
+
+// ask returns a number, 0 for NULL. It may be called from any goroutine, but by one at a time.
+func (f *foreign) ask(query string, args ...any) (int64, error) {
+	var n sql.NullInt64
+	err := f.conn.QueryRowContext(background, query, args...).Scan(&n)
+	return n.Int64, err
+}
+
+func (f *foreign) number(query string, args ...any) int64 {
+	f.t.Helper()
+	n, err := f.ask(query, args...)
+	require.NoError(f.t, err)
+	return n
+}
+
+// get reports whether it was granted the lock within so many seconds.
+func (f *foreign) get(name string, seconds int) bool {
+	f.t.Helper()
+	return f.number("SELECT GET_LOCK(?, ?)", name, seconds) == 1
+}
+
+// lock takes a lock that is free.
+func (f *foreign) lock(name string) {
+	f.t.Helper()
+	require.True(f.t, f.get(name, 0), "a foreign session cannot have %q: session %d has it", name, f.holder(name))
+}
+
+// lockSoon takes a lock that is to come free by itself.
+func (f *foreign) lockSoon(name string) {
+	f.t.Helper()
+	require.True(f.t, f.get(name, int(patience.Seconds())), "%q does not come free: session %d has it", name, f.holder(name))
+}
+
+func (f *foreign) unlock(name string) {
+	f.t.Helper()
+	require.EqualValues(f.t, 1, f.number("SELECT RELEASE_LOCK(?)", name), "the foreign session did not hold %q", name)
+}
+
+// free fails the test unless the name is free now.
+func (f *foreign) free(names ...string) {
+	f.t.Helper()
+	for _, name := range names {
+		f.lock(name)
+		f.unlock(name)
+	}
+}
+
+// holder returns the session that holds the lock, 0 if none does.
+func (f *foreign) holder(name string) int64 {
+	f.t.Helper()
+	return f.number("SELECT IS_USED_LOCK(?)", name)
+}
+
+// kill ends a session that may have ended already.
+func (f *foreign) kill(id int64) { _, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL %d", id)) }
+
+// killQuery ends a session's statement, if there is one.
+func (f *foreign) killQuery(id int64) {
+	_, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL QUERY %d", id))
+}
+
+// end closes the session, and frees what it holds.
+func (f *foreign) end() { f.conn.Close() }
+
+// A claim is a session's place at a lock.
+type claim struct {
+	name    string
+	session int64
+	pending bool // it waits for the lock
+}
+
+// claims returns what all sessions of the server hold and wait for.
+func (s *server) claims(t *testing.T) []claim {
+	t.Helper()
+	rows, err := s.admin.QueryContext(background, `SELECT OBJECT_NAME, PROCESSLIST_ID, LOCK_STATUS = 'PENDING'
+		FROM performance_schema.metadata_locks JOIN performance_schema.threads ON THREAD_ID = OWNER_THREAD_ID
+		WHERE OBJECT_TYPE = 'USER LEVEL LOCK' AND PROCESSLIST_ID IS NOT NULL`)
+	require.NoError(t, err)
+	defer rows.Close()
+	var all []claim
+	for rows.Next() {
+		var c claim
+		require.NoError(t, rows.Scan(&c.name, &c.session, &c.pending))
+		all = append(all, c)
+	}
+	require.NoError(t, rows.Err())
+	return all
+}
+
+// waiters returns the sessions that wait for a lock in the server's queue.
+func (s *server) waiters(t *testing.T, name string) (sessions []int64) {
+	t.Helper()
+	for _, c := range s.claims(t) {
+		if c.pending && strings.EqualFold(c.name, name) {
+			sessions = append(sessions, c.session)
+		}
+	}
+	return sessions
+}
+
+// awaitWaiter returns the session that waits for a lock, when there is one.
+func (s *server) awaitWaiter(t *testing.T, name string) (session int64) {
+	t.Helper()
+	eventually(t, func() bool {
+		if waiters := s.waiters(t, name); len(waiters) > 0 {
+			session = waiters[0]
+			return true
+		}
+		return false
+	}, "a session waits for %q", name)
+	return session
+}
+
+// sessionsAt returns the sessions that have the lock or wait for it, but for some.
+func (s *server) sessionsAt(t *testing.T, name string, but ...int64) (sessions []int64) {
+	t.Helper()
+	for _, c := range s.claims(t) {
+		if strings.EqualFold(c.name, name) && !slices.Contains(but, c.session) {
+			sessions = append(sessions, c.session)
+		}
+	}
+	return sessions
+}

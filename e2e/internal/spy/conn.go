@@ -1,0 +1,121 @@
+package spy
+
+import (
+	"context"
+	"database/sql/driver"
+)
+
+// conn has the optional interfaces of the MySQL driver's connections.
+type conn struct {
+	driver.Conn
+	spy *Spy
+	id  int
+}
+
+var _ interface {
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.QueryerContext
+	driver.SessionResetter
+	driver.Validator
+} = (*conn)(nil)
+
+func (c *conn) Close() error {
+	c.spy.recordClosed()
+	return c.Conn.Close()
+}
+
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (r driver.Rows, err error) {
+	if c.skips(args) {
+		return nil, driver.ErrSkip
+	}
+	err = c.spy.record(Statement{c.id, Query, query, values(args), ctx}, func() error {
+		r, err = c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+		return err
+	})
+	return rows(r, err)
+}
+
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (r driver.Result, err error) {
+	if c.skips(args) {
+		return nil, driver.ErrSkip
+	}
+	err = c.spy.record(Statement{c.id, Exec, query, values(args), ctx}, func() error {
+		r, err = c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+		return err
+	})
+	return r, err
+}
+
+// skips reports whether the statement will come again, prepared: arguments are sent as text only where
+// the spy's DSN has interpolateParams.
+func (c *conn) skips(args []driver.NamedValue) bool {
+	return len(args) > 0 && !c.spy.interpolates
+}
+
+func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	var st driver.Stmt
+	err := c.spy.record(Statement{c.id, Prepare, query, nil, ctx}, func() (err error) {
+		st, err = c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &stmt{Stmt: st, conn: c, text: query}, nil
+}
+
+func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+func (c *conn) Ping(ctx context.Context) error { return c.Conn.(driver.Pinger).Ping(ctx) }
+
+func (c *conn) ResetSession(ctx context.Context) error {
+	return c.Conn.(driver.SessionResetter).ResetSession(ctx)
+}
+
+func (c *conn) IsValid() bool { return c.Conn.(driver.Validator).IsValid() }
+
+func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
+	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
+}
+
+type stmt struct {
+	driver.Stmt
+	conn *conn
+	text string
+}
+
+var _ interface {
+	driver.StmtExecContext
+	driver.StmtQueryContext
+	driver.NamedValueChecker
+} = (*stmt)(nil)
+
+func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (r driver.Rows, err error) {
+	err = st.conn.spy.record(Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
+		r, err = st.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+		return err
+	})
+	return rows(r, err)
+}
+
+func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (r driver.Result, err error) {
+	err = st.conn.spy.record(Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
+		r, err = st.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+		return err
+	})
+	return r, err
+}
+
+func (st *stmt) Close() error {
+	return st.conn.spy.record(Statement{st.conn.id, Close, st.text, nil, context.Background()}, st.Stmt.Close)
+}
+
+func (st *stmt) CheckNamedValue(v *driver.NamedValue) error {
+	return st.Stmt.(driver.NamedValueChecker).CheckNamedValue(v)
+}

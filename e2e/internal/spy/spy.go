@@ -1,0 +1,242 @@
+// Package spy puts itself between database/sql and the MySQL driver. It records what is sent on which
+// connection, counts connections, and lets chosen statements fail or wait.
+package spy
+
+import (
+	"context"
+	"database/sql/driver"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// How a statement was sent.
+const (
+	Query   = "query"   // as text
+	Exec    = "exec"    // as text, without a result
+	Prepare = "prepare" // nothing is run yet
+	Run     = "run"     // what was prepared
+	Close   = "close"   // forgets what was prepared
+)
+
+// A Statement is one thing said to the server.
+type Statement struct {
+	Conn int // the first connection is 1
+	How  string
+	Text string
+	Args []any
+	ctx  context.Context
+}
+
+// A Fault stands between the code and the server for one statement. It may send it or not, return an
+// error or what send returned, and take its time.
+type Fault func(ctx context.Context, send func() error) error
+
+// FailBefore returns err and sends nothing.
+func FailBefore(err error) Fault {
+	return func(context.Context, func() error) error { return err }
+}
+
+// FailAfter sends the statement, forgets the answer and returns err.
+func FailAfter(err error) Fault {
+	return func(_ context.Context, send func() error) error {
+		_ = send()
+		return err
+	}
+}
+
+// A Gate holds something up until it is opened.
+type Gate struct {
+	reached, open chan struct{}
+	once          sync.Once
+}
+
+// NewGate returns a closed gate.
+func NewGate() *Gate {
+	return &Gate{reached: make(chan struct{}), open: make(chan struct{})}
+}
+
+// Reached is closed when somebody stands before the gate.
+func (g *Gate) Reached() <-chan struct{} { return g.reached }
+
+// Open lets everybody through.
+func (g *Gate) Open() { g.once.Do(func() { close(g.open) }) }
+
+// HoldAnswer sends the statement and keeps the answer back until the gate is opened, whatever happens to
+// the context: as a network would.
+func (g *Gate) HoldAnswer(_ context.Context, send func() error) error {
+	err := send()
+	close(g.reached)
+	<-g.open
+	return err
+}
+
+type rule struct {
+	text  string
+	skip  int // matches that go through first
+	left  int // matches that it is for; negative: all
+	fault Fault
+}
+
+// A Spy is a driver.Connector.
+type Spy struct {
+	connector    driver.Connector
+	interpolates bool // arguments are sent as text
+
+	mu             sync.Mutex
+	statements     []Statement
+	rules          []*rule
+	connecting     func(context.Context) error
+	opened, closed int
+	most           int
+}
+
+// New returns a spy on the connections that cfg describes.
+func New(cfg *mysql.Config) (*Spy, error) {
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Spy{connector: connector, interpolates: cfg.InterpolateParams}, nil
+}
+
+// Statements returns what has been sent, in order.
+func (s *Spy) Statements() []Statement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.statements)
+}
+
+// Sent returns the texts of what the server was asked to run, in order, whether as text or prepared.
+func (s *Spy) Sent() []string {
+	var sent []string
+	for _, st := range s.Statements() {
+		if st.How == Query || st.How == Exec || st.How == Run {
+			sent = append(sent, st.Text)
+		}
+	}
+	return sent
+}
+
+// Count returns how many of Sent contain text.
+func (s *Spy) Count(text string) (n int) {
+	for _, sent := range s.Sent() {
+		if strings.Contains(sent, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// Reset forgets the statements so far, not the connections.
+func (s *Spy) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.statements = nil
+}
+
+// Opened and Closed return how many connections there have been, and how many have ended.
+func (s *Spy) Opened() int { s.mu.Lock(); defer s.mu.Unlock(); return s.opened }
+func (s *Spy) Closed() int { s.mu.Lock(); defer s.mu.Unlock(); return s.closed }
+
+// Most returns how many connections there have been at the same time, at most.
+func (s *Spy) Most() int { s.mu.Lock(); defer s.mu.Unlock(); return s.most }
+
+// Once lets f handle the next statement that contains text, when it is run.
+func (s *Spy) Once(text string, f Fault) { s.add(&rule{text: text, left: 1, fault: f}) }
+
+// Nth is Once for the n-th statement from now that contains text; 1 is the next.
+func (s *Spy) Nth(n int, text string, f Fault) {
+	s.add(&rule{text: text, skip: n - 1, left: 1, fault: f})
+}
+
+// Always lets f handle every statement that contains text.
+func (s *Spy) Always(text string, f Fault) { s.add(&rule{text: text, left: -1, fault: f}) }
+
+func (s *Spy) add(r *rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = append(s.rules, r)
+}
+
+// OnConnect has f called before every new connection, which fails with f's error.
+func (s *Spy) OnConnect(f func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connecting = f
+}
+
+// Connect implements driver.Connector.
+func (s *Spy) Connect(ctx context.Context) (driver.Conn, error) {
+	s.mu.Lock()
+	connecting := s.connecting
+	s.mu.Unlock()
+	if connecting != nil {
+		if err := connecting(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c, err := s.connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened++
+	s.most = max(s.most, s.opened-s.closed)
+	return &conn{Conn: c, spy: s, id: s.opened}, nil
+}
+
+// Driver implements driver.Connector.
+func (s *Spy) Driver() driver.Driver { return s.connector.Driver() }
+
+// record notes the statement; what is run goes through the fault that is set for it.
+func (s *Spy) record(st Statement, send func() error) error {
+	s.mu.Lock()
+	s.statements = append(s.statements, st)
+	var fault Fault
+	if st.How == Query || st.How == Exec || st.How == Run {
+		for _, r := range s.rules {
+			if r.left == 0 || !strings.Contains(st.Text, r.text) {
+				continue
+			}
+			if r.skip > 0 {
+				r.skip--
+				continue
+			}
+			r.left--
+			fault = r.fault
+			break
+		}
+	}
+	s.mu.Unlock()
+	if fault == nil {
+		return send()
+	}
+	return fault(st.ctx, send)
+}
+
+func (s *Spy) recordClosed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed++
+}
+
+func values(args []driver.NamedValue) []any {
+	var v []any
+	for _, arg := range args {
+		v = append(v, arg.Value)
+	}
+	return v
+}
+
+// rows returns the rows of a query that went through a fault.
+func rows(r driver.Rows, err error) (driver.Rows, error) {
+	if err != nil && r != nil {
+		_ = r.Close() // sent, and its answer suppressed
+		return nil, err
+	}
+	return r, err
+}

@@ -1,0 +1,572 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"database/sql"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/wrapped"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	atOnce = 50 * time.Millisecond // where the socket shows a loss
+
+	often        = 500 * time.Millisecond // WithKeepAlive, in tests
+	twoIntervals = 2 * often
+)
+
+// requireLost waits for the end of a lock's context, and checks that it tells a loss.
+func requireLost(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	receive(t, ctx.Done(), "the context under %q ends", name)
+	cause := context.Cause(ctx)
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
+	require.ErrorIs(t, cause, namedlock.ErrLost)
+	var e *namedlock.Error
+	require.ErrorAs(t, cause, &e)
+	assert.Equal(t, "hold", e.Op)
+	assert.Equal(t, name, e.Name)
+}
+
+// requireLossReported checks what the call returns whose fn returns now, after a loss.
+func (c *call) requireLossReported(t *testing.T, name string) {
+	t.Helper()
+	own := errors.New("fn's own")
+	c.finish(own)
+	err := c.err(t)
+	require.ErrorIs(t, err, namedlock.ErrLost)
+	require.ErrorIs(t, err, own)
+	var e *namedlock.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, "release", e.Op)
+	assert.Equal(t, name, e.Name)
+}
+
+func requireHeld(t *testing.T, ctx context.Context) {
+	t.Helper()
+	require.NoError(t, context.Cause(ctx), "the lock is held")
+}
+
+// A victim is a lock to lose.
+type victim struct {
+	ctx  context.Context // of the code under it
+	lose func()          // takes the lock away
+	then func()          // what is to be seen afterwards
+}
+
+// requireNoticed loses locks, and fails the test unless the code under each is told within limit after
+// lose has returned, beyond what a plain timer is late that starts at that moment. A busy machine may miss
+// that, not three times.
+func requireNoticed(t *testing.T, limit time.Duration, another func() victim) {
+	t.Helper()
+	var seen []string
+	for range 3 {
+		v := another()
+		requireHeld(t, v.ctx)
+		told := make(chan time.Time, 1)
+		go func() {
+			<-v.ctx.Done()
+			told <- time.Now()
+		}()
+		v.lose()
+		start := time.Now()
+		<-time.After(limit)
+		allowed := time.Since(start)
+		took := receive(t, told, "the loss is noticed").Sub(start)
+		v.then()
+		if took <= allowed {
+			return
+		}
+		seen = append(seen, fmt.Sprintf("%v (allowed: %v)", took, allowed))
+	}
+	require.FailNow(t, "noticed too late", seen)
+}
+
+// victim is a lock of l's that WithLock has taken, to be lost as kill says, which is told the lock's name
+// and session.
+func (l *locker) victim(t *testing.T, f *foreign, kill func(name string, session int64)) victim {
+	t.Helper()
+	name := newName("victim")
+	c, ctx := hold(t, t.Context(), l, name)
+	session := f.holder(name)
+	require.NotZero(t, session)
+	return victim{
+		ctx:  ctx,
+		lose: func() { kill(name, session) },
+		then: func() {
+			t.Helper()
+			requireLost(t, ctx, name)
+			f.lockSoon(name)
+			c.requireLossReported(t, name)
+			assert.Equal(t, f.id, f.holder(name))
+			f.unlock(name)
+		},
+	}
+}
+
+// acquiredVictim is the same by Acquire.
+func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string, session int64)) victim {
+	t.Helper()
+	name := newName("victim")
+	lock, err := l.Acquire(t.Context(), name, 0)
+	require.NoError(t, err)
+	session := f.holder(name)
+	require.NotZero(t, session)
+	return victim{
+		ctx:  lock.Context(),
+		lose: func() { kill(name, session) },
+		then: func() {
+			t.Helper()
+			requireLost(t, lock.Context(), name)
+			f.lockSoon(name)
+			for range 2 {
+				requireError(t, lock.Release(), namedlock.ErrLost, name)
+			}
+			assert.Equal(t, f.id, f.holder(name))
+			f.unlock(name)
+		},
+	}
+}
+
+// onServersWith is onEachServer with servers of the test's own, for tests that change or stop them.
+func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			var more []string
+			if args != nil {
+				more = args(kind)
+			}
+			if kind == servers.MariaDB { // as start does
+				more = append(more, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
+			}
+			s := servers.ForTest(t, kind, servers.WithArgs(more...))
+			admin, err := openDB(s.DSN())
+			require.NoError(t, err)
+			t.Cleanup(func() { admin.Close() })
+			admin.SetMaxIdleConns(-1)
+			test(t, &server{s, admin})
+		})
+	}
+}
+
+// bothWays runs the test with Open and with New, side by side.
+func (s *server) bothWays(t *testing.T, test func(t *testing.T, at setup)) {
+	for _, way := range []string{byOpen, byNew} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			test(t, setup{s, way})
+		})
+	}
+}
+
+// openWrapped returns a pool that ends with the test, by a driver that is not go-sql-driver.
+func (s *server) openWrapped(t *testing.T) (*sql.DB, *wrapped.Connector) {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(s.DSN())
+	require.NoError(t, err)
+	cfg.Logger = &mysql.NopLogger{}
+	connector, err := wrapped.New(cfg)
+	require.NoError(t, err)
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { db.Close() })
+	return db, connector
+}
+
+// The tests of what shows at once have the machine for themselves.
+
+// KILL of the holder's session.
+func TestPromise11_KillIsNoticedAtOnce(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		f := at.foreign(t)
+		kill := func(_ string, session int64) { f.kill(session) }
+		requireNoticed(t, atOnce, func() victim { return at.locker(t).victim(t, f, kill) })
+		requireNoticed(t, atOnce, func() victim { return at.locker(t).acquiredVictim(t, f, kill) })
+	})
+}
+
+// So is one that comes while the code under the lock is at work on other connections, and waits for them.
+func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		f, db := at.foreign(t), at.open(t)
+		requireNoticed(t, atOnce, func() victim {
+			l, name := at.locker(t), newName("work")
+			at, ends := make(chan context.Context, 1), make(chan error, 1)
+			worked, done := context.WithCancelCause(background)
+			go func() {
+				ends <- l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
+					at <- ctx
+					_, err := db.ExecContext(ctx, "SELECT SLEEP(60)")
+					done(err)
+					return err
+				})
+			}()
+			receive(t, at, "fn runs")
+			session := f.holder(name)
+			return victim{worked, func() { f.kill(session) }, func() {
+				err := receive(t, ends, "WithLock ends")
+				require.ErrorIs(t, err, namedlock.ErrLost)
+				require.ErrorIs(t, err, context.Canceled)
+			}}
+		})
+	})
+}
+
+// A KILL takes the locks of that session, which is one lock while sessions are to be had.
+func TestPromise11_OneKillTakesOneLock(t *testing.T) {
+	t.Parallel()
+	const chains = 20
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, sessions := range []int{chains, 7} {
+			l, f := setup{srv, byOpen}.locker(t, namedlock.WithMaxSessions(sessions)), srv.foreign(t)
+			var calls [chains]*call
+			var under [chains]context.Context
+			var names [chains]string
+			var on [chains]int64
+			for i := range chains {
+				names[i] = newName("chain")
+				calls[i], under[i] = hold(t, t.Context(), l, names[i])
+				on[i] = f.holder(names[i])
+			}
+			f.kill(on[11])
+			requireLost(t, under[11], names[11])
+			lost := 0
+			for i := range chains {
+				if on[i] == on[11] {
+					requireLost(t, under[i], names[i])
+					lost++
+				}
+			}
+			if sessions == chains {
+				assert.Equal(t, 1, lost)
+			}
+			assert.Less(t, lost, 5)
+			requireUsable(t, l)
+			// Those that do not know it by now will not be told.
+			<-time.After(2 * atOnce)
+			for i := range chains {
+				if on[i] == on[11] {
+					f.lockSoon(names[i])
+					calls[i].requireLossReported(t, names[i])
+					f.unlock(names[i])
+					continue
+				}
+				requireHeld(t, under[i])
+				assert.Equal(t, on[i], f.holder(names[i]))
+				calls[i].release(t)
+				assert.Equal(t, context.Canceled, context.Cause(under[i]))
+			}
+			f.free(names[:]...)
+		}
+	})
+}
+
+// Locks that nest are on one session: they are lost together, and each tells so.
+func TestPromise11_NestedLocksAreLostTogether(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f := at.locker(t), at.foreign(t)
+		outerName, innerName := newName("outer"), newName("inner")
+		outer, outerCtx := hold(t, t.Context(), l, outerName)
+		inner, innerCtx := hold(t, context.WithoutCancel(outerCtx), l, innerName)
+		f.kill(f.holder(outerName))
+		requireLost(t, outerCtx, outerName)
+		requireLost(t, innerCtx, innerName)
+		inner.requireLossReported(t, innerName)
+		outer.requireLossReported(t, outerName)
+		f.lockSoon(outerName)
+		f.lockSoon(innerName)
+	})
+}
+
+// After a loss others may have the lock, but not in this process until fn has returned.
+func TestPromise11_NameStaysClosedAfterALoss(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.locker(t), at.foreign(t), newName("closed")
+		c, ctx := hold(t, t.Context(), l, name)
+		waiting := begin(t, t.Context(), l, name, namedlock.Forever)
+		waiting.queued(t)
+		f.kill(f.holder(name))
+		requireLost(t, ctx, name)
+		f.lockSoon(name)
+		f.unlock(name)
+
+		for _, timeout := range []time.Duration{0, 100 * time.Millisecond} {
+			err := l.WithLock(t.Context(), name, timeout, unexpected(t))
+			if at.way == byNew && errors.Is(err, namedlock.ErrUnavailable) {
+				continue // it knows that nobody will ever have it here
+			}
+			requireError(t, err, namedlock.ErrTimeout, name)
+		}
+		waiting.waits(t)
+		f.free(name)
+		f.lock(name)
+		c.requireLossReported(t, name)
+		assert.Equal(t, f.id, f.holder(name), "the late release touches nobody's lock")
+		if at.way == byNew {
+			requireError(t, waiting.err(t), namedlock.ErrUnavailable, name)
+			return
+		}
+		at.awaitWaiter(t, name)
+		waiting.waits(t)
+		f.unlock(name)
+		requireHeld(t, waiting.holds(t))
+		waiting.release(t)
+	})
+}
+
+// A loss is told even to code that does not look at its context, and returns nil.
+func TestPromise17_LossIsReportedThoughFnReturnsNil(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.locker(t), at.foreign(t), newName("nil")
+		c, ctx := hold(t, t.Context(), l, name)
+		f.kill(f.holder(name))
+		requireLost(t, ctx, name)
+		c.finish(nil)
+		requireError(t, c.err(t), namedlock.ErrLost, name)
+	})
+}
+
+// The locks go, their session lives.
+func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			f := at.foreign(t)
+			requireNoticed(t, twoIntervals, func() victim {
+				db, connector := at.openWrapped(t)
+				l := at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+				return l.victim(t, f, func(name string, _ int64) {
+					if at.way == byOpen {
+						// Nobody else can get at the session: it happens on the way of the next proof.
+						connector.Before("IS_USED_LOCK", "SELECT RELEASE_ALL_LOCKS()")
+						return
+					}
+					var released int
+					require.NoError(t, l.conn.QueryRowContext(t.Context(), "SELECT RELEASE_ALL_LOCKS()").Scan(&released))
+					require.NotZero(t, released)
+					require.Zero(t, f.holder(name))
+				})
+			})
+		})
+	})
+}
+
+// One of many locks goes: all of the session's are in doubt, and whose it is does not matter.
+func TestPromise12_EveryLockIsProved(t *testing.T) {
+	t.Parallel()
+	const locks = 150 // more than one statement asks about
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, gone := range []int{0, 63, 64, 149} {
+			t.Run(fmt.Sprint(gone), func(t *testing.T) {
+				t.Parallel()
+				f := srv.foreign(t)
+				requireNoticed(t, twoIntervals, func() victim {
+					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often))
+					var held [locks]*namedlock.Lock
+					for i := range held {
+						var err error
+						held[i], err = l.Acquire(t.Context(), newName("many"), 0)
+						require.NoError(t, err)
+					}
+					one := held[gone]
+					return victim{one.Context(), func() {
+						var released int
+						require.NoError(t, l.conn.QueryRowContext(t.Context(), "SELECT RELEASE_LOCK(?)", one.Name()).Scan(&released))
+						require.Equal(t, 1, released)
+					}, func() {
+						for _, lock := range held {
+							requireLost(t, lock.Context(), lock.Name())
+							requireError(t, lock.Release(), namedlock.ErrLost, lock.Name())
+							f.lockSoon(lock.Name())
+						}
+						f.number("SELECT RELEASE_ALL_LOCKS()")
+					}}
+				})
+			})
+		}
+	})
+}
+
+// A primary becomes a replica, under a lock.
+func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
+	t.Parallel()
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		set := func(readOnly string) {
+			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = "+readOnly)
+			require.NoError(t, err)
+		}
+		for _, way := range []string{byOpen, byNew} {
+			f := srv.foreign(t)
+			var l *locker
+			requireNoticed(t, twoIntervals, func() victim {
+				set("OFF")
+				l = setup{srv, way}.locker(t, namedlock.WithKeepAlive(often))
+				return l.victim(t, f, func(string, int64) { set("ON") })
+			})
+			name := newName("read-only")
+			fresh := setup{srv, way}.locker(t)
+			requireError(t, fresh.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
+			requireError(t, fresh.WithLock(t.Context(), name, namedlock.Forever, unexpected(t)), namedlock.ErrUnsupported, name)
+			assert.ErrorContains(t, fresh.WithLock(t.Context(), name, 0, unexpected(t)), "read-only")
+			requireUsable(t, setup{srv, way}.locker(t, namedlock.WithoutServerCheck()))
+			if way == byOpen {
+				requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
+				set("OFF")
+				requireUsable(t, l)
+			}
+			set("OFF")
+			requireUsable(t, fresh)
+		}
+	})
+}
+
+// Where no lock is held for long enough to be proved, a demoted server is refused all the same.
+func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
+	t.Parallel()
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		for _, way := range []string{byOpen, byNew} {
+			l := setup{srv, way}.locker(t, namedlock.WithKeepAlive(often))
+			name := newName("busy")
+			requireUsable(t, l)
+			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
+			require.NoError(t, err)
+			late := time.After(2 * twoIntervals)
+			for refused := false; !refused; {
+				select {
+				case <-late:
+					require.FailNow(t, "a read-only server goes on to be used by "+way)
+				default:
+				}
+				err := l.WithLock(t.Context(), name, 0, func(context.Context) error {
+					time.Sleep(5 * time.Millisecond)
+					return nil
+				})
+				refused = errors.Is(err, namedlock.ErrUnsupported) || errors.Is(err, namedlock.ErrLost)
+				if !refused {
+					require.NoError(t, err)
+				}
+			}
+			_, err = srv.admin.ExecContext(background, "SET GLOBAL read_only = OFF")
+			require.NoError(t, err)
+		}
+	})
+}
+
+// The socket shows a loss under TLS too, and what the server has sent of its own accord is none.
+func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
+	folder := t.TempDir()
+	cert, key := certificate(t, folder)
+	onServersWith(t, func(kind servers.Kind) []string {
+		if kind == servers.MySQL {
+			return nil // makes certificates itself
+		}
+		return []string{"--ssl-cert=" + cert, "--ssl-key=" + key}
+	}, func(t *testing.T, srv *server) {
+		for _, way := range []string{byOpen, byNew} {
+			f := srv.foreign(t)
+			requireNoticed(t, atOnce, func() victim {
+				db := srv.open(t, "tls=skip-verify")
+				var variable, cipher string
+				require.NoError(t, db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&variable, &cipher))
+				require.NotEmpty(t, cipher)
+				v := setup{srv, way}.lockerOn(t, db).victim(t, f, func(_ string, session int64) { f.kill(session) })
+				<-time.After(6 * atOnce)
+				requireHeld(t, v.ctx)
+				return v
+			})
+		}
+	})
+}
+
+// certificate writes a certificate that signs itself, and its key.
+func certificate(t *testing.T, folder string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "namedlock test"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	write := func(name, kind string, der []byte) string {
+		file := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return file
+	}
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", privateDER)
+}
+
+// Where the socket cannot be looked at, the keep-alive notices, and nothing is taken for a loss.
+func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
+	t.Parallel()
+	lockers := map[string]func(t *testing.T, at setup) *locker{
+		"checkConnLiveness=false": func(t *testing.T, at setup) *locker {
+			return at.lockerOn(t, at.open(t, "checkConnLiveness=false"), namedlock.WithKeepAlive(often))
+		},
+		"WithProbe(0)": func(t *testing.T, at setup) *locker {
+			return at.locker(t, namedlock.WithKeepAlive(often), namedlock.WithProbe(0))
+		},
+		"another driver": func(t *testing.T, at setup) *locker {
+			db, _ := at.openWrapped(t)
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+		},
+	}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for what, locker := range lockers {
+			t.Run(what, func(t *testing.T) {
+				srv.bothWays(t, func(t *testing.T, at setup) {
+					f := at.foreign(t)
+					requireNoticed(t, twoIntervals, func() victim {
+						v := locker(t, at).victim(t, f, func(_ string, session int64) { f.kill(session) })
+						<-time.After(twoIntervals + often)
+						requireHeld(t, v.ctx)
+						return v
+					})
+				})
+			})
+		}
+	})
+}
+
+// Another driver's ResetSession may do what its name says.
+func TestPromise11_OtherDriversSessionsAreNotReset(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		db, connector := at.openWrapped(t)
+		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(100*time.Millisecond)), at.foreign(t), newName("reset")
+		c, ctx := hold(t, t.Context(), l, name)
+		before := connector.Resets()
+		<-time.After(500 * time.Millisecond)
+		assert.Equal(t, before, connector.Resets())
+		requireHeld(t, ctx)
+		assert.NotZero(t, f.holder(name))
+		c.release(t)
+	})
+}

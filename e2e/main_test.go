@@ -1,0 +1,272 @@
+// Package e2e tests the library's promises over its public API alone, on real servers. Every test is
+// named after the promise (in the package documentation of namedlock: see DESIGN.md) that it is for.
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) {
+	if job := os.Getenv(workerJob); job != "" {
+		os.Exit(work(job))
+	}
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = parallel.Value.Set("8") // most tests spend their time waiting
+	}
+	code := m.Run()
+	for _, s := range running.servers {
+		if err := s.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop", s.Version(), err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// A server is shared by all tests that do not stop it, so every test has lock names of its own.
+type server struct {
+	*servers.Server
+	admin *sql.DB // for sessions that have nothing to do with the library
+}
+
+var running struct {
+	mu      sync.Mutex
+	servers []*server
+}
+
+var shared = map[servers.Kind]func() (*server, error){
+	servers.MySQL:   sync.OnceValues(func() (*server, error) { return startShared(servers.MySQL) }),
+	servers.MariaDB: sync.OnceValues(func() (*server, error) { return startShared(servers.MariaDB) }),
+}
+
+func startShared(kind servers.Kind) (*server, error) {
+	s, err := start(kind)
+	if err == nil {
+		running.mu.Lock()
+		running.servers = append(running.servers, s)
+		running.mu.Unlock()
+	}
+	return s, err
+}
+
+func start(kind servers.Kind) (*server, error) {
+	var args []string
+	if kind == servers.MariaDB { // MySQL has it by default: who holds and who waits for which lock
+		args = []string{"--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON"}
+	}
+	s, err := servers.Start(kind, servers.WithArgs(args...))
+	if err != nil {
+		return nil, err
+	}
+	admin, err := openDB(s.DSN())
+	if err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	return &server{s, admin}, nil
+}
+
+// onEachServer runs the test on every product, on both at the same time.
+func onEachServer(t *testing.T, test func(t *testing.T, srv *server)) {
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			srv, err := shared[kind]()
+			if err != nil {
+				servers.SkipOrFail(t, err)
+			}
+			test(t, srv)
+			if t.Failed() {
+				t.Log("on " + srv.Version())
+			}
+		})
+	}
+}
+
+// A setup is a server and a way to make Lockers: by New or by Open.
+type setup struct {
+	*server
+	way string
+}
+
+const (
+	byNew  = "New"
+	byOpen = "Open"
+)
+
+// everyWay runs the test on each server, with New and with Open.
+func everyWay(t *testing.T, test func(t *testing.T, at setup)) {
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, way := range []string{byOpen, byNew} {
+			t.Run(way, func(t *testing.T) { test(t, setup{srv, way}) })
+		}
+	})
+}
+
+// A locker is a Locker and what it stands on.
+type locker struct {
+	*namedlock.Locker
+	db   *sql.DB   // only its own
+	conn *sql.Conn // with New
+	spy  *spy.Spy  // with spied
+}
+
+// locker returns a Locker on a db of its own, all of which ends with the test.
+func (at setup) locker(t *testing.T, opts ...namedlock.Option) *locker {
+	t.Helper()
+	return at.lockerOn(t, at.open(t), opts...)
+}
+
+// spied returns a Locker whose driver is watched by a spy. Arguments are sent as text, so that what is
+// prepared is what the Locker wants prepared.
+func (at setup) spied(t *testing.T, opts ...namedlock.Option) *locker {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(at.DSN("interpolateParams=true"))
+	require.NoError(t, err)
+	cfg.Logger = &mysql.NopLogger{}
+	s, err := spy.New(cfg)
+	require.NoError(t, err)
+	db := sql.OpenDB(s)
+	t.Cleanup(func() { db.Close() })
+	l := at.lockerOn(t, db, opts...)
+	l.spy = s
+	return l
+}
+
+func (at setup) lockerOn(t *testing.T, db *sql.DB, opts ...namedlock.Option) *locker {
+	t.Helper()
+	l := &locker{db: db}
+	var err error
+	switch at.way {
+	case byOpen:
+		l.Locker, err = namedlock.Open(db, opts...)
+	case byNew:
+		l.conn, err = db.Conn(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { l.conn.Close() })
+		l.Locker, err = namedlock.New(l.conn, opts...)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if closed := inBackground(l.Close); !endsWithin(closed, patience) {
+			t.Errorf("Close still waits after %v", patience)
+		}
+	})
+	return l
+}
+
+// open returns a pool of the server's that ends with the test.
+func (s *server) open(t *testing.T, params ...string) *sql.DB {
+	t.Helper()
+	db, err := openDB(s.DSN(params...))
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// openDB is sql.Open without the driver's log of connections that tests have killed.
+func openDB(dsn string) (*sql.DB, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+var nameCount atomic.Int64
+
+// newName returns a lock name in lower-case ASCII that no other test has.
+func newName(about string) string {
+	return fmt.Sprintf("e2e-%s-%d", about, nameCount.Add(1))
+}
+
+// patience is for how long tests wait for what must happen; it decides nothing.
+const patience = 20 * time.Second
+
+// eventually polls until the condition holds.
+func eventually(t *testing.T, condition func() bool, what string, args ...any) {
+	t.Helper()
+	for end := time.Now().Add(patience); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			require.FailNow(t, "did not happen: "+fmt.Sprintf(what, args...))
+		}
+	}
+}
+
+// receive returns what comes from the channel.
+func receive[T any](t *testing.T, from <-chan T, what string, args ...any) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+	}
+	require.FailNow(t, "did not happen: "+fmt.Sprintf(what, args...))
+	panic("unreachable")
+}
+
+func inBackground(f func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return done
+}
+
+func endsWithin(done <-chan error, d time.Duration) bool {
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// prompt fails the test unless f, which says how long something took, stays within limit beyond what a
+// plain timer is late that starts at the same time. A busy machine may miss that, not three times.
+func prompt(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
+	t.Helper()
+	var seen []string
+	for range 3 {
+		late := make(chan time.Duration, 1)
+		start := time.Now()
+		go func() {
+			<-time.After(limit)
+			late <- time.Since(start) - limit
+		}()
+		took := f()
+		if took <= limit {
+			return
+		}
+		allowed := limit + <-late
+		if took <= allowed {
+			return
+		}
+		seen = append(seen, fmt.Sprintf("%v (allowed: %v)", took, allowed))
+	}
+	require.FailNow(t, "too late: "+what, seen)
+}
+
+// background is a context that outlives the test's own, which ends before its cleanup begins.
+var background = context.Background()

@@ -1,0 +1,307 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// network returns a way to the server that can fail, which ends with the test.
+func (s *server) network(t *testing.T) *netfault.Proxy {
+	t.Helper()
+	p, err := netfault.Listen(s.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// lockerBehind is locker by way of a network.
+func (at setup) lockerBehind(t *testing.T, network *netfault.Proxy, params []string, opts ...namedlock.Option) *locker {
+	t.Helper()
+	db, err := openDB(at.DSNAt(network.Addr(), params...))
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	// Whatever is silent by the end of the test must not hold up Close.
+	l := at.lockerOn(t, db, opts...)
+	t.Cleanup(func() { network.Close() })
+	return l
+}
+
+// The network falls silent under a lock: no word from the socket, ever.
+func TestPromise11_SilentNetworkIsALoss(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			f := at.foreign(t)
+			requireNoticed(t, twoIntervals, func() victim {
+				network, killer := at.network(t), at.foreign(t)
+				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often))
+				return l.victim(t, f, func(_ string, session int64) {
+					network.Silence()
+					// The server has not noticed by then; other tests are about that.
+					time.AfterFunc(twoIntervals+often, func() { killer.kill(session) })
+				})
+			})
+		})
+	})
+}
+
+// What the network does between two proofs, for less than one, is no loss.
+func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			network, name := at.network(t), newName("hiccup")
+			l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(time.Second))
+			c, ctx := hold(t, t.Context(), l, name)
+			for range 6 {
+				network.Silence()
+				<-time.After(250 * time.Millisecond)
+				network.Heal()
+				<-time.After(250 * time.Millisecond)
+			}
+			requireHeld(t, ctx)
+			c.release(t)
+		})
+	})
+}
+
+// A loss is noticed while a nested wait goes on, on the session of the lock that is lost.
+func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			f, watch := at.foreign(t), at.foreign(t)
+			requireNoticed(t, twoIntervals, func() victim {
+				network := at.network(t)
+				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often))
+				outer, inner := newName("outer"), newName("inner")
+				c, ctx := hold(t, t.Context(), l, outer)
+				f.lock(inner)
+				nested := begin(t, ctx, l, inner, namedlock.Forever)
+				nested.queued(t)
+				at.awaitWaiter(t, inner)
+				session := f.holder(outer)
+				return victim{ctx, network.Silence, func() {
+					requireLost(t, ctx, outer)
+					err := nested.err(t)
+					require.ErrorIs(t, err, context.Canceled)
+					require.ErrorIs(t, err, namedlock.ErrLost)
+					watch.kill(session)
+					watch.lockSoon(outer)
+					c.requireLossReported(t, outer)
+					watch.unlock(outer)
+					f.unlock(inner)
+				}}
+			})
+		})
+	})
+}
+
+// Waits over a network that falls silent end in time: by their timeouts, or by cancelling.
+func TestPromise06_SilentNetworkDoesNotHoldUpAWait(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			f := at.foreign(t)
+			prompt(t, 1100*time.Millisecond, "the end of a wait", func() time.Duration {
+				network, name := at.network(t), newName("silent")
+				l := at.lockerBehind(t, network, nil)
+				f.lock(name)
+				start := time.Now()
+				c := begin(t, t.Context(), l, name, time.Second)
+				at.awaitWaiter(t, name)
+				network.Silence()
+				requireError(t, c.err(t), namedlock.ErrTimeout, name)
+				took := time.Since(start)
+				assert.GreaterOrEqual(t, took, time.Second)
+				return took
+			})
+			prompt(t, 100*time.Millisecond, "cancelling", func() time.Duration {
+				network, name := at.network(t), newName("silent")
+				l := at.lockerBehind(t, network, nil)
+				f.lock(name)
+				ctx, cancel := context.WithCancel(t.Context())
+				c := begin(t, ctx, l, name, namedlock.Forever)
+				at.awaitWaiter(t, name)
+				network.Silence()
+				start := time.Now()
+				cancel()
+				requireError(t, c.err(t), context.Canceled, name)
+				return time.Since(start)
+			})
+		})
+	})
+}
+
+// A wait that nothing else ends is ended by the silence: with an error where the server is out of reach,
+// and where it is not, by beginning again. This takes slices of 30 s, plus 5 s, plus 5 s to connect.
+func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes 40 s")
+	}
+	const slice, answer, connect = 30 * time.Second, 5 * time.Second, 5 * time.Second
+	onEachServer(t, func(t *testing.T, srv *server) {
+		f, others := srv.foreign(t), srv.foreign(t)
+		var waits sync.WaitGroup
+		for _, way := range []string{byOpen, byNew} {
+			at, network, name := setup{srv, way}, srv.network(t), newName("dead")
+			l := at.lockerBehind(t, network, nil)
+			f.lock(name)
+			c := begin(t, t.Context(), l, name, namedlock.Forever)
+			at.awaitWaiter(t, name)
+			network.Silence()
+			start := time.Now()
+			waits.Go(func() {
+				select {
+				case err := <-c.done:
+					assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+					assert.LessOrEqual(t, time.Since(start), slice+answer+connect+time.Second)
+				case <-time.After(slice + answer + connect + 10*time.Second):
+					assert.Fail(t, "a wait over a dead network does not end: "+way)
+				}
+			})
+		}
+
+		// Here the server is within reach, only not by the old connection.
+		network, name := srv.network(t), newName("stranded")
+		l := setup{srv, byOpen}.lockerBehind(t, network, nil)
+		f.lock(name)
+		c := begin(t, t.Context(), l, name, namedlock.Forever)
+		stranded := srv.awaitWaiter(t, name)
+		network.Strand()
+		others.kill(stranded)
+		f.unlock(name)
+		start := time.Now()
+		select {
+		case ctx := <-c.held:
+			requireHeld(t, ctx)
+			assert.NotZero(t, others.holder(name))
+			c.release(t)
+		case err := <-c.done:
+			assert.NoError(t, err)
+		case <-time.After(slice + answer + connect):
+			assert.Fail(t, "the wait is not begun again")
+		}
+		t.Logf("begun again after %v", time.Since(start))
+		waits.Wait()
+	})
+}
+
+// Somebody asks on a connection that has gone silent while it lay idle: there is another.
+func TestPromise07_IdleConnectionGoneSilent(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		network, f := srv.network(t), srv.foreign(t)
+		l := setup{srv, byOpen}.lockerBehind(t, network, nil)
+		requireUsable(t, l)
+		network.Strand()
+		start := time.Now()
+		requireUsable(t, l)
+		assert.Less(t, time.Since(start), 6*time.Second, "5 s of silence, and another connection")
+		network.Strand()
+		name := newName("then")
+		start = time.Now()
+		f.lock(name)
+		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrTimeout, name)
+		assert.Less(t, time.Since(start), 6*time.Second, "5 s of silence, and another connection")
+		f.unlock(name)
+	})
+}
+
+// A server that cannot be reached is no loss of time.
+func TestPromise07_SilentServerIsUnavailable(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		network := srv.network(t)
+		l := setup{srv, byOpen}.lockerBehind(t, network, nil)
+		network.Silence()
+		start := time.Now()
+		var calls []*call
+		var names []string
+		for _, timeout := range []time.Duration{0, time.Millisecond, time.Minute, namedlock.Forever} {
+			name := newName("unreachable")
+			calls, names = append(calls, begin(t, t.Context(), l, name, timeout)), append(names, name)
+		}
+		for i, c := range calls {
+			requireError(t, c.err(t), namedlock.ErrUnavailable, names[i])
+		}
+		assert.Less(t, time.Since(start), 6*time.Second, "5 s to connect")
+		network.Heal()
+		requireUsable(t, l)
+	})
+}
+
+// A DSN with a readTimeout that is shorter than a wait breaks the statement that waits, not the wait.
+func TestPromise06_ShortReadTimeout(t *testing.T) {
+	t.Parallel()
+	const most = 6 // connections: a few, until the slices are short enough
+	onEachServer(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			params := []string{"readTimeout=300ms"}
+			t.Run("timeout", func(t *testing.T) {
+				f := at.foreign(t)
+				prompt(t, 2100*time.Millisecond, "the end of a wait", func() time.Duration {
+					network, name := at.network(t), newName("read-timeout")
+					l := at.lockerBehind(t, network, params)
+					f.lock(name)
+					start := time.Now()
+					requireError(t, l.WithLock(t.Context(), name, 2*time.Second, unexpected(t)), namedlock.ErrTimeout, name)
+					took := time.Since(start)
+					assert.GreaterOrEqual(t, took, 2*time.Second)
+					assert.Less(t, network.Accepted(), most)
+					requireUsable(t, l)
+					return took
+				})
+			})
+			t.Run("grant", func(t *testing.T) {
+				f, network, name := at.foreign(t), at.network(t), newName("read-timeout")
+				l := at.lockerBehind(t, network, params)
+				f.lock(name)
+				c := begin(t, t.Context(), l, name, 10*time.Second)
+				at.awaitWaiter(t, name)
+				<-time.After(time.Second)
+				c.waits(t)
+				f.unlock(name)
+				prompt(t, 500*time.Millisecond, "the grant", func() time.Duration {
+					start := time.Now()
+					c.holds(t)
+					return time.Since(start)
+				})
+				c.release(t)
+				assert.Less(t, network.Accepted(), most)
+				f.lockSoon(name) // statements that were broken off are gone within a second
+			})
+			t.Run("Forever", func(t *testing.T) {
+				f, network, name := at.foreign(t), at.network(t), newName("read-timeout")
+				l := at.lockerBehind(t, network, params)
+				f.lock(name)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				c := begin(t, ctx, l, name, namedlock.Forever)
+				<-time.After(3 * time.Second)
+				c.waits(t)
+				gone := errors.New("gone")
+				cancel(gone)
+				require.ErrorIs(t, c.err(t), gone)
+				assert.Less(t, network.Accepted(), most)
+			})
+			t.Run("hold", func(t *testing.T) {
+				network, name := at.network(t), newName("read-timeout")
+				l := at.lockerBehind(t, network, params, namedlock.WithKeepAlive(often))
+				c, ctx := hold(t, t.Context(), l, name)
+				<-time.After(2 * often)
+				requireHeld(t, ctx)
+				c.release(t)
+			})
+		})
+	})
+}

@@ -1,0 +1,338 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// quietLogger fails the test if anything is logged that sounds like a loss.
+func quietLogger(t *testing.T) *slog.Logger { return slog.New(alarm{slog.DiscardHandler, t}) }
+
+type alarm struct {
+	slog.Handler
+	t *testing.T
+}
+
+func (alarm) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (a alarm) Handle(_ context.Context, r slog.Record) error {
+	message := r.Message
+	r.Attrs(func(attr slog.Attr) bool {
+		message += " " + attr.String()
+		return true
+	})
+	a.t.Errorf("logged: %s", message)
+	return nil
+}
+
+// A release is never taken for a loss: locks come and go, some under the eyes of the watch, and nobody
+// reports a thing.
+func TestPromise11_AThousandQuietReleases(t *testing.T) {
+	t.Parallel()
+	const workers, rounds = 8, 130
+	eager := []namedlock.Option{namedlock.WithProbe(100 * time.Microsecond), namedlock.WithKeepAlive(time.Second)}
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, opts := range [][]namedlock.Option{nil, eager} {
+			l := at.locker(t, append(opts, namedlock.WithLogger(quietLogger(t)))...)
+			var all sync.WaitGroup
+			for worker := range workers {
+				all.Go(func() {
+					name := newName("quiet")
+					for round := range rounds {
+						var under context.Context
+						work := func(ctx context.Context) error {
+							under = ctx
+							if round%20 == worker {
+								<-time.After(30 * time.Millisecond)
+							}
+							return context.Cause(ctx)
+						}
+						if round%2 == 0 {
+							assert.NoError(t, l.WithLock(t.Context(), name, patience, work))
+						} else {
+							lock, err := l.Acquire(t.Context(), name, patience)
+							if !assert.NoError(t, err) {
+								return
+							}
+							assert.NoError(t, work(lock.Context()))
+							assert.NoError(t, lock.Release())
+						}
+						<-under.Done()
+						assert.Equal(t, context.Canceled, context.Cause(under))
+					}
+				})
+			}
+			all.Wait()
+			require.NoError(t, l.Close())
+		}
+	})
+}
+
+// rows make results of any size.
+const (
+	smallRows = "SELECT 1 UNION SELECT 2 UNION SELECT 3"
+	largeRows = "SELECT REPEAT('x', 20000) FROM (" + smallRows + ") a, (" + smallRows + ") b, (" + smallRows + ") c, (" +
+		smallRows + ") d, (" + smallRows + ") e, (" + smallRows + ") f" // 15 MB
+)
+
+// What the code under the lock does with the connection that it gave to New is no loss, though the watch
+// must keep its hands off it: it leaves rows unread, runs long statements, has a transaction open.
+func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
+	t.Parallel()
+	const pause = 2 * often
+	read := func(query string, args ...any) func(*testing.T, context.Context, *sql.Conn) {
+		return func(t *testing.T, ctx context.Context, conn *sql.Conn) {
+			rows, err := conn.QueryContext(ctx, query, args...)
+			require.NoError(t, err)
+			defer rows.Close()
+			for range 2 {
+				<-time.After(pause)
+				require.True(t, rows.Next())
+				var s string
+				require.NoError(t, rows.Scan(&s))
+			}
+			<-time.After(pause)
+			for rows.Next() {
+			}
+			require.NoError(t, rows.Err())
+		}
+	}
+	manyStatements := func(t *testing.T, ctx context.Context, conn *sql.Conn) {
+		for end := time.Now().Add(3 * often); time.Now().Before(end); {
+			var n int
+			require.NoError(t, conn.QueryRowContext(ctx, "SELECT ?", 7).Scan(&n))
+		}
+	}
+	uses := map[string]func(*testing.T, context.Context, *sql.Conn){
+		"small result":           read(smallRows),
+		"small result, prepared": read(smallRows+" UNION SELECT ?", 4),
+		"large result":           read(largeRows),
+		"large result, prepared": read(largeRows+" WHERE ?", 1),
+		"result closed early": func(t *testing.T, ctx context.Context, conn *sql.Conn) {
+			rows, err := conn.QueryContext(ctx, largeRows)
+			require.NoError(t, err)
+			require.True(t, rows.Next())
+			<-time.After(pause)
+			require.NoError(t, rows.Close())
+		},
+		"long statement": func(t *testing.T, ctx context.Context, conn *sql.Conn) {
+			_, err := conn.ExecContext(ctx, "SELECT SLEEP(3)")
+			require.NoError(t, err)
+		},
+		"long statement under no context": func(t *testing.T, _ context.Context, conn *sql.Conn) {
+			_, err := conn.ExecContext(background, "SELECT SLEEP(3)")
+			require.NoError(t, err)
+		},
+		"transaction": func(t *testing.T, ctx context.Context, conn *sql.Conn) {
+			tx, err := conn.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			_, err = tx.ExecContext(ctx, "SELECT SLEEP(1)")
+			require.NoError(t, err)
+			<-time.After(pause)
+			require.NoError(t, tx.Commit())
+		},
+		"many statements": manyStatements,
+	}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for what, use := range uses {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+				f, name := srv.foreign(t), newName("own-use")
+				c, ctx := hold(t, t.Context(), l, name)
+				use(t, ctx, l.conn)
+				requireHeld(t, ctx)
+				<-time.After(often)
+				requireHeld(t, ctx)
+				assert.NotZero(t, f.holder(name))
+				c.release(t)
+				assert.Equal(t, context.Canceled, context.Cause(ctx))
+			})
+		}
+		t.Run("rows that come one by one", func(t *testing.T) { // so that they lie in the socket, not in the driver
+			t.Parallel()
+			network, name := srv.network(t), newName("own-use")
+			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+			c, ctx := hold(t, t.Context(), l, name)
+			network.Pace(100 * time.Millisecond)
+			read(smallRows)(t, ctx, l.conn)
+			network.Pace(0)
+			requireHeld(t, ctx)
+			<-time.After(often)
+			requireHeld(t, ctx)
+			c.release(t)
+		})
+		t.Run("many statements, many locks", func(t *testing.T) { // so that proofs take their time
+			t.Parallel()
+			for range 2 {
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+				var held [300]*namedlock.Lock
+				for i := range held {
+					var err error
+					held[i], err = l.Acquire(t.Context(), newName("own-use"), 0)
+					require.NoError(t, err)
+				}
+				manyStatements(t, held[0].Context(), l.conn)
+				for _, lock := range held {
+					require.NoError(t, lock.Release())
+				}
+			}
+		})
+	})
+}
+
+// A KILL shows while the connection that was given to New is used by the code under the lock: at once where
+// no statement runs, and else to the statement, and by it to the watch.
+func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
+	t.Parallel()
+	type use func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error
+	sleep := func(ctx context.Context, q interface {
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	}, running chan<- struct{}) error {
+		time.AfterFunc(often/2, func() { close(running) })
+		_, err := q.ExecContext(ctx, "SELECT SLEEP(60)")
+		return err
+	}
+	read := func(query string) use {
+		return func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error {
+			rows, err := conn.QueryContext(ctx, query)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			rows.Next()
+			close(running)
+			<-time.After(often) // the KILL comes
+			for rows.Next() {
+			}
+			return rows.Err()
+		}
+	}
+	uses := map[string]use{
+		"statement under fn's context": func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error {
+			return sleep(ctx, conn, running)
+		},
+		"statement under another": func(_ context.Context, conn *sql.Conn, running chan<- struct{}) error {
+			return sleep(background, conn, running)
+		},
+		"statement in a transaction": func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error {
+			tx, err := conn.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = tx.Rollback() }()
+			return sleep(ctx, tx, running)
+		},
+		"idle transaction": func(_ context.Context, conn *sql.Conn, running chan<- struct{}) error {
+			tx, err := conn.BeginTx(background, nil)
+			if err != nil {
+				return err
+			}
+			close(running)
+			<-time.After(often)
+			return tx.Rollback()
+		},
+		"small result": read(smallRows),
+		"large result": read(largeRows),
+	}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for what, use := range uses {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				f := srv.foreign(t)
+				requireNoticed(t, often+twoIntervals, func() victim {
+					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often))
+					v := l.victim(t, f, func(_ string, session int64) { f.kill(session) })
+					running := make(chan struct{})
+					used := inBackground(func() error { return use(v.ctx, l.conn, running) })
+					<-running
+					then := v.then
+					v.then = func() {
+						t.Helper()
+						receive(t, used, "the connection is let go of")
+						then()
+					}
+					return v
+				})
+			})
+		}
+	})
+}
+
+// No goroutine is there for a lock that is held, and none is left behind by those that were.
+//
+// This counts the goroutines of the process, so it runs alone, on one server after the other.
+func TestPromise19_Goroutines(t *testing.T) {
+	const locks, sessions, few = 1000, 4, 20
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		for _, way := range []string{byOpen, byNew} {
+			t.Run(string(kind)+"/"+way, func(t *testing.T) {
+				srv, err := shared[kind]()
+				if err != nil {
+					servers.SkipOrFail(t, err)
+				}
+				f, db := srv.foreign(t), srv.open(t)
+				db.SetMaxIdleConns(-1) // the driver has a goroutine for each
+				opts := []namedlock.Option{namedlock.WithKeepAlive(often)}
+				if way == byOpen {
+					opts = append(opts, namedlock.WithMaxSessions(sessions))
+					require.NoError(t, db.PingContext(t.Context()))
+				}
+				l := setup{srv, way}.lockerOn(t, db, opts...)
+				before := settled()
+				back := func(when string) {
+					t.Helper()
+					eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "%d goroutines are back %s; there are %d",
+						before, when, runtime.NumGoroutine())
+				}
+
+				held := make([]*namedlock.Lock, locks)
+				for i := range held {
+					held[i], err = l.Acquire(t.Context(), newName("goroutine"), 0)
+					require.NoError(t, err)
+				}
+				for range 12 {
+					<-time.After(twoIntervals / 12)
+					assert.LessOrEqual(t, runtime.NumGoroutine()-before, few+sessions)
+				}
+				for _, lock := range held {
+					require.NoError(t, lock.Release())
+				}
+				back("after the last release")
+
+				name := newName("lost")
+				c, ctx := hold(t, t.Context(), l, name)
+				f.kill(f.holder(name))
+				receive(t, ctx.Done(), "the loss is noticed")
+				c.finish(nil)
+				require.ErrorIs(t, c.err(t), namedlock.ErrLost)
+				back("after a loss")
+
+				require.NoError(t, l.Close())
+				back("after Close")
+			})
+		}
+	}
+}
+
+// settled returns how many goroutines there are when those that are about to end have ended.
+func settled() int {
+	n := runtime.NumGoroutine()
+	for same := 0; same < 10; same++ {
+		<-time.After(10 * time.Millisecond)
+		if now := runtime.NumGoroutine(); now < n {
+			n, same = now, 0
+		}
+	}
+	return n
+}

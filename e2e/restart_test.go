@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A server ends and comes back while locks are held and waited for. Holders are told, waiters have the
+// lock in the end or an error, and the same Lockers go on.
+func TestPromise11_ServerRestarts(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(*servers.Server) error{
+		"killed":    (*servers.Server).Kill,
+		"shut down": (*servers.Server).Shutdown,
+	}
+	for how, end := range ends {
+		t.Run(how, func(t *testing.T) {
+			onServersWith(t, nil, func(t *testing.T, srv *server) {
+				requireNoticed(t, atOnce, func() victim { return srv.restart(t, end) })
+			})
+		})
+	}
+}
+
+// restart is a victim in the middle of many.
+func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
+	const many = 5
+	open, single, other := setup{s, byOpen}.locker(t), setup{s, byNew}.locker(t), setup{s, byOpen}.locker(t)
+	open.db.SetMaxIdleConns(2 * many)
+	type holder struct {
+		*call
+		ctx  context.Context
+		name string
+	}
+	var holders []holder
+	var waiters []*call
+	for i := range many {
+		l := open
+		if i == 0 {
+			l = single
+		}
+		name := newName("restart")
+		c, ctx := hold(t, t.Context(), l, name)
+		holders = append(holders, holder{c, ctx, name})
+		for _, waiting := range []*locker{other, open} { // on the server, and in the process's own line
+			w := begin(t, t.Context(), waiting, name, namedlock.Forever)
+			w.finish(nil)
+			waiters = append(waiters, w)
+			w.queued(t)
+		}
+		s.awaitWaiter(t, name)
+	}
+	// Some connections lie idle, and some that the Locker has had before.
+	var idle sync.WaitGroup
+	for range many {
+		idle.Go(func() { _, _ = open.db.ExecContext(background, "SELECT SLEEP(0.1)") })
+	}
+	idle.Wait()
+
+	return victim{holders[1].ctx, func() { require.NoError(t, end(s.Server)) }, func() {
+		t.Helper()
+		for _, h := range holders {
+			requireLost(t, h.ctx, h.name)
+		}
+		name := newName("down")
+		requireError(t, open.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
+		require.NoError(t, s.Restart())
+		for _, h := range holders {
+			h.requireLossReported(t, h.name)
+		}
+		for _, w := range waiters {
+			if err := w.err(t); err != nil {
+				require.ErrorIs(t, err, namedlock.ErrUnavailable)
+			}
+		}
+		// None of the connections that are dead by now shows.
+		var calls [3 * many]error
+		var running sync.WaitGroup
+		for i := range calls {
+			l := []*locker{open, other}[i%2]
+			running.Go(func() { calls[i] = l.WithLock(t.Context(), newName("up"), 0, nothing) })
+		}
+		running.Wait()
+		require.NoError(t, errors.Join(calls[:]...))
+		for _, h := range holders[1:] {
+			requireError(t, single.WithLock(t.Context(), h.name, 0, unexpected(t)), namedlock.ErrUnavailable, h.name)
+			require.NoError(t, open.WithLock(t.Context(), h.name, time.Second, nothing))
+		}
+	}}
+}
+
+// Connections that lie idle in the db, and in the Locker's hands, have died with the server.
+func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
+	t.Parallel()
+	const count = 8
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		l := setup{srv, byOpen}.locker(t)
+		l.db.SetMaxIdleConns(2 * count)
+		warm := func() {
+			t.Helper()
+			var calls []*call
+			for range count {
+				c, _ := hold(t, t.Context(), l, newName("warm"))
+				calls = append(calls, c)
+			}
+			for _, c := range calls {
+				c.release(t)
+			}
+		}
+		for _, end := range []func() error{srv.Kill, srv.Shutdown} {
+			warm() // and now they are in the Locker's hands
+			require.NoError(t, end())
+			require.NoError(t, srv.Restart())
+			requireUsable(t, l)
+			warm()
+
+			eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "the idle sessions go back")
+			assert.Equal(t, count, l.db.Stats().Idle)
+			require.NoError(t, end())
+			require.NoError(t, srv.Restart())
+			requireUsable(t, l)
+		}
+		assert.Empty(t, srv.claims(t))
+	})
+}

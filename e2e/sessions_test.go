@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// More names are waited for than sessions allowed: all are served when they come free, whichever does,
+// and others' names are to be had meanwhile.
+func TestPromise02_MoreNamesThanSessions(t *testing.T) {
+	t.Parallel()
+	const count = 20
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, limit := range []int{1, 2, 3, 4} {
+			l, f := setup{srv, byOpen}.spied(t, namedlock.WithMaxSessions(limit)), srv.foreign(t)
+			l.db.SetMaxIdleConns(limit)
+			var names []string
+			var calls []*call
+			for range count {
+				name := newName("busy")
+				f.lock(name)
+				c := begin(t, t.Context(), l, name, namedlock.Forever)
+				c.queued(t)
+				names, calls = append(names, name), append(calls, c)
+			}
+			free := func() {
+				t.Helper()
+				require.NoError(t, l.WithLock(t.Context(), newName("free"), 0, nothing))
+			}
+			free()
+			for i := range count {
+				i = (i*7 + 19) % count // neither first nor last come first
+				f.unlock(names[i])
+				calls[i].holds(t)
+				assert.NotZero(t, f.holder(names[i]))
+				free()
+			}
+			for _, c := range calls { // all are held now, on a few sessions
+				c.release(t)
+			}
+			f.free(names...)
+			assert.LessOrEqual(t, l.spy.Most(), limit, "connections at the same time")
+			assert.Zero(t, l.spy.Closed())
+		}
+	})
+}
+
+// Many callers of one name wait in this process: the server sees one of them.
+func TestPromise09_OneWaitForAll(t *testing.T) {
+	t.Parallel()
+	const callers = 200
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.spied(t), at.foreign(t), newName("all")
+		f.lock(name)
+		var calls []*call
+		for range callers {
+			c := begin(t, t.Context(), l, name, time.Minute)
+			c.queued(t)
+			c.finish(nil)
+			calls = append(calls, c)
+		}
+		at.awaitWaiter(t, name)
+		assert.LessOrEqual(t, len(at.waiters(t, name)), 1)
+		f.unlock(name)
+		for _, c := range calls {
+			require.NoError(t, c.err(t))
+		}
+		assert.LessOrEqual(t, l.spy.Most(), 2)
+		f.free(name)
+	})
+}
+
+// A db with a single connection could not be queried under a lock.
+func TestPromise02_SingleConnectionIsRefused(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		db := srv.open(t)
+		db.SetMaxOpenConns(1)
+		_, err := namedlock.Open(db)
+		require.ErrorIs(t, err, namedlock.ErrUnsupported)
+		assert.ErrorContains(t, err, "New")
+
+		db.SetMaxOpenConns(0)
+		l := setup{srv, byOpen}.lockerOn(t, db)
+		requireUsable(t, l)
+		eventually(t, func() bool { return db.Stats().InUse == 0 }, "the idle session goes back")
+		db.SetMaxOpenConns(1)
+		name := newName("later")
+		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
+		requireError(t, l.WithLock(t.Context(), name, namedlock.Forever, unexpected(t)), namedlock.ErrUnsupported, name)
+		db.SetMaxOpenConns(2)
+		requireUsable(t, l)
+	})
+}
+
+// Code under the locks queries the same small db, and never waits for connections that the locks have.
+func TestPromise02_SmallDBIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, most := range []int{2, 3, 5} {
+			db := srv.open(t)
+			db.SetMaxOpenConns(most)
+			l := setup{srv, byOpen}.lockerOn(t, db)
+			same := newName("same")
+			var running sync.WaitGroup
+			errs := make([]error, 40)
+			for i := range errs {
+				name := same
+				if i%2 == 0 {
+					name = newName("own")
+				}
+				running.Go(func() {
+					for range 5 {
+						errs[i] = errors.Join(errs[i], l.WithLock(t.Context(), name, time.Minute, func(ctx context.Context) error {
+							var one int
+							return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+						}))
+					}
+				})
+			}
+			done := inBackground(func() error { running.Wait(); return nil })
+			require.NoError(t, receive(t, done, "all workers are through"))
+			require.NoError(t, errors.Join(errs...))
+		}
+	})
+}
+
+// A session that holds nothing goes back to the db soon, as good as new.
+func TestPromise19_IdleSessionsGoBack(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l := setup{srv, byOpen}.spied(t)
+		l.db.SetMaxIdleConns(10)
+		var calls []*call
+		for range 5 {
+			c, _ := hold(t, t.Context(), l, newName("five"))
+			calls = append(calls, c)
+		}
+		for _, c := range calls {
+			c.release(t)
+		}
+		for range 3 {
+			requireUsable(t, l) // prepares
+		}
+		eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "the sessions go back")
+		assert.Equal(t, 5, l.db.Stats().Idle)
+		assert.Zero(t, l.spy.Closed())
+		prepared := 0
+		for _, st := range l.spy.Statements() {
+			switch st.How {
+			case spy.Prepare:
+				prepared++
+			case spy.Close:
+				prepared--
+			}
+		}
+		assert.Zero(t, prepared, "statements left on pooled connections")
+		requireUsable(t, l)
+		assert.Equal(t, 5, l.spy.Opened())
+	})
+}
+
+// A connection that other code had left with a lock, in the pool or in our hands, does not let us in
+// beside ourselves: after our release the name is free.
+func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		leak := func(t *testing.T, l *locker, names ...string) {
+			conn := l.conn
+			if conn == nil {
+				var err error
+				conn, err = l.db.Conn(t.Context())
+				require.NoError(t, err)
+			}
+			for _, name := range names {
+				for range 3 {
+					var got int
+					require.NoError(t, conn.QueryRowContext(t.Context(), "SELECT GET_LOCK(?, 0)", name).Scan(&got))
+					require.Equal(t, 1, got)
+				}
+			}
+			if l.conn == nil {
+				require.NoError(t, conn.Close())
+			}
+		}
+		for _, way := range []string{byOpen, byNew} {
+			t.Run(way, func(t *testing.T) {
+				l, f, name, other := setup{srv, way}.locker(t), srv.foreign(t), newName("leaked"), newName("leaked")
+				leak(t, l, name, other)
+				require.NotZero(t, f.holder(name))
+				require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
+					assert.False(t, f.get(name, 0))
+					return nil
+				}))
+				f.free(name, other)
+			})
+		}
+	})
+}

@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Every statement is one that proxies and compatible servers understand: GET_LOCK and RELEASE_LOCK stand
+// bare, one a SELECT.
+func TestPromise23_PlainStatements(t *testing.T) {
+	t.Parallel()
+	plain := regexp.MustCompile(`^(SET STATEMENT max_statement_time=0 FOR )?` +
+		`SELECT (/\*\+ MAX_EXECUTION_TIME\(\d+\) \*/ )?(GET_LOCK\(\?, \?\)|RELEASE_LOCK\(\?\))$`)
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, taken := at.spied(t), at.foreign(t), newName("taken")
+		f.lock(taken)
+		for range 3 {
+			require.NoError(t, l.WithLock(t.Context(), newName("é"), 0, func(ctx context.Context) error {
+				return l.WithLock(ctx, newName("nested"), 0, nothing)
+			}))
+			requireError(t, l.WithLock(t.Context(), taken, 120*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, taken)
+		}
+		locking := 0
+		for _, st := range l.spy.Statements() {
+			if regexp.MustCompile(`(GET|RELEASE)_LOCK\b`).MatchString(st.Text) {
+				locking++
+				assert.Regexp(t, plain, st.Text)
+			}
+			assert.NotRegexp(t, `(?i)coalesce|\bdo\b|locks? \(`, st.Text)
+		}
+		assert.Positive(t, locking)
+	})
+}
+
+// The statements of New(conn, WithoutServerCheck()) are exactly these, and prepared from their second use.
+func TestPromise24_ExactStatements(t *testing.T) {
+	t.Parallel()
+	const get, release = "SELECT GET_LOCK(?, ?)", "SELECT RELEASE_LOCK(?)"
+	type sent struct {
+		how, text string
+		name      any
+	}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l := setup{srv, byNew}.spied(t, namedlock.WithoutServerCheck(), namedlock.WithNamespace("space/"))
+		cycle := func(what string, want ...sent) {
+			t.Helper()
+			l.spy.Reset()
+			name := newName(what)
+			require.NoError(t, l.WithLock(t.Context(), name, time.Minute, nothing))
+			var got []sent
+			for _, st := range l.spy.Statements() {
+				got = append(got, sent{how: st.How, text: st.Text})
+				if len(st.Args) > 0 {
+					got[len(got)-1].name = st.Args[0]
+				}
+				if st.How != spy.Prepare && st.Text == get {
+					assert.EqualValues(t, 0, st.Args[1], "a try")
+				}
+			}
+			for i := range want {
+				if want[i].how != spy.Prepare {
+					want[i].name = "space/" + name
+				}
+			}
+			assert.Equal(t, want, got)
+		}
+		cycle("first", sent{how: spy.Query, text: get}, sent{how: spy.Query, text: release})
+		cycle("second", sent{how: spy.Prepare, text: get}, sent{how: spy.Run, text: get},
+			sent{how: spy.Prepare, text: release}, sent{how: spy.Run, text: release})
+		cycle("third", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
+		cycle("fourth", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
+
+		// What was prepared is closed with the Locker; the connection stays the caller's.
+		l.spy.Reset()
+		require.NoError(t, l.Close())
+		for _, st := range l.spy.Statements() {
+			assert.Equal(t, spy.Close, st.How)
+		}
+		assert.Len(t, l.spy.Statements(), 2)
+		require.NoError(t, l.conn.PingContext(t.Context()))
+	})
+}
+
+// The check of the server is made once a session, before its first lock.
+func TestPromise24_OneGreeting(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l := at.spied(t, namedlock.WithKeepAlive(time.Hour))
+		for range 3 {
+			requireUsable(t, l)
+		}
+		sent := l.spy.Sent()
+		first := slices.Index(sent, "SELECT GET_LOCK(?, ?)")
+		assert.Positive(t, first, "a greeting")
+		if at.way == byOpen && l.spy.Count("VERSION()") > 1 {
+			return // so slow that the session has gone back between two locks
+		}
+		require.Len(t, sent[first:], 3*2)
+		for i, text := range sent[first:] {
+			assert.Equal(t, []string{"SELECT GET_LOCK(?, ?)", "SELECT RELEASE_LOCK(?)"}[i%2], text)
+		}
+	})
+}
+
+// A server that prepares no more gets text, where the driver can put arguments into that.
+//
+// This test changes global variables, so it has the servers for itself.
+func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		f := at.foreign(t)
+		most := f.number("SELECT @@max_prepared_stmt_count")
+		_, err := f.conn.ExecContext(background, "SET GLOBAL max_prepared_stmt_count = 0")
+		require.NoError(t, err)
+		defer func() {
+			_, err := f.conn.ExecContext(background, fmt.Sprintf("SET GLOBAL max_prepared_stmt_count = %d", most))
+			require.NoError(t, err)
+		}()
+		l := at.lockerOn(t, at.open(t, "interpolateParams=true"))
+		for range 4 {
+			requireUsable(t, l)
+		}
+	})
+}

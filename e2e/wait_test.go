@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A wait is never shorter than asked, and at most 100 ms longer than a plain timer of the same run. The
+// waits of one run go on side by side, each on a connection of its own.
+//
+// The tests of this promise have the machine for themselves.
+func TestPromise03_WaitIsExact(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, params := range []string{"interpolateParams=false", "interpolateParams=true"} {
+			t.Run(params, func(t *testing.T) {
+				f, name := at.foreign(t), newName("exact")
+				f.lock(name)
+				var waits []*timedWait
+				for _, ms := range []int{0, 1, 200, 499, 500, 900, 1200, 1501, 2000} {
+					l := at.lockerOn(t, at.open(t, params))
+					requireUsable(t, l)
+					waits = append(waits, &timedWait{under: t.Context(), on: l, name: name, d: time.Duration(ms) * time.Millisecond})
+				}
+				requireExact(t, waits)
+			})
+		}
+	})
+}
+
+// So is one under another lock, whose session must not be silent for long.
+func TestPromise03_NestedWaitIsExact(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		f, name := at.foreign(t), newName("exact")
+		f.lock(name)
+		var waits []*timedWait
+		for _, ms := range []int{0, 200, 900, 1501} {
+			l := at.locker(t)
+			_, ctx := hold(t, t.Context(), l, newName("outer"))
+			waits = append(waits, &timedWait{under: ctx, on: l, name: name, d: time.Duration(ms) * time.Millisecond})
+		}
+		requireExact(t, waits)
+	})
+}
+
+// And one that has no session to wait with, because another chain's lock is on it.
+func TestPromise03_PolledWaitIsExact(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		f, name := at.foreign(t), newName("exact")
+		f.lock(name)
+		var waits []*timedWait
+		for _, ms := range []int{0, 1, 200, 499, 1201} {
+			l := at.locker(t, namedlock.WithMaxSessions(1))
+			hold(t, t.Context(), l, newName("others"))
+			waits = append(waits, &timedWait{under: t.Context(), on: l, name: name, d: time.Duration(ms) * time.Millisecond})
+		}
+		requireExact(t, waits)
+	})
+}
+
+// Each in a line has its own time, though one wait on the server serves them all.
+func TestPromise03_WaitsInLineAreExact(t *testing.T) {
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.locker(t), at.foreign(t), newName("exact")
+		f.lock(name)
+		var waits []*timedWait
+		for i := range 40 {
+			d := time.Duration(100+(i*37)%40*30) * time.Millisecond // in no order
+			waits = append(waits, &timedWait{under: t.Context(), on: l, name: name, d: d})
+		}
+		requireExact(t, waits)
+	})
+}
+
+// timedWait is a wait for a name that is taken.
+type timedWait struct {
+	under context.Context
+	on    *locker
+	name  string
+	d     time.Duration
+
+	err               error
+	took, plainlyLate time.Duration
+}
+
+// requireExact runs waits side by side. What is too late is run again: a busy machine may do that to a
+// wait and not to the timer beside it, but not three times.
+func requireExact(t *testing.T, waits []*timedWait) {
+	t.Helper()
+	for range 3 {
+		var running sync.WaitGroup
+		for _, w := range waits {
+			running.Go(func() {
+				start := time.Now()
+				<-time.After(w.d)
+				w.plainlyLate = time.Since(start) - w.d
+			})
+			running.Go(func() {
+				start := time.Now()
+				w.err = w.on.WithLock(w.under, w.name, w.d, unexpected(t))
+				w.took = time.Since(start)
+			})
+		}
+		running.Wait()
+		var late []*timedWait
+		for _, w := range waits {
+			requireError(t, w.err, namedlock.ErrTimeout, w.name)
+			require.GreaterOrEqual(t, w.took, w.d, "too early")
+			if w.took > w.d+w.plainlyLate+100*time.Millisecond {
+				t.Logf("too late: %v took %v; a plain timer was %v late", w.d, w.took, w.plainlyLate)
+				late = append(late, w)
+			}
+		}
+		if waits = late; len(waits) == 0 {
+			return
+		}
+	}
+	require.Empty(t, waits, "too late three times")
+}
+
+// A server's limit for statements, however short, does not shorten a wait, nor does it fail a try.
+//
+// This test changes global variables, so it has the servers for itself.
+func TestPromise07_ServerTimeLimitDoesNotShortenAWait(t *testing.T) {
+	limits := map[string]struct{ variable, limit string }{
+		"mysql":   {"max_execution_time", "100"},
+		"mariadb": {"max_statement_time", "0.1"},
+	}
+	everyWay(t, func(t *testing.T, at setup) {
+		f, limit := at.foreign(t), limits[string(at.Kind())]
+		set := func(value string) {
+			_, err := f.conn.ExecContext(background, fmt.Sprintf("SET GLOBAL %s = %s", limit.variable, value))
+			require.NoError(t, err)
+		}
+		set(limit.limit)
+		defer set("0")
+		l, name := at.locker(t), newName("limit")
+		var inForce float64
+		require.NoError(t, at.open(t).QueryRowContext(t.Context(), "SELECT @@"+limit.variable).Scan(&inForce))
+		require.Positive(t, inForce, "the limit is in force for new sessions")
+		f.lock(name)
+		start := time.Now()
+		requireError(t, l.WithLock(t.Context(), name, 700*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+		assert.GreaterOrEqual(t, time.Since(start), 700*time.Millisecond)
+
+		c := begin(t, t.Context(), l, name, namedlock.Forever)
+		at.awaitWaiter(t, name)
+		assert.False(t, endsWithin(c.done, 300*time.Millisecond), "the wait goes on beyond the limit")
+		f.unlock(name)
+		c.holds(t)
+		c.release(t)
+	})
+}
+
+// A deadline ends a wait without breaking a connection: it goes to the server as a timeout.
+func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.spied(t), at.foreign(t), newName("deadline")
+		f.lock(name)
+		requireUsable(t, l)
+		const rounds = 6
+		for i := range rounds {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+37*i)*time.Millisecond)
+			requireError(t, l.WithLock(ctx, name, time.Minute, unexpected(t)), context.DeadlineExceeded, name)
+			cancel()
+			requireError(t, l.WithLock(t.Context(), name, time.Duration(100+37*i)*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+		}
+		// A starved server may miss a deadline by so much that the client does not wait for it.
+		assert.LessOrEqual(t, l.spy.Closed(), rounds/3, "connections broken by %d deadlines", 2*rounds)
+		assert.LessOrEqual(t, l.spy.Opened(), 1+rounds/3)
+		requireUsable(t, l)
+	})
+}
+
+// Cancelling returns within 100 ms: from a wait on the server, from the process's line, and from a
+// wait under another lock.
+func TestPromise05_CancelReturnsWithin100ms(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f := at.locker(t), at.foreign(t)
+		onServer, inLine, outer := newName("server"), newName("line"), newName("outer")
+		f.lock(onServer)
+		cancels := func(t *testing.T, under context.Context, name string) {
+			prompt(t, 100*time.Millisecond, "the return after a cancel", func() time.Duration {
+				ctx, cancel := context.WithCancel(under)
+				defer cancel()
+				c := begin(t, ctx, l, name, namedlock.Forever)
+				c.queued(t)
+				if name == onServer {
+					at.awaitWaiter(t, name)
+				}
+				start := time.Now()
+				cancel()
+				err := c.err(t)
+				took := time.Since(start)
+				requireError(t, err, context.Canceled, name)
+				return took
+			})
+		}
+		cancels(t, t.Context(), onServer)
+		hold(t, t.Context(), l, inLine)
+		cancels(t, t.Context(), inLine)
+		_, ctx := hold(t, t.Context(), l, outer)
+		cancels(t, ctx, inLine)
+		if at.way == byOpen { // with New, while another chain holds, there is nothing to see in the server's queue
+			cancels(t, ctx, onServer)
+		}
+	})
+}
+
+// Whatever a cancel races with, the name is free in the end: a grant that came too late is released, or
+// its connection discarded. The time between grant and cancel is steered to where either may come first.
+func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name := at.locker(t), at.foreign(t), newName("raced")
+		granted, canceled := 0, 0
+		cancelAfter := time.Duration(0)
+		for range 1000 {
+			f.lockSoon(name)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := inBackground(func() error { return l.WithLock(ctx, name, namedlock.Forever, nothing) })
+			time.Sleep(rand.N(1500 * time.Microsecond)) // anything between not begun and waiting
+			go func(after time.Duration) {
+				time.Sleep(after)
+				cancel()
+			}(cancelAfter + rand.N(200*time.Microsecond))
+			time.Sleep(-cancelAfter)
+			f.unlock(name)
+			switch err := receive(t, done, "the call ends"); err {
+			case nil:
+				granted++
+				cancelAfter -= 30 * time.Microsecond
+			default:
+				canceled++
+				cancelAfter += 30 * time.Microsecond
+				requireError(t, err, context.Canceled, name)
+			}
+			cancel()
+		}
+		t.Logf("%d granted, %d cancelled", granted, canceled)
+		assert.Positive(t, granted)
+		assert.Positive(t, canceled)
+		eventually(t, func() bool { return len(at.sessionsAt(t, name, f.id)) == 0 }, "no session has the lock or waits for it")
+		f.free(name)
+	})
+}
+
+// The same, one by one: the server has granted the lock, and the caller leaves before the answer is here.
+func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, wait := range []bool{false, true} {
+			t.Run(fmt.Sprintf("waited=%v", wait), func(t *testing.T) {
+				l, f, name := at.spied(t), at.foreign(t), newName("meets")
+				requireUsable(t, l)
+				n := 1
+				if wait {
+					f.lock(name)
+					n = 2 // the try comes first
+				}
+				gate := spy.NewGate()
+				defer gate.Open()
+				l.spy.Nth(n, "GET_LOCK(", gate.HoldAnswer)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				c := begin(t, ctx, l, name, namedlock.Forever)
+				c.queued(t)
+				if wait {
+					at.awaitWaiter(t, name)
+					f.unlock(name)
+				}
+				receive(t, gate.Reached(), "the server has answered")
+				cancel()
+				requireError(t, c.err(t), context.Canceled, name)
+
+				// The next caller, of this process too, does not find the lock that was left behind.
+				next := begin(t, t.Context(), l, name, namedlock.Forever)
+				next.queued(t)
+				gate.Open()
+				next.holds(t)
+				next.release(t)
+				f.lockSoon(name)
+				f.unlock(name)
+				assert.Empty(t, at.sessionsAt(t, name))
+			})
+		}
+	})
+}
+
+// A wait belongs to the name: when the first in line leaves, the second has its place in the server's
+// queue, before a foreign session that came between.
+func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
+	t.Parallel()
+	leave := map[string]func(t *testing.T) (context.Context, time.Duration, func()){
+		"cancel": func(t *testing.T) (context.Context, time.Duration, func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			return ctx, namedlock.Forever, cancel
+		},
+		"timeout": func(t *testing.T) (context.Context, time.Duration, func()) {
+			return t.Context(), time.Second, func() {}
+		},
+		"deadline": func(t *testing.T) (context.Context, time.Duration, func()) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			t.Cleanup(cancel)
+			return ctx, namedlock.Forever, func() {}
+		},
+	}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for what, leaves := range leave {
+			t.Run(what, func(t *testing.T) {
+				l, before, behind, name := setup{srv, byOpen}.locker(t), srv.foreign(t), srv.foreign(t), newName("place")
+				waits := func(f *foreign) <-chan error {
+					return inBackground(func() error {
+						_, err := f.ask("SELECT GET_LOCK(?, ?)", name, 60)
+						return err
+					})
+				}
+				// The two are in line here before the wait on the server begins.
+				holder, _ := hold(t, t.Context(), l, name)
+				gotBefore := waits(before)
+				srv.awaitWaiter(t, name)
+				ctx, timeout, leave := leaves(t)
+				first := begin(t, ctx, l, name, timeout)
+				first.queued(t)
+				second := begin(t, t.Context(), l, name, namedlock.Forever)
+				second.queued(t)
+				holder.release(t)
+				require.NoError(t, receive(t, gotBefore, "the turn of the foreign session before"))
+				place := srv.awaitWaiter(t, name)
+				gotBehind := waits(behind)
+				eventually(t, func() bool { return len(srv.waiters(t, name)) == 2 }, "a foreign session waits behind")
+
+				leave()
+				require.Error(t, first.err(t))
+				assert.ElementsMatch(t, []int64{place, behind.id}, srv.waiters(t, name), "the wait goes on")
+				before.unlock(name)
+				second.holds(t)
+				assert.Equal(t, place, before.holder(name))
+				assert.Equal(t, []int64{behind.id}, srv.waiters(t, name))
+				second.release(t)
+				require.NoError(t, receive(t, gotBehind, "the turn of the foreign session behind"))
+				assert.Equal(t, behind.id, before.holder(name))
+			})
+		}
+	})
+}
