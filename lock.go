@@ -59,18 +59,21 @@
 // Each is prepared from its second use on a session. Beside them:
 //
 //   - Before its first lock a session is greeted by
-//     SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS()
-//     which drops what other code may have left on the connection, then by
-//     SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')
-//     and, on nodes of clusters, SHOW STATUS LIKE 'wsrep_cluster_size' or a count of the
-//     primaries in performance_schema.replication_group_members; these are asked again
-//     when a session gets a lock and the last answer is older than WithKeepAlive. With a
-//     lease,
+//     SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS(), @@read_only
+//     which drops what other code may have left on the connection. With a lease,
 //     SET SESSION wait_timeout = n
 //     follows if wait_timeout is longer, and sets it back when the session is over.
-//   - WithoutServerCheck leaves out the SHOW, and with New the whole greeting (unless
-//     there is a lease to set). One without RELEASE_ALL_LOCKS() is then sent before the
-//     first wait, keep-alive, or name outside ASCII.
+//   - A Locker's first session also asks whether the server is a node of a cluster. On
+//     MySQL:
+//     SELECT @@group_replication_single_primary_mode
+//     and, if that is off, a count of the primaries in
+//     performance_schema.replication_group_members. On MariaDB and Percona XtraDB Cluster:
+//     SELECT @@wsrep_on
+//     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This and
+//     SELECT @@read_only are asked again, before a lock, when the last answer is older than
+//     WithKeepAlive.
+//   - WithoutServerCheck leaves out @@read_only and these, and with New the whole greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
+//     sent before the first wait, keep-alive, or name outside ASCII.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
 //     with n in milliseconds and the timeout in whole seconds, rounded up. On MariaDB:
@@ -159,7 +162,7 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 }
 
 func newLocker(pool *session.Pool, o options) *Locker {
-	return &Locker{queue: queue.New(pool), namespace: o.namespace, logger: o.sessions.Logger}
+	return &Locker{queue: queue.New(pool, o.handOff), namespace: o.namespace, logger: o.sessions.Logger}
 }
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.

@@ -28,8 +28,7 @@ import (
 const (
 	getLock     = "SELECT GET_LOCK(?, ?)"
 	releaseLock = "SELECT RELEASE_LOCK(?)"
-	greeting    = "SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout"
-	serverCheck = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')"
+	greeting    = "SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout"
 )
 
 var ctx = context.Background()
@@ -138,9 +137,10 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, mock.ExpectationsWereMet(), "New does I/O")
 
-	mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").
-		WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800, 0))
-	mock.ExpectQuery(serverCheck).WillReturnRows(sqlmock.NewRows([]string{"name", "value"}).AddRow("read_only", "OFF"))
+	mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS(), @@read_only").
+		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, 0))
+	mock.ExpectQuery("SELECT @@group_replication_single_primary_mode").
+		WillReturnError(&mysql.MySQLError{Number: 1193, Message: "Unknown system variable"})
 	expectLock(mock, "a")
 	expectUnlock(mock, "a")
 	expectPrepared(mock, getLock)
@@ -372,7 +372,7 @@ func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnError(&mysql.MySQLError{Number: 3024})
 	mock.ExpectQuery(greeting).
-		WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800))
+		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800))
 	mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(1) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
 	expectUnlock(mock, "report")
 
@@ -397,7 +397,7 @@ func TestTheStatementsOfAWait(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			locker, mock, _ := mocked(t)
 			mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnRows(answer(0))
-			mock.ExpectQuery(greeting).WillReturnRows(answer(version, "utf8mb4", "utf8mb4", 28800))
+			mock.ExpectQuery(greeting).WillReturnRows(answer(version, "", "utf8mb4", "utf8mb4", 28800))
 			expect(mock)
 			expectUnlock(mock, "report")
 
@@ -415,7 +415,7 @@ func TestANameOutsideASCIINeedsUTF8(t *testing.T) {
 	} {
 		locker, mock, db := mocked(t)
 		mock.ExpectQuery(greeting).
-			WillReturnRows(answer("9.7.4", charsets[0], charsets[1], 28800))
+			WillReturnRows(answer("9.7.4", "MySQL Community Server", charsets[0], charsets[1], 28800))
 		if is == nil {
 			expectLock(mock, "café")
 			expectUnlock(mock, "café")
@@ -684,7 +684,7 @@ func TestWaitingForAConnectionThatOthersHave(t *testing.T) {
 		}
 
 		// And it is granted when there is one.
-		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").WillReturnRows(answer("9.7.4", "utf8mb4", "utf8mb4", 28800, 0))
+		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0))
 		expectLock(mock, "report")
 		expectUnlock(mock, "report")
 		go func() {

@@ -76,25 +76,10 @@ func (c chain) home() (home *session.Session) {
 	return home
 }
 
-// view is the chain as the pool sees it, taken at one moment.
-func (c chain) view() view {
-	v := view{home: c.home()}
+// on is how many locks the chain holds on s.
+func (c chain) on(s *session.Session) (n int) {
 	for g := range c.locks {
-		v.sessions = append(v.sessions, g.session)
-	}
-	return v
-}
-
-type view struct {
-	home     *session.Session
-	sessions []*session.Session
-}
-
-func (v view) Home() *session.Session { return v.home }
-
-func (v view) On(s *session.Session) (n int) {
-	for _, other := range v.sessions {
-		if other == s {
+		if g.session == s {
 			n++
 		}
 	}

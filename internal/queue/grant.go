@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/session"
@@ -14,7 +15,9 @@ type Grant struct {
 	line    *line
 	name    string // as the server knows it
 	session *session.Session
-	outer   *Grant // the lock around it in its call chain
+	outer   *Grant    // the lock around it in its call chain
+	alone   bool      // its call chain held no other lock
+	since   time.Time // when the server granted it, to this caller or to one before
 
 	releasing bool // guarded by queue.mu
 
@@ -24,7 +27,8 @@ type Grant struct {
 	mu       sync.Mutex // guards what follows
 	lost     error
 	released bool
-	end      context.CancelCauseFunc // of the context that the lock's code runs under
+	cancel   context.CancelCauseFunc // of the context that the lock's code runs under
+	onLoss   func(error) error       // makes its cause
 }
 
 // Context returns a context for the code under the lock. It ends when the lock is
@@ -34,14 +38,9 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.end = func(cause error) {
-		if cause != nil {
-			cause = onLoss(cause)
-		}
-		cancel(cause)
-	}
+	g.cancel, g.onLoss = cancel, onLoss
 	if g.lost != nil {
-		g.end(g.lost)
+		cancel(onLoss(g.lost))
 	}
 	return ctx
 }
@@ -57,8 +56,8 @@ func (g *Grant) Lost(cause error) {
 		return // a release is never taken for a loss
 	}
 	g.lost = fault.Because(fault.ErrLost, "lock lost", cause)
-	if g.end != nil {
-		g.end(g.lost)
+	if g.cancel != nil {
+		g.cancel(g.onLoss(g.lost))
 	}
 }
 
@@ -79,28 +78,33 @@ func (g *Grant) release() error {
 	g.mu.Lock()
 	g.released = true
 	lost := g.lost
-	if g.end != nil {
-		g.end(nil)
+	if g.cancel != nil {
+		g.cancel(nil)
 	}
 	g.mu.Unlock()
 
-	err := lost
-	if lost == nil {
-		err = g.giveBack()
+	if lost != nil {
+		g.queue.release(g)
+		return lost
 	}
-	g.queue.release(g)
-	return err
+	return g.giveBack()
 }
 
-// giveBack runs RELEASE_LOCK on the session that acquired. If that does not prove
-// that the lock was held, the session is gone before giveBack returns.
+// giveBack passes the lock on, or runs RELEASE_LOCK on the session that acquired. If
+// that does not prove that the lock was held, the session is gone before giveBack
+// returns.
 func (g *Grant) giveBack() error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {
+		g.queue.release(g)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
+	}
+	if g.handOn() {
+		return nil
 	}
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)
 	pool.Put(s)
+	g.queue.release(g)
 	return err
 }

@@ -28,7 +28,8 @@ const grace = 50 * time.Millisecond
 
 // A Queue is the state of one Locker.
 type Queue struct {
-	pool *session.Pool
+	pool    *session.Pool
+	handOff time.Duration // how long a lock goes round among this process's callers; 0: not at all
 
 	mu     sync.Mutex // guards all below, and what lines, waiters and runs say they are
 	lines  map[string]*line
@@ -40,13 +41,14 @@ type Queue struct {
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
-func New(pool *session.Pool) *Queue {
+func New(pool *session.Pool, handOff time.Duration) *Queue {
 	return &Queue{
-		pool:   pool,
-		lines:  make(map[string]*line),
-		nested: make(map[*waiter]struct{}),
-		idle:   make(chan struct{}),
-		ended:  make(chan struct{}),
+		pool:    pool,
+		handOff: handOff,
+		lines:   make(map[string]*line),
+		nested:  make(map[*waiter]struct{}),
+		idle:    make(chan struct{}),
+		ended:   make(chan struct{}),
 	}
 }
 
@@ -221,6 +223,19 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 	return nil, err
 }
 
+// newGrant is the lock that w has waited for, on s.
+func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant {
+	return &Grant{
+		queue:   q,
+		line:    w.line,
+		name:    w.name,
+		session: s,
+		outer:   w.chain.inner,
+		alone:   w.chain.empty(),
+		since:   since,
+	}
+}
+
 // serve ends the wait of w, by a lock or by an error.
 func (q *Queue) serve(w *waiter, g *Grant, err error) {
 	w.line.waiters.Remove(w.place)
@@ -250,7 +265,6 @@ func (q *Queue) advance(l *line) {
 		return
 	}
 	r := &run{queue: q, line: l}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
 	l.run = r
 	q.active++
 	go r.ask()

@@ -19,15 +19,15 @@ const shortestSlice = 10 * time.Millisecond
 // until somebody has the lock or nobody wants it. It has a goroutine of its own,
 // which the queue's Close waits for.
 type run struct {
-	queue  *Queue
-	line   *line
-	ctx    context.Context // of all that can be given up at once; not of statements
-	cancel context.CancelFunc
+	queue *Queue
+	line  *line
 
 	slice  time.Duration // the longest wait that connections survive, if not 0
 	failed bool          // the last statement failed with its connection
 
 	// Guarded by queue.mu.
+	ctx      context.Context // of all that can be given up at once, nil until needed; not of statements
+	cancel   context.CancelFunc
 	detached bool  // the line has let go of it: served, or not wanted any more
 	crowded  bool  // it waits for a connection that others have
 	trying   bool  // it asks without waiting
@@ -95,10 +95,12 @@ func (r *run) firstLocked() *waiter {
 // end hands the line on to another run if there are waiters that this one has not
 // seen.
 func (r *run) end() {
-	r.cancel()
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if r.cancel != nil {
+		r.cancel()
+	}
 	if !r.detached {
 		r.line.run = nil
 		q.advance(r.line)
@@ -110,13 +112,28 @@ func (r *run) end() {
 func (r *run) session(w *waiter) (*session.Session, error) {
 	q := r.queue
 	q.mu.Lock()
-	chain := w.chain.view()
+	home := w.chain.home()
 	q.mu.Unlock()
-	return q.pool.Take(r.ctx, session.Request{Chain: chain, Fresh: r.failed, Crowded: r.crowd})
+	return q.pool.Take(session.Request{Home: home, Fresh: r.failed, Caller: r})
 }
 
-// crowd is told that there is no connection to be had but by waiting for others.
-func (r *run) crowd() {
+// Context implements session.Caller: it ends when nobody wants the run any more.
+func (r *run) Context() context.Context {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r.ctx == nil {
+		r.ctx, r.cancel = context.WithCancel(context.Background())
+		if r.detached {
+			r.cancel()
+		}
+	}
+	return r.ctx
+}
+
+// Crowded implements session.Caller: there is no connection to be had but by
+// waiting for others.
+func (r *run) Crowded() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,8 +205,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	if w == nil || !w.asked {
 		return nil, nil, 0
 	}
-	chain := w.chain.view()
-	limit := q.pool.Wait(s, chain)
+	limit := q.pool.Wait(s, w.chain.on(s))
 	if limit == 0 {
 		return nil, w, 0
 	}
@@ -243,7 +259,9 @@ func (r *run) wantedBy(w *waiter) bool {
 // queue's mu must be held.
 func (r *run) abandon() {
 	r.detach()
-	r.cancel()
+	if r.cancel != nil {
+		r.cancel()
+	}
 	if r.wait != nil && !r.wait.nested && r.queue.pool.Expendable(r.wait.session) {
 		r.wait.session.Kill()
 	}
@@ -293,7 +311,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	if first != w && !(first.chain.empty() && w.chain.empty()) {
 		return false // its chain has another session
 	}
-	g := &Grant{queue: q, line: r.line, name: name, session: s, outer: first.chain.inner}
+	g := q.newGrant(first, s, time.Now())
 	if !q.pool.Hold(s, g) {
 		return false
 	}
@@ -337,6 +355,6 @@ func (r *run) pause() {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-r.ctx.Done():
+	case <-r.Context().Done():
 	}
 }

@@ -2,88 +2,129 @@ package session
 
 import (
 	"database/sql"
-	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What tells whether a server's locks exclude. SHOW names those variables that
-// the server knows, and needs no privilege.
+// What tells whether a server's locks exclude. A server that is no such node does
+// not know the variable, as a rule.
 const (
-	showVariables   = "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_single_primary_mode')"
+	askGalera       = "SELECT @@wsrep_on"
 	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
+	askGroup        = "SELECT @@group_replication_single_primary_mode"
 	countPrimaries  = "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'"
+	askReadOnly     = "SELECT @@read_only"
 )
+
+// A clusterCheck remembers when it was last found that a pool's servers are no
+// cluster. That is true of all of them, unlike to be read-only.
+type clusterCheck struct {
+	mu    sync.Mutex
+	found time.Duration // since epoch
+	ever  bool
+}
+
+func (c *clusterCheck) fresh(age time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ever && time.Since(epoch)-c.found < age
+}
+
+func (c *clusterCheck) passed(begun time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.found, c.ever = begun, true
+}
 
 // checkServer returns an error that matches fault.ErrUnsupported if another session,
 // on another node, could be granted the same lock at the same time.
 func (s *Session) checkServer() error {
-	if !s.config.CheckServer {
-		return nil
-	}
 	begun := time.Since(epoch)
-	variables, err := s.settings(showVariables)
-	if err != nil {
-		return s.refusedOr(err, "the server refused to tell whether its locks exclude")
-	}
-	readOnly, known := variables["read_only"]
-	s.server.watchReadOnly = known
-	if known && !isOff(readOnly) {
+	if !isOff(s.server.readOnly.String) {
 		return notExclusive("the server is read-only, as replicas are, so its locks exclude nobody on the primary: connect to the primary")
 	}
-	if isOn(variables["wsrep_on"]) {
-		status, err := s.settings(showClusterSize)
-		if err != nil {
-			return s.refusedOr(err, "the server refused to tell the size of its cluster")
+	if !s.config.cluster.fresh(s.config.KeepAlive) {
+		if err := s.checkCluster(); err != nil {
+			return err
 		}
-		if size := status["wsrep_cluster_size"]; size != "" && size != "0" && size != "1" {
-			return notExclusive(fmt.Sprintf("the server is a node of a Galera cluster of %s, whose nodes grant a lock each for itself: "+
-				"send all locks to one node, by a DSN of their own", size))
-		}
-	}
-	if isOff(variables["group_replication_single_primary_mode"]) {
-		var primaries sql.NullInt64
-		if err := s.scan(answerTime, countPrimaries, &primaries); err != nil {
-			if !isAnswer(err) {
-				return s.distrust(err)
-			}
-			return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
-				"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
-		}
-		if primaries.Int64 > 1 {
-			return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, which grant a lock each for itself: "+
-				"send all locks to one member, or use single-primary mode", primaries.Int64))
-		}
+		s.config.cluster.passed(begun)
 	}
 	s.server.checked = begun
 	return nil
 }
 
-func notExclusive(text string) error {
-	return fault.Because(fault.ErrUnsupported, text+"; WithoutServerCheck overrides", nil)
+// checkAgain is checkServer for a session that was greeted a while ago.
+func (s *Session) checkAgain() error {
+	if err := s.scan(answerTime, askReadOnly, &s.server.readOnly); err != nil {
+		return s.refusedOr(err, "the server refused to tell whether it is read-only")
+	}
+	return s.checkServer()
 }
 
-// settings returns the rows of a SHOW statement, names in lower case.
-func (s *Session) settings(show string) (map[string]string, error) {
-	settings := make(map[string]string)
-	err := s.query(answerTime, &statement{text: show}, nil, func(row []driver.Value) error {
-		var name, value sql.NullString
-		if len(row) != 2 {
-			return nil // the end
-		}
-		if err := name.Scan(row[0]); err != nil {
-			return err
-		}
-		if err := value.Scan(row[1]); err != nil {
-			return err
-		}
-		settings[strings.ToLower(name.String)] = value.String
-		return nil
-	})
-	return settings, err
+func (s *Session) checkCluster() error {
+	if s.server.galera() {
+		return s.checkGalera()
+	}
+	return s.checkGroup()
+}
+
+func (s *Session) checkGalera() error {
+	on, err := s.variable(askGalera)
+	if err != nil || !isOn(on) {
+		return err
+	}
+	var name, size sql.NullString
+	err = s.scan(answerTime, showClusterSize, &name, &size)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil // built for clusters, but in none
+	case err != nil:
+		return s.refusedOr(err, "the server refused to tell the size of its cluster")
+	case size.String != "0" && size.String != "1":
+		return notExclusive(fmt.Sprintf("the server is a node of a Galera cluster of %s, whose nodes grant a lock each for itself: "+
+			"send all locks to one node, by a DSN of their own", size.String))
+	}
+	return nil
+}
+
+func (s *Session) checkGroup() error {
+	single, err := s.variable(askGroup)
+	if err != nil || !isOff(single) {
+		return err
+	}
+	var primaries sql.NullInt64
+	err = s.scan(answerTime, countPrimaries, &primaries)
+	switch {
+	case isAnswer(err):
+		return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
+			"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
+	case err != nil:
+		return s.distrust(err)
+	case primaries.Int64 > 1:
+		return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, which grant a lock each for itself: "+
+			"send all locks to one member, or use single-primary mode", primaries.Int64))
+	}
+	return nil
+}
+
+// variable returns the value of a variable that the server need not know, "" if it
+// does not.
+func (s *Session) variable(ask string) (string, error) {
+	var value sql.NullString
+	err := s.scan(answerTime, ask, &value)
+	if err != nil && errorNumber(err) != erUnknownVariable {
+		return "", s.refusedOr(err, "the server refused to tell whether its locks exclude")
+	}
+	return value.String, nil
+}
+
+func notExclusive(text string) error {
+	return fault.Because(fault.ErrUnsupported, text+"; WithoutServerCheck overrides", nil)
 }
 
 func isOn(value string) bool {

@@ -12,7 +12,7 @@ import (
 
 // server is what a greeting has found out.
 type server struct {
-	version sql.NullString
+	version, comment sql.NullString
 	// The character sets that a name goes through on its way.
 	clientCharset, connectionCharset sql.NullString
 	// The session's wait_timeout in seconds, and when it is over by now: the lease
@@ -23,14 +23,20 @@ type server struct {
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
 	leaked sql.NullInt64
-	// When its locks were last found to exclude, since epoch.
-	checked time.Duration
-	// Whether proofs are to say that the server can be written to.
-	watchReadOnly bool
+	// Whether it is read-only, and when its locks were last found to exclude, since
+	// epoch; asked unless the server is not to be checked.
+	readOnly sql.NullString
+	checked  time.Duration
 }
 
 func (srv *server) mariaDB() bool {
 	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
+}
+
+// galera reports whether it may be a node of a Galera cluster: one of MariaDB's own,
+// or of Percona XtraDB Cluster, which goes by MySQL's version.
+func (srv *server) galera() bool {
+	return srv.mariaDB() || strings.Contains(srv.comment.String, "XtraDB Cluster")
 }
 
 // foreignCharset returns the character set in which a name would not stay what
@@ -47,7 +53,7 @@ func (srv *server) foreignCharset() string {
 }
 
 // greeting asks who is there. None of it is different on MySQL and MariaDB.
-const greeting = "SELECT VERSION(), @@character_set_client, @@character_set_connection, @@wait_timeout"
+const greeting = "SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout"
 
 // greetingOfBorrowed also drops the locks that other code left on the
 // connection while it was in a pool: with one of them, GET_LOCK would re-enter
@@ -61,7 +67,7 @@ func (s *Session) greet() error {
 		return nil
 	}
 	var srv server
-	err := s.scan(s.patience(), greeting, &srv.version, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout)
+	err := s.scan(s.patience(), greeting, &srv.version, &srv.comment, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout)
 	return s.greeted(&srv, err)
 }
 
@@ -69,14 +75,22 @@ func (s *Session) greet() error {
 // its server's locks do not exclude. It sets the lease.
 func (s *Session) greetBorrowed() error {
 	var srv server
-	err := s.scan(answerTime, greetingOfBorrowed, &srv.version, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout, &srv.leaked)
-	if err := s.greeted(&srv, err); err != nil {
+	text := greetingOfBorrowed
+	dest := []sql.Scanner{&srv.version, &srv.comment, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout, &srv.leaked}
+	if s.config.CheckServer {
+		text += ", @@read_only"
+		dest = append(dest, &srv.readOnly)
+	}
+	if err := s.greeted(&srv, s.scan(answerTime, text, dest...)); err != nil {
 		return err
 	}
 	if srv.leaked.Int64 > 0 {
 		s.config.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", srv.leaked.Int64)
 	}
-	err = s.checkServer()
+	var err error
+	if s.config.CheckServer {
+		err = s.checkServer()
+	}
 	if err == nil {
 		err = s.setLease()
 	}
@@ -99,7 +113,7 @@ func (s *Session) greeted(srv *server, err error) error {
 // by an error, or the session is broken.
 func (s *Session) refusedOr(err error, refused string) error {
 	switch {
-	case number(err) == erQueryInterrupted:
+	case errorNumber(err) == erQueryInterrupted:
 		return fault.Because(fault.ErrInterrupted, "", err)
 	case isAnswer(err):
 		return fault.Because(fault.ErrUnavailable, refused, err)
@@ -172,17 +186,18 @@ const (
 	erUserLockWrongName   = 3057 // MySQL
 	erUserLockTooLongName = 4163 // MySQL
 	erNoSuchFunction      = 1305
+	erUnknownVariable     = 1193
 )
 
 // isTimeLimit reports whether a limit for statements ended the statement.
 func isTimeLimit(err error) bool {
-	n := number(err)
+	n := errorNumber(err)
 	return n == erQueryTimeout || n == erStatementTimeout
 }
 
 // isRefusal reports whether the server did not even look at the name.
 func isRefusal(err error) bool {
-	switch number(err) {
+	switch errorNumber(err) {
 	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName, erNoSuchFunction:
 		return true
 	}
@@ -193,7 +208,7 @@ func isRefusal(err error) bool {
 // a wait that has run out. A nil err stands for NULL, which MariaDB answers where
 // MySQL answers by error 1317.
 func verdict(err error) error {
-	switch number(err) {
+	switch errorNumber(err) {
 	case 0:
 		return fault.Because(fault.ErrInterrupted, "wait interrupted by the server: GET_LOCK returned NULL", nil)
 	case erQueryInterrupted:

@@ -26,6 +26,8 @@ type Config struct {
 	Lease          time.Duration // 0: none
 	CheckServer    bool
 	Logger         *slog.Logger
+
+	cluster *clusterCheck
 }
 
 // A Hold is a lock on a session, as the session's pool sees it.
@@ -85,46 +87,49 @@ type seeker struct {
 
 // NewPool returns a pool of connections of db.
 func NewPool(db *sql.DB, config Config) *Pool {
+	config.cluster = new(clusterCheck)
 	return &Pool{Config: config, db: db, stop: make(chan struct{})}
 }
 
 // NewSingle returns a pool whose one session is conn. Close leaves conn open.
 func NewSingle(conn *sql.Conn, config Config) *Pool {
+	config.cluster = new(clusterCheck)
 	p := &Pool{Config: config, stop: make(chan struct{})}
 	p.single = newSession(conn, &p.Config)
 	p.sessions = []*Session{p.single}
 	return p
 }
 
-// A Chain is what the pool needs to know of a call chain.
-type Chain interface {
-	Home() *Session    // the session of its first lock, nil if it holds none
-	On(s *Session) int // how many locks it holds on s
-}
-
 // A Request says for whom a turn is taken.
 type Request struct {
-	Chain   Chain
-	Fresh   bool   // a session has just failed: do not use one that nobody has spoken to for a while
-	Crowded func() // called before waiting for a connection of the db that others have
+	Home   *Session // of the call chain: where its first lock is; nil if it holds none
+	Fresh  bool     // a session has just failed: do not use one that nobody has spoken to for a while
+	Caller Caller
+}
+
+// A Caller is who waits for a turn.
+type Caller interface {
+	Context() context.Context // ends when the caller gives up
+	Crowded()                 // told before waiting for a connection of the db that others have
 }
 
 // Take waits for a turn on the session that suits the chain best: its own, an
 // empty one, a new one, and only beyond the cap one that holds others' locks.
 //
 // The turn must be given back by Put.
-func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
+func (p *Pool) Take(req Request) (*Session, error) {
 	if req.Fresh {
 		p.sweep(0)
 	}
 	for {
 		p.mu.Lock()
-		s, k, err := p.choose(req.Chain.Home())
+		s, k, err := p.choose(req.Home)
 		p.mu.Unlock()
 		switch {
 		case err != nil:
 			return nil, err
 		case k != nil:
+			ctx := req.Caller.Context()
 			select {
 			case <-k.turn:
 				s = k.got
@@ -133,7 +138,7 @@ func (p *Pool) Take(ctx context.Context, req Request) (*Session, error) {
 				return nil, ctx.Err()
 			}
 		case s == nil:
-			return p.open(ctx, req.Crowded)
+			return p.open(req.Caller.Context(), req.Caller.Crowded)
 		}
 		if s == nil {
 			continue
@@ -325,8 +330,8 @@ func (p *Pool) ready(s *Session) error {
 	switch {
 	case s.server == nil && (p.CheckServer || p.Lease > 0):
 		return s.greetBorrowed() // the single session, at its first use
-	case s.server != nil && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
-		return s.checkServer()
+	case p.CheckServer && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
+		return s.checkAgain()
 	}
 	return nil
 }
@@ -426,18 +431,21 @@ func (p *Pool) bury(s *Session, cause error) {
 		p.waiting--
 	}
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	lost := s.holds
-	s.holds = nil
-	for _, turn := range s.urgent {
-		turn <- false
-	}
-	s.urgent = nil
-	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
+	lost, urgent := s.holds, s.urgent
+	s.holds, s.urgent = nil, nil
 	p.mu.Unlock()
 
+	// Those who hold are told first: a call under a lost lock that waits for a turn had
+	// better end for that reason.
 	for hold := range lost {
 		hold.Lost(cause)
 	}
+	for _, turn := range urgent {
+		turn <- false
+	}
+	p.mu.Lock()
+	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
+	p.mu.Unlock()
 	if len(lost) > 0 {
 		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "cause", cause)
 	}
@@ -494,6 +502,19 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	return true
 }
 
+// Replace records that a lock on s has passed from one holder to the next, as Hold
+// does.
+func (p *Pool) Replace(s *Session, from, to Hold) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil {
+		return false
+	}
+	delete(s.holds, from)
+	s.holds[to] = struct{}{}
+	return true
+}
+
 // setIdleLimit lets the watch know what the session, by its greeting, knows.
 func (s *Session) setIdleLimit() {
 	if s.server != nil {
@@ -508,8 +529,8 @@ func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Unlock()
 }
 
-// Wait asks for leave to block s, on which the caller has the turn, in a wait of
-// the chain. It is refused where somebody else's release would have to wait for
+// Wait asks for leave to block s, on which the caller has the turn, in a wait of a
+// chain that holds so many locks on it. It is refused where somebody else's release would have to wait for
 // it. The answer is for how long at most; 0 is a refusal, and the caller has to
 // poll. Waited must follow a wait.
 //
@@ -519,10 +540,10 @@ func (p *Pool) Drop(s *Session, h Hold) {
 //   - The cap's last session never waits, so that there is always one to try on.
 //   - A single session waits so briefly that its other callers hardly notice, and
 //     not at all while one of them is there.
-func (p *Pool) Wait(s *Session, chain Chain) time.Duration {
+func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.dead != nil || len(s.urgent) > 0 || len(s.holds) != chain.On(s) {
+	if s.dead != nil || len(s.urgent) > 0 || len(s.holds) != mine {
 		return 0
 	}
 	limit := slice

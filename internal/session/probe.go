@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"reflect"
+	"sync"
 )
 
 // What a look at a connection finds.
@@ -22,10 +23,7 @@ func (s *Session) look() connState {
 	state := open
 	err := s.conn.Raw(func(conn any) error {
 		state = lookAt(conn)
-		if state != open || !fromGoSQLDriver(conn) {
-			return nil
-		}
-		if r, ok := conn.(driver.SessionResetter); ok && r.ResetSession(context.Background()) != nil {
+		if state == open && fromGoSQLDriver(conn) && !socketOpen(conn) {
 			state = closed
 		}
 		return nil
@@ -34,6 +32,17 @@ func (s *Session) look() connState {
 		return closed
 	}
 	return state
+}
+
+// SocketOpen reports whether the connection can be seen to be open. The caller has
+// the session's turn.
+func (s *Session) SocketOpen() bool {
+	seen := false
+	err := s.conn.Raw(func(conn any) error {
+		seen = fromGoSQLDriver(conn) && lookAt(conn) == open && socketOpen(conn)
+		return nil
+	})
+	return seen && err == nil
 }
 
 // lookAt asks the driver alone, and sends nothing.
@@ -47,6 +56,13 @@ func lookAt(conn any) connState {
 		return occupied
 	}
 	return open
+}
+
+// socketOpen looks at the socket of a connection of go-sql-driver: its ResetSession
+// tries to read what must not be there.
+func socketOpen(conn any) bool {
+	r, ok := conn.(driver.SessionResetter)
+	return !ok || r.ResetSession(context.Background()) == nil
 }
 
 // isValid is false for a connection with something unread in its buffer, as for
@@ -65,9 +81,11 @@ func closedByDriver(conn any) bool {
 	if !ok {
 		return false
 	}
-	_, err := q.Query("", []driver.Value{nil})
+	_, err := q.Query("", oneTooMany)
 	return !errors.Is(err, driver.ErrSkip)
 }
+
+var oneTooMany = []driver.Value{nil}
 
 // streaming reports whether rows are being read on conn under a context that can
 // end, as fn's is. IsValid does not tell while they come straight from the socket,
@@ -76,8 +94,25 @@ func closedByDriver(conn any) bool {
 // that guards it. (It stays set on a connection that is closed in the middle.)
 // Rows that are read under a context that cannot end are not seen.
 func streaming(conn any) bool {
-	watching := reflect.ValueOf(conn).Elem().FieldByName("watching")
-	return watching.IsValid() && watching.Kind() == reflect.Bool && watching.Bool()
+	v := reflect.ValueOf(conn).Elem()
+	field := watchingField(v.Type())
+	return field >= 0 && v.Field(field).Bool()
+}
+
+// watchingField is where the driver keeps that mark, -1 if it has it no more.
+func watchingField(driverConn reflect.Type) int {
+	watching.Do(func() {
+		watching.field = -1
+		if f, ok := driverConn.FieldByName("watching"); ok && f.Type.Kind() == reflect.Bool && len(f.Index) == 1 {
+			watching.field = f.Index[0]
+		}
+	})
+	return watching.field
+}
+
+var watching struct {
+	sync.Once
+	field int
 }
 
 // fromGoSQLDriver reports whether conn is a connection of go-sql-driver itself,

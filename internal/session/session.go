@@ -45,9 +45,12 @@ type Session struct {
 	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
 	get, release statement
-	server       *server // nil until greeted
-	locks        int     // held on it
-	doubt        error   // why the session cannot be trusted any more
+	call         call            // the one that runs, or ran last
+	runCall      func(any) error // runCallOn, made once
+	number       number          // its answer
+	server       *server         // nil until greeted
+	locks        int             // held on it
+	doubt        error           // why the session cannot be trusted any more
 
 	place // guarded by Pool.mu
 }
@@ -59,6 +62,7 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 		get:     statement{text: getLock, keep: true},
 		release: statement{text: releaseLock, keep: true},
 	}
+	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.silence = time.AfterFunc(math.MaxInt64, s.cancel)
 	s.silence.Stop()
@@ -92,7 +96,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	}
 	// An error or a NULL says that the wait ended, and no manual says that the
 	// lock cannot have been granted in the same moment. To ask is cheap.
-	if _, err := s.ask(s.patience(), &s.release, name); err != nil && !isRefusal(err) {
+	if _, err := s.ask(s.patience(), &s.release, params(name)); err != nil && !isRefusal(err) {
 		return false, s.distrust(err)
 	}
 	return false, verdict(err)
@@ -100,7 +104,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 
 func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
 	if wait <= 0 {
-		answer, err := s.ask(s.patience(), &s.get, name, int64(0))
+		answer, err := s.ask(s.patience(), &s.get, params(name, int64(0)))
 		if !isTimeLimit(err) {
 			return answer, err
 		}
@@ -116,7 +120,7 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 	if s.locks > 0 {
 		bound = s.patience() // the wait is at most half an interval: see Pool.Wait
 	}
-	return s.ask(bound, st, name, timeout)
+	return s.ask(bound, st, params(name, timeout))
 }
 
 // ReleaseLock gives the lock back. It returns nil only if the server said that
@@ -127,7 +131,7 @@ func (s *Session) ReleaseLock(name string) error {
 	if s.locks > 0 {
 		bound = min(bound, s.patience())
 	}
-	answer, err := s.ask(bound, &s.release, name)
+	answer, err := s.ask(bound, &s.release, params(name))
 	switch {
 	case err != nil:
 		s.doubt = fmt.Errorf("RELEASE_LOCK failed: %w", err)

@@ -28,55 +28,65 @@ var (
 	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
 )
 
-// ask runs st for one row with one number. It is bounded by the time from the
-// moment that the connection is free for it.
-func (s *Session) ask(bound time.Duration, st *statement, args ...driver.Value) (n sql.NullInt64, err error) {
-	err = s.query(bound, st, args, one(&n))
-	return n, err
+// ask runs st for one number. It is bounded by the time from the moment that the
+// connection is free for it.
+func (s *Session) ask(bound time.Duration, st *statement, args []driver.NamedValue) (sql.NullInt64, error) {
+	err := s.query(bound, st, args, &s.number)
+	return s.number.value, err
 }
 
 // scan runs text for one row.
 func (s *Session) scan(bound time.Duration, text string, dest ...sql.Scanner) error {
-	return s.query(bound, &statement{text: text}, nil, one(dest...))
+	return s.query(bound, &statement{text: text}, nil, one(dest))
 }
 
 // exec runs text for no row.
 func (s *Session) exec(bound time.Duration, text string) error {
-	err := s.query(bound, &statement{text: text}, nil, one())
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	return err
+	return s.query(bound, &statement{text: text}, nil, each(func([]driver.Value) error { return nil }))
 }
 
-// query runs st and hands its rows to receive. It works on the driver's
+// A call is one statement on its way.
+type call struct {
+	bound     time.Duration
+	statement *statement
+	args      []driver.NamedValue
+	answer    receiver
+	begun     time.Duration // since epoch
+	err       error
+}
+
+// query runs st and hands its rows to answer. It works on the driver's
 // connection itself: its clock must not run while a statement of somebody else's,
 // on a connection that was given to New, is in the way.
-func (s *Session) query(bound time.Duration, st *statement, args []driver.Value, receive receiver) error {
-	var err error
-	begun := time.Since(epoch)
-	raw := s.conn.Raw(func(conn any) error {
-		if lookAt(conn) == occupied {
-			err = errOccupied
-			return nil
-		}
-		begun = time.Since(epoch)
-		s.silence.Reset(bound)
-		err = st.run(s.ctx, conn, args, receive)
-		if !s.silence.Stop() {
-			// The bound may have passed only after the answer, but s.ctx has ended, or
-			// is about to, and the next statement would break.
-			err = errors.Join(fmt.Errorf("%w (%v)", errSilent, bound), err)
-		}
-		return nil // a session in doubt is discarded by its pool, not here
-	})
-	if err == nil {
-		err = raw
+func (s *Session) query(bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
+	s.call = call{bound: bound, statement: st, args: args, answer: answer, begun: time.Since(epoch)}
+	err := s.conn.Raw(s.runCall)
+	if s.call.err != nil {
+		err = s.call.err
 	}
 	if err == nil || isAnswer(err) {
-		s.heard.Store(int64(begun))
+		s.heard.Store(int64(s.call.begun))
 	}
 	return hideContext(err)
+}
+
+// runCallOn runs the call on the driver's connection. It returns nil: a session in
+// doubt is discarded by its pool, not here.
+func (s *Session) runCallOn(conn any) error {
+	c := &s.call
+	if lookAt(conn) == occupied {
+		c.err = errOccupied
+		return nil
+	}
+	c.begun = time.Since(epoch)
+	s.silence.Reset(c.bound)
+	c.err = c.statement.run(s.ctx, conn, c.args, c.answer)
+	if !s.silence.Stop() {
+		// The bound may have passed only after the answer, but s.ctx has ended, or
+		// is about to, and the next statement would break.
+		c.err = errors.Join(fmt.Errorf("%w (%v)", errSilent, c.bound), c.err)
+	}
+	return nil
 }
 
 // hideContext keeps the text of an error that stems from the session's own
@@ -89,7 +99,7 @@ func hideContext(err error) error {
 	return err
 }
 
-func (st *statement) run(ctx context.Context, conn any, args []driver.Value, receive receiver) error {
+func (st *statement) run(ctx context.Context, conn any, args []driver.NamedValue, answer receiver) error {
 	if !st.keep {
 		// Now, not later: even this must not come between the rows of others.
 		defer st.close()
@@ -98,7 +108,7 @@ func (st *statement) run(ctx context.Context, conn any, args []driver.Value, rec
 	if err != nil {
 		return err
 	}
-	err = receive.all(rows)
+	err = answer.receive(rows)
 	// An answer that does not end properly is none.
 	if closed := rows.Close(); err == nil {
 		err = closed
@@ -106,7 +116,7 @@ func (st *statement) run(ctx context.Context, conn any, args []driver.Value, rec
 	return err
 }
 
-func (st *statement) rows(ctx context.Context, conn any, args []driver.Value) (driver.Rows, error) {
+func (st *statement) rows(ctx context.Context, conn any, args []driver.NamedValue) (driver.Rows, error) {
 	first := !st.used
 	st.used = true
 	if st.prepared == nil && !first && !st.refused {
@@ -120,7 +130,7 @@ func (st *statement) rows(ctx context.Context, conn any, args []driver.Value) (d
 		return queryPrepared(ctx, st.prepared, args)
 	}
 	if conn, ok := conn.(driver.QueryerContext); ok {
-		rows, err := conn.QueryContext(ctx, st.text, named(args))
+		rows, err := conn.QueryContext(ctx, st.text, args)
 		if !errors.Is(err, driver.ErrSkip) {
 			return rows, err
 		}
@@ -151,15 +161,20 @@ func prepare(ctx context.Context, conn any, text string) (driver.Stmt, error) {
 	return nil, fmt.Errorf("the driver's connection, a %T, is no driver.Conn", conn)
 }
 
-func queryPrepared(ctx context.Context, prepared driver.Stmt, args []driver.Value) (driver.Rows, error) {
+func queryPrepared(ctx context.Context, prepared driver.Stmt, args []driver.NamedValue) (driver.Rows, error) {
 	if prepared, ok := prepared.(driver.StmtQueryContext); ok {
-		return prepared.QueryContext(ctx, named(args))
+		return prepared.QueryContext(ctx, args)
+	}
+	values := make([]driver.Value, len(args))
+	for i, arg := range args {
+		values[i] = arg.Value
 	}
 	//lint:ignore SA1019 a driver, or what is wrapped around one, may know nothing newer
-	return prepared.Query(args)
+	return prepared.Query(values)
 }
 
-func named(args []driver.Value) []driver.NamedValue {
+// params are the arguments of a statement.
+func params(args ...driver.Value) []driver.NamedValue {
 	named := make([]driver.NamedValue, len(args))
 	for i, arg := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
@@ -167,52 +182,75 @@ func named(args []driver.Value) []driver.NamedValue {
 	return named
 }
 
-// A receiver takes the rows of an answer, one at a time. The values are the
-// driver's until it returns.
-type receiver func(row []driver.Value) error
-
-// one receives exactly one row.
-func one(dest ...sql.Scanner) receiver {
-	return func(row []driver.Value) error {
-		if row == nil {
-			return sql.ErrNoRows
-		}
-		if len(row) != len(dest) {
-			return fmt.Errorf("%d columns where %d were expected", len(row), len(dest))
-		}
-		for i, d := range dest {
-			if err := d.Scan(row[i]); err != nil {
-				return err
-			}
-		}
-		return errEnough
-	}
+// A receiver takes the rows of an answer. The values are the driver's until it
+// returns.
+type receiver interface {
+	receive(rows driver.Rows) error
 }
 
-var errEnough = errors.New("enough")
+// A number receives a row with one number, or NULL.
+type number struct {
+	row   [1]driver.Value
+	value sql.NullInt64
+}
 
-// all feeds the receiver; a nil row is the end.
-func (receive receiver) all(rows driver.Rows) error {
+func (n *number) receive(rows driver.Rows) error {
+	if err := rows.Next(n.row[:]); err != nil {
+		return noRows(err)
+	}
+	return n.value.Scan(n.row[0])
+}
+
+// one receives a row with as many columns as there are destinations.
+type one []sql.Scanner
+
+func (dest one) receive(rows driver.Rows) error {
+	row := make([]driver.Value, len(rows.Columns()))
+	if err := rows.Next(row); err != nil {
+		return noRows(err)
+	}
+	if len(row) != len(dest) {
+		return fmt.Errorf("%d columns where %d were expected", len(row), len(dest))
+	}
+	for i, d := range dest {
+		if err := d.Scan(row[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each receives all rows, one at a time.
+type each func(row []driver.Value) error
+
+func (f each) receive(rows driver.Rows) error {
 	row := make([]driver.Value, len(rows.Columns()))
 	for {
 		switch err := rows.Next(row); err {
 		case nil:
 		case io.EOF:
-			return receive(nil)
+			return nil
 		default:
 			return err
 		}
-		if err := receive(row); err != nil {
-			if err == errEnough {
-				return nil
-			}
+		if err := f(row); err != nil {
 			return err
 		}
 	}
 }
 
-// number returns the server's error number, or 0 if err is no answer of a server.
-func number(err error) uint16 {
+func noRows(err error) error {
+	if err == io.EOF {
+		return sql.ErrNoRows
+	}
+	return err
+}
+
+// errorNumber returns the server's error number, or 0 if err is no answer of a server.
+func errorNumber(err error) uint16 {
+	if err == nil {
+		return 0
+	}
 	if e := (*mysql.MySQLError)(nil); errors.As(err, &e) {
 		return e.Number
 	}
@@ -221,4 +259,4 @@ func number(err error) uint16 {
 
 // isAnswer reports whether the server answered by an error, so that the session
 // lives on, as far as the answer tells.
-func isAnswer(err error) bool { return number(err) != 0 && !errors.Is(err, errSilent) }
+func isAnswer(err error) bool { return errorNumber(err) != 0 && !errors.Is(err, errSilent) }

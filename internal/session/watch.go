@@ -203,13 +203,13 @@ func (s *Session) proveLocks(names []driver.Value) error {
 		return err
 	}
 	text := "SELECT " + strings.Repeat("IS_USED_LOCK(?) = CONNECTION_ID(), ", len(names))
-	if s.server.watchReadOnly {
+	if s.config.CheckServer {
 		text += "@@read_only"
 	} else {
 		text += "0"
 	}
 	var verdict error
-	check := func(row []driver.Value) error {
+	check := each(func(row []driver.Value) error {
 		if len(row) != len(names)+1 {
 			return fmt.Errorf("%d columns where %d were expected", len(row), len(names)+1)
 		}
@@ -229,13 +229,13 @@ func (s *Session) proveLocks(names []driver.Value) error {
 		if !isOff(readOnly.String) {
 			verdict = errors.New("the server has become read-only: it is no primary any more")
 		}
-		return errEnough
-	}
+		return nil
+	})
 	st := &statement{text: text}
-	err := s.query(s.patience(), st, names, check)
+	err := s.query(s.patience(), st, params(names...), check)
 	if isAnswer(err) {
 		// Somebody may have cut off this one (KILL QUERY), which says nothing.
-		err = s.query(s.patience(), st, names, check)
+		err = s.query(s.patience(), st, params(names...), check)
 	}
 	if err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)

@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What costs may not grow unnoticed. These guards count; seconds are for the benchmarks.
+
+// inTurn runs the test on each server while no other test runs: heap and goroutines are the whole process's.
+func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			srv, err := shared[kind]()
+			if err != nil {
+				servers.SkipOrFail(t, err)
+			}
+			test(t, srv)
+		})
+	}
+}
+
+// A cycle is two statements, and allocates no more than two prepared round trips by hand.
+func TestGuard_Cycle(t *testing.T) {
+	inTurn(t, func(t *testing.T, srv *server) {
+		for what, ctx := range map[string]context.Context{"context that cannot end": background, "context that can": t.Context()} {
+			t.Run(what, func(t *testing.T) {
+				at := setup{srv, byOpen}
+				l, name := at.locker(t), newName("cycle")
+				cycle := func() {
+					k, err := l.Acquire(ctx, name, time.Second)
+					if err == nil {
+						err = k.Release()
+					}
+					require.NoError(t, err)
+				}
+				conn, err := srv.open(t).Conn(ctx)
+				require.NoError(t, err)
+				get, err := conn.PrepareContext(ctx, "SELECT GET_LOCK(?, ?)")
+				require.NoError(t, err)
+				release, err := conn.PrepareContext(ctx, "SELECT RELEASE_LOCK(?)")
+				require.NoError(t, err)
+				byHand := func() {
+					var n sql.NullInt64
+					require.NoError(t, get.QueryRowContext(ctx, name, 0).Scan(&n))
+					require.NoError(t, release.QueryRowContext(ctx, name).Scan(&n))
+				}
+				cycle()
+				cycle()
+				ours, theirs := testing.AllocsPerRun(200, cycle), testing.AllocsPerRun(200, byHand)
+				assert.LessOrEqual(t, ours, theirs, "allocations a cycle")
+				t.Logf("allocations a cycle: %v, by hand %v", ours, theirs)
+			})
+		}
+
+		t.Run("statements", func(t *testing.T) {
+			l, name := setup{srv, byOpen}.spied(t), newName("cycle")
+			for range 3 { // until all is prepared
+				require.NoError(t, l.WithLock(t.Context(), name, time.Second, nothing))
+			}
+			before := len(l.spy.Statements())
+			const cycles = 50
+			for range cycles {
+				require.NoError(t, l.WithLock(t.Context(), name, time.Second, nothing))
+			}
+			assert.Equal(t, 2*cycles, len(l.spy.Statements())-before)
+		})
+	})
+}
+
+// Ten thousand locks need four connections, 2 KiB of heap each, and no goroutine.
+func TestGuard_TenThousandLocks(t *testing.T) {
+	inTurn(t, func(t *testing.T, srv *server) {
+		const locks, sessions = 10_000, 4
+		l, name := setup{srv, byOpen}.locker(t, namedlock.WithMaxSessions(sessions)), newName("many")
+		held := make([]*namedlock.Lock, 0, locks)
+		acquire := func() {
+			k, err := l.Acquire(background, fmt.Sprint(name, "-", len(held)), patience)
+			require.NoError(t, err)
+			held = append(held, k)
+		}
+		for range sessions + 1 {
+			acquire() // all sessions are there
+		}
+		heap, goroutines := heapInUse(), runtime.NumGoroutine()
+		for len(held) < locks {
+			acquire()
+		}
+		assert.LessOrEqual(t, float64(heapInUse()-heap)/locks, 2048.0, "heap a lock")
+		assert.Less(t, runtime.NumGoroutine()-goroutines, locks/100, "goroutines")
+		assert.Equal(t, sessions, l.db.Stats().InUse)
+		for _, k := range held {
+			require.NoError(t, k.Release())
+		}
+	})
+}
+
+func heapInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// A thousand callers for one name wait with one connection, for eight names with eight, and leave nothing.
+func TestGuard_WaitersShareAConnection(t *testing.T) {
+	inTurn(t, func(t *testing.T, srv *server) {
+		for _, n := range []int{1, 8} {
+			t.Run(fmt.Sprint(n, " names"), func(t *testing.T) {
+				l, f := setup{srv, byOpen}.locker(t), srv.foreign(t)
+				before := runtime.NumGoroutine()
+				ctx, giveUp := context.WithCancel(t.Context())
+				var calls []*call
+				var names []string
+				for range n {
+					names = append(names, newName("crowd"))
+					f.lock(names[len(names)-1])
+				}
+				for i := range 1000 {
+					calls = append(calls, begin(t, ctx, l, names[i%n], namedlock.Forever))
+				}
+				for _, c := range calls {
+					c.queued(t)
+				}
+				for _, name := range names {
+					srv.awaitWaiter(t, name)
+				}
+				assert.Equal(t, n, l.db.Stats().InUse, "connections of %d waiters for %d names", len(calls), n)
+				giveUp()
+				for _, c := range calls {
+					assert.ErrorIs(t, c.err(t), context.Canceled)
+				}
+				for _, name := range names {
+					f.unlock(name)
+					f.lockSoon(name) // a waiter that has left is on the server for up to a second
+				}
+				eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "all connections are given back")
+				eventually(t, func() bool { return runtime.NumGoroutine() <= before+n+2 }, "no goroutine stays")
+			})
+		}
+	})
+}

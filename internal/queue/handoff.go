@@ -1,0 +1,59 @@
+package queue
+
+import "time"
+
+// Hand-off is lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting: A General
+// Technique for Designing NUMA Locks", PPoPP 2012), with processes for nodes: a
+// caller that is done passes the lock to the next caller of its own process, and
+// only after a while to the server, where other processes wait. The lock stays on
+// its session all the time, so nobody else can have it.
+//
+// What is given up: callers of this process overtake those of others, for as long
+// as Queue.HandOff since the server granted the lock. And a section in the middle of
+// a run is proved by the look at the socket alone, before it begins and when it
+// ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
+// be seen, and none on a session that has other locks of the releasing chain.
+
+// handOn passes the lock of g to the next in line, if that is allowed. The caller
+// has the turn on g's session; if handOn returns true it is over.
+func (g *Grant) handOn() bool {
+	q := g.queue
+	if q.handOff == 0 || !g.alone || time.Since(g.since) >= q.handOff {
+		return false
+	}
+	if q.heir(g) == nil || !g.session.SocketOpen() {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next := q.heirLocked(g)
+	if next == nil {
+		return false
+	}
+	heir := q.newGrant(next, g.session, g.since)
+	// Before its caller knows: a loss in between must reach it.
+	if !q.pool.Replace(g.session, g, heir) {
+		return false
+	}
+	g.line.holder = heir
+	q.pool.Put(g.session)
+	q.serve(next, heir, nil) // it counts as active in the place of g
+	return true
+}
+
+// heir returns who can be handed the lock of g: the next in line, if it wants
+// exactly that name (on MariaDB names that differ in case are two locks), and its
+// chain has no session of its own.
+func (q *Queue) heir(g *Grant) *waiter {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.heirLocked(g)
+}
+
+func (q *Queue) heirLocked(g *Grant) *waiter {
+	next := g.line.first()
+	if next == nil || next.name != g.name || !next.chain.empty() || next.ctx.Err() != nil {
+		return nil
+	}
+	return next
+}
