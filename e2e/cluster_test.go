@@ -121,12 +121,20 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 
 	first := start(ports[:3], ports[3:], "--wsrep-new-cluster")
 	ready(first, "1")
+	var known []*locker
 	for _, way := range []string{byOpen, byNew} {
-		requireUsable(t, setup{first, way}.locker(t))
+		l := setup{first, way}.locker(t, namedlock.WithKeepAlive(often))
+		requireUsable(t, l)
+		known = append(known, l)
 	}
 	second := start(ports[3:], ports[:3])
 	ready(first, "2")
 	ready(second, "2")
+	<-time.After(often)
+	for _, l := range known { // they knew a cluster of one
+		name := newName("grown")
+		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
+	}
 	requireNodesGrantEach(t, first, second)
 	requireRefused(t, first, "Galera")
 	requireRefused(t, second, "Galera")

@@ -252,6 +252,36 @@ func TestPromise10_ContextKeptAfterRelease(t *testing.T) {
 	})
 }
 
+// Nor does it take others' locks, on the session where its own was, for its own: its waits do not hold up
+// their release.
+func TestPromise10_ContextKeptHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		f, taken := at.foreign(t), newName("taken")
+		f.lock(taken)
+		prompt(t, 200*time.Millisecond, "the release of another chain's lock", func() time.Duration {
+			l := at.locker(t, namedlock.WithMaxSessions(2))
+			before, ctx := hold(t, t.Context(), l, newName("before"))
+			before.release(t)
+			other, _ := hold(t, t.Context(), l, newName("other")) // on the same session
+			kept, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			defer cancel()
+			waiter := begin(t, kept, l, taken, namedlock.Forever)
+			waiter.queued(t)
+			if at.way == byOpen {
+				at.awaitWaiter(t, taken)
+			}
+			start := time.Now()
+			other.release(t)
+			took := time.Since(start)
+			waiter.waits(t)
+			cancel()
+			require.ErrorIs(t, waiter.err(t), context.Canceled)
+			return took
+		})
+	})
+}
+
 // What another Locker's chain holds is held by others.
 func TestPromise10_OtherLockersChain(t *testing.T) {
 	t.Parallel()

@@ -533,6 +533,20 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 		"WithProbe(0)": func(t *testing.T, at setup) *locker {
 			return at.locker(t, namedlock.WithKeepAlive(often), namedlock.WithProbe(0))
 		},
+		"a connection that is no syscall.Conn": func(t *testing.T, at setup) *locker {
+			cfg, err := mysql.ParseDSN(at.DSN())
+			require.NoError(t, err)
+			cfg.Logger = &mysql.NopLogger{}
+			cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return struct{ net.Conn }{conn}, err
+			}
+			connector, err := mysql.NewConnector(cfg)
+			require.NoError(t, err)
+			db := sql.OpenDB(connector)
+			t.Cleanup(func() { db.Close() })
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+		},
 		"another driver": func(t *testing.T, at setup) *locker {
 			db, _ := at.openWrapped(t)
 			return at.lockerOn(t, db, namedlock.WithKeepAlive(often))
@@ -560,10 +574,10 @@ func TestPromise11_OtherDriversSessionsAreNotReset(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		db, connector := at.openWrapped(t)
-		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(100*time.Millisecond)), at.foreign(t), newName("reset")
+		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(often)), at.foreign(t), newName("reset")
 		c, ctx := hold(t, t.Context(), l, name)
 		before := connector.Resets()
-		<-time.After(500 * time.Millisecond)
+		<-time.After(twoIntervals)
 		assert.Equal(t, before, connector.Resets())
 		requireHeld(t, ctx)
 		assert.NotZero(t, f.holder(name))

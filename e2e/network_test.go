@@ -92,8 +92,10 @@ func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 				return victim{ctx, network.Silence, func() {
 					requireLost(t, ctx, outer)
 					err := nested.err(t)
-					require.ErrorIs(t, err, context.Canceled)
-					require.ErrorIs(t, err, namedlock.ErrLost)
+					if at.way != byNew || !errors.Is(err, namedlock.ErrUnavailable) { // its one connection has gone
+						require.ErrorIs(t, err, context.Canceled)
+						require.ErrorIs(t, err, namedlock.ErrLost)
+					}
 					watch.kill(session)
 					watch.lockSoon(outer)
 					c.requireLossReported(t, outer)
@@ -247,6 +249,9 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			params := []string{"readTimeout=300ms"}
+			if at.way == byNew { // its slices are shorter, but to a starved machine it has one connection to lose
+				params = []string{"readTimeout=1s"}
+			}
 			t.Run("timeout", func(t *testing.T) {
 				f := at.foreign(t)
 				prompt(t, 2100*time.Millisecond, "the end of a wait", func() time.Duration {

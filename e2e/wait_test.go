@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -167,16 +168,23 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 		l, f, name := at.spied(t), at.foreign(t), newName("deadline")
 		f.lock(name)
 		requireUsable(t, l)
-		const rounds = 6
-		for i := range rounds {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(100+37*i)*time.Millisecond)
-			requireError(t, l.WithLock(ctx, name, time.Minute, unexpected(t)), context.DeadlineExceeded, name)
-			cancel()
-			requireError(t, l.WithLock(t.Context(), name, time.Duration(100+37*i)*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+		// A starved server may be so late that the client does not wait for its answer. Not always.
+		const rounds, enough = 60, 6
+		unbroken := 0
+		for i := 0; unbroken < enough; i++ {
+			require.Less(t, i, rounds, "deadlines break connections: %d opened, %d closed", l.spy.Opened(), l.spy.Closed())
+			closed, wait := l.spy.Closed(), time.Duration(100+37*(i%6))*time.Millisecond
+			if i%2 == 0 {
+				ctx, cancel := context.WithTimeout(t.Context(), wait)
+				requireError(t, l.WithLock(ctx, name, time.Minute, unexpected(t)), context.DeadlineExceeded, name)
+				cancel()
+			} else {
+				requireError(t, l.WithLock(t.Context(), name, wait, unexpected(t)), namedlock.ErrTimeout, name)
+			}
+			if unbroken++; l.spy.Closed() > closed {
+				unbroken = 0
+			}
 		}
-		// A starved server may miss a deadline by so much that the client does not wait for it.
-		assert.LessOrEqual(t, l.spy.Closed(), rounds/3, "connections broken by %d deadlines", 2*rounds)
-		assert.LessOrEqual(t, l.spy.Opened(), 1+rounds/3)
 		requireUsable(t, l)
 	})
 }
@@ -284,13 +292,22 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				requireError(t, c.err(t), context.Canceled, name)
 
 				// The next caller, of this process too, does not find the lock that was left behind.
-				next := begin(t, t.Context(), l, name, namedlock.Forever)
+				// Not even under another name of the same line.
+				next := begin(t, t.Context(), l, strings.ToUpper(name), namedlock.Forever)
 				next.queued(t)
+				another := begin(t, t.Context(), l, name, namedlock.Forever)
+				another.queued(t)
 				gate.Open()
 				next.holds(t)
+				assert.NotZero(t, f.holder(strings.ToUpper(name)))
 				next.release(t)
-				f.lockSoon(name)
-				f.unlock(name)
+				another.holds(t)
+				assert.NotZero(t, f.holder(name))
+				another.release(t)
+				for _, name := range []string{name, strings.ToUpper(name)} {
+					f.lockSoon(name)
+					f.unlock(name)
+				}
 				assert.Empty(t, at.sessionsAt(t, name))
 			})
 		}
