@@ -88,9 +88,6 @@ func (f *foreign) killQuery(id int64) {
 	_, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL QUERY %d", id))
 }
 
-// end closes the session, and frees what it holds.
-func (f *foreign) end() { f.conn.Close() }
-
 // A claim is a session's place at a lock.
 type claim struct {
 	name    string

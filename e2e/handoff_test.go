@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -207,7 +206,7 @@ func TestHandOff_KilledInTheMiddle(t *testing.T) {
 				t.Fatal("two clean sections overlap")
 			}
 		}
-		t.Log(fmt.Sprintf("%d sections, %d kills, %d lost", len(clean), kills.Load(), lost))
+		t.Logf("%d sections, %d kills, %d lost", len(clean), kills.Load(), lost)
 		f.lockSoon(name)
 	})
 }
