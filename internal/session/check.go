@@ -112,13 +112,14 @@ func (s *Session) checkGroup() error {
 	return nil
 }
 
-// variable returns the value of a variable that the server need not know, "" if it
-// does not.
+// variable returns the value of a variable, "" if the server does not know it: it
+// answers by an error then, which is 1193 on MySQL and MariaDB and may be any number
+// on servers that are like them.
 func (s *Session) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := s.scan(answerTime, ask, &value)
-	if err != nil && errorNumber(err) != erUnknownVariable {
-		return "", s.refusedOr(err, "the server refused to tell whether its locks exclude")
+	if err != nil && (!isAnswer(err) || errorNumber(err) == erQueryInterrupted) {
+		return "", s.refusedOr(err, "")
 	}
 	return value.String, nil
 }

@@ -186,7 +186,6 @@ const (
 	erUserLockWrongName   = 3057 // MySQL
 	erUserLockTooLongName = 4163 // MySQL
 	erNoSuchFunction      = 1305
-	erUnknownVariable     = 1193
 )
 
 // isTimeLimit reports whether a limit for statements ended the statement.
