@@ -84,7 +84,7 @@ func (s *Session) runCallOn(conn any) error {
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
-		c.err = errors.Join(fmt.Errorf("%w (%v)", errSilent, c.bound), c.err)
+		c.err = fmt.Errorf("%w (%v)", errSilent, c.bound)
 	}
 	return nil
 }
