@@ -8,7 +8,8 @@ import (
 
 // What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
 // of its own is an *Error that matches one of these or, where the caller's context
-// ended first, ctx.Err() and context.Cause(ctx).
+// ended first, ctx.Err() and context.Cause(ctx). (A nil function or context is an
+// *Error that matches none.)
 var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is
 	// held. An ErrTimeout that comes out of WithLock may be that of a lock which

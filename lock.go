@@ -10,7 +10,8 @@
 // A named lock (GET_LOCK) belongs to a session of the server, not to a table or a
 // transaction, and is freed when the session ends. So every lock has a connection
 // of its own for as long as it is held, and a connection of which anything is in
-// doubt is closed, never pooled.
+// doubt is closed, never pooled. (Nested locks share the connection of the outermost,
+// and beyond a cap others share too; see WithMaxSessions.)
 //
 // # Names
 //
@@ -71,7 +72,7 @@
 //     SELECT @@wsrep_on
 //     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This and
 //     SELECT @@read_only are asked again, before a lock, when the last answer is older than
-//     WithKeepAlive.
+//     a keep-alive interval.
 //   - WithoutServerCheck leaves out @@read_only and these, and with New the whole greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
 //     sent before the first wait, keep-alive, or name outside ASCII.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
@@ -128,9 +129,10 @@ type Locker struct {
 // overtake, and while other callers are there it polls every 50 ms. Open has
 // neither limit.
 //
-// Leave conn to the Locker. A query of your own on it, under a lock, holds up
-// releases and keep-alives until its rows are closed, and if its context ends
-// before that, the driver closes the connection and the lock is lost.
+// Leave conn to the Locker. While the rows of a query of your own on it are open, a
+// lock cannot be taken (ErrUnavailable), proved, or released (ErrLost); and if the
+// query's context ends before that, the driver closes the connection and all locks
+// are lost.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
 		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")

@@ -371,10 +371,11 @@ func TestWhatGetLockAnswers(t *testing.T) {
 func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnError(&mysql.MySQLError{Number: 3024})
+	mock.ExpectQuery(releaseLock).WithArgs("report").WillReturnRows(answer(nil))
 	mock.ExpectQuery(greeting).
 		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800))
 	mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(1) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
-	expectUnlock(mock, "report")
+	mock.ExpectPrepare(releaseLock).ExpectQuery().WithArgs("report").WillReturnRows(answer(1))
 
 	assert.NoError(t, locker.WithLock(ctx, "report", 0, nothing))
 }

@@ -269,16 +269,20 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, wait := range []bool{false, true} {
 			t.Run(fmt.Sprintf("waited=%v", wait), func(t *testing.T) {
-				l, f, name := at.spied(t), at.foreign(t), newName("meets")
+				l, f, watch, name := at.spied(t), at.foreign(t), at.foreign(t), newName("meets")
 				requireUsable(t, l)
-				n := 1
 				if wait {
 					f.lock(name)
-					n = 2 // the try comes first
 				}
 				gate := spy.NewGate()
 				defer gate.Open()
-				l.spy.Nth(n, "GET_LOCK(", gate.HoldAnswer)
+				var watching sync.Mutex
+				l.spy.Always("GET_LOCK(", gate.HoldAnswer(func() bool { // the answer that it is ours
+					watching.Lock()
+					defer watching.Unlock()
+					holder, err := watch.ask("SELECT IS_USED_LOCK(?)", name)
+					return err == nil && holder != 0 && holder != f.id
+				}))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				c := begin(t, ctx, l, name, namedlock.Forever)

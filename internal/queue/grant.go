@@ -91,8 +91,8 @@ func (g *Grant) release() error {
 }
 
 // giveBack passes the lock on, or runs RELEASE_LOCK on the session that acquired. If
-// that does not prove that the lock was held, the session is gone before giveBack
-// returns.
+// that does not prove that the lock was held, its connection is closed before
+// giveBack returns.
 func (g *Grant) giveBack() error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {

@@ -9,10 +9,10 @@ import "time"
 // its session all the time, so nobody else can have it.
 //
 // What is given up: callers of this process overtake those of others, for as long
-// as Queue.HandOff since the server granted the lock. And a section in the middle of
+// as Queue.handOff since the server granted the lock. And a section in the middle of
 // a run is proved by the look at the socket alone, before it begins and when it
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
-// be seen, and none on a session that has other locks of the releasing chain.
+// be seen, and none on a session that has another lock.
 
 // handOn passes the lock of g to the next in line, if that is allowed. The caller
 // has the turn on g's session; if handOn returns true it is over.

@@ -262,7 +262,7 @@ func (r *run) abandon() {
 	if r.cancel != nil {
 		r.cancel()
 	}
-	if r.wait != nil && !r.wait.nested && r.queue.pool.Expendable(r.wait.session) {
+	if r.wait != nil && r.queue.pool.Expendable(r.wait.session) {
 		r.wait.session.Kill()
 	}
 }

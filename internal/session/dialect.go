@@ -72,8 +72,8 @@ func (s *Session) greet() error {
 }
 
 // greetBorrowed greets a session that holds nothing of ours yet, and refuses it if
-// its server's locks do not exclude. It sets the lease.
-func (s *Session) greetBorrowed() error {
+// its server's locks do not exclude. It sets the lease. bound is for the first answer.
+func (s *Session) greetBorrowed(bound time.Duration) error {
 	var srv server
 	text := greetingOfBorrowed
 	dest := []sql.Scanner{&srv.version, &srv.comment, &srv.clientCharset, &srv.connectionCharset, &srv.waitTimeout, &srv.leaked}
@@ -81,7 +81,7 @@ func (s *Session) greetBorrowed() error {
 		text += ", @@read_only"
 		dest = append(dest, &srv.readOnly)
 	}
-	if err := s.greeted(&srv, s.scan(answerTime, text, dest...)); err != nil {
+	if err := s.greeted(&srv, s.scan(bound, text, dest...)); err != nil {
 		return err
 	}
 	if srv.leaked.Int64 > 0 {

@@ -17,10 +17,14 @@ import (
 // back to where it came from.
 const idleTime = time.Second
 
+// staleTime is how long a greeting may take on a connection that may have been lying
+// idle in the db for too long.
+const staleTime = time.Second
+
 // Config says how a pool treats its sessions.
 type Config struct {
 	MaxSessions    int           // 0: a share of the db's connections
-	ReleaseTimeout time.Duration // bounds RELEASE_LOCK, the wait for its session included
+	ReleaseTimeout time.Duration // bounds RELEASE_LOCK
 	KeepAlive      time.Duration
 	Probe          time.Duration // 0: never
 	Lease          time.Duration // 0: none
@@ -69,6 +73,7 @@ type Pool struct {
 	mu       sync.Mutex
 	sessions []*Session // those that live
 	opening  int        // those to come
+	stuck    int        // of them, those that wait for a connection that others have
 	waiting  int        // sessions with a wait on them
 	pollers  int        // callers who poll because they have no session to wait with
 	seekers  []*seeker  // callers who take any session, first come first served
@@ -80,9 +85,10 @@ type Pool struct {
 
 // A seeker waits for a turn: on session want, or on any if want is nil.
 type seeker struct {
-	want *Session
-	turn chan struct{} // closed when got is set, or when it is time to look again
-	got  *Session
+	want    *Session
+	turn    chan struct{} // closed when got is set, or when it is time to look again
+	got     *Session
+	crowded bool // no session will be free before others let go of something
 }
 
 // NewPool returns a pool of connections of db.
@@ -129,6 +135,9 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		case err != nil:
 			return nil, err
 		case k != nil:
+			if k.crowded {
+				req.Caller.Crowded()
+			}
 			ctx := req.Caller.Context()
 			select {
 			case <-k.turn:
@@ -148,6 +157,10 @@ func (p *Pool) Take(req Request) (*Session, error) {
 			return s, nil
 		}
 		broken := s.Broken()
+		if s != p.single {
+			// Not for the next caller either: a new connection may lead to another server.
+			_ = s.distrust(err)
+		}
 		p.Put(s)
 		if !broken || s == p.single {
 			return nil, err
@@ -195,7 +208,9 @@ func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
 		least.busy = true
 		return least, nil, nil
 	}
-	return nil, p.seek(nil), nil
+	k := p.seek(nil)
+	k.crowded = p.single == nil && !freeSoon && p.opening == p.stuck
+	return nil, k, nil
 }
 
 func (p *Pool) seek(want *Session) *seeker {
@@ -258,11 +273,8 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 	if err == nil {
 		s.busy = true
 		p.sessions = append(p.sessions, s)
-	} else if len(p.seekers) > 0 {
-		// There is room for a session again; let the first try for itself.
-		k := p.seekers[0]
-		p.seekers = p.seekers[1:]
-		k.wake(nil)
+	} else {
+		p.wakeSeekers(anySession) // there is room again
 	}
 	p.mu.Unlock()
 	return s, err
@@ -272,14 +284,21 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 // that had been lying idle in the db, there may be a live one behind it.
 func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 	stale := p.db.Stats().Idle
+	left := answerTime // for greetings, in all
 	for {
 		conn, err := p.borrow(ctx, crowded)
 		if err != nil {
 			return nil, err
 		}
+		bound := left
+		if stale > 0 {
+			bound = min(left, staleTime)
+		}
 		s := newSession(conn, &p.Config)
 		stop := context.AfterFunc(ctx, s.cancel)
-		err = s.greetBorrowed()
+		begun := time.Now()
+		err = s.greetBorrowed(bound)
+		left -= time.Since(begun)
 		if !stop() && err == nil {
 			err = ctx.Err()
 		}
@@ -290,7 +309,7 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !s.Broken() || stale == 0 {
+		if !s.Broken() || stale == 0 || left <= 0 {
 			return nil, err
 		}
 		stale--
@@ -302,7 +321,9 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 	for {
 		limit := answerTime
-		if p.exhausted() {
+		stuck := p.exhausted()
+		if stuck {
+			p.getStuck(+1)
 			crowded()
 			limit = math.MaxInt64
 		}
@@ -310,6 +331,9 @@ func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 		conn, err := p.db.Conn(bounded)
 		late := bounded.Err() != nil
 		cancel()
+		if stuck {
+			p.getStuck(-1)
+		}
 		switch {
 		case err == nil:
 			return conn, nil
@@ -322,6 +346,17 @@ func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 	}
 }
 
+// getStuck counts one more, or less, who waits for a connection that others have.
+// Those who wait for a session have to know: it may be their wait, too.
+func (p *Pool) getStuck(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stuck += n
+	if n > 0 {
+		p.wakeSeekers(anySession)
+	}
+}
+
 // ready sees to it that s, on which the caller has the turn, has been greeted, and
 // that its server was fit for locks an interval ago at most. One that is in
 // steady use would not be asked otherwise: neither is it borrowed anew, nor has it
@@ -329,7 +364,7 @@ func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 func (p *Pool) ready(s *Session) error {
 	switch {
 	case s.server == nil && (p.CheckServer || p.Lease > 0):
-		return s.greetBorrowed() // the single session, at its first use
+		return s.greetBorrowed(answerTime) // the single session, at its first use
 	case p.CheckServer && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
 		return s.checkAgain()
 	}
@@ -470,6 +505,8 @@ func (p *Pool) discard(s *Session) {
 	}
 }
 
+func anySession(k *seeker) bool { return k.want == nil }
+
 // wakeSeekers lets those seekers look again.
 func (p *Pool) wakeSeekers(which func(*seeker) bool) {
 	p.seekers = slices.DeleteFunc(p.seekers, func(k *seeker) bool {
@@ -495,19 +532,23 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	}
 	s.holds[h] = struct{}{}
 	if len(s.holds) == 1 {
-		s.due = time.Since(epoch) + s.interval() // the clock starts at the grant
+		now := time.Since(epoch)
+		s.due = now + s.interval() // the clock starts at the grant
+		if now-s.call.begun > s.interval() {
+			s.due = now // which came after a long wait, or a stop: is it still so?
+		}
 	}
 	s.setIdleLimit()
 	p.startWatch()
 	return true
 }
 
-// Replace records that a lock on s has passed from one holder to the next, as Hold
-// does.
+// Replace records that the one lock on s has passed from one holder to the next, as
+// Hold does. It returns false if s has gone, or holds another lock.
 func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.dead != nil {
+	if s.dead != nil || len(s.holds) != 1 {
 		return false
 	}
 	delete(s.holds, from)
@@ -560,8 +601,10 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	}
 	s.waiting = true
 	p.waiting++
-	// Those who wait for a turn on s had better look elsewhere.
-	p.wakeSeekers(func(k *seeker) bool { return k.want == s })
+	// Those who wait for a turn on s, or on any if this was the last, had better look
+	// again.
+	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return !s.waiting })
+	p.wakeSeekers(func(k *seeker) bool { return k.want == s || last && k.want == nil })
 	return limit
 }
 
@@ -637,7 +680,7 @@ func (p *Pool) sweep(age time.Duration) {
 	}
 	p.mu.Unlock()
 	for _, s := range idle {
-		s.giveBack()
+		p.work.Go(s.giveBack) // on a silent network it takes time
 	}
 }
 

@@ -88,6 +88,10 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	switch {
 	case err == nil && answer.Valid && answer.Int64 == 1:
 		s.locks++
+		if wait > 0 {
+			// The server was busy with the statement all the while, not idle.
+			s.heard.Store(int64(time.Since(epoch)))
+		}
 		return true, nil
 	case err == nil && answer.Valid && answer.Int64 == 0:
 		return false, nil
@@ -109,7 +113,10 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 			return answer, err
 		}
 		// The server's limit for statements is so short that it cut off even the
-		// try; a wait overrides the limit.
+		// try; a wait overrides the limit. See GetLock for the release.
+		if _, err := s.ask(s.patience(), &s.release, params(name)); err != nil {
+			return answer, err
+		}
 		wait = time.Millisecond
 	}
 	st, timeout, err := s.waitStatement(wait)

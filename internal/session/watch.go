@@ -31,7 +31,7 @@ import (
 // proofsAtOnce is how many locks one statement asks about.
 const proofsAtOnce = 64
 
-// watchTick is how often the watch looks around where it does not probe.
+// watchTick is how often the watch looks around, at least.
 const watchTick = 25 * time.Millisecond
 
 // startWatch begins the watch if there is none. p.mu must be held.
@@ -44,12 +44,13 @@ func (p *Pool) startWatch() {
 }
 
 func (p *Pool) watch() {
-	tick := p.Probe
-	if tick == 0 {
-		tick = watchTick
+	tick := max(min(watchTick, p.KeepAlive/4), time.Millisecond)
+	if p.Probe > 0 {
+		tick = min(tick, p.Probe)
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	probed := time.Since(epoch)
 	for {
 		select {
 		case <-ticker.C:
@@ -59,8 +60,13 @@ func (p *Pool) watch() {
 		if len(held) == 0 {
 			return
 		}
+		now := time.Since(epoch)
+		probe := p.Probe > 0 && now-probed > p.Probe-tick/2
+		if probe {
+			probed = now
+		}
 		for _, s := range held {
-			p.look(s)
+			p.look(s, probe)
 		}
 	}
 }
@@ -80,7 +86,7 @@ func (p *Pool) holding() []*Session {
 }
 
 // look does what is to be done about s now, without waiting for anything.
-func (p *Pool) look(s *Session) {
+func (p *Pool) look(s *Session, probe bool) {
 	p.mu.Lock()
 	now := time.Since(epoch)
 	switch {
@@ -90,7 +96,7 @@ func (p *Pool) look(s *Session) {
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
-	case p.Probe == 0:
+	case !probe:
 	case p.single != nil:
 		// Code under the lock may use the connection too, and Raw then waits for its
 		// statement.
@@ -144,7 +150,14 @@ func (p *Pool) prove(s *Session) {
 	if p.Own(s) != nil {
 		return
 	}
-	defer p.Put(s)
+	if p.proveAll(s) {
+		p.Put(s)
+	}
+}
+
+// proveAll is prove on a turn of its own. It returns false if it has lost the turn,
+// with the session.
+func (p *Pool) proveAll(s *Session) bool {
 	begun := time.Since(epoch)
 	p.mu.Lock()
 	holds := make([]Hold, 0, len(s.holds))
@@ -167,16 +180,17 @@ func (p *Pool) prove(s *Session) {
 		}
 		if err != nil {
 			s.doubt = err
-			return
+			return true
 		}
 		if p.Yield(s) != nil {
-			return
+			return false
 		}
 	}
 	p.mu.Lock()
 	s.due = next
 	s.setIdleLimit()
 	p.mu.Unlock()
+	return true
 }
 
 // stillHeld returns the names of the first holds that have not been released

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -47,10 +48,11 @@ func FailAfter(err error) Fault {
 	}
 }
 
-// A Gate holds something up until it is opened.
+// A Gate holds one answer up until it is opened.
 type Gate struct {
 	reached, open chan struct{}
-	once          sync.Once
+	held          atomic.Bool
+	release       sync.Once
 }
 
 // NewGate returns a closed gate.
@@ -61,16 +63,21 @@ func NewGate() *Gate {
 // Reached is closed when somebody stands before the gate.
 func (g *Gate) Reached() <-chan struct{} { return g.reached }
 
-// Open lets everybody through.
-func (g *Gate) Open() { g.once.Do(func() { close(g.open) }) }
+// Open lets it through.
+func (g *Gate) Open() { g.release.Do(func() { close(g.open) }) }
 
-// HoldAnswer sends the statement and keeps the answer back until the gate is opened, whatever happens to
-// the context: as a network would.
-func (g *Gate) HoldAnswer(_ context.Context, send func() error) error {
-	err := send()
-	close(g.reached)
-	<-g.open
-	return err
+// HoldAnswer returns a Fault that sends the statement, asks whether this is the answer to hold up and, for
+// the first that is, keeps it back until the gate is opened, whatever happens to the context: as a network
+// would.
+func (g *Gate) HoldAnswer(which func() bool) Fault {
+	return func(_ context.Context, send func() error) error {
+		err := send()
+		if which() && g.held.CompareAndSwap(false, true) {
+			close(g.reached)
+			<-g.open
+		}
+		return err
+	}
 }
 
 type rule struct {
