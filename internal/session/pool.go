@@ -284,9 +284,10 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 // that had been lying idle in the db, there may be a live one behind it.
 func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 	stale := p.db.Stats().Idle
-	left := answerTime // for greetings, in all
+	left := answerTime // for all of it but the wait for others
 	for {
-		conn, err := p.borrow(ctx, crowded)
+		conn, took, err := p.borrow(ctx, left, crowded)
+		left -= took
 		if err != nil {
 			return nil, err
 		}
@@ -316,11 +317,13 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 	}
 }
 
-// borrow takes a connection from the db. To connect is bounded; to wait for one that
-// others have is not: that is for the callers to end, who are told by crowded.
-func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
+// borrow takes a connection from the db, and says how long that took. To connect is
+// bounded by limit; to wait for one that others have is not, nor does it count: that
+// is for the callers to end, who are told by crowded.
+func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) (conn *sql.Conn, took time.Duration, err error) {
 	for {
-		limit := answerTime
+		begun := time.Now()
+		limit := limit
 		stuck := p.exhausted()
 		if stuck {
 			p.getStuck(+1)
@@ -328,21 +331,23 @@ func (p *Pool) borrow(ctx context.Context, crowded func()) (*sql.Conn, error) {
 			limit = math.MaxInt64
 		}
 		bounded, cancel := context.WithTimeout(ctx, limit)
-		conn, err := p.db.Conn(bounded)
+		conn, err = p.db.Conn(bounded)
 		late := bounded.Err() != nil
 		cancel()
 		if stuck {
 			p.getStuck(-1)
+		} else {
+			took = time.Since(begun)
 		}
 		switch {
 		case err == nil:
-			return conn, nil
+			return conn, took, nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, took, ctx.Err()
 		case late && p.exhausted():
 			continue // others took the last one meanwhile
 		}
-		return nil, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
+		return nil, took, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
 	}
 }
 
