@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// lossLine kills sessions under a thousand locks, and measures when the contexts of those on it end;
+// and what it costs to watch over them.
+func lossLine(t target, e effort) ([]row, error) {
+	losses, err := t.losses(e.kills, min(1000, e.held))
+	if err != nil {
+		return nil, err
+	}
+	var notice, beyond samples
+	wrong := 0
+	for _, l := range losses {
+		notice = append(notice, 1000*l.notice)
+		beyond = append(beyond, 1000*(l.notice-l.late))
+		wrong += l.wrong
+	}
+	most := count("loss: from KILL to the end of the last context, beyond a timer's lateness, the longest", samples{beyond.quantile(1)}, atMost(50, " ms"))
+	most.spread = fmt.Sprintf("median %s ms, of %d kills", number(beyond.median()), len(beyond))
+	rows := []row{
+		most.beside(number(notice.quantile(1)) + " ms with it"),
+		count("contexts that should have ended and did not, or the other way round", samples{float64(wrong)}, atMost(0, "")),
+	}
+	watch, ok, err := t.watch(e)
+	if err != nil || !ok {
+		return rows, err
+	}
+	return append(rows, count("the watch over them, of a core", watch, atMost(1, " %"))), nil
+}
+
+// A loss is what a killed session's locks noticed of it.
+type loss struct {
+	notice float64 // seconds from before KILL until the last of their contexts had ended
+	late   float64 // a plain timer's lateness, at the same time
+	wrong  int     // contexts that ended and should not have, or should have and did not
+}
+
+// losses holds n locks on a few sessions, kills one of these, replaces what is lost, and so on.
+func (t target) losses(kills, n int) ([]loss, error) {
+	l, err := t.locker(namedlock.WithMaxSessions(fewSessions))
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	killer, err := t.session()
+	if err != nil {
+		return nil, err
+	}
+	defer killer.close()
+
+	names := make([]string, n)
+	for i := range names {
+		names[i] = newName("loss")
+	}
+	locks := make([]*namedlock.Lock, n)
+	defer func() {
+		for _, lock := range locks {
+			if lock != nil {
+				_ = lock.Release()
+			}
+		}
+	}()
+	if err := l.takeAll(locks, names); err != nil {
+		return nil, err
+	}
+	var losses []loss
+	for range kills {
+		one, err := killOne(killer, locks, names)
+		if err != nil {
+			return nil, err
+		}
+		losses = append(losses, one)
+		for i, lock := range locks {
+			if lock.Context().Err() == nil {
+				continue
+			}
+			if err := lock.Release(); !errors.Is(err, namedlock.ErrLost) {
+				return nil, fmt.Errorf("release after a KILL: got %w, not ErrLost", err)
+			}
+			if err := l.takeAll(locks[i:i+1], names[i:i+1]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return losses, nil
+}
+
+func killOne(killer *session, locks []*namedlock.Lock, names []string) (loss, error) {
+	holders, err := killer.holders(names)
+	if err != nil {
+		return loss{}, err
+	}
+	victim := holders[rand.N(len(holders))]
+	expected := 0
+	for _, id := range holders {
+		if id == victim {
+			expected++
+		}
+	}
+
+	// The watch looks at the sockets at intervals; kills come at any moment between.
+	time.Sleep(rand.N(25 * time.Millisecond))
+	var mu sync.Mutex
+	ended := make(map[int]time.Time)
+	last := make(chan struct{})
+	for i, lock := range locks {
+		stop := context.AfterFunc(lock.Context(), func() {
+			mu.Lock()
+			defer mu.Unlock()
+			ended[i] = time.Now()
+			if len(ended) == expected {
+				close(last)
+			}
+		})
+		defer stop()
+	}
+	start := time.Now()
+	late := make(chan float64, 1)
+	const tick = 25 * time.Millisecond
+	time.AfterFunc(tick, func() { late <- (time.Since(start) - tick).Seconds() })
+	if _, err := killer.ExecContext(background, fmt.Sprintf("KILL %d", victim)); err != nil {
+		return loss{}, err
+	}
+	select {
+	case <-last:
+	case <-time.After(2 * time.Second):
+	}
+	time.Sleep(50 * time.Millisecond) // for those that should not end
+
+	mu.Lock()
+	defer mu.Unlock()
+	l := loss{late: <-late}
+	for i, id := range holders {
+		end, has := ended[i]
+		if has != (id == victim) {
+			l.wrong++
+		}
+		if has {
+			l.notice = max(l.notice, end.Sub(start).Seconds())
+		}
+	}
+	return l, nil
+}
+
+// holders returns the session that holds each lock, as the server sees it.
+func (s *session) holders(names []string) ([]int64, error) {
+	const most = 100 // names a statement
+	var holders []int64
+	for len(names) > 0 {
+		some := names[:min(most, len(names))]
+		names = names[len(some):]
+		args := make([]any, len(some))
+		ids := make([]sql.NullInt64, len(some))
+		into := make([]any, len(some))
+		for i, name := range some {
+			args[i], into[i] = name, &ids[i]
+		}
+		query := "SELECT " + strings.Repeat("IS_USED_LOCK(?), ", len(some)-1) + "IS_USED_LOCK(?)"
+		if err := s.QueryRowContext(background, query, args...).Scan(into...); err != nil {
+			return nil, err
+		}
+		for i, id := range ids {
+			if !id.Valid {
+				return nil, fmt.Errorf("nobody holds %s", some[i])
+			}
+			holders = append(holders, id.Int64)
+		}
+	}
+	return holders, nil
+}
+
+// watch returns which share of a core, in per cent, this process uses while it holds many locks and
+// does nothing, beyond what it uses while it holds none. ok is false where the system cannot tell.
+func (t target) watch(e effort) (_ samples, ok bool, err error) {
+	if _, ok := cpuTime(); !ok {
+		return nil, false, nil
+	}
+	// No keep-alive comes in between.
+	l, err := t.locker(namedlock.WithMaxSessions(fewSessions), namedlock.WithLease(0), namedlock.WithKeepAlive(time.Hour))
+	if err != nil {
+		return nil, false, err
+	}
+	defer l.close()
+	names := make([]string, min(1000, e.held))
+	for i := range names {
+		names[i] = newName("watch")
+	}
+	locks := make([]*namedlock.Lock, len(names))
+
+	used := func() float64 {
+		runtime.GC() // none of the window's business, and its sweeping neither
+		time.Sleep(100 * time.Millisecond)
+		before, _ := cpuTime()
+		start := time.Now()
+		time.Sleep(e.quiet)
+		after, _ := cpuTime()
+		return 100 * (after - before).Seconds() / time.Since(start).Seconds()
+	}
+	holding := func() (float64, error) {
+		if err := l.takeAll(locks, names); err != nil {
+			return 0, err
+		}
+		share := used()
+		return share, freeAll(locks)
+	}
+	idle := func() (float64, error) { return used(), nil }
+	c, err := compare(e.longPairs, holding, idle)
+	if err != nil {
+		return nil, false, err
+	}
+	var watch samples
+	for i := range c.ours {
+		watch = append(watch, c.ours[i]-c.other[i])
+	}
+	return watch, true, nil
+}
