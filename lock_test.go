@@ -10,6 +10,7 @@ import (
 	"math"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,14 @@ func mocked(t *testing.T, opts ...namedlock.Option) (*namedlock.Locker, sqlmock.
 	locker, err := namedlock.New(conn, append(opts, namedlock.WithoutServerCheck())...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		assert.NoError(t, locker.Close())
+		closed := make(chan error, 1)
+		go func() { closed <- locker.Close() }()
+		select {
+		case err := <-closed:
+			assert.NoError(t, err)
+		case <-time.After(10 * time.Second):
+			t.Error("Close still waits: a lock was not released")
+		}
 		assert.NoError(t, mock.ExpectationsWereMet())
 	})
 	return locker, mock, db
@@ -621,6 +629,39 @@ func TestAGrantThatComesAfterTheCancelIsReleased(t *testing.T) {
 		require.NoError(t, locker.Close())
 		assertPooled(t, db)
 		require.NoError(t, mock.ExpectationsWereMet(), "the grant was kept")
+	})
+}
+
+// endedUnseen is a context that ends without closing its channel first, as every
+// context may, for a moment, in the eyes of another goroutine.
+type endedUnseen struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *endedUnseen) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestAGrantThatMeetsTheCancelIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker, mock, db := mocked(t)
+		defer db.Close()
+		mock.ExpectQuery(getLock).WillDelayFor(time.Second).WillReturnRows(answer(1))
+		expectUnlock(mock, "report")
+		waiting := &endedUnseen{Context: ctx}
+		go func() {
+			synctest.Wait() // until GET_LOCK is under way
+			waiting.ended.Store(true)
+		}()
+
+		_, err := locker.Acquire(waiting, "report", namedlock.Forever)
+
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.NoError(t, mock.ExpectationsWereMet(), "the grant was kept")
 	})
 }
 
