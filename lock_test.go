@@ -632,6 +632,44 @@ func TestAGrantThatComesAfterTheCancelIsReleased(t *testing.T) {
 	})
 }
 
+func TestAProofNeedsAnAnswer(t *testing.T) {
+	const proof = "SELECT IS_USED_LOCK(?) = CONNECTION_ID(), 0"
+	for what, c := range map[string]struct {
+		rows *sqlmock.Rows
+		lost bool
+	}{
+		"owned":             {answer(1, 0), false},
+		"not owned":         {answer(0, 0), true},
+		"nobody's":          {answer(nil, 0), true},
+		"read-only":         {answer(1, 1), true},
+		"no row":            {sqlmock.NewRows([]string{"owned", "read-only"}), true},
+		"a column too many": {answer(1, 1, 0), true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Second))
+				defer db.Close()
+				expectLock(mock, "report")
+				mock.ExpectQuery(greeting).WillReturnRows(answer("9.7.4", "", "utf8mb4", "utf8mb4", 28800))
+				mock.ExpectQuery(proof).WithArgs("report").WillReturnRows(c.rows)
+				if !c.lost {
+					expectUnlock(mock, "report")
+				}
+				lock, err := locker.Acquire(ctx, "report", 0)
+				require.NoError(t, err)
+				time.Sleep(1500 * time.Millisecond) // of the bubble's time
+				if c.lost {
+					assert.ErrorIs(t, context.Cause(lock.Context()), namedlock.ErrLost)
+					assert.ErrorIs(t, lock.Release(), namedlock.ErrLost)
+				} else {
+					assert.NoError(t, lock.Context().Err())
+					assert.NoError(t, lock.Release())
+				}
+			})
+		})
+	}
+}
+
 // endedUnseen is a context that ends without closing its channel first, as every
 // context may, for a moment, in the eyes of another goroutine.
 type endedUnseen struct {

@@ -42,7 +42,7 @@ func (s *Session) scan(bound time.Duration, text string, dest ...sql.Scanner) er
 
 // exec runs text for no row.
 func (s *Session) exec(bound time.Duration, text string) error {
-	return s.query(bound, &statement{text: text}, nil, each(func([]driver.Value) error { return nil }))
+	return s.query(bound, &statement{text: text}, nil, none{})
 }
 
 // A call is one statement on its way.
@@ -220,24 +220,10 @@ func (dest one) receive(rows driver.Rows) error {
 	return nil
 }
 
-// each receives all rows, one at a time.
-type each func(row []driver.Value) error
+// none expects no row, and looks for none.
+type none struct{}
 
-func (f each) receive(rows driver.Rows) error {
-	row := make([]driver.Value, len(rows.Columns()))
-	for {
-		switch err := rows.Next(row); err {
-		case nil:
-		case io.EOF:
-			return nil
-		default:
-			return err
-		}
-		if err := f(row); err != nil {
-			return err
-		}
-	}
-}
+func (none) receive(driver.Rows) error { return nil }
 
 func noRows(err error) error {
 	if err == io.EOF {

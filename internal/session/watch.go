@@ -222,37 +222,30 @@ func (s *Session) proveLocks(names []driver.Value) error {
 	} else {
 		text += "0"
 	}
-	var verdict error
-	check := each(func(row []driver.Value) error {
-		if len(row) != len(names)+1 {
-			return fmt.Errorf("%d columns where %d were expected", len(row), len(names)+1)
-		}
-		for i, v := range row[:len(names)] {
-			var owned sql.NullBool
-			if err := owned.Scan(v); err != nil {
-				return err
-			}
-			if !owned.Bool {
-				verdict = fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
-			}
-		}
-		var readOnly sql.NullString
-		if err := readOnly.Scan(row[len(names)]); err != nil {
-			return err
-		}
-		if !isOff(readOnly.String) {
-			verdict = errors.New("the server has become read-only: it is no primary any more")
-		}
-		return nil
-	})
+	owned := make([]sql.NullBool, len(names))
+	var readOnly sql.NullString
+	answer := make(one, 0, len(names)+1)
+	for i := range owned {
+		answer = append(answer, &owned[i])
+	}
+	answer = append(answer, &readOnly)
+
 	st := &statement{text: text}
-	err := s.query(s.patience(), st, params(names...), check)
+	err := s.query(s.patience(), st, params(names...), answer)
 	if isAnswer(err) {
 		// Somebody may have cut off this one (KILL QUERY), which says nothing.
-		err = s.query(s.patience(), st, params(names...), check)
+		err = s.query(s.patience(), st, params(names...), answer)
 	}
 	if err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
-	return verdict
+	for i := range owned {
+		if !owned[i].Bool {
+			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
+		}
+	}
+	if !isOff(readOnly.String) {
+		return errors.New("the server has become read-only: it is no primary any more")
+	}
+	return nil
 }
