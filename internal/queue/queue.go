@@ -244,6 +244,13 @@ func (q *Queue) serve(w *waiter, g *Grant, err error) {
 	close(w.done)
 }
 
+// dismiss ends the waits of all in line by err.
+func (q *Queue) dismiss(l *line, err error) {
+	for w := l.first(); w != nil; w = l.first() {
+		q.serve(w, nil, err)
+	}
+}
+
 // first is the waiter who is served next, nil if there is none.
 func (l *line) first() *waiter {
 	if front := l.waiters.Front(); front != nil {
@@ -299,9 +306,7 @@ func (q *Queue) Close() {
 	}
 	q.closed = true
 	for _, l := range q.lines {
-		for w := l.first(); w != nil; w = l.first() {
-			q.serve(w, nil, fault.ErrClosed)
-		}
+		q.dismiss(l, fault.ErrClosed)
 		if l.run != nil {
 			l.run.abandon()
 		}

@@ -342,8 +342,8 @@ func (r *run) failAll(err error) {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for w := r.line.first(); w != nil && !r.detached; w = r.line.first() {
-		q.serve(w, nil, err)
+	if !r.detached {
+		q.dismiss(r.line, err)
 	}
 }
 

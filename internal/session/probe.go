@@ -12,7 +12,8 @@ import (
 type connState int
 
 const (
-	open     connState = iota // as far as can be seen
+	unseen   connState = iota // not go-sql-driver's own: nothing can be told
+	open                      // as far as can be seen
 	closed                    // by the server, or by the driver after a failure
 	occupied                  // by rows that are still to be read; nothing can be sent
 )
@@ -20,10 +21,10 @@ const (
 // look looks whether the server has closed the connection: without traffic, and
 // without blocking while no statement runs.
 func (s *Session) look() connState {
-	state := open
+	state := unseen
 	err := s.conn.Raw(func(conn any) error {
 		state = lookAt(conn)
-		if state == open && fromGoSQLDriver(conn) && !socketOpen(conn) {
+		if state == open && !socketOpen(conn) {
 			state = closed
 		}
 		return nil
@@ -36,20 +37,13 @@ func (s *Session) look() connState {
 
 // SocketOpen reports whether the connection can be seen to be open. The caller has
 // the session's turn.
-func (s *Session) SocketOpen() bool {
-	seen := false
-	err := s.conn.Raw(func(conn any) error {
-		seen = fromGoSQLDriver(conn) && lookAt(conn) == open && socketOpen(conn)
-		return nil
-	})
-	return seen && err == nil
-}
+func (s *Session) SocketOpen() bool { return s.look() == open }
 
 // lookAt asks the driver alone, and sends nothing.
 func lookAt(conn any) connState {
 	switch {
 	case !fromGoSQLDriver(conn):
-		return open
+		return unseen
 	case closedByDriver(conn):
 		return closed
 	case streaming(conn) || !isValid(conn):

@@ -205,7 +205,7 @@ func (s *Session) accepts(name string) error {
 // The connection stays usable.
 func (s *Session) closeStatements() {
 	_ = s.conn.Raw(func(conn any) error {
-		if lookAt(conn) == open {
+		if lookAt(conn) != occupied {
 			s.get.close()
 			s.release.close()
 		}
