@@ -57,21 +57,27 @@
 //	SELECT GET_LOCK(?, ?)    arguments: the name, 0
 //	SELECT RELEASE_LOCK(?)   argument:  the name
 //
-// Each is prepared from its second use on a session. Beside them:
+// Each is prepared from its second use on a session. Where the driver does not put
+// arguments into text (go-sql-driver without interpolateParams), a session that Open
+// has taken spells a plain name out at the first use, and saves a round trip.
+//
+// Beside them:
 //
 //   - Before its first lock a session is greeted by
 //     SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS(), @@read_only
 //     which drops what other code may have left on the connection. With a lease,
 //     SET SESSION wait_timeout = n
 //     follows if wait_timeout is longer, and sets it back when the session is over.
-//   - A Locker's first session also asks whether the server is a node of a cluster. On
-//     MySQL:
+//   - A Locker's first session is also asked whether the server is a node of a cluster,
+//     by one more column that MariaDB and MySQL read each in its own way:
+//     /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */
+//     A server that does not say 0 is asked more closely. On MySQL:
 //     SELECT @@group_replication_single_primary_mode
 //     and, if that is off, a count of the primaries in
 //     performance_schema.replication_group_members. On MariaDB and Percona XtraDB Cluster:
 //     SELECT @@wsrep_on
-//     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This and
-//     SELECT @@read_only are asked again, before a lock, when the last answer is older than
+//     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This, after
+//     SELECT @@read_only, is asked again before a lock when the last answer is older than
 //     a keep-alive interval.
 //   - WithoutServerCheck leaves out @@read_only and these, and with New the whole greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
 //     sent before the first wait, keep-alive, or name outside ASCII.

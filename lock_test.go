@@ -30,6 +30,8 @@ const (
 	getLock     = "SELECT GET_LOCK(?, ?)"
 	releaseLock = "SELECT RELEASE_LOCK(?)"
 	greeting    = "SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout"
+	checks      = ", RELEASE_ALL_LOCKS(), @@read_only"
+	andCluster  = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 )
 
 var ctx = context.Background()
@@ -145,10 +147,8 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, mock.ExpectationsWereMet(), "New does I/O")
 
-	mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS(), @@read_only").
-		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, 0))
-	mock.ExpectQuery("SELECT @@group_replication_single_primary_mode").
-		WillReturnError(&mysql.MySQLError{Number: 1193, Message: "Unknown system variable"})
+	mock.ExpectQuery(greeting + checks + andCluster).
+		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, 0, 0))
 	expectLock(mock, "a")
 	expectUnlock(mock, "a")
 	expectPrepared(mock, getLock)
@@ -159,6 +159,58 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, locker.Close())
 	require.NoError(t, conn.PingContext(ctx), "Close does not close the conn that New was given")
 	require.NoError(t, mock.ExpectationsWereMet())
+}
+
+// Servers that do not understand the question for a cluster beside the greeting are
+// asked for it alone.
+func TestAServerThatCannotTellInTheGreetingIsAsked(t *testing.T) {
+	unknown := &mysql.MySQLError{Number: 1193, Message: "Unknown system variable"}
+	for what, test := range map[string]struct {
+		greet  func(mock sqlmock.Sqlmock)
+		ask    string
+		answer any
+	}{
+		"an error, and no cluster": {
+			greet: func(mock sqlmock.Sqlmock) {
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnError(unknown)
+				mock.ExpectQuery(greeting + checks).WillReturnRows(answer("11.8.2-MariaDB", "", "utf8mb4", "utf8mb4", 28800, 0, 0))
+			},
+			ask: "SELECT @@wsrep_on",
+		},
+		"no such column, and no cluster": {
+			greet: func(mock sqlmock.Sqlmock) {
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("5.7.44", "", "utf8mb4", "utf8mb4", 28800, 0, 0))
+			},
+			ask: "SELECT @@group_replication_single_primary_mode",
+		},
+		"a plugin, but one primary": {
+			greet: func(mock sqlmock.Sqlmock) {
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("8.4.0", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 1))
+			},
+			ask:    "SELECT @@group_replication_single_primary_mode",
+			answer: "ON",
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
+			require.NoError(t, err)
+			conn, err := db.Conn(ctx)
+			require.NoError(t, err)
+			locker, err := namedlock.New(conn)
+			require.NoError(t, err)
+			test.greet(mock)
+			if test.answer == nil {
+				mock.ExpectQuery(test.ask).WillReturnError(unknown)
+			} else {
+				mock.ExpectQuery(test.ask).WillReturnRows(answer(test.answer))
+			}
+			expectLock(mock, "a")
+			expectUnlock(mock, "a")
+			require.NoError(t, locker.WithLock(ctx, "a", 0, nothing))
+			require.NoError(t, locker.Close())
+			require.NoError(t, mock.ExpectationsWereMet())
+		})
+	}
 }
 
 func expectPrepared(mock sqlmock.Sqlmock, statement string) {

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -74,6 +76,25 @@ func TestGuard_Cycle(t *testing.T) {
 			}
 			assert.Equal(t, 2*cycles, len(l.spy.Statements())-before)
 		})
+	})
+}
+
+// The first lock of a new Locker costs three round trips beyond those of connecting: who is there, the
+// lease, and the lock, which is sent as text.
+func TestGuard_FreshSession(t *testing.T) {
+	inTurn(t, func(t *testing.T, srv *server) {
+		cfg, err := mysql.ParseDSN(srv.DSN())
+		require.NoError(t, err)
+		s, err := spy.New(cfg)
+		require.NoError(t, err)
+		db := sql.OpenDB(s)
+		defer db.Close()
+		l := setup{srv, byOpen}.lockerOn(t, db)
+		k, err := l.Acquire(background, newName("fresh"), time.Second)
+		require.NoError(t, err)
+		assert.Len(t, s.Statements(), 3, "round trips")
+		require.NoError(t, k.Release())
+		assert.Len(t, s.Statements(), 4)
 	})
 }
 

@@ -2,14 +2,18 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -127,6 +131,44 @@ func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
 		l := at.lockerOn(t, at.open(t, "interpolateParams=true"))
 		for range 4 {
 			requireUsable(t, l)
+		}
+	})
+}
+
+// A name that a fresh session spells out in the text is the same lock as one that is sent beside it, under
+// every sql_mode that has another idea of quotes, and a name that is not plain is not spelt out.
+func TestPromise24_SpeltOutNames(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for _, mode := range []string{"", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"} {
+			t.Run(mode, func(t *testing.T) {
+				f := srv.foreign(t)
+				cfg, err := mysql.ParseDSN(srv.DSN("sql_mode=" + url.QueryEscape("'"+mode+"'")))
+				require.NoError(t, err)
+				for _, odd := range []string{"Az09-_.:/@+=", `it's`, `a\b`, `a\'b`, `"q"`, "what?", "é", "`", "100%", "a;b", "/*c*/", "-- d", "tab\t", "a b"} {
+					name := newName(odd)
+					s, err := spy.New(cfg)
+					require.NoError(t, err)
+					db := sql.OpenDB(s)
+					l := setup{srv, byOpen}.lockerOn(t, db)
+					k, err := l.Acquire(background, name, 0)
+					require.NoError(t, err, "%q", name)
+					assert.False(t, f.get(name, 0), "%q", name)
+					require.NoError(t, k.Release(), "%q", name)
+					assert.True(t, f.get(name, 0), "%q", name)
+					f.unlock(name)
+
+					spelt := 0
+					for _, st := range s.Statements() {
+						if st.How == spy.Query && strings.Contains(st.Text, "_LOCK('") {
+							spelt++
+						}
+					}
+					assert.Equal(t, odd == "Az09-_.:/@+=", spelt == 2, "%q: %v", name, s.Statements())
+					require.NoError(t, l.Close())
+					db.Close()
+				}
+			})
 		}
 	})
 }

@@ -73,6 +73,7 @@ func (g *Grant) Release() error {
 func (g *Grant) release() error {
 	g.queue.mu.Lock()
 	g.releasing = true
+	heir := g.heir()
 	g.queue.mu.Unlock()
 
 	g.mu.Lock()
@@ -87,24 +88,23 @@ func (g *Grant) release() error {
 		g.queue.release(g)
 		return lost
 	}
-	return g.giveBack()
+	return g.giveBack(heir != nil)
 }
 
-// giveBack passes the lock on, or runs RELEASE_LOCK on the session that acquired. If
-// that does not prove that the lock was held, its connection is closed before
-// giveBack returns.
-func (g *Grant) giveBack() error {
+// giveBack passes the lock on, if there is somebody to hand it to, or runs
+// RELEASE_LOCK on the session that acquired. If that does not prove that the lock was
+// held, its connection is closed before giveBack returns.
+func (g *Grant) giveBack(wanted bool) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {
 		g.queue.release(g)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
-	if g.handOn() {
+	if wanted && g.handOn() {
 		return nil
 	}
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)
-	pool.Put(s)
 	g.queue.release(g)
 	return err
 }

@@ -18,15 +18,12 @@ import "time"
 // has the turn on g's session; if handOn returns true it is over.
 func (g *Grant) handOn() bool {
 	q := g.queue
-	if q.handOff == 0 || !g.alone || time.Since(g.since) >= q.handOff {
-		return false
-	}
-	if q.heir(g) == nil || !g.session.SocketOpen() {
+	if !g.session.SocketOpen() {
 		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	next := q.heirLocked(g)
+	next := g.heir()
 	if next == nil {
 		return false
 	}
@@ -36,22 +33,19 @@ func (g *Grant) handOn() bool {
 		return false
 	}
 	g.line.holder = heir
-	q.pool.Put(g.session)
 	q.serve(next, heir, nil) // it counts as active in the place of g
 	return true
 }
 
 // heir returns who can be handed the lock of g: the next in line, if it wants
 // exactly that name (on MariaDB names that differ in case are two locks), and its
-// chain has no session of its own.
-func (q *Queue) heir(g *Grant) *waiter {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.heirLocked(g)
-}
-
-func (q *Queue) heirLocked(g *Grant) *waiter {
-	next := g.line.first()
+// chain has no session of its own. It returns nil if there is none, or hand-off is
+// not allowed. The queue's mu must be held.
+func (g *Grant) heir() *waiter {
+	if g.queue.handOff == 0 || !g.alone || time.Since(g.since) >= g.queue.handOff {
+		return nil
+	}
+	next := g.line.front
 	if next == nil || next.name != g.name || !next.chain.empty() || next.ctx.Err() != nil {
 		return nil
 	}

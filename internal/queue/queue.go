@@ -6,7 +6,6 @@
 package queue
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +34,7 @@ type Queue struct {
 	lines  map[string]*line
 	nested map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed bool
-	active int           // grants and runs that are under way
+	active int           // grants, runs and clocks that are under way
 	idle   chan struct{} // closed when closed is set and active is 0
 	ended  chan struct{} // closed when the sessions have been given back
 }
@@ -50,32 +49,6 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		idle:    make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
-}
-
-// A line is those who want one folded name. It exists while there is any, or a
-// holder, or a run. A holder excludes a run.
-type line struct {
-	key     string
-	holder  *Grant
-	waiters list.List // of *waiter, the first to be served in front
-	run     *run      // asks the server on behalf of the waiters
-}
-
-// A waiter is a caller in line.
-type waiter struct {
-	ctx      context.Context
-	chain    chain
-	line     *line
-	place    *list.Element
-	name     string
-	timeout  time.Duration
-	deadline time.Time // of timeout; zero: none
-	until    time.Time // the earlier of deadline and the context's; zero: none
-
-	asked bool          // the server has said, while it was first in line, that others have the lock
-	done  chan struct{} // closed when grant or err is set
-	grant *Grant
-	err   error
 }
 
 // Acquire takes the lock, or returns an error and nothing is held.
@@ -106,7 +79,7 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 		chain:   q.chainOf(ctx),
 		name:    name,
 		timeout: timeout,
-		done:    make(chan struct{}),
+		called:  make(chan struct{}, 1),
 	}
 	if timeout != Forever {
 		w.deadline = time.Now().Add(timeout)
@@ -124,76 +97,80 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	}
 	l := q.lines[key]
 	if l == nil {
-		l = &line{key: key}
+		l = &line{queue: q, key: key}
 		q.lines[key] = l
 	}
 	w.line = l
 	if w.chain.holding(l) {
 		return nil, fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
 	}
-	if timeout == 0 && (l.holder != nil || l.waiters.Len() > 0) {
+	if timeout == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOut()
 	}
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocks(w.chain, l.holder) {
 		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
 	}
-	w.place = l.waiters.PushBack(w)
+	l.join(w)
 	if nested {
 		q.nested[w] = struct{}{}
 	}
 	q.advance(l)
+	if !q.beingServed(w) {
+		l.watchClock(w)
+	}
 	return w, nil
 }
 
 // await stands in line until w is served or its time is up.
 func (q *Queue) await(w *waiter) (*Grant, error) {
-	var expired <-chan time.Time
-	if w.timeout != Forever {
-		timer := time.NewTimer(w.timeout)
-		defer timer.Stop()
-		expired = timer.C
-	}
-	var err error
-	select {
-	case <-w.done:
-		return w.grant, w.err
-	case <-expired:
-		err = w.timedOut()
-		if q.beingServed(w) {
-			select {
-			case <-w.done:
-				return w.grant, w.err
-			case <-w.ctx.Done():
-				return q.leave(w, contextError(w.ctx))
-			}
-		}
-	case <-w.ctx.Done():
-		err = contextError(w.ctx)
-		if w.ctx.Err() != context.DeadlineExceeded {
-			return q.leave(w, err)
-		}
-	}
-	// A deadline, unlike a cancel, was known to the server: its answer is near.
-	if q.endsSoon(w) {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
+	for {
 		select {
-		case <-w.done:
+		case <-w.called:
+		case <-w.ctx.Done():
+			if w.ctx.Err() == context.DeadlineExceeded {
+				return q.awaitAnswer(w, contextError(w.ctx))
+			}
+			return q.leave(w, contextError(w.ctx))
+		}
+		q.mu.Lock()
+		served, turn, late := w.served, w.turn, w.late(time.Now()) && !q.beingServed(w)
+		w.turn = nil
+		q.mu.Unlock()
+		switch {
+		case served:
 			return w.grant, w.err
+		case turn != nil:
+			turn.askFirst(w)
+		case late:
+			return q.awaitAnswer(w, w.timedOut())
+		}
+	}
+}
+
+// awaitAnswer is for a caller whose deadline has passed. Unlike a cancel that was
+// known to the server, so its answer may be near, and to wait for it spares the
+// connection. err says what becomes of the caller otherwise.
+func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	for q.endsSoon(w) {
+		select {
+		case <-w.called:
+			continue
 		case <-timer.C:
 		}
+		break
 	}
 	return q.leave(w, err)
 }
 
 // beingServed reports whether what is under way for w is no wait for others: a
-// session is being opened for it, or the server asked for the first time.
+// session is being opened for it, or the server asked for the first time. The
+// queue's mu must be held.
 func (q *Queue) beingServed(w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	r := w.line.run
-	return !w.asked && r != nil && w.line.first() == w && !r.crowded && r.wait == nil
+	return !w.asked && r != nil && w.line.front == w && !r.crowded && r.wait == nil
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.
@@ -201,7 +178,7 @@ func (q *Queue) endsSoon(w *waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := w.line.run
-	return r != nil && r.wait != nil && w.line.first() == w && time.Until(r.wait.ends) < grace
+	return r != nil && r.wait != nil && w.line.front == w && time.Until(r.wait.ends) < grace
 }
 
 // leave takes w out of its line with err, unless it has been served meanwhile:
@@ -209,14 +186,12 @@ func (q *Queue) endsSoon(w *waiter) bool {
 func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	select {
-	case <-w.done:
+	if w.served {
 		return w.grant, w.err
-	default:
 	}
 	l := w.line
 	q.serve(w, nil, err)
-	if l.run != nil && !l.run.wantedBy(l.first()) {
+	if l.run != nil && !l.run.wantedBy(l.front) {
 		l.run.abandon()
 	}
 	q.advance(l)
@@ -238,25 +213,21 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 
 // serve ends the wait of w, by a lock or by an error.
 func (q *Queue) serve(w *waiter, g *Grant, err error) {
-	w.line.waiters.Remove(w.place)
+	w.line.part(w)
 	delete(q.nested, w)
-	w.grant, w.err = g, err
-	close(w.done)
+	w.served, w.grant, w.err = true, g, err
+	if w.turn != nil {
+		w.turn.decline()
+		w.turn = nil
+	}
+	w.call()
 }
 
 // dismiss ends the waits of all in line by err.
 func (q *Queue) dismiss(l *line, err error) {
-	for w := l.first(); w != nil; w = l.first() {
-		q.serve(w, nil, err)
+	for l.front != nil {
+		q.serve(l.front, nil, err)
 	}
-}
-
-// first is the waiter who is served next, nil if there is none.
-func (l *line) first() *waiter {
-	if front := l.waiters.Front(); front != nil {
-		return front.Value.(*waiter)
-	}
-	return nil
 }
 
 // advance sees to it that somebody asks the server if anybody waits and nobody
@@ -265,7 +236,8 @@ func (q *Queue) advance(l *line) {
 	if l.holder != nil || l.run != nil {
 		return
 	}
-	if l.waiters.Len() == 0 {
+	if l.front == nil {
+		l.stopClock()
 		if q.lines[l.key] == l {
 			delete(q.lines, l.key)
 		}
@@ -274,7 +246,7 @@ func (q *Queue) advance(l *line) {
 	r := &run{queue: q, line: l}
 	l.run = r
 	q.active++
-	go r.ask()
+	r.begin(l.front)
 }
 
 // release frees the line of g, whose session has given the lock back.
@@ -286,7 +258,7 @@ func (q *Queue) release(g *Grant) {
 	q.finish()
 }
 
-// finish counts a grant or a run that has ended.
+// finish counts a grant, a run or a clock that has ended.
 func (q *Queue) finish() {
 	q.active--
 	if q.closed && q.active == 0 {
@@ -304,7 +276,6 @@ func (q *Queue) Close() {
 		<-q.ended
 		return
 	}
-	q.closed = true
 	for _, l := range q.lines {
 		q.dismiss(l, fault.ErrClosed)
 		if l.run != nil {
@@ -312,6 +283,7 @@ func (q *Queue) Close() {
 		}
 		q.advance(l)
 	}
+	q.closed = true
 	if q.active == 0 {
 		close(q.idle)
 	}
@@ -319,13 +291,6 @@ func (q *Queue) Close() {
 	<-q.idle
 	q.pool.Close()
 	close(q.ended)
-}
-
-func (w *waiter) timedOut() error {
-	if w.timeout == 0 {
-		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
-	}
-	return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
 }
 
 // contextError is an error for the end of ctx that matches both its Err and its

@@ -16,7 +16,9 @@ const shortestSlice = 10 * time.Millisecond
 
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
-// until somebody has the lock or nobody wants it. It has a goroutine of its own,
+// until somebody has the lock or nobody wants it. The first question is asked by the
+// caller itself, if it could not leave meanwhile anyway: most locks are free, and so
+// nobody else need be woken. All others are asked by a goroutine of the run's own,
 // which the queue's Close waits for.
 type run struct {
 	queue *Queue
@@ -42,23 +44,68 @@ type wait struct {
 	ends    time.Time
 }
 
-// ask is the run's goroutine.
-func (r *run) ask() {
+// begin has the first question asked for w, by w itself or by a goroutine. The
+// queue's mu must be held.
+func (r *run) begin(w *waiter) {
+	if w.ctx.Done() == nil && w.chain.empty() {
+		w.turn = r
+		w.call()
+		return
+	}
+	go r.ask(nil)
+}
+
+// decline is for a caller who leaves before it has asked. The queue's mu must be held.
+func (r *run) decline() {
+	r.detach()
+	r.queue.finish()
+}
+
+// askFirst asks the first question, in the goroutine of w.
+func (r *run) askFirst(w *waiter) {
+	s, err := r.queue.pool.TakeIdle()
+	switch {
+	case err != nil:
+		r.failAll(err)
+		r.end()
+	case s == nil:
+		go r.ask(nil)
+	case r.try(s, w):
+		if r.first() != nil {
+			go r.ask(s)
+			return
+		}
+		r.queue.pool.Put(s)
+		r.end()
+	case r.failed:
+		go r.ask(nil)
+	default:
+		r.end()
+	}
+}
+
+// ask is the run's goroutine. On s, if that is not nil, the server has just said that
+// others have the lock.
+func (r *run) ask(s *session.Session) {
 	defer r.end()
+	if s != nil {
+		r.waitOrPause(s)
+	}
 	for w := r.first(); w != nil; w = r.first() {
 		s, err := r.session(w)
 		if err != nil {
 			r.failAll(err)
 			continue
 		}
-		if granted, err := r.try(s, w); granted || err != nil {
-			r.settle(s, w, w.name, granted, err, r.failed)
-			continue
+		if r.try(s, w) {
+			r.waitOrPause(s)
 		}
-		r.failed = false
-		if !r.waitOn(s) {
-			r.pause()
-		}
+	}
+}
+
+func (r *run) waitOrPause(s *session.Session) {
+	if !r.waitOn(s) {
+		r.pause()
 	}
 }
 
@@ -77,14 +124,14 @@ func (r *run) firstLocked() *waiter {
 	}
 	now := time.Now()
 	for {
-		w := r.line.first()
+		w := r.line.front
 		if w == nil || !w.asked {
 			return w
 		}
 		switch {
 		case w.ctx.Err() != nil:
 			r.queue.serve(w, nil, contextError(w.ctx))
-		case !w.deadline.IsZero() && !now.Before(w.deadline):
+		case w.late(now):
 			r.queue.serve(w, nil, w.timedOut())
 		default:
 			return w
@@ -138,28 +185,42 @@ func (r *run) Crowded() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.crowded = true
+	if r.detached {
+		return
+	}
 	now := time.Now()
-	for w := r.line.first(); w != nil && !r.detached && !w.deadline.IsZero() && !now.Before(w.deadline); w = r.line.first() {
+	for w := r.line.front; w != nil && w.late(now); w = r.line.front {
 		q.serve(w, nil, w.timedOut())
 	}
-	if r.line.first() == nil && !r.detached {
+	if r.line.front == nil {
 		r.abandon()
 		q.advance(r.line)
+		return
 	}
+	r.line.watchClock(r.line.front)
 }
 
-// try asks once, without waiting.
-func (r *run) try(s *session.Session, w *waiter) (granted bool, err error) {
+// try asks once, without waiting. It returns true if others have the lock; then the
+// turn on s goes on. Otherwise it is over, and so may be the run.
+func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
 	r.crowded, r.trying = false, true
 	q.mu.Unlock()
-	granted, err = s.GetLock(w.name, 0)
+	granted, err := s.GetLock(w.name, 0)
 	q.mu.Lock()
 	r.trying = false
-	w.asked = w.asked || err == nil
+	if err == nil && !granted {
+		w.asked = true
+		r.line.watchClock(w)
+	}
 	q.mu.Unlock()
-	return granted, err
+	if granted || err != nil {
+		r.settle(s, w, w.name, granted, err, r.failed)
+		return false
+	}
+	r.failed = false
+	return true
 }
 
 // waitOn lets the server's queue do the waiting, on a session where the try has
@@ -182,7 +243,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 
 		q.mu.Lock()
 		r.wait = nil
-		if first := r.line.first(); first != nil && wt.suits(first) {
+		if first := r.line.front; first != nil && wt.suits(first) {
 			first.asked = true
 		}
 		q.mu.Unlock()
@@ -223,9 +284,8 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 	now := time.Now()
 	d := time.Millisecond
-	for e := l.waiters.Front(); e != nil; e = e.Next() {
-		w := e.Value.(*waiter)
-		if w != l.first() && !wt.suits(w) {
+	for w := l.front; w != nil; w = w.next {
+		if w != l.front && !wt.suits(w) {
 			continue
 		}
 		if w.until.IsZero() {
@@ -293,7 +353,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 	r.failed = false
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.detached && r.line.first() == w {
+	if !r.detached && r.line.front == w {
 		q.serve(w, nil, err)
 	}
 }
@@ -304,7 +364,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	first := r.line.first()
+	first := r.line.front
 	if r.detached || first == nil || first.name != name {
 		return false
 	}

@@ -26,6 +26,7 @@ type server struct {
 	// Whether it is read-only, and when its locks were last found to exclude, since
 	// epoch; asked unless the server is not to be checked.
 	readOnly sql.NullString
+	cluster  sql.NullString // 0: certainly in none; see andCluster
 	checked  time.Duration
 }
 
@@ -81,7 +82,7 @@ func (s *Session) greetBorrowed(bound time.Duration) error {
 		text += ", @@read_only"
 		dest = append(dest, &srv.readOnly)
 	}
-	if err := s.greeted(&srv, s.scan(bound, text, dest...)); err != nil {
+	if err := s.greeted(&srv, s.scanServer(bound, text, &srv, dest...)); err != nil {
 		return err
 	}
 	if srv.leaked.Int64 > 0 {
@@ -162,7 +163,7 @@ func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.
 	if !s.server.mariaDB() {
 		ms := (d + time.Millisecond - 1) / time.Millisecond
 		seconds := (d + time.Second - 1) / time.Second
-		return &statement{text: fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms)}, int64(seconds), nil
+		return &statement{text: fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms), spell: s.config.spell}, int64(seconds), nil
 	}
 	if !s.server.timeLimit.Valid {
 		if err := s.scan(s.patience(), "SELECT @@max_statement_time", &s.server.timeLimit); err != nil {
@@ -172,7 +173,7 @@ func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.
 	if s.server.timeLimit.Float64 == 0 {
 		return &s.get, d.Seconds(), nil
 	}
-	return &statement{text: "SET STATEMENT max_statement_time=0 FOR " + getLock}, d.Seconds(), nil
+	return &statement{text: "SET STATEMENT max_statement_time=0 FOR " + getLock, spell: s.config.spell}, d.Seconds(), nil
 }
 
 // What servers answer instead of a number, measured on MySQL 9.7 and MariaDB 10.11.

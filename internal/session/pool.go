@@ -32,6 +32,7 @@ type Config struct {
 	Logger         *slog.Logger
 
 	cluster *clusterCheck
+	spell   bool // sessions may be short-lived: spare them what pays later
 }
 
 // A Hold is a lock on a session, as the session's pool sees it.
@@ -93,7 +94,7 @@ type seeker struct {
 
 // NewPool returns a pool of connections of db.
 func NewPool(db *sql.DB, config Config) *Pool {
-	config.cluster = new(clusterCheck)
+	config.cluster, config.spell = new(clusterCheck), true
 	return &Pool{Config: config, db: db, stop: make(chan struct{})}
 }
 
@@ -152,21 +153,61 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		if s == nil {
 			continue
 		}
-		err = p.ready(s)
-		if err == nil {
+		switch another, err := p.makeReady(s); {
+		case err == nil:
 			return s, nil
-		}
-		broken := s.Broken()
-		if s != p.single {
-			// Not for the next caller either: a new connection may lead to another server.
-			_ = s.distrust(err)
-		}
-		p.Put(s)
-		if !broken || s == p.single {
+		case !another:
 			return nil, err
 		}
+	}
+}
+
+// TakeIdle is Take for a caller who is in no chain and waits for nobody: it returns
+// nil if there is no idle session without locks.
+func (p *Pool) TakeIdle() (*Session, error) {
+	s := p.chooseIdle()
+	if s == nil {
+		return nil, nil
+	}
+	another, err := p.makeReady(s)
+	switch {
+	case err == nil:
+		return s, nil
+	case another:
+		return nil, nil
+	}
+	return nil, err
+}
+
+func (p *Pool) chooseIdle() *Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		if !s.busy && len(s.holds) == 0 {
+			s.busy = true
+			return s
+		}
+	}
+	return nil
+}
+
+// makeReady sees to it that s, on which the caller has the turn, is fit for locks. If
+// it is not the turn is over, and another session may be fitter, or not.
+func (p *Pool) makeReady(s *Session) (another bool, err error) {
+	err = p.ready(s)
+	if err == nil {
+		return false, nil
+	}
+	another = s.Broken() && s != p.single
+	if s != p.single {
+		// Not for the next caller either: a new connection may lead to another server.
+		_ = s.distrust(err)
+	}
+	p.Put(s)
+	if another {
 		p.sweep(0) // those who lay idle beside it may be as dead
 	}
+	return another, err
 }
 
 // choose returns a session whose turn is now the caller's, or a seeker to wait
@@ -548,8 +589,9 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	return true
 }
 
-// Replace records that the one lock on s has passed from one holder to the next, as
-// Hold does. It returns false if s has gone, or holds another lock.
+// Replace records that the one lock on s, on which the caller has the turn, has passed
+// from one holder to the next, and ends the turn. It returns false, and the turn goes
+// on, if s has gone or holds another lock.
 func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -558,6 +600,7 @@ func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	}
 	delete(s.holds, from)
 	s.holds[to] = struct{}{}
+	p.pass(s)
 	return true
 }
 
@@ -568,11 +611,18 @@ func (s *Session) setIdleLimit() {
 	}
 }
 
-// Drop records that a lock has been released from s.
+// Drop records that a lock has been released from s, and ends the caller's turn as
+// Put does.
 func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
 	delete(s.holds, h)
+	if s.doubt == nil {
+		p.pass(s)
+		p.mu.Unlock()
+		return
+	}
 	p.mu.Unlock()
+	p.bury(s, s.doubt)
 }
 
 // Wait asks for leave to block s, on which the caller has the turn, in a wait of a

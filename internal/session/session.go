@@ -59,8 +59,8 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
 		conn:    conn,
 		config:  config,
-		get:     statement{text: getLock, keep: true},
-		release: statement{text: releaseLock, keep: true},
+		get:     statement{text: getLock, keep: true, spell: config.spell},
+		release: statement{text: releaseLock, keep: true, spell: config.spell},
 	}
 	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -18,6 +20,7 @@ import (
 type statement struct {
 	text     string
 	keep     bool // it comes again on this session
+	spell    bool // the text may have the arguments spelt out
 	used     bool
 	refused  bool // the server does not prepare (its max_prepared_stmt_count, a proxy)
 	prepared driver.Stmt
@@ -134,8 +137,11 @@ func (st *statement) rows(ctx context.Context, conn any, args []driver.NamedValu
 		if !errors.Is(err, driver.ErrSkip) {
 			return rows, err
 		}
+		// The driver puts arguments into prepared statements only.
+		if text, ok := spellOut(st.text, args); ok && st.spell {
+			return conn.QueryContext(ctx, text, nil)
+		}
 	}
-	// The driver puts arguments into prepared statements only.
 	prepared, err := prepare(ctx, conn, st.text)
 	if err != nil {
 		return nil, err
@@ -173,6 +179,50 @@ func queryPrepared(ctx context.Context, prepared driver.Stmt, args []driver.Name
 	return prepared.Query(values)
 }
 
+// spellOut puts args into text in the place of its question marks, if it can be told
+// without knowing the session's sql_mode and character set what a server makes of
+// them: a name has to be plain.
+func spellOut(text string, args []driver.NamedValue) (string, bool) {
+	var b strings.Builder
+	for _, arg := range args {
+		before, after, ok := strings.Cut(text, "?")
+		if !ok {
+			return "", false
+		}
+		b.WriteString(before)
+		text = after
+		switch value := arg.Value.(type) {
+		case int64:
+			b.WriteString(strconv.FormatInt(value, 10))
+		case float64:
+			b.WriteString(strconv.FormatFloat(value, 'f', -1, 64))
+		case string:
+			if !plain(value) {
+				return "", false
+			}
+			b.WriteString("'" + value + "'")
+		default:
+			return "", false
+		}
+	}
+	b.WriteString(text)
+	return b.String(), true
+}
+
+// plain reports whether text means itself between quotes, to whatever reads it on the
+// way.
+func plain(text string) bool {
+	for _, r := range text {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		case strings.ContainsRune("-_.:/@+=", r):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // params are the arguments of a statement.
 func params(args ...driver.Value) []driver.NamedValue {
 	named := make([]driver.NamedValue, len(args))
@@ -201,7 +251,8 @@ func (n *number) receive(rows driver.Rows) error {
 	return n.value.Scan(n.row[0])
 }
 
-// one receives a row with as many columns as there are destinations.
+// one receives a row with a column for each destination. Where the server has left
+// some out, those destinations stay unset, as for NULL.
 type one []sql.Scanner
 
 func (dest one) receive(rows driver.Rows) error {
@@ -209,11 +260,11 @@ func (dest one) receive(rows driver.Rows) error {
 	if err := rows.Next(row); err != nil {
 		return noRows(err)
 	}
-	if len(row) != len(dest) {
+	if len(row) > len(dest) {
 		return fmt.Errorf("%d columns where %d were expected", len(row), len(dest))
 	}
-	for i, d := range dest {
-		if err := d.Scan(row[i]); err != nil {
+	for i, value := range row {
+		if err := dest[i].Scan(value); err != nil {
 			return err
 		}
 	}

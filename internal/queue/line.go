@@ -1,0 +1,141 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A line is those who want one folded name. It exists while there is any, or a
+// holder, or a run. A holder excludes a run. The queue's mu guards it.
+type line struct {
+	queue  *Queue
+	key    string
+	holder *Grant
+	run    *run // asks the server on behalf of the waiters
+
+	front, back *waiter // the first to be served in front
+
+	clock *time.Timer // wakes those whose timeout has passed
+	rings time.Time   // when the clock does so; zero: it is not set
+}
+
+// A waiter is a caller in line.
+type waiter struct {
+	ctx      context.Context
+	chain    chain
+	line     *line
+	name     string
+	timeout  time.Duration
+	deadline time.Time // of timeout; zero: none
+	until    time.Time // the earlier of deadline and the context's; zero: none
+
+	// called has room for one: it is told to look at what follows, which the queue's
+	// mu guards.
+	called     chan struct{}
+	prev, next *waiter
+	asked      bool // the server has said, while it was first in line, that others have the lock
+	turn       *run // the caller is to ask the server itself, in the name of that run
+	served     bool // grant or err is set, for good
+	grant      *Grant
+	err        error
+}
+
+// join puts w at the end of the line.
+func (l *line) join(w *waiter) {
+	w.prev = l.back
+	if l.back != nil {
+		l.back.next = w
+	} else {
+		l.front = w
+	}
+	l.back = w
+}
+
+// part takes w out of the line.
+func (l *line) part(w *waiter) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		l.front = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		l.back = w.prev
+	}
+	w.prev, w.next = nil, nil
+}
+
+// call has w look what there is.
+func (w *waiter) call() {
+	select {
+	case w.called <- struct{}{}:
+	default: // it has not looked yet since it was called last
+	}
+}
+
+// late reports whether the timeout of w has passed.
+func (w *waiter) late(now time.Time) bool {
+	return !w.deadline.IsZero() && !now.Before(w.deadline)
+}
+
+func (w *waiter) timedOut() error {
+	if w.timeout == 0 {
+		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
+	}
+	return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+}
+
+// watchClock sees to it that w is called when its timeout has passed. One clock serves
+// the whole line: it stands at the earliest deadline, and most callers find it set.
+// Whose question the server has not answered yet needs none, for that is no wait
+// for others; nor does one who has left, perhaps as the last.
+func (l *line) watchClock(w *waiter) {
+	if w.served || w.deadline.IsZero() || !l.rings.IsZero() && !w.deadline.Before(l.rings) {
+		return
+	}
+	l.setClock(w.deadline)
+}
+
+func (l *line) setClock(at time.Time) {
+	if l.clock == nil || !l.clock.Stop() {
+		l.queue.active++ // a clock that rings just now counts for itself
+	}
+	if d := time.Until(at); l.clock == nil {
+		l.clock = time.AfterFunc(d, l.ring)
+	} else {
+		l.clock.Reset(d)
+	}
+	l.rings = at
+}
+
+// stopClock is for a line that has ended.
+func (l *line) stopClock() {
+	if l.clock != nil && l.clock.Stop() {
+		l.queue.active--
+	}
+	l.rings = time.Time{}
+}
+
+// ring calls all whose time is up.
+func (l *line) ring() {
+	q := l.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finish()
+	now := time.Now()
+	if now.Before(l.rings) {
+		return // it has been set anew meanwhile
+	}
+	l.rings = time.Time{}
+	for w := l.front; w != nil; w = w.next {
+		if w.late(now) {
+			w.call()
+		} else {
+			l.watchClock(w)
+		}
+	}
+}
