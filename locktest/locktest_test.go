@@ -345,9 +345,13 @@ func TestAssertHeld(t *testing.T) {
 	})
 }
 
-// Everything at once, in real time: who was told that the lock was held to the end
-// had it alone.
+// Everything at once: who was told that the lock was held to the end had it alone.
 func TestManyAtOnce(t *testing.T) {
+	t.Run("in real time", manyAtOnce)
+	t.Run("in a bubble", func(t *testing.T) { bubble(t, manyAtOnce) })
+}
+
+func manyAtOnce(t *testing.T) {
 	l := start(t)
 	processes := []*locktest.Locker{l, peer(t, l), peer(t, l)}
 	names := []string{"a", "b", "c"}
