@@ -25,7 +25,6 @@ func badArguments(s *suite) {
 	for _, timeout := range []time.Duration{-1, -time.Second, -1 << 63} {
 		s.isError(p.WithLock(s.Context(), name, timeout, s.unexpected), namedlock.ErrInvalidTimeout, name)
 	}
-	s.about(p.WithLock(s.Context(), name, 0, nil), "acquire", name)
 	s.free(p, name)
 }
 

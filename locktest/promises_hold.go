@@ -105,12 +105,14 @@ func heldAgain(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("again")+"é"
 	outer, ctx := s.hold(s.Context(), p, name)
 	inner, innerCtx := s.hold(ctx, p, s.name("inner"))
-	kept, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	for _, chain := range []context.Context{ctx, innerCtx, kept} {
+	for _, chain := range []context.Context{ctx, innerCtx, context.WithoutCancel(ctx)} {
+		chain, cancel := context.WithTimeout(chain, patience)
+		defer cancel()
 		for _, again := range []string{name, inOtherCase(name)} {
 			for _, timeout := range []time.Duration{0, patience, namedlock.Forever} {
-				s.isError(p.WithLock(chain, again, timeout, s.unexpected), namedlock.ErrHeld, again)
+				if !s.isError(p.WithLock(chain, again, timeout, s.unexpected), namedlock.ErrHeld, again) {
+					return
+				}
 			}
 		}
 	}

@@ -98,11 +98,11 @@ var sentinels = []error{
 }
 
 // isError fails the test unless err is an *Error about the name that matches want
-// and, of all others, no sentinel.
-func (s *suite) isError(err, want error, name string) {
+// and, of all others, no sentinel. It reports whether err matches want.
+func (s *suite) isError(err, want error, name string) bool {
 	s.Helper()
 	if !s.matches(err, want) {
-		return
+		return false
 	}
 	for _, other := range sentinels {
 		if errors.Is(err, other) && !errors.Is(want, other) {
@@ -110,6 +110,7 @@ func (s *suite) isError(err, want error, name string) {
 		}
 	}
 	s.about(err, "acquire", name)
+	return true
 }
 
 // matches fails the test unless err matches want.
