@@ -3,8 +3,8 @@
 //
 //	locks := locktest.New()
 //	defer locks.Close()
-//	release := locks.HoldElsewhere("nightly-report") // as another process would
-//	err := job.Run(ctx, locks)                       // wants a namedlock.Interface
+//	locks.HoldElsewhere("nightly-report") // as another process would
+//	err := job.Run(ctx, locks)            // wants a namedlock.Interface
 //
 // A Locker of this package is a real *namedlock.Locker over a MySQL in memory. So it
 // has all of its methods, and they do what they do in production: timeouts, ErrHeld,

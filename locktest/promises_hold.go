@@ -199,9 +199,12 @@ func closedAfterLoss(s *suite) {
 	p.Lose(name)
 	s.lost(ctx, name)
 	if p.LossIsFinal {
-		for _, closed := range []string{name, s.name("any")} {
-			s.isError(p.WithLock(s.Context(), closed, patience, s.unexpected), namedlock.ErrUnavailable, closed)
+		// Neither this name nor any other is to be had.
+		if err := p.WithLock(s.Context(), name, aWhile, s.unexpected); err == nil {
+			s.Error("the name is not closed")
 		}
+		next := s.name("next")
+		s.isError(p.WithLock(s.Context(), next, patience, s.unexpected), namedlock.ErrUnavailable, next)
 		return
 	}
 	s.isError(p.WithLock(s.Context(), name, aWhile, s.unexpected), namedlock.ErrTimeout, name)
