@@ -157,15 +157,11 @@ func ExampleError() {
 	}
 }
 
-// Code under test depends on the one method that it calls, not on *Locker.
-type mutex interface {
-	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
-}
-
-type biller struct{ lock mutex }
+// Code that takes locks asks for the one method that it calls, not for a *Locker.
+type biller struct{ locks namedlock.Interface }
 
 func (b biller) Bill(ctx context.Context, customer int) error {
-	return b.lock.WithLock(ctx, fmt.Sprintf("bill-%d", customer), time.Second, func(ctx context.Context) error {
+	return b.locks.WithLock(ctx, fmt.Sprintf("bill-%d", customer), time.Second, func(ctx context.Context) error {
 		fmt.Println("billing", customer)
 		return nil
 	})
@@ -184,10 +180,10 @@ func (busy) WithLock(_ context.Context, name string, _ time.Duration, _ func(ctx
 	return &namedlock.Error{Op: "acquire", Name: name, Err: namedlock.ErrTimeout}
 }
 
-// Unit tests of code that takes a lock need no database: an interface of one
-// method on your side, and a stand-in of three lines. To test against the
-// statements themselves, see lock_test.go, which mocks the driver.
-func Example_unitTest() {
+// Where it does not matter how the lock behaves, a stand-in for it has three lines.
+// Where it does, because the lock may be lost, say, or others may have it for a
+// while, package locktest has a Locker without a server.
+func ExampleInterface() {
 	ctx := context.Background()
 	fmt.Println(biller{free{}}.Bill(ctx, 42))
 	fmt.Println(biller{busy{}}.Bill(ctx, 42))

@@ -215,6 +215,16 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	return err
 }
 
+// Interface is what code that takes locks needs of a Locker. Code that asks for it,
+// rather than for a *Locker, can be tested without a server: with package locktest,
+// or with a stand-in of its own.
+type Interface interface {
+	// WithLock runs fn if and only if it could take the lock, and releases the lock
+	// however fn ends. Locker.WithLock has the whole contract, and locktest.Run
+	// tests it.
+	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
+}
+
 // Acquire takes the lock for code that does not fit into one function. ctx and
 // timeout bound the acquiring as in WithLock; the lock outlives ctx. It is held
 // until Release, which must be called.

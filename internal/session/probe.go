@@ -41,6 +41,12 @@ func (s *Session) SocketOpen() bool { return s.look() == open }
 
 // lookAt asks the driver alone, and sends nothing.
 func lookAt(conn any) connState {
+	if conn, ok := conn.(MemoryConn); ok {
+		if conn.ClosedByServer(Look{}) {
+			return closed
+		}
+		return open
+	}
 	switch {
 	case !fromGoSQLDriver(conn):
 		return unseen

@@ -1,0 +1,125 @@
+package locktest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// A Process is what Run tests: one user of the locks, which shares nothing with
+// others but the server. Only WithLock is required. What is nil is not tested, and
+// the tests that need it are skipped.
+//
+// Errors have to be those of package namedlock: an *Error, with the name, that matches
+// one of the sentinels or the context's error.
+type Process struct {
+	namedlock.Interface
+
+	// Acquire is that of a *namedlock.Locker.
+	Acquire func(ctx context.Context, name string, timeout time.Duration) (Lock, error)
+
+	// Close is that of a *namedlock.Locker. Run calls it at the end of each test.
+	Close func() error
+
+	// Lose takes a lock of the process away from it, in a way that it notices within a
+	// second or so: by a KILL of the session, say.
+	Lose func(name string)
+
+	// LossIsFinal says that after a loss the process takes no more locks, as a Locker
+	// from namedlock.New does not, whose connection has gone.
+	LossIsFinal bool
+}
+
+// A Lock is what Process.Acquire returns, as *namedlock.Lock is.
+type Lock interface {
+	Name() string
+	Context() context.Context
+	Release() error
+}
+
+// A Factory sets up for one test. It returns a function that starts one process, as
+// often as the test wants one, all on the same server. What they need to be stopped,
+// beside Process.Close, goes into t.Cleanup.
+type Factory func(t *testing.T) (start func() Process)
+
+// ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
+// Locker of this package, with it.
+func ProcessOf(l interface {
+	namedlock.Interface
+	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
+	Close() error
+}) Process {
+	p := Process{
+		Interface: l,
+		Acquire: func(ctx context.Context, name string, timeout time.Duration) (Lock, error) {
+			return l.Acquire(ctx, name, timeout)
+		},
+		Close: l.Close,
+	}
+	if l, ok := l.(interface{ Lose(name string) }); ok {
+		p.Lose = l.Lose
+	}
+	return p
+}
+
+// Run tests that an implementation of namedlock.Interface keeps the promises of
+// package namedlock, as far as they show to its users: one subtest for each, named by
+// its number and what it says. It takes names of its own, so that it can run on a
+// server that others use; and it takes real time, some seconds. This package's
+// Locker passes it, as do Lockers on MySQL and on MariaDB.
+func Run(t *testing.T, factory Factory) {
+	for _, p := range promises {
+		t.Run(p.name, func(t *testing.T) { p.run(t, factory) })
+	}
+}
+
+// A promise is one of Run's tests.
+type promise struct {
+	name string
+	test func(s *suite)
+}
+
+var promises = []promise{
+	{"01_BadArgumentsNeverRunFn", badArguments},
+	{"01_EndedContextNeverRunsFn", endedContext},
+	{"02_ZeroTriesOnce", zeroTriesOnce},
+	{"02_ForeverWaitsForTheHolder", foreverWaits},
+	{"02_TimeoutBoundsTheLocalLine", localLineIsBounded},
+	{"02_FreeNameBesideWaiters", freeNameBesideWaiters},
+	{"03_WaitIsExact", waitIsExact},
+	{"04_ContextEndsFirst", contextEndsFirst},
+	{"04_NestedTimeoutHasItsName", nestedTimeout},
+	{"05_CancelReturnsAtOnce", cancelReturns},
+	{"05_CancelLeavesNothingHeld", cancelLeavesNothing},
+	{"08_DeadlockWithinAProcess", deadlockWithin},
+	{"08_DeadlockBetweenProcesses", deadlockBetween},
+	{"08_SameOrderIsNoDeadlock", noDeadlock},
+	{"09_NeverTwiceAtOnce", neverTwice},
+	{"09_FirstInFirstOut", firstInFirstOut},
+	{"10_HeldAgainIsErrHeld", heldAgain},
+	{"10_OtherNamesNest", otherNamesNest},
+	{"10_ContextKeptAfterRelease", contextKept},
+	{"10_OtherProcessesChain", otherProcessesChain},
+	{"11_LossEndsTheContext", lossEndsTheContext},
+	{"11_NameStaysClosedAfterALoss", closedAfterLoss},
+	{"15_ReleasedHoweverFnEnds", releasedHoweverFnEnds},
+	{"15_ReleasedAfterItsContext", releasedAfterItsContext},
+	{"15_AcquiredOutlivesItsContext", acquiredOutlives},
+	{"17_FnsErrorAsItIs", fnsErrorAsItIs},
+	{"17_LossIsJoined", lossIsJoined},
+	{"17_ReleaseIsNoLoss", releaseIsNoLoss},
+	{"18_ReleaseTwice", releaseTwice},
+	{"18_ReleaseAfterLoss", releaseAfterLoss},
+	{"19_CloseEndsWaitsAndRefuses", closeEndsWaits},
+	{"19_CloseWaitsForHolders", closeWaits},
+	{"20_OuterLockSurvivesNestedWaits", outerLockSurvives},
+	{"21_LongestNames", longestNames},
+	{"21_NamesAreDistinct", namesAreDistinct},
+}
+
+func (p promise) run(t *testing.T, factory Factory) {
+	t.Helper()
+	p.test(&suite{T: t, another: factory(t)})
+}

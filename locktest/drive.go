@@ -1,0 +1,91 @@
+package locktest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
+)
+
+// HoldElsewhere takes the lock as another process would, and holds it until
+// release, which may be called again. It panics if the name is invalid, or if
+// somebody holds the lock and does not let go of it within a second.
+func (l *Locker) HoldElsewhere(name string) (release func()) {
+	if err := names.Check(l.on(name)); err != nil {
+		misuse("HoldElsewhere(%q): %v", name, err)
+	}
+	release, ok := l.server.Process().Hold(l.on(name), time.Second)
+	if !ok {
+		misuse("HoldElsewhere(%q): others hold it already", name)
+	}
+	return release
+}
+
+// Lose takes the lock away from l, which holds it, by closing its session, as KILL
+// or a restart of the server does. The next in line has it at once. The code under
+// it is told within 25 ms (see namedlock.WithProbe), by the end of its context, or by
+// the release if that comes first. Locks that are nested in it share its session,
+// and go with it. Lose panics if l does not hold the lock.
+func (l *Locker) Lose(name string) {
+	if !l.process.Kill(l.on(name)) {
+		misuse("Lose(%q): this Locker does not hold it, but %q", name, l.HeldNames())
+	}
+}
+
+// FailNextAcquire has the next call of WithLock or Acquire fail with err, before it
+// does anything. Called again before that, it is for the call after the next.
+//
+// The call returns what a Locker would: an *Error that matches err. If that is none
+// of namedlock's errors, nor a context's, it is taken for what the driver said, and
+// matches namedlock.ErrUnavailable as well.
+func (l *Locker) FailNextAcquire(err error) {
+	if err == nil {
+		misuse("FailNextAcquire needs an error, not nil")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failures = append(l.failures, err)
+}
+
+// FailNextRelease has the next RELEASE_LOCK fail with err, as a broken connection
+// makes it. Called again before that, it is for the one after the next.
+//
+// The release then reports an *Error that matches err and namedlock.ErrLost, and the
+// lock is not held any more.
+func (l *Locker) FailNextRelease(err error) {
+	if err == nil {
+		misuse("FailNextRelease needs an error, not nil")
+	}
+	l.process.FailRelease(err)
+}
+
+// failure returns the error that a call for name is to fail with, if it is.
+func (l *Locker) failure(name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.failures) == 0 {
+		return nil
+	}
+	err := l.failures[0]
+	l.failures = l.failures[1:]
+	if !isOurs(err) {
+		err = fault.Because(namedlock.ErrUnavailable, "", err)
+	}
+	return &namedlock.Error{Op: "acquire", Name: name, Err: err}
+}
+
+func isOurs(err error) bool {
+	for _, ours := range []error{
+		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrHeld, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
+		namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
+		namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, ours) {
+			return true
+		}
+	}
+	return false
+}

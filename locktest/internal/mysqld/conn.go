@@ -1,0 +1,180 @@
+package mysqld
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A conn is a connection, and the session at its other end.
+type conn struct {
+	process *Process
+	server  *Server
+	id      int64
+
+	// Guarded by server.mu.
+	held        []*lock
+	waits       *waiter
+	waitTimeout int64         // in seconds; nobody is so silent here that it mattered
+	gone        chan struct{} // closed with the connection
+}
+
+// Connect implements driver.Connector.
+func (p *Process) Connect(ctx context.Context) (driver.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return p.connect(), nil
+}
+
+// Driver implements driver.Connector.
+func (p *Process) Driver() driver.Driver { return onlyByConnector{} }
+
+type onlyByConnector struct{}
+
+func (onlyByConnector) Open(string) (driver.Conn, error) {
+	return nil, errors.New("locktest: its server has no DSN")
+}
+
+func (p *Process) connect() *conn {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	p.server.lastID++
+	return &conn{
+		process:     p,
+		server:      p.server,
+		id:          p.server.lastID,
+		waitTimeout: 28800,
+		gone:        make(chan struct{}),
+	}
+}
+
+// end closes the connection, from whichever side, and frees its locks.
+func (c *conn) end() {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.ended() {
+		return
+	}
+	close(c.gone)
+	if c.waits != nil {
+		c.server.leave(c.waits)
+	}
+	for len(c.held) > 0 {
+		c.server.take(c.held[0])
+	}
+}
+
+func (c *conn) ended() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// ClosedByServer implements session.MemoryConn.
+func (c *conn) ClosedByServer(session.Look) bool { return c.ended() }
+
+// IsValid implements driver.Validator.
+func (c *conn) IsValid() bool { return !c.ended() }
+
+// ResetSession implements driver.SessionResetter. Like go-sql-driver's it leaves the
+// session, and its locks, alone.
+func (c *conn) ResetSession(context.Context) error {
+	if c.ended() {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
+// Close implements driver.Conn.
+func (c *conn) Close() error {
+	c.end()
+	return nil
+}
+
+// Begin implements driver.Conn.
+func (c *conn) Begin() (driver.Tx, error) {
+	return nil, errors.New("locktest: its server has no transactions")
+}
+
+// Prepare implements driver.Conn.
+func (c *conn) Prepare(text string) (driver.Stmt, error) {
+	if c.ended() {
+		return nil, session.ErrInvalidConn
+	}
+	st, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{conn: c, statement: st}, nil
+}
+
+// QueryContext implements driver.QueryerContext.
+func (c *conn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	st, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return c.run(ctx, st, args)
+}
+
+func (c *conn) run(ctx context.Context, st statement, args []driver.NamedValue) (driver.Rows, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if c.ended() {
+		return nil, session.ErrInvalidConn
+	}
+	values := make([]driver.Value, len(args))
+	for i, arg := range args {
+		values[i] = arg.Value
+	}
+	row, err := st.run(&execution{ctx: ctx, conn: c, args: values, limit: st.limit})
+	if err != nil {
+		return nil, err
+	}
+	return &rows{row: row}, nil
+}
+
+// prepared is a prepared statement.
+type prepared struct {
+	conn      *conn
+	statement statement
+}
+
+func (p *prepared) Close() error { return nil }
+
+func (p *prepared) NumInput() int { return -1 } // the statement checks
+
+func (p *prepared) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return p.conn.run(ctx, p.statement, args)
+}
+
+func (p *prepared) Query([]driver.Value) (driver.Rows, error) { return nil, driver.ErrSkip }
+
+func (p *prepared) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
+
+// rows is at most one row.
+type rows struct {
+	row  []driver.Value
+	read bool
+}
+
+func (r *rows) Columns() []string { return make([]string, len(r.row)) }
+
+func (r *rows) Close() error { return nil }
+
+func (r *rows) Next(dest []driver.Value) error {
+	if r.read || len(r.row) == 0 {
+		return io.EOF
+	}
+	r.read = true
+	copy(dest, r.row)
+	return nil
+}

@@ -1,0 +1,288 @@
+package mysqld
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// MySQL's errors.
+var (
+	errDeadlock      = session.ServerError(3058, "Deadlock found when trying to get user-level lock; try rolling back transaction/releasing locks and restarting lock acquisition.")
+	errStatementTime = session.ServerError(3024, "Query execution was interrupted, maximum statement execution time exceeded")
+)
+
+func errSyntax(text string) error {
+	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: locktest's server, which knows named locks alone, does not understand %q", text))
+}
+
+// A statement is a SELECT of expressions, or a SET SESSION.
+type statement struct {
+	columns []expression
+	limit   time.Duration // MAX_EXECUTION_TIME, 0 for none
+	set     func(*execution) error
+}
+
+// An expression yields a column's value.
+type expression func(*execution) (driver.Value, error)
+
+// An execution is a statement on its way.
+type execution struct {
+	ctx   context.Context
+	conn  *conn
+	args  []driver.Value
+	limit time.Duration
+}
+
+func (st statement) run(x *execution) ([]driver.Value, error) {
+	if st.set != nil {
+		return nil, st.set(x)
+	}
+	row := make([]driver.Value, 0, len(st.columns))
+	for _, column := range st.columns {
+		value, err := column(x)
+		if err != nil {
+			return nil, err
+		}
+		row = append(row, value)
+	}
+	return row, nil
+}
+
+var (
+	hint            = regexp.MustCompile(`/\*\+\s*MAX_EXECUTION_TIME\((\d+)\)\s*\*/`)
+	ofMySQL         = regexp.MustCompile(`/\*!\d*(.*?)\*/`) // a comment that MySQL reads
+	comment         = regexp.MustCompile(`/\*.*?\*/`)       // and all others, MariaDB's among them
+	setsWaitTimeout = regexp.MustCompile(`^SET SESSION wait_timeout\s*=\s*(\d+)$`)
+)
+
+func parse(text string) (statement, error) {
+	var st statement
+	if m := hint.FindStringSubmatch(text); m != nil {
+		ms, err := strconv.ParseInt(m[1], 10, 32)
+		if err != nil {
+			return st, errSyntax(text)
+		}
+		st.limit = time.Duration(ms) * time.Millisecond
+	}
+	plain := comment.ReplaceAllString(ofMySQL.ReplaceAllString(text, "$1"), " ")
+	plain = strings.TrimSpace(plain)
+	if m := setsWaitTimeout.FindStringSubmatch(plain); m != nil {
+		seconds, err := strconv.ParseInt(m[1], 10, 64)
+		if err != nil {
+			return st, errSyntax(text)
+		}
+		st.set = func(x *execution) error { return x.conn.setWaitTimeout(seconds) }
+		return st, nil
+	}
+	list, ok := strings.CutPrefix(plain, "SELECT ")
+	if !ok {
+		return st, errSyntax(text)
+	}
+	p := &parser{rest: tokens.FindAllString(list, -1)}
+	st.columns = p.list()
+	if p.err != nil {
+		return st, p.err
+	}
+	if len(p.rest) > 0 {
+		return st, errSyntax(text)
+	}
+	return st, nil
+}
+
+// A parser reads
+//
+//	list    = expression { "," expression }
+//	expression = operand [ "=" operand ]
+//	operand = "?" | number | "NULL" | "@@" variable | function "(" [ list ] ")"
+type parser struct {
+	rest   []string
+	params int
+	err    error // the first
+}
+
+var tokens = regexp.MustCompile(`@@[\w.]+|\w+|[^\s\w]`)
+
+func (p *parser) list() []expression {
+	list := []expression{p.expression()}
+	for p.skip(",") {
+		list = append(list, p.expression())
+	}
+	return list
+}
+
+func (p *parser) expression() expression {
+	left := p.operand()
+	if !p.skip("=") {
+		return left
+	}
+	right := p.operand()
+	return func(x *execution) (driver.Value, error) {
+		a, err := left(x)
+		if err != nil {
+			return nil, err
+		}
+		b, err := right(x)
+		switch {
+		case err != nil || a == nil || b == nil:
+			return nil, err
+		case fmt.Sprint(a) == fmt.Sprint(b):
+			return int64(1), nil
+		}
+		return int64(0), nil
+	}
+}
+
+func (p *parser) operand() expression {
+	token := p.next()
+	if n, err := strconv.ParseInt(token, 10, 64); err == nil {
+		return constant(n)
+	}
+	if name, ok := strings.CutPrefix(token, "@@"); ok {
+		return variable(name)
+	}
+	switch token {
+	case "NULL":
+		return constant(nil)
+	case "?":
+		i := p.params
+		p.params++
+		return func(x *execution) (driver.Value, error) {
+			if i >= len(x.args) {
+				return nil, session.ServerError(1210, "Incorrect arguments to EXECUTE")
+			}
+			return x.args[i], nil
+		}
+	}
+	if !p.skip("(") {
+		p.fail(errSyntax(token))
+		return nil
+	}
+	var args []expression
+	if !p.skip(")") {
+		args = p.list()
+		if !p.skip(")") {
+			p.fail(errSyntax(token))
+		}
+	}
+	return p.call(token, args)
+}
+
+// call calls a function.
+func (p *parser) call(name string, args []expression) expression {
+	f, ok := functions[name]
+	if !ok || len(args) != f.args {
+		p.fail(session.ServerError(1305, fmt.Sprintf("FUNCTION %s does not exist", name)))
+		return nil
+	}
+	return func(x *execution) (driver.Value, error) {
+		values := make([]driver.Value, len(args))
+		for i, arg := range args {
+			var err error
+			if values[i], err = arg(x); err != nil {
+				return nil, err
+			}
+		}
+		return f.call(x, values)
+	}
+}
+
+func (p *parser) next() string {
+	if len(p.rest) == 0 {
+		p.fail(errSyntax(""))
+		return ""
+	}
+	token := p.rest[0]
+	p.rest = p.rest[1:]
+	return token
+}
+
+func (p *parser) skip(token string) bool {
+	if len(p.rest) == 0 || p.rest[0] != token {
+		return false
+	}
+	p.rest = p.rest[1:]
+	return true
+}
+
+func (p *parser) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func constant(v driver.Value) expression {
+	return func(*execution) (driver.Value, error) { return v, nil }
+}
+
+type function struct {
+	args int
+	call func(x *execution, args []driver.Value) (driver.Value, error)
+}
+
+var functions = map[string]function{
+	"GET_LOCK": {2, func(x *execution, args []driver.Value) (driver.Value, error) {
+		name, seconds, err := text(args[0]), int64(0), error(nil)
+		if seconds, err = strconv.ParseInt(text(args[1]), 10, 64); err != nil {
+			return nil, errSyntax(text(args[1])) // the library rounds by itself
+		}
+		return x.conn.server.getLock(x.ctx, x.conn, name, time.Duration(seconds)*time.Second, x.limit)
+	}},
+	"RELEASE_LOCK": {1, func(x *execution, args []driver.Value) (driver.Value, error) {
+		return x.conn.server.releaseLock(x.conn, text(args[0]))
+	}},
+	"RELEASE_ALL_LOCKS": {0, func(x *execution, _ []driver.Value) (driver.Value, error) {
+		return x.conn.server.releaseAll(x.conn), nil
+	}},
+	"IS_USED_LOCK": {1, func(x *execution, args []driver.Value) (driver.Value, error) {
+		return x.conn.server.isUsedLock(text(args[0])), nil
+	}},
+	"CONNECTION_ID": {0, func(x *execution, _ []driver.Value) (driver.Value, error) { return x.conn.id, nil }},
+	"VERSION":       {0, func(*execution, []driver.Value) (driver.Value, error) { return []byte("9.7.0-locktest"), nil }},
+}
+
+// text is what a value looks like in a statement.
+func text(v driver.Value) string {
+	if b, ok := v.([]byte); ok {
+		return string(b)
+	}
+	return fmt.Sprint(v)
+}
+
+// variable yields a system variable. An unknown one is an error when the statement
+// runs, as it is to a server that prepares.
+func variable(name string) expression {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "global."), "session.")
+	switch name {
+	case "wait_timeout":
+		return func(x *execution) (driver.Value, error) { return x.conn.getWaitTimeout(), nil }
+	case "version_comment":
+		return constant([]byte("namedlock/locktest"))
+	case "character_set_client", "character_set_connection":
+		return constant([]byte("utf8mb4"))
+	case "read_only":
+		return constant(int64(0))
+	}
+	return func(*execution) (driver.Value, error) {
+		return nil, session.ServerError(1193, fmt.Sprintf("Unknown system variable '%s'", name))
+	}
+}
+
+func (c *conn) setWaitTimeout(seconds int64) error {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.waitTimeout = seconds
+	return nil
+}
+
+func (c *conn) getWaitTimeout() int64 {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	return c.waitTimeout
+}

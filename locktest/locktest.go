@@ -1,0 +1,139 @@
+// Package locktest is for unit tests of code that takes named locks: a Locker
+// without a server, which the test can drive.
+//
+//	locks := locktest.New()
+//	defer locks.Close()
+//	locks.HoldElsewhere("nightly-report") // as another process would
+//	err := job.Run(ctx, locks)            // wants a namedlock.Interface
+//
+// A Locker of this package is a real *namedlock.Locker over a MySQL in memory. So it
+// has all of its methods, and they do what they do in production: timeouts, ErrHeld,
+// names, deadlocks, Close, the order in which waiters are served. To make another
+// process play against it, take its Peer.
+//
+// In a bubble of testing/synctest, which is the best place for such a test, a
+// timeout of five seconds takes no time. Make the Locker inside the bubble, and
+// close it before the bubble ends.
+//
+// The package also has the promises of namedlock as a suite of tests, for whoever
+// implements namedlock.Interface: see Run.
+package locktest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/inside"
+	"github.com/go-namedlock/namedlock/locktest/internal/mysqld"
+)
+
+// A Locker is a *namedlock.Locker whose server is in memory. Beside the methods of
+// that, which are safe for concurrent use as ever, it has some for the test to say
+// what goes wrong, and to see what was asked; so are these.
+//
+// Names are written as the code under test writes them, without a namespace that
+// the Locker may have been given.
+type Locker struct {
+	*namedlock.Locker
+
+	server    *mysqld.Server
+	process   *mysqld.Process
+	db        *sql.DB
+	opts      []namedlock.Option
+	namespace string
+
+	mu       sync.Mutex
+	calls    []*Call
+	failures []error // of the next calls
+}
+
+// New returns a Locker on a server of its own, opened as namedlock.Open would with
+// these options. It panics if one of them is invalid. Close it when the test is over.
+func New(opts ...namedlock.Option) *Locker {
+	return open(mysqld.New(), opts)
+}
+
+// Peer returns what another process would have: another Locker on the same server.
+// It has the options of l, and opts beside them. It is to be closed by itself.
+func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
+	return open(l.server, slices.Concat(l.opts, opts))
+}
+
+func open(server *mysqld.Server, opts []namedlock.Option) *Locker {
+	process := server.Process()
+	db := sql.OpenDB(process)
+	locker, err := namedlock.Open(db, opts...)
+	if err != nil {
+		panic("locktest: " + err.Error())
+	}
+	return &Locker{
+		Locker:    locker,
+		server:    server,
+		process:   process,
+		db:        db,
+		opts:      opts,
+		namespace: inside.Namespace(locker),
+	}
+}
+
+// Close is that of a *namedlock.Locker: it waits until l's locks are released. No
+// goroutine is left then.
+func (l *Locker) Close() error {
+	err := l.Locker.Close()
+	_ = l.db.Close() // nothing to tell: all of it is in memory
+	return err
+}
+
+// WithLock implements namedlock.Interface.
+func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	c := l.begin("WithLock", name, timeout)
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithLock(ctx, name, timeout, nil)
+	}
+	return l.Locker.WithLock(ctx, name, timeout, func(ctx context.Context) error {
+		l.acquired(c)
+		return fn(ctx)
+	})
+}
+
+// Acquire is that of a *namedlock.Locker.
+func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (lock *namedlock.Lock, err error) {
+	c := l.begin("Acquire", name, timeout)
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return nil, err
+	}
+	lock, err = l.Locker.Acquire(ctx, name, timeout)
+	if err == nil {
+		l.acquired(c)
+	}
+	return lock, err
+}
+
+// HeldNames returns the names of the locks that l holds now, in the order in which
+// it got them. What is held elsewhere is not among them.
+func (l *Locker) HeldNames() []string {
+	held := l.process.Held()
+	for i, name := range held {
+		held[i] = strings.TrimPrefix(name, l.namespace)
+	}
+	return held
+}
+
+// on is what a name is to the server.
+func (l *Locker) on(name string) string { return l.namespace + name }
+
+// misuse panics for a mistake in the test.
+func misuse(format string, args ...any) {
+	panic("locktest: " + fmt.Sprintf(format, args...))
+}
