@@ -874,3 +874,47 @@ func TestOpenRefusesADBOfOneConnection(t *testing.T) {
 	db.SetMaxOpenConns(1)
 	assert.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrUnsupported, "the limit is read again")
 }
+
+// Once the connection that was given to New is gone, every call says so at once, also
+// for the name of a lock that is lost and whose code still runs, and also the calls
+// that wait for it.
+func TestNobodyWaitsForAConnectionThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Second))
+		defer db.Close()
+		expectLock(mock, "report")
+		mock.ExpectQuery(greeting).WillReturnError(driver.ErrBadConn) // the keep-alive's
+
+		lock, err := locker.Acquire(ctx, "report", 0)
+		require.NoError(t, err)
+		waited := make(chan error)
+		go func() { waited <- locker.WithLock(ctx, "report", namedlock.Forever, nothing) }()
+		<-lock.Context().Done()
+		assert.ErrorIs(t, <-waited, namedlock.ErrUnavailable)
+		assert.ErrorIs(t, locker.WithLock(ctx, "report", namedlock.Forever, nothing), namedlock.ErrUnavailable)
+		assert.ErrorIs(t, lock.Release(), namedlock.ErrLost)
+	})
+}
+
+// Whoever calls Release while it runs waits for what it finds, in a way that a bubble
+// sees.
+func TestReleaseDuringRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locker, mock, db := mocked(t, namedlock.WithReleaseTimeout(time.Minute))
+		defer db.Close()
+		expectLock(mock, "report")
+		mock.ExpectQuery(releaseLock).WithArgs("report").WillDelayFor(time.Second).WillReturnRows(answer(0))
+
+		lock, err := locker.Acquire(ctx, "report", 0)
+		require.NoError(t, err)
+		found := make(chan error)
+		for range 3 {
+			go func() { found <- lock.Release() }()
+		}
+		first := <-found
+		assert.ErrorIs(t, first, namedlock.ErrLost)
+		for range 2 {
+			assert.Equal(t, first, <-found)
+		}
+	})
+}

@@ -199,12 +199,10 @@ func closedAfterLoss(s *suite) {
 	p.Lose(name)
 	s.lost(ctx, name)
 	if p.LossIsFinal {
-		// Neither this name nor any other is to be had.
-		if err := p.WithLock(s.Context(), name, aWhile, s.unexpected); err == nil {
-			s.Error("the name is not closed")
+		// Neither this name nor any other is to be had, now or later.
+		for _, name := range []string{name, s.name("next")} {
+			s.isError(p.WithLock(s.Context(), name, namedlock.Forever, s.unexpected), namedlock.ErrUnavailable, name)
 		}
-		next := s.name("next")
-		s.isError(p.WithLock(s.Context(), next, patience, s.unexpected), namedlock.ErrUnavailable, next)
 		return
 	}
 	s.isError(p.WithLock(s.Context(), name, aWhile, s.unexpected), namedlock.ErrTimeout, name)

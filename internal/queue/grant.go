@@ -21,12 +21,12 @@ type Grant struct {
 
 	releasing bool // guarded by queue.mu
 
-	once   sync.Once
-	result error // of the first Release
-
 	mu       sync.Mutex // guards what follows
 	lost     error
-	released bool
+	released bool          // Release has begun
+	ended    chan struct{} // closed when it has returned; made by whoever waits for that
+	result   error         // of Release, if over
+	over     bool
 	cancel   context.CancelCauseFunc // of the context that the lock's code runs under
 	onLoss   func(error) error       // makes its cause
 }
@@ -50,6 +50,11 @@ func (g *Grant) Name() string { return g.name }
 
 // Lost implements session.Hold.
 func (g *Grant) Lost(cause error) {
+	g.lose(cause)
+	g.queue.dismissIfGone(g.line)
+}
+
+func (g *Grant) lose(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.released || g.lost != nil {
@@ -66,17 +71,10 @@ func (g *Grant) Lost(cause error) {
 // returns, the lock is not held any more. Every call returns what the first
 // found.
 func (g *Grant) Release() error {
-	g.once.Do(func() { g.result = g.release() })
-	return g.result
-}
-
-func (g *Grant) release() error {
-	g.queue.mu.Lock()
-	g.releasing = true
-	heir := g.heir()
-	g.queue.mu.Unlock()
-
 	g.mu.Lock()
+	if g.released {
+		return g.awaitRelease()
+	}
 	g.released = true
 	lost := g.lost
 	if g.cancel != nil {
@@ -84,6 +82,37 @@ func (g *Grant) release() error {
 	}
 	g.mu.Unlock()
 
+	err := g.release(lost)
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.result, g.over = err, true
+	if g.ended != nil {
+		close(g.ended)
+	}
+	return err
+}
+
+// awaitRelease is for all calls of Release but the first. It unlocks mu.
+func (g *Grant) awaitRelease() error {
+	if !g.over {
+		if g.ended == nil {
+			g.ended = make(chan struct{})
+		}
+		ended := g.ended
+		g.mu.Unlock()
+		<-ended
+		g.mu.Lock()
+	}
+	defer g.mu.Unlock()
+	return g.result
+}
+
+func (g *Grant) release(lost error) error {
+	g.queue.mu.Lock()
+	g.releasing = true
+	heir := g.heir()
+	g.queue.mu.Unlock()
 	if lost != nil {
 		g.queue.release(g)
 		return lost

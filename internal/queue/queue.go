@@ -95,6 +95,9 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	if q.closed {
 		return nil, fault.ErrClosed
 	}
+	if err := q.pool.Gone(); err != nil {
+		return nil, err
+	}
 	l := q.lines[key]
 	if l == nil {
 		l = &line{queue: q, key: key}
@@ -227,6 +230,16 @@ func (q *Queue) serve(w *waiter, g *Grant, err error) {
 func (q *Queue) dismiss(l *line, err error) {
 	for l.front != nil {
 		q.serve(l.front, nil, err)
+	}
+}
+
+// dismissIfGone ends the waits of all in line, whose holder has lost its lock, if
+// there is no session left that could ever serve them.
+func (q *Queue) dismissIfGone(l *line) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.pool.Gone(); err != nil {
+		q.dismiss(l, err)
 	}
 }
 

@@ -57,6 +57,7 @@ type place struct {
 	idleLimit time.Duration // the server gives the session up when it hears nothing for so long; 0: not known
 	proving   bool
 	probing   bool
+	unseen    bool // the driver does not let the watch look at it
 }
 
 // epoch makes times numbers that a change of the clock does not touch.
@@ -213,8 +214,8 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 // choose returns a session whose turn is now the caller's, or a seeker to wait
 // as, or neither: then the caller is to open a session, which is counted already.
 func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
-	if p.single != nil && p.single.dead != nil {
-		return nil, nil, fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.dead)
+	if err := p.gone(); err != nil {
+		return nil, nil, err
 	}
 	if home != nil && home.dead == nil {
 		if !home.busy {
@@ -252,6 +253,23 @@ func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
 	k := p.seek(nil)
 	k.crowded = p.single == nil && !freeSoon && p.opening == p.stuck
 	return nil, k, nil
+}
+
+// Gone returns an error if there will never be a session again.
+func (p *Pool) Gone() error {
+	if p.single == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone()
+}
+
+func (p *Pool) gone() error {
+	if p.single == nil || p.single.dead == nil {
+		return nil
+	}
+	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.dead)
 }
 
 func (p *Pool) seek(want *Session) *seeker {

@@ -100,7 +100,7 @@ func (p *Pool) look(s *Session, probe bool) {
 	case p.single != nil:
 		// Code under the lock may use the connection too, and Raw then waits for its
 		// statement.
-		if !s.probing {
+		if !s.probing && !s.busy && !s.unseen {
 			s.probing = true
 			p.work.Go(func() { p.probeSingle(s) })
 		}
@@ -132,7 +132,7 @@ func (p *Pool) probe(s *Session) {
 func (p *Pool) probeSingle(s *Session) {
 	state := s.look()
 	p.mu.Lock()
-	s.probing = false
+	s.probing, s.unseen = false, state == unseen
 	p.mu.Unlock()
 	if state == closed {
 		p.bury(s, errClosed)
