@@ -103,8 +103,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -122,7 +122,7 @@ const Forever time.Duration = math.MaxInt64
 type Locker struct {
 	queue     *queue.Queue
 	namespace string
-	logger    *slog.Logger
+	observer  observer
 }
 
 // New returns a Locker that takes all its locks on conn, which belongs to it until
@@ -147,7 +147,7 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(session.NewSingle(conn, o.sessions), o), nil
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewSingle(conn, config) }), nil
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs them,
@@ -166,11 +166,15 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if _, err := session.Limit(o.sessions.MaxSessions, db.Stats().MaxOpenConnections); err != nil {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
 	}
-	return newLocker(session.NewPool(db, o.sessions), o), nil
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) }), nil
 }
 
-func newLocker(pool *session.Pool, o options) *Locker {
-	return &Locker{queue: queue.New(pool, o.handOff), namespace: o.namespace, logger: o.sessions.Logger}
+func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
+	l := &Locker{namespace: o.namespace}
+	l.observer.init(o.hooks, o.sessions.Logger)
+	o.sessions.Observer = &l.observer
+	l.queue = queue.New(sessions(o.sessions), o.handOff)
+	return l
 }
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
@@ -203,7 +207,7 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 		case lost == nil:
 		case !returned:
 			// fn panics or exits, and goes on doing so: there is nobody to tell.
-			l.logger.Error("namedlock: lock lost by the time of a panic or Goexit", "name", name, "error", lost)
+			l.observer.logger.ErrorContext(ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", name, "error", lost)
 		case err == nil:
 			err = lost
 		default:
@@ -237,23 +241,41 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
+// getLock is the way into a lock, and tells the observer.
 func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
+	begun := time.Now()
+	o := &l.observer
+	o.began(ctx, name, timeout)
+	w := o.newWait(ctx, name, timeout, begun)
+	grant, err := l.acquire(ctx, name, timeout, w)
+	w.end(err)
+	now := time.Now()
+	waited := now.Sub(begun)
+	if err != nil {
+		err = acquireError(name, err)
+		o.ended(ctx, name, timeout, waited, err)
+		return nil, err
+	}
+	o.ended(ctx, name, timeout, waited, nil)
+	return &Lock{name: name, grant: grant, observer: o, callCtx: ctx, waited: waited, acquired: now}, nil
+}
+
+func (l *Locker) acquire(ctx context.Context, name string, timeout time.Duration, w *wait) (*queue.Grant, error) {
 	full := l.namespace + name
 	if err := names.Check(full); err != nil {
-		return nil, acquireError(name, err)
+		return nil, err
 	}
 	if timeout < 0 {
-		return nil, acquireError(name, fault.Because(fault.ErrInvalidTimeout,
-			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
+		return nil, fault.Because(fault.ErrInvalidTimeout,
+			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil)
 	}
 	if ctx == nil {
-		return nil, acquireError(name, errors.New("the context is nil"))
+		return nil, errors.New("the context is nil")
 	}
-	grant, err := l.queue.Acquire(ctx, full, timeout)
-	if err != nil {
-		return nil, acquireError(name, err)
+	if w == nil {
+		return l.queue.Acquire(ctx, full, timeout, nil)
 	}
-	return &Lock{name: name, grant: grant}, nil
+	return l.queue.Acquire(ctx, full, timeout, w.begin)
 }
 
 func acquireError(name string, err error) error {
@@ -266,6 +288,7 @@ func acquireError(name string, err error) error {
 // wait for oneself. It returns nil, however often it is called.
 func (l *Locker) Close() error {
 	l.queue.Close()
+	l.observer.close()
 	return nil
 }
 
@@ -274,6 +297,14 @@ type Lock struct {
 	name  string
 	grant *queue.Grant
 	ctx   context.Context
+
+	// For the observer.
+	observer  *observer
+	callCtx   context.Context
+	waited    time.Duration
+	acquired  time.Time
+	lostKnown atomic.Bool // the loss has been counted
+	ended     atomic.Bool // the release has been counted
 }
 
 // Name returns the lock's name as it was given to Acquire.
@@ -291,12 +322,18 @@ func (k *Lock) Context() context.Context { return k.ctx }
 // may be called again, also at the same time; every call reports what the first
 // one found and touches nothing.
 func (k *Lock) Release() error {
-	if err := k.grant.Release(); err != nil {
-		return &Error{Op: "release", Name: k.name, Err: err}
+	err := k.grant.Release()
+	if err != nil {
+		err = &Error{Op: "release", Name: k.name, Err: err}
 	}
-	return nil
+	if k.ended.CompareAndSwap(false, true) {
+		k.observer.released(k, err)
+	}
+	return err
 }
 
 func (k *Lock) lost(cause error) error {
-	return &Error{Op: "hold", Name: k.name, Err: cause}
+	err := &Error{Op: "hold", Name: k.name, Err: cause}
+	k.observer.lostNow(k, err)
+	return err
 }

@@ -19,6 +19,7 @@ type options struct {
 	namespace string
 	lease     *time.Duration // nil: the default of New or Open
 	handOff   time.Duration
+	hooks     *Hooks
 	sessions  session.Config
 }
 
@@ -161,9 +162,11 @@ func WithNamespace(prefix string) Option {
 	}
 }
 
-// WithLogger has what no return value can tell written to l: a release that
-// failed while fn panicked, a session that was lost with its locks, locks that
-// other code had left on a pooled connection. The default logs nothing.
+// WithLogger has what a person on call would want to know written to l. Errors: a
+// session that was lost with its locks, a lock that its release found lost, a hook
+// that panicked. Warnings: a call that has waited for 5 s, a connection that was
+// discarded, locks that other code had left on a pooled connection. Infos: a lock
+// acquired after such a wait. The default logs nothing.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) error {
 		if l == nil {

@@ -310,20 +310,21 @@ func TestPromise11_NameStaysClosedAfterALoss(t *testing.T) {
 		f.lockSoon(name)
 		f.unlock(name)
 
-		for _, timeout := range []time.Duration{0, 100 * time.Millisecond} {
-			err := l.WithLock(t.Context(), name, timeout, unexpected(t))
-			if at.way == byNew && errors.Is(err, namedlock.ErrUnavailable) {
-				continue // it knows that nobody will ever have it here
-			}
-			requireError(t, err, namedlock.ErrTimeout, name)
+		refused := namedlock.ErrTimeout
+		if at.way == byNew {
+			refused = namedlock.ErrUnavailable // nobody will ever have it here
+			requireError(t, waiting.err(t), refused, name)
+		} else {
+			waiting.waits(t)
 		}
-		waiting.waits(t)
+		for _, timeout := range []time.Duration{0, 100 * time.Millisecond} {
+			requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), refused, name)
+		}
 		f.free(name)
 		f.lock(name)
 		c.requireLossReported(t, name)
 		assert.Equal(t, f.id, f.holder(name), "the late release touches nobody's lock")
 		if at.way == byNew {
-			requireError(t, waiting.err(t), namedlock.ErrUnavailable, name)
 			return
 		}
 		at.awaitWaiter(t, name)

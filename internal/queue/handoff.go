@@ -33,6 +33,7 @@ func (g *Grant) handOn() bool {
 		return false
 	}
 	g.line.holder = heir
+	q.handed++
 	q.serve(next, heir, nil) // it counts as active in the place of g
 	return true
 }

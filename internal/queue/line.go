@@ -36,9 +36,10 @@ type waiter struct {
 	// mu guards.
 	called     chan struct{}
 	prev, next *waiter
-	asked      bool // the server has said, while it was first in line, that others have the lock
-	turn       *run // the caller is to ask the server itself, in the name of that run
-	served     bool // grant or err is set, for good
+	waiting    func() // see Queue.Acquire; nil when it has been called
+	asked      bool   // the server has said, while it was first in line, that others have the lock
+	turn       *run   // the caller is to ask the server itself, in the name of that run
+	served     bool   // grant or err is set, for good
 	grant      *Grant
 	err        error
 }
@@ -74,6 +75,14 @@ func (w *waiter) call() {
 	select {
 	case w.called <- struct{}{}:
 	default: // it has not looked yet since it was called last
+	}
+}
+
+// waits is called when it is known that others have the lock.
+func (w *waiter) waits() {
+	if w.waiting != nil {
+		w.waiting()
+		w.waiting = nil
 	}
 }
 

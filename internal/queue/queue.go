@@ -34,6 +34,7 @@ type Queue struct {
 	lines  map[string]*line
 	nested map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed bool
+	handed int64         // how often a lock was passed on without the server
 	active int           // grants, runs and clocks that are under way
 	idle   chan struct{} // closed when closed is set and active is 0
 	ended  chan struct{} // closed when the sessions have been given back
@@ -51,12 +52,14 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 	}
 }
 
-// Acquire takes the lock, or returns an error and nothing is held.
-func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration) (*Grant, error) {
+// Acquire takes the lock, or returns an error and nothing is held. When it turns out
+// that others have it, and that the call waits, waiting is called, unless it is nil:
+// once, with the queue's mutex held.
+func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration, waiting func()) (*Grant, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	w, err := q.enter(ctx, name, timeout)
+	w, err := q.enter(ctx, name, timeout, waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +76,13 @@ func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration)
 }
 
 // enter puts a new caller into the line of the name.
-func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (*waiter, error) {
+func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, waiting func()) (*waiter, error) {
 	w := &waiter{
 		ctx:     ctx,
 		chain:   q.chainOf(ctx),
 		name:    name,
 		timeout: timeout,
+		waiting: waiting,
 		called:  make(chan struct{}, 1),
 	}
 	if timeout != Forever {
@@ -120,6 +124,7 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	}
 	q.advance(l)
 	if !q.beingServed(w) {
+		w.waits()
 		l.watchClock(w)
 	}
 	return w, nil
@@ -269,6 +274,16 @@ func (q *Queue) release(g *Grant) {
 	g.line.holder = nil
 	q.advance(g.line)
 	q.finish()
+}
+
+// Sessions is how many sessions there are now.
+func (q *Queue) Sessions() int { return q.pool.Sessions() }
+
+// HandOffs is how often a lock was passed on without the server.
+func (q *Queue) HandOffs() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.handed
 }
 
 // finish counts a grant, a run or a clock that has ended.

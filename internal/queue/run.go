@@ -212,6 +212,9 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	r.trying = false
 	if err == nil && !granted {
 		w.asked = true
+		if !w.served && w.timeout > 0 {
+			w.waits()
+		}
 		r.line.watchClock(w)
 	}
 	q.mu.Unlock()

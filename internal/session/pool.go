@@ -30,9 +30,16 @@ type Config struct {
 	Lease          time.Duration // 0: none
 	CheckServer    bool
 	Logger         *slog.Logger
+	Observer       Observer
 
 	cluster *clusterCheck
 	spell   bool // sessions may be short-lived: spare them what pays later
+}
+
+// An Observer is told what becomes of connections. It must not block.
+type Observer interface {
+	SessionOpened(took time.Duration, err error) // taken from the db and greeted, or not
+	SessionDiscarded(cause error)                // closed instead of going back
 }
 
 // A Hold is a lock on a session, as the session's pool sees it.
@@ -326,7 +333,9 @@ func (p *Pool) exhausted() bool {
 }
 
 func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
+	begun := time.Now()
 	s, err := p.connect(ctx, crowded)
+	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
 	if err == nil {
@@ -545,10 +554,29 @@ func (p *Pool) bury(s *Session, cause error) {
 	p.mu.Lock()
 	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
-	if len(lost) > 0 {
-		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "cause", cause)
-	}
 	p.discard(s)
+	p.Observer.SessionDiscarded(cause)
+	switch {
+	case len(lost) > 0:
+		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
+	case s.killed.Load():
+		// On purpose: nobody wanted what it was waiting for any more.
+		p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
+	default:
+		p.Logger.Warn("namedlock: connection discarded", "cause", cause)
+	}
+}
+
+// someNames returns the names of the holds, or the first of very many.
+func someNames(holds map[Hold]struct{}) (names []string) {
+	const most = 20
+	for h := range holds {
+		if len(names) == most {
+			return append(names, "...")
+		}
+		names = append(names, h.Name())
+	}
+	return names
 }
 
 // discard closes the connection of s. It waits for that, but not for ever: an
@@ -704,6 +732,13 @@ func (p *Pool) Expendable(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.single == nil && len(s.holds) == 0
+}
+
+// Sessions is how many sessions there are now, those to come included.
+func (p *Pool) Sessions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.sessions) + p.opening
 }
 
 // Polling says that one caller more (or, with -1, one less) polls.

@@ -42,6 +42,7 @@ type Session struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	silence *time.Timer
+	killed  atomic.Bool  // by Kill
 	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
 	get, release statement
@@ -75,7 +76,10 @@ func (s *Session) Broken() bool { return s.doubt != nil }
 
 // Kill breaks the statement that runs on the session, if any, and lets every
 // later one fail. It does not wait for that.
-func (s *Session) Kill() { s.cancel() }
+func (s *Session) Kill() {
+	s.killed.Store(true)
+	s.cancel()
+}
 
 // GetLock asks for the lock once and, if others have it, waits for at most wait.
 // It returns true if the lock was granted and false if others kept it. On an

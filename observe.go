@@ -1,0 +1,236 @@
+package namedlock
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/notify"
+)
+
+// Stats is what a Locker is doing, and what it has done since it was made.
+type Stats struct {
+	Held     int // locks held now
+	Waiting  int // calls under way that have no lock yet
+	Sessions int // connections taken from the db now; with New, 1 until its connection has gone
+
+	Acquired int64 // locks acquired, hand-offs included
+	Timeouts int64 // calls that ended with ErrTimeout
+	Failed   int64 // calls that ended with any other error, a context's end included
+	Lost     int64 // locks that were not provably held to the end
+	HandOffs int64 // locks passed on within the process (WithHandOff)
+
+	WaitTime time.Duration // all that calls took, from their begin to the lock or the error
+	HoldTime time.Duration // all that locks were held for, from the lock to its release
+
+	DroppedEvents int64 // events that no hook was told of, since the hooks are too slow
+}
+
+// Stats returns what l is doing and has done. It is cheap, and sends nothing.
+func (l *Locker) Stats() Stats {
+	o := &l.observer
+	s := Stats{
+		Held:     int(o.held.Load()),
+		Waiting:  int(o.waiting.Load()),
+		Sessions: l.queue.Sessions(),
+		Acquired: o.acquired.Load(),
+		Timeouts: o.timeouts.Load(),
+		Failed:   o.failed.Load(),
+		Lost:     o.lost.Load(),
+		HandOffs: l.queue.HandOffs(),
+		WaitTime: time.Duration(o.waitTime.Load()),
+		HoldTime: time.Duration(o.holdTime.Load()),
+	}
+	if o.notifier != nil {
+		s.DroppedEvents = o.notifier.Dropped()
+	}
+	return s
+}
+
+// Hooks are functions that are told what happens in a Locker; nil ones are not. They
+// are called one after the other, in the order of the events, in a goroutine of their
+// own, a moment after the event: so a hook that blocks or panics holds nobody up, no
+// caller and no release, but the hooks behind it. If 10,000 events are pending, further ones
+// are dropped (Stats counts them). A panic goes to the log (WithLogger). Close waits
+// until all have been told, for 5 s at most.
+//
+// Each says which fields of Event are set, beside Time.
+type Hooks struct {
+	// AcquireStarted: WithLock or Acquire was called. Context, Name, Timeout.
+	AcquireStarted func(Event)
+	// Waiting: others have the lock, and the call waits. Context, Name, Timeout, Waited.
+	Waiting func(Event)
+	// Acquired: the lock is held, or Err says why not. Context, Name, Timeout, Waited.
+	Acquired func(Event)
+	// Released: the lock is not held any more. Err, unless nil, matches ErrLost. Context,
+	// Name, Waited, Held.
+	Released func(Event)
+	// Lost: the lock was lost, as the end of its context tells the code under it, or
+	// its release found. Context, Name, Waited, Held, Err.
+	Lost func(Event)
+	// SessionOpened: a connection was taken from the db and greeted, or Err says why
+	// not. Waited is how long that took.
+	SessionOpened func(Event)
+	// SessionDiscarded: a connection was closed instead of going back to the db. Err
+	// says why.
+	SessionDiscarded func(Event)
+}
+
+// An Event is something that has happened in a Locker.
+type Event struct {
+	Time    time.Time       // when it happened
+	Context context.Context // as the caller gave it, for its values: a trace, a request's id
+	Name    string          // the lock's name as the caller wrote it
+	Timeout time.Duration   // as the caller gave it
+	Waited  time.Duration   // from the call to the lock, or as long as it has taken so far
+	Held    time.Duration   // from the lock to its release, or loss
+	Err     error
+}
+
+// WithHooks has hooks called for what happens. Given twice, the last counts.
+func WithHooks(hooks Hooks) Option {
+	return func(o *options) error {
+		o.hooks = &hooks
+		return nil
+	}
+}
+
+// slowWait is how long a call waits before that is worth a line in the log.
+const slowWait = 5 * time.Second
+
+// patienceWithHooks is how long Close waits for the hooks.
+const patienceWithHooks = 5 * time.Second
+
+// An observer sees what happens in a Locker, and tells whoever wants to know.
+type observer struct {
+	held, waiting                    atomic.Int64
+	acquired, timeouts, failed, lost atomic.Int64
+	waitTime, holdTime               atomic.Int64
+
+	hooks    Hooks
+	notifier *notify.Notifier // nil without hooks
+	logger   *slog.Logger
+}
+
+func (o *observer) init(hooks *Hooks, logger *slog.Logger) {
+	o.logger = logger
+	if hooks != nil {
+		o.hooks = *hooks
+		o.notifier = &notify.Notifier{Panicked: func(value any) {
+			logger.Error("namedlock: a hook panicked", "panic", value)
+		}}
+	}
+}
+
+// tell has hook called with e, if there is such a hook.
+func (o *observer) tell(hook func(Event), e Event) {
+	if hook == nil {
+		return
+	}
+	e.Time = time.Now()
+	o.notifier.Tell(func() { hook(e) })
+}
+
+// close waits until the hooks have been told everything.
+func (o *observer) close() {
+	if o.notifier != nil {
+		o.notifier.Drain(patienceWithHooks)
+	}
+}
+
+// began is the begin of a call.
+func (o *observer) began(ctx context.Context, name string, timeout time.Duration) {
+	o.waiting.Add(1)
+	o.tell(o.hooks.AcquireStarted, Event{Context: ctx, Name: name, Timeout: timeout})
+}
+
+// ended is the end of a call's waiting, by a lock or by err.
+func (o *observer) ended(ctx context.Context, name string, timeout, waited time.Duration, err error) {
+	o.waiting.Add(-1)
+	o.waitTime.Add(int64(waited))
+	switch {
+	case err == nil:
+		o.held.Add(1)
+		o.acquired.Add(1)
+	case errors.Is(err, ErrTimeout):
+		o.timeouts.Add(1)
+	default:
+		o.failed.Add(1)
+	}
+	o.tell(o.hooks.Acquired, Event{Context: ctx, Name: name, Timeout: timeout, Waited: waited, Err: err})
+}
+
+// A wait is a call while others have the lock, for those who want to know of it.
+type wait struct {
+	observer *observer
+	ctx      context.Context
+	name     string
+	timeout  time.Duration
+	begun    time.Time
+	slow     *time.Timer // set by begin
+}
+
+// newWait returns nil if nobody wants to know.
+func (o *observer) newWait(ctx context.Context, name string, timeout time.Duration, begun time.Time) *wait {
+	if o.hooks.Waiting == nil && !o.logger.Enabled(ctx, slog.LevelWarn) {
+		return nil
+	}
+	return &wait{observer: o, ctx: ctx, name: name, timeout: timeout, begun: begun}
+}
+
+// begin is called, once, when it is known that others have the lock. It may be
+// called with a mutex held.
+func (w *wait) begin() {
+	w.observer.tell(w.observer.hooks.Waiting, Event{Context: w.ctx, Name: w.name, Timeout: w.timeout, Waited: time.Since(w.begun)})
+	w.slow = time.AfterFunc(slowWait, func() {
+		w.observer.logger.WarnContext(w.ctx, "namedlock: still waiting for a lock that others hold",
+			"name", w.name, "waited", time.Since(w.begun), "timeout", w.timeout)
+	})
+}
+
+// end is called when the call has returned from waiting, whether or not it had to
+// begin.
+func (w *wait) end(err error) {
+	if w == nil || w.slow == nil || w.slow.Stop() {
+		return
+	}
+	waited := time.Since(w.begun)
+	if err != nil {
+		w.observer.logger.WarnContext(w.ctx, "namedlock: waited long for a lock, in vain", "name", w.name, "waited", waited, "error", err)
+		return
+	}
+	w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
+}
+
+// lostNow is called when the code under the lock is told that it is lost. It may be
+// called with a mutex held.
+func (o *observer) lostNow(k *Lock, err error) {
+	k.lostKnown.Store(true)
+	o.lost.Add(1)
+	o.tell(o.hooks.Lost, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: time.Since(k.acquired), Err: err})
+}
+
+// released is called once, when the lock is not held any more. err is what the
+// release found.
+func (o *observer) released(k *Lock, err error) {
+	held := time.Since(k.acquired)
+	o.held.Add(-1)
+	o.holdTime.Add(int64(held))
+	if err != nil && k.lostKnown.CompareAndSwap(false, true) {
+		o.lost.Add(1)
+		o.logger.ErrorContext(k.callCtx, "namedlock: lock lost, as its release found", "name", k.name, "held", held, "error", err)
+		o.tell(o.hooks.Lost, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: held, Err: err})
+	}
+	o.tell(o.hooks.Released, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: held, Err: err})
+}
+
+// SessionOpened and SessionDiscarded make observer a session.Observer.
+func (o *observer) SessionOpened(took time.Duration, err error) {
+	o.tell(o.hooks.SessionOpened, Event{Waited: took, Err: err})
+}
+
+func (o *observer) SessionDiscarded(cause error) {
+	o.tell(o.hooks.SessionDiscarded, Event{Err: cause})
+}

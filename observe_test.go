@@ -1,0 +1,229 @@
+package namedlock_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/locktest"
+)
+
+// A record is what hooks were told.
+type record struct {
+	mu     sync.Mutex
+	kinds  []string
+	events []namedlock.Event
+}
+
+func (r *record) hook(kind string) func(namedlock.Event) {
+	return func(e namedlock.Event) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.kinds = append(r.kinds, kind)
+		r.events = append(r.events, e)
+	}
+}
+
+func (r *record) hooks() namedlock.Hooks {
+	return namedlock.Hooks{
+		AcquireStarted:   r.hook("started"),
+		Waiting:          r.hook("waiting"),
+		Acquired:         r.hook("acquired"),
+		Released:         r.hook("released"),
+		Lost:             r.hook("lost"),
+		SessionOpened:    r.hook("opened"),
+		SessionDiscarded: r.hook("discarded"),
+	}
+}
+
+// of returns the one event of that kind.
+func (r *record) of(t *testing.T, kind string) (found namedlock.Event) {
+	t.Helper()
+	n := 0
+	for i, k := range r.kinds {
+		if k == kind {
+			found = r.events[i]
+			n++
+		}
+	}
+	require.Equal(t, 1, n, "events %q among %q", kind, r.kinds)
+	return found
+}
+
+type traceKey struct{}
+
+func TestHooksSeeAQuietLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks()), namedlock.WithNamespace("app/"))
+		traced := context.WithValue(ctx, traceKey{}, "42")
+		require.NoError(t, locks.WithLock(traced, "report", time.Minute, func(context.Context) error {
+			time.Sleep(3 * time.Second)
+			return nil
+		}))
+		require.NoError(t, locks.Close())
+
+		assert.Equal(t, []string{"started", "opened", "acquired", "released"}, r.kinds)
+		for i, e := range r.events {
+			if r.kinds[i] != "opened" {
+				assert.Equal(t, "report", e.Name, "without the namespace")
+				assert.Equal(t, "42", e.Context.Value(traceKey{}))
+			}
+			assert.NoError(t, e.Err)
+			assert.False(t, e.Time.IsZero())
+		}
+		assert.Equal(t, 3*time.Second, r.of(t, "released").Held)
+		assert.Equal(t, time.Minute, r.of(t, "acquired").Timeout)
+	})
+}
+
+func TestHooksSeeAWaitAndItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks()))
+		defer locks.HoldElsewhere("report")()
+		require.ErrorIs(t, locks.WithLock(ctx, "report", 2*time.Second, nothing), namedlock.ErrTimeout)
+		require.ErrorIs(t, locks.WithLock(ctx, "report", 0, nothing), namedlock.ErrTimeout)
+		require.NoError(t, locks.Close())
+
+		assert.Equal(t, []string{"started", "opened", "waiting", "acquired", "started", "acquired"}, r.kinds[:6],
+			"who tries once does not wait")
+		assert.ErrorIs(t, r.events[3].Err, namedlock.ErrTimeout)
+		assert.GreaterOrEqual(t, r.events[3].Waited, 2*time.Second)
+	})
+}
+
+func TestHooksSeeALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks()))
+		err := locks.WithLock(ctx, "report", time.Minute, func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			locks.Lose("report")
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return nil
+		})
+		require.ErrorIs(t, err, namedlock.ErrLost)
+		assert.EqualValues(t, 1, locks.Stats().Lost)
+		require.NoError(t, locks.Close())
+
+		lost := r.of(t, "lost")
+		assert.ErrorIs(t, lost.Err, namedlock.ErrLost)
+		assert.InDelta(t, time.Second, lost.Held, float64(100*time.Millisecond))
+		assert.ErrorIs(t, r.of(t, "released").Err, namedlock.ErrLost)
+		assert.Error(t, r.of(t, "discarded").Err)
+	})
+}
+
+func TestHooksSeeALossThatTheReleaseFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks()))
+		failure := errors.New("the cable is cut")
+		locks.FailNextRelease(failure)
+		require.ErrorIs(t, locks.WithLock(ctx, "report", time.Minute, nothing), failure)
+		assert.EqualValues(t, 1, locks.Stats().Lost)
+		require.NoError(t, locks.Close())
+		assert.Equal(t, []string{"started", "opened", "acquired", "discarded", "lost", "released"}, r.kinds)
+	})
+}
+
+// Whatever a hook does, locks are taken and released, and Close returns.
+func TestAHookThatMisbehavesHoldsNobodyUp(t *testing.T) {
+	var log bytes.Buffer
+	var forever chan struct{}
+	for what, hook := range map[string]func(namedlock.Event){
+		"blocks": func(namedlock.Event) { <-forever },
+		"panics": func(namedlock.Event) { panic("a bad hook") },
+		"exits":  func(namedlock.Event) { runtime.Goexit() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				forever = make(chan struct{})
+				locks := locktest.New(namedlock.WithLogger(textLogger(&log)), namedlock.WithHooks(namedlock.Hooks{
+					AcquireStarted: hook, Waiting: hook, Acquired: hook, Released: hook, Lost: hook, SessionOpened: hook, SessionDiscarded: hook,
+				}))
+				for range 3 {
+					require.NoError(t, locks.WithLock(ctx, "report", time.Minute, nothing))
+				}
+				release := locks.HoldElsewhere("report")
+				require.ErrorIs(t, locks.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
+				release()
+				begun := time.Now()
+				require.NoError(t, locks.Close())
+				assert.LessOrEqual(t, time.Since(begun), 6*time.Second)
+				close(forever)
+			})
+		})
+	}
+	assert.Contains(t, log.String(), "a bad hook")
+}
+
+func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{AcquireStarted: func(namedlock.Event) { <-block }}))
+		const calls = 10_010
+		for range calls {
+			_, _ = locks.Acquire(ctx, "", 0)
+		}
+		assert.InDelta(t, 10, locks.Stats().DroppedEvents, 1, "one may be under way")
+		close(block)
+		require.NoError(t, locks.Close())
+	})
+}
+
+func TestStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New(namedlock.WithHandOff(time.Hour))
+		assert.Equal(t, namedlock.Stats{}, locks.Stats())
+
+		lock, err := locks.Acquire(ctx, "report", 0)
+		require.NoError(t, err)
+		done := make(chan error)
+		go func() { done <- locks.WithLock(ctx, "report", namedlock.Forever, nothing) }()
+		synctest.Wait()
+		assert.Equal(t, namedlock.Stats{Held: 1, Waiting: 1, Sessions: 1, Acquired: 1}, locks.Stats())
+
+		time.Sleep(time.Second)
+		require.ErrorIs(t, locks.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
+		require.ErrorIs(t, locks.WithLock(ctx, "", time.Second, nothing), namedlock.ErrInvalidName)
+		require.NoError(t, lock.Release())
+		require.NoError(t, lock.Release(), "counts once")
+		require.NoError(t, <-done)
+		assert.Equal(t, namedlock.Stats{
+			Sessions: 1, Acquired: 2, Timeouts: 1, Failed: 1, HandOffs: 1,
+			WaitTime: 3 * time.Second, HoldTime: 2 * time.Second,
+		}, locks.Stats())
+		require.NoError(t, locks.Close())
+		assert.Zero(t, locks.Stats().Sessions)
+	})
+}
+
+func TestASlowWaitIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		locks := locktest.New(namedlock.WithLogger(textLogger(&log)))
+		release := locks.HoldElsewhere("report")
+		time.AfterFunc(4*time.Second, release)
+		require.NoError(t, locks.WithLock(ctx, "report", time.Minute, nothing))
+		assert.Empty(t, log.String(), "four seconds are no long wait")
+
+		release = locks.HoldElsewhere("report")
+		time.AfterFunc(20*time.Second, release)
+		require.NoError(t, locks.WithLock(ctx, "report", time.Minute, nothing))
+		require.NoError(t, locks.Close())
+		assert.Contains(t, log.String(), `level=WARN msg="namedlock: still waiting for a lock that others hold" name=report waited=5s timeout=1m0s`)
+		assert.Contains(t, log.String(), `level=INFO msg="namedlock: acquired a lock after a long wait" name=report waited=20`)
+	})
+}
