@@ -84,7 +84,11 @@ type bang struct{ call int64 }
 func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, exit func()) {
 	a := &attempt{caller: c, locker: l, id: c.worker.calls.Add(1), depth: depth}
 	a.name = busyNames[c.rand.IntN(len(busyNames))]
-	if c.chance(20) {
+	rarely := 20
+	if l.setup.flaky || l.setup.far {
+		rarely = 6 // losses are told later there
+	}
+	if c.chance(rarely) {
 		a.name, a.long = slowNames[c.rand.IntN(len(slowNames))], c.chance(2)
 	}
 	timeout := time.Duration(0)
@@ -93,7 +97,7 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 	case n == 1:
 		timeout = c.upTo(5 * time.Millisecond)
 	case depth > 0 && n < 7:
-		timeout = c.upTo(40 * time.Millisecond) // others wait for what the chain holds
+		timeout = c.upTo(15 * time.Millisecond) // others wait for what the chain holds
 	case n < 4:
 		timeout = c.upTo(300 * time.Millisecond)
 	default:
@@ -172,7 +176,7 @@ func (a *attempt) finish(e history.Event) {
 	if a.locker.setup.single {
 		a.slot.replace(a.locker)
 	}
-	a.pause(10 * time.Millisecond) // the server may be away
+	a.pause(50 * time.Millisecond) // the server may be away
 }
 
 // withPanic expects that what the section panics with comes out.
@@ -226,9 +230,9 @@ func (a *attempt) section(ctx context.Context) {
 	a.look(ctx)
 	d := a.upTo(2 * time.Millisecond)
 	if a.long {
-		d = a.upTo(1200 * time.Millisecond)
-	} else if a.chance(6) {
-		d = a.upTo(25 * time.Millisecond)
+		d = a.upTo(1500 * time.Millisecond)
+	} else if a.chance(10) {
+		d = a.upTo(20 * time.Millisecond)
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -239,7 +243,7 @@ func (a *attempt) section(ctx context.Context) {
 			a.pause(min(d, a.upTo(50*time.Millisecond)))
 		}
 	}
-	if a.depth < 3 && a.chance(5) {
+	if a.depth < 3 && a.chance(8) {
 		a.caller.call(ctx, a.locker, a.id, a.depth+1, nil)
 	}
 	if a.setupUses() {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
 	"github.com/go-sql-driver/mysql"
@@ -33,7 +35,8 @@ type flaky struct {
 
 	mu    sync.Mutex
 	conns []*flakyConn
-	nth   int // the statement that how is for, from 1; 0: none
+	nth   int // how is for the n-th statement that contains text, from 1; 0: for none
+	text  string
 	how   string
 }
 
@@ -58,38 +61,39 @@ func (f *flaky) Connect(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// fail lets something happen to the n-th statement from now.
-func (f *flaky) fail(n int, how string) {
+// fail lets something happen to the n-th statement from now that contains text.
+func (f *flaky) fail(n int, text, how string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.nth, f.how = n, how
+	f.nth, f.text, f.how = n, text, how
 }
 
-// forget frees the locks of one of those connections that run no statement; pick says which. It returns false
-// if there is none.
-func (f *flaky) forget(pick int) bool {
-	f.mu.Lock()
-	conns := slices.Clone(f.conns)
-	f.mu.Unlock()
-	for i := range conns {
-		c := conns[(pick+i)%len(conns)]
-		if !c.using.TryLock() {
-			continue
-		}
-		err := c.forget()
-		c.using.Unlock()
-		if err == nil {
-			return true
+// forget frees the locks of one of those connections that have any and run no statement; pick says with which
+// to begin. It tries until end.
+func (f *flaky) forget(pick int, end time.Time) {
+	for ; time.Now().Before(end); time.Sleep(time.Millisecond) {
+		f.mu.Lock()
+		conns := slices.Clone(f.conns)
+		f.mu.Unlock()
+		for i := range conns {
+			c := conns[(pick+i)%len(conns)]
+			if !c.using.TryLock() {
+				continue
+			}
+			freed, err := c.forget()
+			c.using.Unlock()
+			if err == nil && freed {
+				return
+			}
 		}
 	}
-	return false
 }
 
 // next counts a statement, and says what is to happen to it.
-func (f *flaky) next() string {
+func (f *flaky) next(query string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.nth == 0 {
+	if f.nth == 0 || !strings.Contains(query, f.text) {
 		return ""
 	}
 	if f.nth--; f.nth > 0 {
@@ -123,7 +127,7 @@ func (c *flakyConn) Close() error {
 }
 
 func (c *flakyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.run(func() (driver.Rows, error) {
+	return c.run(query, func() (driver.Rows, error) {
 		return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
 	})
 }
@@ -135,7 +139,7 @@ func (c *flakyConn) PrepareContext(ctx context.Context, query string) (driver.St
 	if err != nil {
 		return nil, err
 	}
-	return &flakyStmt{st, c}, nil
+	return &flakyStmt{st, c, query}, nil
 }
 
 func (c *flakyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
@@ -151,6 +155,7 @@ func (c *flakyConn) CheckNamedValue(v *driver.NamedValue) error {
 type flakyStmt struct {
 	driver.Stmt
 	conn *flakyConn
+	text string
 }
 
 var _ interface {
@@ -159,7 +164,7 @@ var _ interface {
 } = (*flakyStmt)(nil)
 
 func (st *flakyStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return st.conn.run(func() (driver.Rows, error) {
+	return st.conn.run(st.text, func() (driver.Rows, error) {
 		return st.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 	})
 }
@@ -175,17 +180,17 @@ func (st *flakyStmt) CheckNamedValue(v *driver.NamedValue) error {
 }
 
 // run sends a statement, unless something happens to it first.
-func (c *flakyConn) run(send func() (driver.Rows, error)) (driver.Rows, error) {
+func (c *flakyConn) run(query string, send func() (driver.Rows, error)) (driver.Rows, error) {
 	c.using.Lock()
 	defer c.using.Unlock()
-	how := c.flaky.next()
+	how := c.flaky.next(query)
 	switch how {
 	case notSent:
 		return nil, errInjected
 	case badConn:
 		return nil, driver.ErrBadConn
 	case forgotten:
-		if err := c.forget(); err != nil {
+		if _, err := c.forget(); err != nil {
 			return nil, err
 		}
 	}
@@ -200,23 +205,25 @@ func (c *flakyConn) run(send func() (driver.Rows, error)) (driver.Rows, error) {
 	return a, nil
 }
 
-// forget frees all locks of the session. The caller uses the connection.
-func (c *flakyConn) forget() error {
+// forget frees all locks of the session, and reports whether there were any. The caller uses the connection.
+func (c *flakyConn) forget() (freed bool, err error) {
 	begun := history.Now()
 	rows, err := c.Conn.(driver.QueryerContext).QueryContext(context.Background(), "SELECT RELEASE_ALL_LOCKS(), CONNECTION_ID()", nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	a := take(rows)
 	if a.end != io.EOF {
-		return a.end
+		return false, a.end
 	}
-	var session sql.NullInt64
-	if err := session.Scan(a.rows[0][1]); err != nil {
-		return err
+	var locks, session sql.NullInt64
+	if err := errors.Join(locks.Scan(a.rows[0][0]), session.Scan(a.rows[0][1])); err != nil {
+		return false, err
 	}
-	c.flaky.happened(history.Vanish, session.Int64, begun)
-	return nil
+	if locks.Int64 > 0 {
+		c.flaky.happened(history.Vanish, session.Int64, begun)
+	}
+	return locks.Int64 > 0, nil
 }
 
 // An answer is all rows that the server sent, and how they ended.

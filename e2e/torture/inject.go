@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -92,7 +93,7 @@ func (d *director) act(f fault) (target string, act func()) {
 		}
 	}
 	return "", func() {
-		m.tell(order{Do: f.Kind, Pick: f.Pick, Nth: f.Nth, How: f.How, For: f.Value})
+		m.tell(order{Do: f.Kind, Pick: f.Pick, Nth: f.Nth, Text: f.Text, How: f.How, For: f.Value})
 		if f.Kind == history.Pool || f.Kind == history.CloseAll { // the others are counted when they happen
 			d.report.faults[f.Kind]++
 		}
@@ -127,6 +128,16 @@ func (d *director) killSession(f fault) {
 	sessions, err := d.victims(ctx)
 	if err != nil || len(sessions) == 0 {
 		return // the server is away
+	}
+	if f.Pick%3 > 0 { // rather one that holds
+		if held, err := d.holders(ctx); err == nil {
+			holding := slices.DeleteFunc(slices.Clone(sessions), func(session int64) bool {
+				return !slices.Contains(slices.Collect(maps.Values(held)), session)
+			})
+			if len(holding) > 0 {
+				sessions = holding
+			}
+		}
 	}
 	session := sessions[f.Pick%len(sessions)]
 	from := history.Now()

@@ -25,7 +25,8 @@ type fault struct {
 	Worker int           // of faults in or of a worker, and in the way of one
 	Pick   int
 	Nth    int    // of statements: the n-th from then on
-	How    string // of statements: see mishap
+	Text   string // of statements: of those that contain it
+	How    string // of statements: see mishaps
 	Value  time.Duration
 }
 
@@ -35,7 +36,7 @@ func (f fault) String() string {
 		s += fmt.Sprintf(", for %v", f.For)
 	}
 	if f.How != "" {
-		s += fmt.Sprintf(", statement %d %s", f.Nth, f.How)
+		s += fmt.Sprintf(", statement %d with %q: %s", f.Nth, f.Text, f.How)
 	}
 	if f.Value > 0 {
 		s += fmt.Sprintf(", %v", f.Value)
@@ -51,12 +52,12 @@ type kind struct {
 }
 
 var kinds = []kind{
-	{history.Kill, 10, nil},
-	{history.KillQuery, 8, nil},
-	{history.Statement, 10, func(r *rand.Rand, f *fault) {
-		f.Nth, f.How = 1+r.IntN(8), mishaps[r.IntN(len(mishaps))]
+	{history.Kill, 24, nil},
+	{history.KillQuery, 10, nil},
+	{history.Statement, 24, func(r *rand.Rand, f *fault) {
+		f.Nth, f.Text, f.How = 1+r.IntN(4), statements[r.IntN(len(statements))], mishaps[r.IntN(len(mishaps))]
 	}},
-	{history.Vanish, 8, nil},
+	{history.Vanish, 12, nil},
 	{history.Cut, 3, lasting(20*time.Millisecond, 300*time.Millisecond)},
 	{history.Stall, 3, lasting(100*time.Millisecond, 1500*time.Millisecond)},
 	{history.Slow, 3, func(r *rand.Rand, f *fault) {
@@ -79,6 +80,9 @@ var kinds = []kind{
 	{history.CloseAll, 2, nil},
 }
 
+// What statements contain, at every position of a lock's life; "" is in all.
+var statements = []string{"", "VERSION()", "GET_LOCK(", "SELECT RELEASE_LOCK(", "IS_USED_LOCK(", "wait_timeout ="}
+
 func lasting(least, most time.Duration) func(*rand.Rand, *fault) {
 	return func(r *rand.Rand, f *fault) { f.For = between(r, least, most).Round(time.Millisecond) }
 }
@@ -99,7 +103,7 @@ func plan(seed uint64, round int) []fault {
 		total += k.weight
 	}
 	var faults []fault
-	for range 4 + r.IntN(24) {
+	for range 8 + r.IntN(40) {
 		f := fault{At: between(r, 0, roundTime).Round(time.Millisecond), Worker: r.IntN(workers), Pick: r.IntN(100)}
 		at := r.IntN(total)
 		for _, k := range kinds {
@@ -114,6 +118,12 @@ func plan(seed uint64, round int) []fault {
 		faults = append(faults, f)
 	}
 	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
+	// The last release of a round: nothing hides what it may leave behind.
+	for w := range workers {
+		for pick := range 2 {
+			faults = append(faults, fault{Kind: history.Statement, At: roundTime, Worker: w, Pick: pick, Nth: 1, Text: statements[3], How: mishaps[r.IntN(3)]})
+		}
+	}
 	return faults
 }
 

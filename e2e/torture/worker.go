@@ -36,6 +36,7 @@ type order struct {
 	Do   string
 	Pick int
 	Nth  int
+	Text string
 	How  string
 	For  time.Duration
 }
@@ -145,7 +146,7 @@ func (w *worker) rest() {
 		if l := s.current; l != nil {
 			l.resetPool()
 			if l.flaky != nil {
-				l.flaky.fail(0, "")
+				l.flaky.fail(0, "", "")
 			}
 		}
 	}
@@ -203,9 +204,9 @@ func (w *worker) suffer(o order) {
 	}
 	switch o.Do {
 	case history.Statement:
-		l.flaky.fail(o.Nth, o.How)
+		l.flaky.fail(o.Nth, o.Text, o.How)
 	case history.Vanish:
-		w.working.Go(func() { l.flaky.forget(o.Pick) })
+		w.working.Go(func() { l.flaky.forget(o.Pick, time.Now().Add(300*time.Millisecond)) })
 	case history.Pool:
 		if o.Nth > 0 {
 			l.db.SetMaxOpenConns(o.Nth)

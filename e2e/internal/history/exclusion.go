@@ -41,11 +41,7 @@ func (c *checker) told(s *Call, lost int64) bool {
 	if s.Locker.ID == Foreign {
 		return true // it has no library that would tell it
 	}
-	over := c.end(s)
-	if s.Over != 0 {
-		over = min(over, s.Over)
-	}
-	return time.Duration(over-lost) <= c.bound(s, lost)
+	return time.Duration(c.over(s)-lost) <= c.bound(s, lost)
 }
 
 // bound is how soon s must know of a loss.
@@ -58,6 +54,55 @@ func (c *checker) bound(s *Call, lost int64) time.Duration {
 		d = intervals // a silent network keeps the end of the connection to itself
 	}
 	return d + c.lateBy(s, lost, d)
+}
+
+// detection: what is known to have been done to the session of a section that goes on is told to it within its
+// bound, whether somebody else had the lock meanwhile or not.
+func (c *checker) detection() {
+	for _, f := range c.Faults {
+		if f.Kind != Kill && f.Kind != Vanish && f.Kind != Stall {
+			continue
+		}
+		for _, s := range c.Calls {
+			if s.Begun == 0 || s.Begun >= f.From || s.Locker.ID == Foreign || !c.hit(s, f) {
+				continue
+			}
+			lost, bound := f.At, c.bound(s, f.At)
+			if f.Kind == Stall {
+				lost, bound = f.From, 2*s.Locker.KeepAlive
+				bound += c.lateBy(s, lost, bound)
+				if time.Duration(f.At-f.From) < bound {
+					continue
+				}
+			}
+			if time.Duration(c.over(s)-lost) > bound {
+				c.report("a loss is told within its bound", fmt.Sprintf("%q: %s of session %d, nothing for %v; allowed: %v",
+					s.Name, f.Kind, c.session(s), time.Duration(c.over(s)-lost), bound), lost+int64(bound), s)
+			}
+		}
+	}
+}
+
+// hit reports whether f takes the lock of s, which had begun before.
+func (c *checker) hit(s *Call, f Fault) bool {
+	if f.Kind == Stall {
+		return s.Locker.Path == f.Target
+	}
+	for _, other := range c.Faults {
+		if other.Kind == Crash && other.From <= f.At && s.Called <= other.At {
+			return false // the server counts its sessions from the beginning again
+		}
+	}
+	return f.Session != 0 && c.session(s) == f.Session
+}
+
+// over is when the code of s had ended, or was told to.
+func (c *checker) over(s *Call) int64 {
+	over := c.end(s)
+	if s.Over != 0 {
+		over = min(over, s.Over)
+	}
+	return over
 }
 
 // lateBy is the lateness that counts for a bound of d after from: as long as it goes on, the bound moves.

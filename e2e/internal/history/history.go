@@ -138,6 +138,7 @@ type Violation struct {
 func Check(h *History) []Violation {
 	c := &checker{History: h}
 	c.exclusion()
+	c.detection()
 	c.proof()
 	c.losses()
 	c.waits()
