@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +22,6 @@ type member struct {
 	mu      sync.Mutex
 	hired   int
 	name    string
-	file    string // of its events
 	process *exec.Cmd
 	orders  io.WriteCloser
 	answers chan string
@@ -36,7 +34,6 @@ func (m *member) hire() error {
 	defer m.mu.Unlock()
 	m.hired++
 	m.name = fmt.Sprintf("w%d.%d", m.number, m.hired)
-	m.file = filepath.Join(m.director.folder, m.name+".jsonl")
 	s := m.director.server
 	asVictim := func(dsn string) string { return strings.Replace(dsn, "root@", victim+"@", 1) }
 	description, err := json.Marshal(job{
@@ -46,7 +43,8 @@ func (m *member) hire() error {
 		FarDSN:     asVictim(s.DSNAt(m.network.addr())),
 		Network:    m.network.name,
 		WitnessDSN: s.DSN(),
-		File:       m.file,
+		Folder:     m.director.folder,
+		Round:      m.director.current,
 	})
 	if err != nil {
 		return err

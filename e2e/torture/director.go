@@ -23,18 +23,28 @@ const victim = "victim"
 
 // A director runs the server, the workers and the faults, and has the history judged.
 type director struct {
-	server *servers.Server
-	admin  *sql.DB
-	seed   uint64
-	folder string // of the histories
-	record *history.Recorder
-	crew   [workers]*member
-	report *report
+	server  *servers.Server
+	admin   *sql.DB
+	seed    uint64
+	folder  string // of the histories
+	keep    bool   // them
+	record  *history.Recorder
+	crew    [workers]*member
+	report  *report
+	current int // round
 
 	calls   int64 // of the stranger
 	mu      sync.Mutex
 	healing sync.WaitGroup // of the faults of a round
 	failed  error          // the first thing that went wrong in the machinery itself
+}
+
+// theDirector has files of its own, and no worker's name in its events.
+const theDirector = "director"
+
+// historyFile is where who writes what happens in a round.
+func historyFile(folder, who string, round int) string {
+	return filepath.Join(folder, fmt.Sprintf("%06d-%s.jsonl", round, who))
 }
 
 // torture runs for d, or until something is wrong.
@@ -56,7 +66,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 	} else {
 		defer os.RemoveAll(folder)
 	}
-	dir := &director{seed: seed, folder: folder, report: newReport()}
+	dir := &director{seed: seed, folder: folder, keep: out != "", report: newReport()}
 	if dir.server, err = servers.Start(kind, servers.WithArgs("--max-connections=1000")); err != nil {
 		return err
 	}
@@ -65,7 +75,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 		return err
 	}
 	defer dir.admin.Close()
-	if dir.record, err = history.Record(filepath.Join(folder, "director.jsonl"), ""); err != nil {
+	if dir.record, err = history.Record(historyFile(folder, theDirector, 0), ""); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.record.Close()) }()
@@ -145,8 +155,12 @@ const restWithin = 30 * time.Second
 
 // round has everybody work while its faults happen, then rest, and judges what happened.
 func (d *director) round(ctx context.Context, number int) error {
+	d.current = number
+	if err := d.record.GoOn(historyFile(d.folder, theDirector, number)); err != nil {
+		return err
+	}
 	for _, m := range d.crew {
-		m.tell(order{Do: doWork})
+		m.tell(order{Do: doWork, Nth: number})
 	}
 	stop := make(chan struct{})
 	var stranger sync.WaitGroup
@@ -158,7 +172,7 @@ func (d *director) round(ctx context.Context, number int) error {
 	if err := d.rest(); err != nil {
 		return err
 	}
-	return d.judge(number)
+	return d.judge()
 }
 
 func (d *director) rest() error {
@@ -172,7 +186,7 @@ func (d *director) rest() error {
 		if !m.hear(isResting, restWithin) {
 			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "every caller is served or told why not",
 				Error: fmt.Sprintf("the calls of %s have not ended within %v:\n%s", m.name, restWithin, m.stacks())})
-			return d.judge(-1)
+			return d.judge()
 		}
 	}
 	d.record.Note(history.Event{Kind: history.EventRest, Held: d.leftOver()})
@@ -198,7 +212,7 @@ func (d *director) finish(ctx context.Context) error {
 		if !m.hear(hasEnded, restWithin) {
 			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "nothing leaks",
 				Error: fmt.Sprintf("%s has not closed everything within %v:\n%s", m.name, restWithin, m.stacks())})
-			return d.judge(-1)
+			return d.judge()
 		}
 	}
 	var left []int64
@@ -214,5 +228,5 @@ func (d *director) finish(ctx context.Context) error {
 	if len(left) > 0 {
 		d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "nothing leaks", Error: fmt.Sprintf("%d sessions are still on the server: %v", len(left), left)})
 	}
-	return d.judge(-1)
+	return d.judge()
 }

@@ -83,7 +83,7 @@ func (d *director) act(f fault) (target string, act func()) {
 				d.fail(err)
 				return
 			}
-			m.tell(order{Do: doWork})
+			m.tell(order{Do: doWork, Nth: d.current})
 		}
 	case history.StopWorker:
 		return fmt.Sprint("worker ", f.Worker), func() {

@@ -20,6 +20,7 @@ type setup struct {
 	single  bool // by New
 	far     bool // through the worker's network
 	flaky   bool // on a driver whose statements can fail
+	handOff bool // WithHandOff
 	conns   int  // MaxOpenConns, 0: no limit
 	life    time.Duration
 	opts    []namedlock.Option
@@ -34,12 +35,12 @@ var setups = []setup{
 	{name: "open", callers: 5},
 	{name: "capped", callers: 4, conns: 8, life: 300 * time.Millisecond, opts: []namedlock.Option{namedlock.WithMaxSessions(2)}},
 	{name: "small", callers: 3, conns: 3},
-	{name: "hand-off", callers: 6, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
+	{name: "hand-off", callers: 6, handOff: true, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
 	{name: "new", callers: 3, single: true},
 	{name: "bare", callers: 2, single: true, flaky: true, opts: []namedlock.Option{namedlock.WithoutServerCheck(), brisk}},
 	{name: "flaky", callers: 4, flaky: true, opts: []namedlock.Option{brisk}},
 	{name: "far", callers: 3, far: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second)}},
-	{name: "far hand-off", callers: 3, far: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second),
+	{name: "far hand-off", callers: 4, far: true, handOff: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second),
 		namedlock.WithMaxSessions(3), namedlock.WithHandOff(10 * time.Millisecond)}},
 	{name: "far new", callers: 2, far: true, single: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second)}},
 }

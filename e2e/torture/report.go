@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -11,12 +12,13 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
+	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
 // A report is what a run came to.
 type report struct {
 	read     map[string]int64 // how much of each file has been judged
-	lockers  map[string]*history.Locker
+	last     *history.History
 	rounds   int
 	calls    int
 	sections int
@@ -31,7 +33,7 @@ func newReport() *report {
 }
 
 // judge reads what has been written since the last time, and returns errBroken if it breaks a promise.
-func (d *director) judge(round int) error {
+func (d *director) judge() error {
 	files, err := filepath.Glob(filepath.Join(d.folder, "*.jsonl"))
 	if err != nil {
 		return err
@@ -43,8 +45,14 @@ func (d *director) judge(round int) error {
 			return err
 		}
 		events = append(events, more...)
+		if old := historyFile(d.folder, "", d.current-1); !d.keep && file < old {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+			delete(d.report.read, file)
+		}
 	}
-	h := history.New(events, d.server.Kind() == "mysql", d.report.lockers)
+	h := history.New(events, d.server.Kind() == servers.MySQL, d.report.last)
 	d.report.add(h)
 	violations := history.Check(h)
 	for _, e := range events {
@@ -63,7 +71,7 @@ func (d *director) judge(round int) error {
 	if more := len(violations) - most; more > 0 {
 		fmt.Printf("and %d more\n", more)
 	}
-	return fmt.Errorf("%w in round %d: %d", errBroken, round, len(violations))
+	return fmt.Errorf("%w in round %d: %d", errBroken, d.current, len(violations))
 }
 
 // readOn returns the events of file from where it was last left, whole lines only.
@@ -84,23 +92,19 @@ func (r *report) readOn(file string) ([]history.Event, error) {
 
 func (r *report) add(h *history.History) {
 	r.rounds++
-	r.lockers = h.Lockers
 	r.calls += len(h.Calls)
 	for _, c := range h.Calls {
 		if c.Begun != 0 {
 			r.sections++
 		}
-		if c.Outcome == "" {
-			c.Outcome = "killed"
-			r.outcomes[c.Outcome]++
-			c.Outcome = ""
-			continue
-		}
-		r.outcomes[c.Outcome]++
+		r.outcomes[cmp.Or(c.Outcome, "killed")]++
 	}
 	for _, f := range h.Faults {
-		r.faults[f.Kind]++
+		if r.last == nil || !slices.Contains(r.last.Faults, f) {
+			r.faults[f.Kind]++
+		}
 	}
+	r.last = h
 	r.overlaps += history.Overlaps(h)
 }
 

@@ -28,7 +28,8 @@ type job struct {
 	FarDSN     string // the same through the network
 	Network    string
 	WitnessDSN string // for sessions that are not
-	File       string // for its events
+	Folder     string // for files of its events
+	Round      int
 }
 
 // What the director tells a worker, a line each.
@@ -42,7 +43,7 @@ type order struct {
 }
 
 const (
-	doWork = "work"
+	doWork = "work" // round Nth
 	doRest = "rest" // begin no call, and say so when all have returned
 	doEnd  = "end"  // close everything, and say so
 )
@@ -77,7 +78,7 @@ func work(description string) error {
 	w.name = w.job.Name
 	debug.SetTraceback("all")
 	var err error
-	if w.record, err = history.Record(w.job.File, w.name); err != nil {
+	if w.record, err = history.Record(historyFile(w.job.Folder, w.name, w.job.Round), w.name); err != nil {
 		return err
 	}
 	stop := make(chan struct{})
@@ -109,6 +110,9 @@ func work(description string) error {
 		}
 		switch o.Do {
 		case doWork:
+			if err := w.record.GoOn(historyFile(w.job.Folder, w.name, o.Nth)); err != nil {
+				return err
+			}
 			w.begin()
 		case doRest:
 			w.rest()

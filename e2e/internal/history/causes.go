@@ -66,7 +66,9 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 		after := aftermath
 		switch f.Kind {
 		case Kill, KillQuery, Crash:
-		case Freeze, Limits:
+		case Limits: // which a session keeps for as long as it lives
+			return f.From <= s.Returned && cutOff(s)
+		case Freeze:
 			after = opening
 		case Cut, Stall, Slow:
 			if s.Locker.Path == "" || f.Target != s.Locker.Path {
@@ -83,4 +85,9 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 		}
 		return f.From <= s.Returned && s.Called <= f.At+int64(after) && may(f)
 	})
+}
+
+// cutOff reports whether a limit on statements ended one of s: MySQL and MariaDB say so by these numbers.
+func cutOff(s *Call) bool {
+	return strings.Contains(s.Error, "Error 3024") || strings.Contains(s.Error, "Error 1969")
 }

@@ -70,11 +70,23 @@ type Recorder struct {
 
 // Record returns a recorder of a worker's events, which are added to the file.
 func Record(file, worker string) (*Recorder, error) {
+	r := &Recorder{worker: worker}
+	return r, r.GoOn(file)
+}
+
+// GoOn has what follows added to another file.
+func (r *Recorder) GoOn(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Recorder{worker: worker, file: f}, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file != nil {
+		err = r.file.Close()
+	}
+	r.file = f
+	return err
 }
 
 // Note adds an event. At is now unless it is set.
@@ -146,12 +158,17 @@ func Read(from io.Reader) ([]Event, error) {
 	}
 }
 
-// New makes a history of events, which may come in any order. Lockers of an earlier history may still be in
-// use. Who takes no part in sections, the director, is nobody's worker: its lateness counts for all.
-func New(events []Event, folds bool, earlier map[string]*Locker) *History {
-	h := &History{Folds: folds, Lockers: earlier, Samples: make(map[string][]Sighting), LeftOver: make(map[string]int64)}
-	if h.Lockers == nil {
-		h.Lockers = make(map[string]*Locker)
+// New makes a history of events, which may come in any order. Lockers of an earlier one may still be in use, and
+// limits still be in force. Who takes no part in sections, the director, is nobody's worker: its lateness counts for all.
+func New(events []Event, folds bool, earlier *History) *History {
+	h := &History{Folds: folds, Lockers: make(map[string]*Locker), Samples: make(map[string][]Sighting), LeftOver: make(map[string]int64)}
+	if earlier != nil {
+		h.Lockers = earlier.Lockers
+		for _, f := range earlier.Faults {
+			if f.Kind == Limits {
+				h.Faults = append(h.Faults, f)
+			}
+		}
 	}
 	h.Lockers[Foreign] = &Locker{ID: Foreign, Worker: Foreign}
 	slices.SortStableFunc(events, func(a, b Event) int { return int(min(1, max(-1, a.At-b.At))) })

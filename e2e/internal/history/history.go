@@ -113,7 +113,8 @@ type Late struct {
 	From, At int64
 }
 
-// A History is what happened from one moment of rest to the next: no call spans two.
+// A History is what happened from one moment of rest to the next: no call spans two. Its faults include earlier
+// ones that may still have an effect: Limits.
 type History struct {
 	Folds   bool // the server takes names that differ in letter case for one
 	Calls   []*Call
