@@ -43,12 +43,12 @@ func (c *checker) losses() {
 		if s.Outcome != Lost || s.Locker.ID == Foreign {
 			continue
 		}
-		session := c.session(s)
 		caused := c.caused(s, func(f Fault) bool {
+			session := c.session(s, f.From)
 			return f.Kind != Kill && f.Kind != KillQuery || session == 0 || f.Session == session
 		})
 		if !caused {
-			c.report("no lock is lost without a cause", fmt.Sprintf("%q, in session %d: %s", s.Name, session, s.Error), s.Returned, s)
+			c.report("no lock is lost without a cause", fmt.Sprintf("%q: %s", s.Name, s.Error), s.Returned, s)
 		}
 	}
 }

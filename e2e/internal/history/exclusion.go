@@ -77,7 +77,7 @@ func (c *checker) detection() {
 			}
 			if time.Duration(c.over(s)-lost) > bound {
 				c.report("a loss is told within its bound", fmt.Sprintf("%q: %s of session %d, nothing for %v; allowed: %v",
-					s.Name, f.Kind, c.session(s), time.Duration(c.over(s)-lost), bound), lost+int64(bound), s)
+					s.Name, f.Kind, f.Session, time.Duration(c.over(s)-lost), bound), lost+int64(bound), s)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (c *checker) hit(s *Call, f Fault) bool {
 			return false // the server counts its sessions from the beginning again
 		}
 	}
-	return f.Session != 0 && c.session(s) == f.Session
+	return f.Session != 0 && c.session(s, f.From) == f.Session
 }
 
 // over is when the code of s had ended, or was told to.
@@ -144,12 +144,14 @@ func (c *checker) sightings(s *Call) []Sighting {
 	return all
 }
 
-// session is the server's id of the session that had the lock of s, 0 if that is not known.
-func (c *checker) session(s *Call) int64 {
+// session is the server's id of the session that had the lock of s, as it was last seen before the time, 0 if
+// it was not. What is seen later may be who has the lock after a loss.
+func (c *checker) session(s *Call, before int64) (id int64) {
+	last := int64(0)
 	for _, seen := range c.sightings(s) {
-		if seen.Session != 0 {
-			return seen.Session
+		if seen.At < before && seen.At > last {
+			last, id = seen.At, seen.Session
 		}
 	}
-	return 0
+	return id
 }

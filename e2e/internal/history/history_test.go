@@ -128,6 +128,8 @@ func TestCheck(t *testing.T) {
 		{name: "lost, and another session was killed", h: History{Faults: []Fault{killed(8, 140)}, Calls: []*Call{
 			with(section(near, "a", 100, 200, Lost), seenBy1(7))}},
 			broken: []string{noCause}},
+		{name: "lost, and its successor was seen", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 141 * ms; c.Seen = []Sighting{{150 * ms, 151 * ms, 8}} })}}},
 		{name: "lost by a fault of another Locker", h: History{Faults: []Fault{{Kind: Vanish, Target: "blind", Session: 8, From: 140 * ms, At: 141 * ms}},
 			Calls: []*Call{section(near, "a", 100, 200, Lost)}},
 			broken: []string{noCause}},
