@@ -26,6 +26,7 @@ type statement struct {
 var (
 	errSilent   = errors.New("no answer in time")
 	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
+	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
 )
 
 // ask runs st for one number. It is bounded by the time from the moment that the
@@ -76,6 +77,9 @@ func (s *Session) runCallOn(conn any) error {
 	c := &s.call
 	if lookAt(conn) == occupied {
 		c.err = errOccupied
+		if !s.lent {
+			c.err = errGoodbye
+		}
 		return nil
 	}
 	c.begun = time.Since(epoch)
