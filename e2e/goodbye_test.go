@@ -77,3 +77,19 @@ func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 		requireUsable(t, l)
 	})
 }
+
+// Where database/sql does not look at the sockets of idle connections, one that the server has closed for
+// idleness is borrowed. Its goodbye is no answer, and the call is no worse for it.
+func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		db := srv.open(t, "checkConnLiveness=false", "wait_timeout=1")
+		var session int64
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&session))
+		f := srv.foreign(t)
+		eventually(t, func() bool {
+			return f.number("SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", session) == 0
+		}, "the server has closed the idle connection")
+		require.NoError(t, setup{srv, byOpen}.lockerOn(t, db).WithLock(t.Context(), newName("stale"), 0, nothing))
+	})
+}

@@ -249,4 +249,10 @@ func errorNumber(err error) uint16 {
 
 // isAnswer reports whether the server answered by an error, so that the session
 // lives on, as far as the answer tells.
-func isAnswer(err error) bool { return errorNumber(err) != 0 && !errors.Is(err, errSilent) }
+func isAnswer(err error) bool {
+	switch errorNumber(err) {
+	case 0, erServerShutdown, erConnectionKilled, erSessionWasKilled, erClientInteractionTimeout:
+		return false
+	}
+	return !errors.Is(err, errSilent)
+}
