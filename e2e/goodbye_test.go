@@ -3,13 +3,16 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -91,5 +94,23 @@ func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 			return f.number("SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", session) == 0
 		}, "the server has closed the idle connection")
 		require.NoError(t, setup{srv, byOpen}.lockerOn(t, db).WithLock(t.Context(), newName("stale"), 0, nothing))
+	})
+}
+
+// A session of which nothing is known yet is greeted before its first keep-alive. If that fails, the lock is
+// lost, and the error is ErrLost alone.
+func TestPromise11_ALossByTheGreetingIsOnlyALoss(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		broken := errors.New("broken")
+		l := setup{srv, byNew}.spied(t, namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often))
+		l.spy.Once("SELECT VERSION()", spy.FailBefore(broken))
+		name := newName("greeting")
+		c, ctx := hold(t, t.Context(), l, name)
+		receive(t, ctx.Done(), "the context under %q ends", name)
+		for _, err := range []error{context.Cause(ctx), func() error { c.finish(nil); return c.err(t) }()} {
+			requireError(t, err, namedlock.ErrLost, name)
+			assert.ErrorIs(t, err, broken)
+		}
 	})
 }
