@@ -23,6 +23,7 @@ type member struct {
 	hired   int
 	name    string
 	process *exec.Cmd
+	dead    bool // and nobody has taken its place yet
 	orders  io.WriteCloser
 	answers chan string
 	errors  *strings.Builder
@@ -68,7 +69,7 @@ func (m *member) hire() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	m.process = cmd
+	m.process, m.dead = cmd, false
 	answers := make(chan string, 8)
 	m.answers = answers
 	go func() {
@@ -84,6 +85,9 @@ func (m *member) hire() error {
 func (m *member) tell(o order) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.dead {
+		return
+	}
 	line, err := json.Marshal(o)
 	if err == nil {
 		_, err = m.orders.Write(append(line, '\n'))
@@ -113,6 +117,7 @@ func (m *member) hear(answer string, within time.Duration) bool {
 func (m *member) kill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.dead = true
 	_ = m.process.Process.Kill()
 	_ = m.process.Wait()
 }
@@ -120,6 +125,9 @@ func (m *member) kill() {
 func (m *member) signal(s syscall.Signal) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.dead {
+		return nil
+	}
 	return m.process.Process.Signal(s)
 }
 

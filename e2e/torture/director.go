@@ -144,7 +144,7 @@ func (d *director) dismiss() {
 	for _, m := range d.crew {
 		if m != nil {
 			m.kill()
-			m.network.close()
+			_ = m.network.close() // nobody uses it any more
 		}
 	}
 }

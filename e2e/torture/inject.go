@@ -54,6 +54,8 @@ func (d *director) act(f fault) (target string, act func()) {
 		return m.network.name, func() { d.lasts(f, m.network.name, m.network.cut) }
 	case history.Stall:
 		return m.network.name, func() { d.lasts(f, m.network.name, m.network.stall) }
+	case history.Silence:
+		return m.network.name, func() { d.lasts(f, m.network.name, m.network.silence) }
 	case history.Slow:
 		return m.network.name, func() {
 			d.lasts(f, m.network.name, func() (func() error, error) { return m.network.slow(f.Value) })

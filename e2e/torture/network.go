@@ -4,28 +4,48 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
 	"github.com/rs/zerolog"
 )
 
-// A network is the way of one worker's proxied connections to the server.
+// A network is the way of one worker's proxied connections to the server: through a proxy that can cut, stall
+// and delay, and one that can fall silent.
 type network struct {
-	name  string
-	proxy *toxiproxy.Proxy
+	name   string
+	proxy  *toxiproxy.Proxy
+	behind *netfault.Proxy
 }
 
 func newNetwork(name, server string) (*network, error) {
+	behind, err := netfault.Listen(server)
+	if err != nil {
+		return nil, err
+	}
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	n := &network{name, toxiproxy.NewProxy(api, name, "127.0.0.1:0", server)}
-	return n, n.proxy.Start()
+	n := &network{name, toxiproxy.NewProxy(api, name, "127.0.0.1:0", behind.Addr()), behind}
+	if err := n.proxy.Start(); err != nil {
+		return nil, errors.Join(err, behind.Close())
+	}
+	return n, nil
 }
 
 func (n *network) addr() string { return n.proxy.Listen }
 
-func (n *network) close() { n.proxy.Stop() }
+func (n *network) close() error {
+	n.proxy.Stop()
+	return n.behind.Close()
+}
+
+// silence lets nothing through in either direction, and no word of a side that has gone. It comes afterwards.
+func (n *network) silence() (heal func() error, err error) {
+	n.behind.Silence()
+	return func() error { n.behind.Heal(); return nil }, nil
+}
 
 // cut closes all connections and refuses new ones until the function that it returns is called.
 func (n *network) cut() (heal func() error, err error) {

@@ -60,6 +60,7 @@ var kinds = []kind{
 	{history.Vanish, 12, nil},
 	{history.Cut, 3, lasting(20*time.Millisecond, 300*time.Millisecond)},
 	{history.Stall, 3, lasting(100*time.Millisecond, 1500*time.Millisecond)},
+	{history.Silence, 3, lasting(100*time.Millisecond, 3*time.Second)},
 	{history.Slow, 3, func(r *rand.Rand, f *fault) {
 		lasting(200*time.Millisecond, 1500*time.Millisecond)(r, f)
 		f.Value = between(r, 5*time.Millisecond, 400*time.Millisecond).Round(time.Millisecond)

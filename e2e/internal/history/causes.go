@@ -70,7 +70,7 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 			return f.From <= s.Returned && cutOff(s)
 		case Freeze:
 			after = opening
-		case Cut, Stall, Slow:
+		case Cut, Stall, Silence, Slow:
 			if s.Locker.Path == "" || f.Target != s.Locker.Path {
 				return false
 			}

@@ -60,7 +60,9 @@ func (c *checker) bound(s *Call, lost int64) time.Duration {
 // bound, whether somebody else had the lock meanwhile or not.
 func (c *checker) detection() {
 	for _, f := range c.Faults {
-		if f.Kind != Kill && f.Kind != Vanish && f.Kind != Stall {
+		switch f.Kind {
+		case Kill, Vanish, Stall, Silence:
+		default:
 			continue
 		}
 		for _, s := range c.Calls {
@@ -68,7 +70,7 @@ func (c *checker) detection() {
 				continue
 			}
 			lost, bound := f.At, c.bound(s, f.At)
-			if f.Kind == Stall {
+			if f.silent() {
 				lost, bound = f.From, 2*s.Locker.KeepAlive
 				bound += c.lateBy(s, lost, bound)
 				if time.Duration(f.At-f.From) < bound {
@@ -83,9 +85,12 @@ func (c *checker) detection() {
 	}
 }
 
+// silent reports whether f keeps from each side that the other is there.
+func (f Fault) silent() bool { return f.Kind == Stall || f.Kind == Silence }
+
 // hit reports whether f takes the lock of s, which had begun before.
 func (c *checker) hit(s *Call, f Fault) bool {
-	if f.Kind == Stall {
+	if f.silent() {
 		return s.Locker.Path == f.Target
 	}
 	for _, other := range c.Faults {

@@ -93,7 +93,8 @@ const (
 	Kill       = "kill"       // Session
 	KillQuery  = "kill query" // Session
 	Cut        = "cut"        // a proxy's connections
-	Stall      = "stall"      // a proxy
+	Stall      = "stall"      // a proxy, whose connections end with it
+	Silence    = "silence"    // a proxy, which delivers everything afterwards
 	Slow       = "slow"       // a proxy
 	Crash      = "crash"      // the server, and its restart
 	Freeze     = "freeze"     // the server

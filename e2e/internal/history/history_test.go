@@ -111,7 +111,7 @@ func TestCheck(t *testing.T) {
 			with(section(near, "a", 100, 400, Lost), seenBy1(7))}}},
 		{name: "a silent network that is told", h: History{Faults: []Fault{{Kind: Stall, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
 			with(section(far, "a", 100, 1500, Lost), func(c *Call) { c.Over = 700 * ms })}}},
-		{name: "a silent network that is not told", h: History{Faults: []Fault{{Kind: Stall, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+		{name: "a silent network that is not told", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
 			section(far, "a", 100, 1500, Lost)}},
 			broken: []string{told}},
 		{name: "clean, and held by nobody", h: History{Calls: []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(0))}},

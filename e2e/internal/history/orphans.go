@@ -49,7 +49,7 @@ func (c *checker) orphan(name string, line []*Call, session, from, to int64) {
 		allowed := freeWithin + always + steps*c.latenessOfAll(free, until)
 		for _, f := range c.Faults {
 			switch f.Kind {
-			case Crash, Freeze, Cut, Stall, Slow, StopWorker, KillWorker:
+			case Crash, Freeze, Cut, Stall, Silence, Slow, StopWorker, KillWorker:
 				if f.From <= until && free <= f.At+int64(aftermath) {
 					return // whose it is may not be known to its client, nor to the server
 				}

@@ -41,7 +41,7 @@ func (c *checker) slack(s *Call, from, to int64) time.Duration {
 func (c *checker) stalled(l *Locker, from, to int64) (d time.Duration) {
 	for _, f := range c.Faults {
 		switch f.Kind {
-		case Cut, Stall, Slow:
+		case Cut, Stall, Silence, Slow:
 			if l.Path == "" || l.Path != f.Target {
 				continue
 			}
