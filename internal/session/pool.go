@@ -111,6 +111,7 @@ func NewSingle(conn *sql.Conn, config Config) *Pool {
 	config.cluster = new(clusterCheck)
 	p := &Pool{Config: config, stop: make(chan struct{})}
 	p.single = newSession(conn, &p.Config)
+	p.single.lent = true
 	p.sessions = []*Session{p.single}
 	return p
 }

@@ -34,6 +34,7 @@ const (
 // called by anyone.
 type Session struct {
 	conn   *sql.Conn
+	lent   bool // conn was given to New, whose caller may use it too
 	config *Config
 
 	// Every statement runs under ctx, never under a caller's: the driver answers
