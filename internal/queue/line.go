@@ -40,8 +40,10 @@ type waiter struct {
 	asked      bool   // the server has said, while it was first in line, that others have the lock
 	turn       *run   // the caller is to ask the server itself, in the name of that run
 	served     bool   // grant or err is set, for good
-	grant      *Grant
+	grant      *Grant // &lock
 	err        error
+
+	lock Grant // set by newGrant
 }
 
 // join puts w at the end of the line.

@@ -142,8 +142,9 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 			return q.leave(w, contextError(w.ctx))
 		}
 		q.mu.Lock()
-		served, turn, late := w.served, w.turn, w.late(time.Now()) && !q.beingServed(w)
+		served, turn := w.served, w.turn
 		w.turn = nil
+		late := !served && turn == nil && !q.beingServed(w) && w.late(time.Now())
 		q.mu.Unlock()
 		switch {
 		case served:
@@ -208,7 +209,7 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 
 // newGrant is the lock that w has waited for, on s.
 func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant {
-	return &Grant{
+	w.lock = Grant{
 		queue:   q,
 		line:    w.line,
 		name:    w.name,
@@ -217,6 +218,7 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 		alone:   w.chain.empty(),
 		since:   since,
 	}
+	return &w.lock
 }
 
 // serve ends the wait of w, by a lock or by an error.
