@@ -122,13 +122,14 @@ func (m *member) kill() {
 	_ = m.process.Wait()
 }
 
-func (m *member) signal(s syscall.Signal) error {
+// tellProcess tells the worker's process, unless it is dead.
+func (m *member) tellProcess(what func(*os.Process) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
 		return nil
 	}
-	return m.process.Process.Signal(s)
+	return what(m.process.Process)
 }
 
 // stacks ends the worker, and returns what its goroutines were doing.

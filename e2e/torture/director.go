@@ -151,7 +151,7 @@ func (d *director) dismiss() {
 
 // restWithin is how long the calls of a round may take to end: the longest timeout is 2 s, and a silent
 // server is trusted for some seconds more.
-const restWithin = 30 * time.Second
+const restWithin = 20 * time.Second
 
 // round has everybody work while its faults happen, then rest, and judges what happened.
 func (d *director) round(ctx context.Context, number int) error {
