@@ -225,6 +225,11 @@ func (d *director) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, m := range d.crew {
+		if err := m.leave(); err != nil {
+			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "a process ends well", Error: err.Error()})
+		}
+	}
 	if len(left) > 0 {
 		d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "nothing leaks", Error: fmt.Sprintf("%d sessions are still on the server: %v", len(left), left)})
 	}

@@ -120,6 +120,11 @@ func TestCheck(t *testing.T) {
 			Samples: map[string][]Sighting{"a": {{90 * ms, 95 * ms, 6}, {110 * ms, 115 * ms, 7}, {150 * ms, 155 * ms, 8}}},
 			Calls:   []*Call{section(near, "a", 100, 200, Clean)}},
 			broken: []string{held}},
+		{name: "clean, and its session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 7, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}},
+			broken: []string{held}},
+		{name: "clean, and another session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 8, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}}},
 		{name: "clean, and held", h: History{
 			Samples: map[string][]Sighting{"a": {{90 * ms, 105 * ms, 6}, {110 * ms, 115 * ms, 7}, {195 * ms, 205 * ms, 8}}},
 			Calls:   []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(7))}}},
