@@ -59,6 +59,7 @@ const (
 	served  = "every caller is served or told why not"
 	fifo    = "callers of one Locker are served first come first served"
 	freed   = "every name is free after its last release"
+	closed  = "Close waits until all locks are released"
 	heldErr = "to take again what one's chain holds is ErrHeld"
 )
 
@@ -170,6 +171,9 @@ func TestCheck(t *testing.T) {
 			broken: []string{short}},
 		{name: "closed by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Closed)}},
 			broken: []string{served}},
+		{name: "closed under a section", h: History{Calls: []*Call{
+			section(&Locker{ID: "closed", Worker: "w1", Closing: 110 * ms, Closed: 120 * ms}, "a", 100, 200, Clean)}},
+			broken: []string{closed}},
 		{name: "no answer", h: History{Calls: []*Call{refusal(near, time.Second, 100, 0, "")}},
 			broken: []string{served}},
 		{name: "no answer since the caller was killed", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1"}},
