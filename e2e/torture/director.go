@@ -25,6 +25,7 @@ const victim = "victim"
 type director struct {
 	server  *servers.Server
 	admin   *sql.DB
+	door    *sql.DB // for new connections only
 	seed    uint64
 	folder  string // of the histories
 	keep    bool   // them
@@ -75,6 +76,11 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 		return err
 	}
 	defer dir.admin.Close()
+	if dir.door, err = open(dir.server.DSN("timeout=5s")); err != nil {
+		return err
+	}
+	defer dir.door.Close()
+	dir.door.SetMaxIdleConns(-1)
 	if dir.record, err = history.Record(historyFile(folder, theDirector, 0), ""); err != nil {
 		return err
 	}
@@ -90,6 +96,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 	defer close(stop)
 	beside.Go(func() { dir.record.Watch(stop) })
 	beside.Go(func() { dir.observe(stop) })
+	beside.Go(func() { dir.knock(stop) })
 
 	begun := time.Now()
 	for round := 0; time.Since(begun) < d && ctx.Err() == nil; round++ {
