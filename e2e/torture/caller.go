@@ -262,7 +262,7 @@ func (a *attempt) setupUses() bool { return a.locker.setup.conns > 0 && a.chance
 
 // look asks the server, by a session that has nothing to do with the library, who has the lock.
 func (a *attempt) look(ctx context.Context) {
-	if !a.chance(3) {
+	if !a.locker.setup.flaky && !a.chance(3) { // what happens to the flaky ones is known by their sessions
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,7 +27,7 @@ type member struct {
 	dead    bool // and nobody has taken its place yet
 	orders  io.WriteCloser
 	answers chan string
-	errors  *strings.Builder
+	stderr  *strings.Builder
 }
 
 // hire starts a worker.
@@ -57,8 +58,8 @@ func (m *member) hire() error {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), workerJob+"="+string(description))
 	cmd.SysProcAttr = attributes()
-	m.errors = new(strings.Builder)
-	cmd.Stderr = m.errors
+	m.stderr = new(strings.Builder)
+	cmd.Stderr = m.stderr
 	if m.orders, err = cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (m *member) tell(o order) {
 		_, err = m.orders.Write(append(line, '\n'))
 	}
 	if err != nil {
-		m.director.fail(fmt.Errorf("order for %s: %w: %s", m.name, err, m.errors))
+		m.director.fail(fmt.Errorf("order for %s: %w: %s", m.name, err, m.stderr))
 	}
 }
 
@@ -122,13 +123,26 @@ func (m *member) kill() {
 	_ = m.process.Wait()
 }
 
-func (m *member) signal(s syscall.Signal) error {
+// leave lets the worker, which has closed everything, end by itself. An error says how it did otherwise: the
+// race detector, for one, has it exit with a status of its own.
+func (m *member) leave() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	if err := errors.Join(m.orders.Close(), m.process.Wait()); err != nil {
+		return fmt.Errorf("%s: %w\n%s", m.name, err, m.stderr)
+	}
+	return nil
+}
+
+// tellProcess tells the worker's process, unless it is dead.
+func (m *member) tellProcess(what func(*os.Process) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
 		return nil
 	}
-	return m.process.Process.Signal(s)
+	return what(m.process.Process)
 }
 
 // stacks ends the worker, and returns what its goroutines were doing.
@@ -137,5 +151,5 @@ func (m *member) stacks() string {
 	defer m.mu.Unlock()
 	_ = m.process.Process.Signal(syscall.SIGQUIT)
 	_ = m.process.Wait()
-	return m.errors.String()
+	return m.stderr.String()
 }

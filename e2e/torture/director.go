@@ -25,6 +25,7 @@ const victim = "victim"
 type director struct {
 	server  *servers.Server
 	admin   *sql.DB
+	door    *sql.DB // for new connections only
 	seed    uint64
 	folder  string // of the histories
 	keep    bool   // them
@@ -75,6 +76,11 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 		return err
 	}
 	defer dir.admin.Close()
+	if dir.door, err = open(dir.server.DSN("timeout=5s")); err != nil {
+		return err
+	}
+	defer dir.door.Close()
+	dir.door.SetMaxIdleConns(-1)
 	if dir.record, err = history.Record(historyFile(folder, theDirector, 0), ""); err != nil {
 		return err
 	}
@@ -90,6 +96,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 	defer close(stop)
 	beside.Go(func() { dir.record.Watch(stop) })
 	beside.Go(func() { dir.observe(stop) })
+	beside.Go(func() { dir.knock(stop) })
 
 	begun := time.Now()
 	for round := 0; time.Since(begun) < d && ctx.Err() == nil; round++ {
@@ -151,7 +158,7 @@ func (d *director) dismiss() {
 
 // restWithin is how long the calls of a round may take to end: the longest timeout is 2 s, and a silent
 // server is trusted for some seconds more.
-const restWithin = 30 * time.Second
+const restWithin = 20 * time.Second
 
 // round has everybody work while its faults happen, then rest, and judges what happened.
 func (d *director) round(ctx context.Context, number int) error {
@@ -224,6 +231,11 @@ func (d *director) finish(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	for _, m := range d.crew {
+		if err := m.leave(); err != nil {
+			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "a process ends well", Error: err.Error()})
+		}
 	}
 	if len(left) > 0 {
 		d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "nothing leaks", Error: fmt.Sprintf("%d sessions are still on the server: %v", len(left), left)})

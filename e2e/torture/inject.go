@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
@@ -90,7 +89,7 @@ func (d *director) act(f fault) (target string, act func()) {
 	case history.StopWorker:
 		return fmt.Sprint("worker ", f.Worker), func() {
 			d.lasts(f, m.name, func() (func() error, error) {
-				return func() error { return m.signal(syscall.SIGCONT) }, m.signal(syscall.SIGSTOP)
+				return func() error { return m.tellProcess(resume) }, m.tellProcess(suspend)
 			})
 		}
 	}

@@ -151,6 +151,7 @@ func (w *worker) close(l *locker) {
 	if err := l.Close(); err != nil {
 		w.flaw("Close returns nil", "%s: %v", l.id, err)
 	}
+	w.record.Note(history.Event{Kind: history.EventClosed, Locker: l.id})
 	if l.conn != nil {
 		_ = l.conn.Close() // ErrConnDone if the Locker had to discard it
 	}

@@ -49,6 +49,30 @@ func (d *director) observe(stop <-chan struct{}) {
 	}
 }
 
+// knock opens connections, and notes how late the server lets them in: a call that needs a new session does not
+// count that as a wait.
+func (d *director) knock(stop <-chan struct{}) {
+	const period, prompt = 50 * time.Millisecond, 10 * time.Millisecond
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), restWithin)
+		due := history.Now() + int64(prompt)
+		if conn, err := d.door.Conn(ctx); err == nil {
+			_ = conn.Close() // and really, since the pool keeps none
+			if now := history.Now(); now > due {
+				d.record.Note(history.Event{Kind: history.EventLate, From: due, At: now})
+			}
+		}
+		cancel()
+	}
+}
+
 // leftOver returns which names are still held when all have rested for as long as the server may take.
 func (d *director) leftOver() map[string]int64 {
 	// A session whose client has gone without a word is noticed within a second, and may be granted what it

@@ -78,7 +78,7 @@ var kinds = []kind{
 			f.Nth, f.Value = 0, between(r, 20*time.Millisecond, 500*time.Millisecond).Round(time.Millisecond)
 		}
 	}},
-	{history.CloseAll, 2, nil},
+	{history.CloseAll, 8, nil},
 }
 
 // What statements contain, at every position of a lock's life; "" is in all.

@@ -16,6 +16,7 @@ import (
 const (
 	EventLocker  = "locker"  // Locker, Path, KeepAlive, Blind, Single
 	EventClosing = "closing" // Locker
+	EventClosed  = "closed"  // Locker
 	EventCall    = "call"    // Call, Parent, Locker, Name, Timeout, Deadline
 	EventCancel  = "cancel"  // Call; the context's end follows
 	EventBegin   = "begin"   // Call, Called
@@ -179,6 +180,10 @@ func New(events []Event, folds bool, earlier *History) *History {
 		case EventClosing:
 			if l := h.Lockers[e.Locker]; l != nil && l.Closing == 0 {
 				l.Closing = e.At
+			}
+		case EventClosed:
+			if l := h.Lockers[e.Locker]; l != nil {
+				l.Closed = e.At
 			}
 		}
 	}

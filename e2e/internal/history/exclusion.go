@@ -137,6 +137,11 @@ func (c *checker) proof() {
 			}
 			holder = seen.Session
 		}
+		for _, f := range c.Faults {
+			if f.Kind == Vanish && s.Begun < f.From && f.At < c.end(s) && c.hit(s, f) {
+				c.report("who is told that it held did hold", fmt.Sprintf("%q: session %d was made to forget its locks meanwhile", s.Name, f.Session), f.At, s)
+			}
+		}
 	}
 }
 

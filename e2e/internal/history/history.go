@@ -42,6 +42,7 @@ type Locker struct {
 	Blind     bool          // the library cannot see its sockets
 	Single    bool          // made by New: it ends with its connection
 	Closing   int64         // when Close was called, 0: not yet
+	Closed    int64         // when it returned
 }
 
 // A Sighting is one answer of the server to who holds a name; it was asked at From and known at At.

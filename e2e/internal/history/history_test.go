@@ -59,6 +59,7 @@ const (
 	served  = "every caller is served or told why not"
 	fifo    = "callers of one Locker are served first come first served"
 	freed   = "every name is free after its last release"
+	closed  = "Close waits until all locks are released"
 	heldErr = "to take again what one's chain holds is ErrHeld"
 )
 
@@ -120,6 +121,11 @@ func TestCheck(t *testing.T) {
 			Samples: map[string][]Sighting{"a": {{90 * ms, 95 * ms, 6}, {110 * ms, 115 * ms, 7}, {150 * ms, 155 * ms, 8}}},
 			Calls:   []*Call{section(near, "a", 100, 200, Clean)}},
 			broken: []string{held}},
+		{name: "clean, and its session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 7, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}},
+			broken: []string{held}},
+		{name: "clean, and another session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 8, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}}},
 		{name: "clean, and held", h: History{
 			Samples: map[string][]Sighting{"a": {{90 * ms, 105 * ms, 6}, {110 * ms, 115 * ms, 7}, {195 * ms, 205 * ms, 8}}},
 			Calls:   []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(7))}}},
@@ -165,6 +171,9 @@ func TestCheck(t *testing.T) {
 			broken: []string{short}},
 		{name: "closed by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Closed)}},
 			broken: []string{served}},
+		{name: "closed under a section", h: History{Calls: []*Call{
+			section(&Locker{ID: "closed", Worker: "w1", Closing: 110 * ms, Closed: 120 * ms}, "a", 100, 200, Clean)}},
+			broken: []string{closed}},
 		{name: "no answer", h: History{Calls: []*Call{refusal(near, time.Second, 100, 0, "")}},
 			broken: []string{served}},
 		{name: "no answer since the caller was killed", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1"}},

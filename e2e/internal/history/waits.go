@@ -25,6 +25,9 @@ func (c *checker) waits() {
 			continue
 		}
 		c.wait(s)
+		if s.Locker.Closed != 0 && s.Begun != 0 && s.Begun < s.Locker.Closed && s.Locker.Closed < s.Ended {
+			c.report("Close waits until all locks are released", fmt.Sprintf("%q is held", s.Name), s.Locker.Closed, s)
+		}
 	}
 }
 
