@@ -46,7 +46,6 @@ var (
 	zero       = fault{is: "answer 0", make: plainly(spy.Replace(int64(0))), sends: true}
 	zeroUnsent = fault{is: "answer 0", make: plainly(spy.Instead(int64(0)))}
 	one        = fault{is: "answer 1", make: plainly(spy.Replace(int64(1))), sends: true}
-	nullUnsent = fault{is: "answer NULL", make: plainly(spy.Instead(nil))}
 
 	killed = fault{is: "session killed before", make: func(c *faultCase) spy.Fault {
 		return func(ctx context.Context, send func() error) error {
