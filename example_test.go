@@ -114,6 +114,19 @@ func ExampleLocker_Acquire() {
 	}
 }
 
+// A function under the lock that has a value to return.
+func ExampleDo() {
+	number, err := namedlock.Do(context.Background(), locker, "invoice-numbers", 5*time.Second, func(ctx context.Context) (n int, err error) {
+		err = db.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = 'invoice'").Scan(&n)
+		return n, err
+	})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	log.Print("the next invoice is number ", number+1)
+}
+
 // A long job that stops when its lock is lost: every query runs under fn's ctx, and
 // a loop looks at it between its steps. The cause tells a loss from the caller's own
 // cancellation.

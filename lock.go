@@ -116,6 +116,16 @@ import (
 // Forever, as a timeout, waits until the context is done.
 const Forever time.Duration = math.MaxInt64
 
+// Interface is what code under a lock depends on, so that a test can give it another
+// than *Locker. WithLock runs fn at most once, under the lock, and not at all if it
+// returns an error of its own that says that the lock was not acquired; see
+// Locker.WithLock.
+type Interface interface {
+	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
+}
+
+var _ Interface = (*Locker)(nil)
+
 // A Locker takes named locks on one MySQL or MariaDB server. It is safe for
 // concurrent use, and within one process its callers queue for a name, first in,
 // first out, before the server is asked.
@@ -189,7 +199,7 @@ func newLocker(pool *session.Pool, o options) *Locker {
 // to the end, that is joined by an error that matches ErrLost.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
 	if fn == nil {
-		return acquireError(name, errors.New("the function to run under the lock is nil"))
+		return acquireError(name, errNoFunction)
 	}
 	lock, err := l.getLock(ctx, name, timeout) // GET_LOCK
 	if err != nil {
@@ -245,6 +255,8 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration
 	}
 	return &Lock{name: name, grant: grant}, nil
 }
+
+var errNoFunction = errors.New("the function to run under the lock is nil")
 
 func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}
