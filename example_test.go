@@ -127,6 +127,15 @@ func ExampleDo() {
 	log.Print("the next invoice is number ", number+1)
 }
 
+// A lock for each customer, whatever customers are called.
+func ExampleSafeName() {
+	fmt.Println(namedlock.SafeName("nightly-report"))
+	fmt.Println(namedlock.SafeName("customer", "Émile & fils"))
+	// Output:
+	// nightly-report
+	// customer:mile-f-hkkvhh7ceq7dgad6k2jz7k277tkka3qs
+}
+
 // A long job that stops when its lock is lost: every query runs under fn's ctx, and
 // a loop looks at it between its steps. The cause tells a loss from the caller's own
 // cancellation.
