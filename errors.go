@@ -39,7 +39,8 @@ var (
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
-	// valid UTF-8 from the Basic Multilingual Plane without NUL. No SQL was sent.
+	// valid UTF-8 from the Basic Multilingual Plane without NUL, or WithLocks was
+	// given none. No SQL was sent.
 	ErrInvalidName = fault.ErrInvalidName
 
 	// ErrInvalidTimeout: the timeout is negative. No SQL was sent.

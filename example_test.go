@@ -20,6 +20,8 @@ var (
 
 func runReport(context.Context) error { return nil }
 
+func transfer(_ context.Context, from, to string) error { return nil }
+
 func reindex(_ context.Context, page int) (done bool, err error) { return page == 3, nil }
 
 // One lock around one function, wherever it runs. The Locker is made once, at the
@@ -125,6 +127,19 @@ func ExampleDo() {
 		return
 	}
 	log.Print("the next invoice is number ", number+1)
+}
+
+// Both accounts or neither: whoever asks for the same two in the other order waits, and
+// nobody deadlocks.
+func ExampleLocker_WithLocks() {
+	from, to := "account-17", "account-4"
+	err := locker.WithLocks(context.Background(), []string{from, to}, 5*time.Second, func(ctx context.Context) error {
+		return transfer(ctx, from, to)
+	})
+	var e *namedlock.Error
+	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) {
+		log.Print(e.Name, " is busy") // and the other is free again
+	}
 }
 
 // A lock for each customer, whatever customers are called.

@@ -238,22 +238,29 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 }
 
 func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
-	full := l.namespace + name
-	if err := names.Check(full); err != nil {
-		return nil, acquireError(name, err)
+	if err := l.check(ctx, name, timeout); err != nil {
+		return nil, err
 	}
-	if timeout < 0 {
-		return nil, acquireError(name, fault.Because(fault.ErrInvalidTimeout,
-			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
-	}
-	if ctx == nil {
-		return nil, acquireError(name, errors.New("the context is nil"))
-	}
-	grant, err := l.queue.Acquire(ctx, full, timeout)
+	grant, err := l.queue.Acquire(ctx, l.namespace+name, timeout)
 	if err != nil {
 		return nil, acquireError(name, err)
 	}
 	return &Lock{name: name, grant: grant}, nil
+}
+
+// check returns an error for arguments that no server need be asked about.
+func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) error {
+	if err := names.Check(l.namespace + name); err != nil {
+		return acquireError(name, err)
+	}
+	if timeout < 0 {
+		return acquireError(name, fault.Because(fault.ErrInvalidTimeout,
+			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
+	}
+	if ctx == nil {
+		return acquireError(name, errors.New("the context is nil"))
+	}
+	return nil
 }
 
 var errNoFunction = errors.New("the function to run under the lock is nil")

@@ -102,7 +102,7 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 	}
 	w.line = l
 	if w.chain.holding(l) {
-		return nil, fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
+		return nil, heldAlready(l.holder)
 	}
 	if timeout == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOut()
@@ -120,6 +120,21 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration) (
 		l.watchClock(w)
 	}
 	return w, nil
+}
+
+// Held returns nil, or the error of a call for a lock that the call chain holds.
+func (q *Queue) Held(ctx context.Context, name string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[names.Fold(name)]
+	if l == nil || !q.chainOf(ctx).holding(l) {
+		return nil
+	}
+	return heldAlready(l.holder)
+}
+
+func heldAlready(g *Grant) error {
+	return fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", g.name), nil)
 }
 
 // await stands in line until w is served or its time is up.
