@@ -142,6 +142,29 @@ func ExampleLocker_WithLocks() {
 	}
 }
 
+// Who is in the way: of one lock, of all whose names begin alike, and of a wait that has
+// timed out.
+func ExampleLocker_Holder() {
+	ctx := context.Background()
+	if holder, held, err := locker.Holder(ctx, "nightly-report"); err == nil && held {
+		log.Print("KILL ", holder.ConnectionID, " would free it: ", holder)
+	}
+
+	holders, err := locker.Held(ctx, "customer:")
+	if errors.Is(err, namedlock.ErrUnsupported) {
+		log.Print(err) // says what to install or to grant
+	}
+	for _, holder := range holders {
+		log.Print(holder.Name, " is held by ", holder)
+	}
+
+	err = locker.WithLock(ctx, "nightly-report", 5*time.Second, runReport)
+	var e *namedlock.Error
+	if errors.As(err, &e) && e.Holder != nil {
+		log.Print("busy: ", e.Holder.Program, " has it on ", e.Holder.Host)
+	}
+}
+
 // A lock for each customer, whatever customers are called.
 func ExampleSafeName() {
 	fmt.Println(namedlock.SafeName("nightly-report"))

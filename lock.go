@@ -49,6 +49,15 @@
 // If a client vanishes without a word, the server frees its locks after the lease
 // (WithLease), and a holder that is cut off has learnt of it before.
 //
+// # Who is in the way
+//
+// Locker.Holder asks the server who holds a lock, Locker.Held who holds all whose names
+// begin alike. An ErrTimeout of a call that waited has the holder in Error.Holder and in
+// its text: from this process's own knowledge where it is one of the Locker's callers,
+// and otherwise from a question that runs beside the end of the wait. The question
+// changes nothing about the wait: an answer that is not there in time is left out. None
+// of these acquires anything.
+//
 // # Statements
 //
 // What is sent is part of the contract, for those who mock it. An uncontended
@@ -88,6 +97,20 @@
 //     with a fractional timeout, after one SELECT @@max_statement_time on the session;
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
 //     Where a wait is not possible, the first statement is repeated every 50 ms.
+//   - Shortly before a timeout of 0.1s or more passes (a quarter of a second, or half
+//     of a shorter one), a connection that is borrowed for it from the db asks who
+//     holds the lock: not with New, nor where this Locker holds it itself, nor if the db
+//     has not one connection more to spare; and as a rule once for all who wait. So does
+//     Holder, with New on the one connection. After a greeting without
+//     RELEASE_ALL_LOCKS():
+//     SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
+//     If that is refused, the same with performance_schema.session_account_connect_attrs;
+//     and if that is, SELECT IS_USED_LOCK(?).
+//   - Held asks MySQL whether its list is complete:
+//     SELECT @@performance_schema, (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'), (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')
+//     Then it asks as Holder does, with another list in the place of l: of locks in
+//     performance_schema.metadata_locks and threads, or on MariaDB in
+//     information_schema.METADATA_LOCK_INFO.
 //   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case.
 //   - The keep-alive is
 //     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only
@@ -242,6 +265,9 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration
 		return nil, err
 	}
 	grant, err := l.queue.Acquire(ctx, l.namespace+name, timeout)
+	if late, ok := err.(*queue.Timeout); ok {
+		return nil, &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
+	}
 	if err != nil {
 		return nil, acquireError(name, err)
 	}
@@ -258,12 +284,15 @@ func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) 
 			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
 	}
 	if ctx == nil {
-		return acquireError(name, errors.New("the context is nil"))
+		return acquireError(name, errNoContext)
 	}
 	return nil
 }
 
-var errNoFunction = errors.New("the function to run under the lock is nil")
+var (
+	errNoFunction = errors.New("the function to run under the lock is nil")
+	errNoContext  = errors.New("the context is nil")
+)
 
 func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}
