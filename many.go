@@ -58,7 +58,8 @@ func (l *Locker) withAll(ctx context.Context, names []string, left func() time.D
 }
 
 // inOrder returns the names in the order in which every Locker takes them, without
-// those that some server takes for one of the others.
+// those that some server takes for one of the others. The order must not change between
+// versions of this package: processes with different ones would deadlock.
 func (l *Locker) inOrder(written []string) []string {
 	key := func(name string) string { return names.Fold(l.namespace + name) }
 	ordered := slices.Clone(written)

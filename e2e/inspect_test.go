@@ -500,24 +500,45 @@ func TestTimeout_ASmallDBIsNotAsked(t *testing.T) {
 	})
 }
 
-// Close ends the question with the wait.
+// Where the answer would be of no use there is no question.
+func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l, f, name, own := setup{srv, byOpen}.spied(t), srv.foreign(t), newName("needless"), newName("needless")
+		f.lock(name)
+		for _, timeout := range []time.Duration{0, time.Millisecond, 99 * time.Millisecond} {
+			requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrTimeout, name)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		defer cancel()
+		requireError(t, l.WithLock(ctx, name, 500*time.Millisecond, unexpected(t)), context.DeadlineExceeded, name)
+		require.NoError(t, l.WithLock(t.Context(), own, 0, func(context.Context) error {
+			requireError(t, l.WithLock(t.Context(), own, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, own)
+			return nil
+		}))
+		assert.Zero(t, l.spy.Count("IS_USED_LOCK"))
+	})
+}
+
+// Close does not wait for a question that hangs.
 func TestTimeout_CloseEndsTheQuestion(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
-		at := setup{srv, byOpen}
-		network := at.network(t)
-		l, f, name := at.lockerBehind(t, network, nil), at.foreign(t), newName("close")
-		f.lock(name)
-		for range 5 {
-			c := begin(t, t.Context(), l, name, 200*time.Millisecond)
-			c.queued(t)
-			_ = c.err(t)
-		}
-		c := begin(t, t.Context(), l, name, 200*time.Millisecond)
-		c.queued(t)
-		network.Silence()
-		_ = c.err(t)
-		require.NoError(t, l.Close())
-		assert.Zero(t, l.db.Stats().InUse)
+		prompt(t, 500*time.Millisecond, "the end of Close", func() time.Duration {
+			network := srv.network(t)
+			l := setup{srv, byOpen}.lockerOn(t, srv.openFirstDirect(t, network))
+			f, name := srv.foreign(t), newName("close")
+			requireUsable(t, l)
+			network.Silence()
+			f.lock(name)
+			c := begin(t, t.Context(), l, name, 500*time.Millisecond)
+			eventually(t, func() bool { return network.Accepted() > 0 }, "the question is under way")
+			start := time.Now()
+			require.NoError(t, l.Close())
+			took := time.Since(start)
+			require.Error(t, c.err(t))
+			assert.Zero(t, l.db.Stats().InUse)
+			return took
+		})
 	})
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	// lookAhead is how long before the end of a wait the server is asked who holds the
-	// lock, or up to half as long again. So old the answer is then.
+	// lock. An answer that is half as old is not asked for again.
 	lookAhead = 250 * time.Millisecond
 
 	// shortestLook is the shortest timeout that is worth the question and the answer.
@@ -51,17 +51,13 @@ func (w *waiter) lookAt() time.Time {
 	return w.deadline.Add(-min(lookAhead, w.timeout/2))
 }
 
-// looksSoon reports whether it is time to ask for w. Who comes shortly after another is
-// asked for with that one, so that many in line ring the clock a few times only.
-func (w *waiter) looksSoon(now time.Time) bool {
-	return w.due.Before(w.deadline) && w.due.Sub(now) <= lookAhead/2
-}
-
 // lookFor has the server asked who is in the way of w, unless that is known, or is being
 // asked, or there is no connection to spare. The queue's mu must be held.
 func (l *line) lookFor(w *waiter, now time.Time) {
 	q := l.queue
-	if l.holder != nil || q.closed || l.look != nil && (l.look.asked.IsZero() || l.look.fresh(w.name, now, lookAhead/2)) || !q.pool.Spare() {
+	known := l.holder != nil || l.look != nil && l.look.fresh(w.name, now, lookAhead/2)
+	underWay := l.look != nil && l.look.asked.IsZero()
+	if known || underWay || q.closed || !q.pool.Spare() {
 		return
 	}
 	l.look = &look{line: l, name: w.name, until: w.deadline}

@@ -142,7 +142,7 @@ func (l *line) ring() {
 			w.call()
 			continue
 		}
-		if w.looksSoon(now) {
+		if !now.Before(w.due) {
 			w.due = w.deadline
 			l.lookFor(w, now)
 		}
