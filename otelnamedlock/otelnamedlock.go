@@ -18,6 +18,7 @@
 // Attributes are those of the semantic conventions for database clients, and:
 //
 //	namedlock.name     the lock's name as the caller wrote it
+//	namedlock.names    all of them, in its place, in the spans of WithLocks
 //	namedlock.class    what WithClass makes of it
 //	namedlock.timeout  in seconds; none for namedlock.Forever
 //	namedlock.outcome  how it ended
@@ -63,6 +64,7 @@ import (
 // Locks is what can be wrapped: a *namedlock.Locker or, in tests, a *locktest.Locker.
 type Locks interface {
 	namedlock.Interface
+	WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
 	Stats() namedlock.Stats
 	Close() error
@@ -108,9 +110,21 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	if ctx == nil || fn == nil {
 		return l.locks.WithLock(ctx, name, timeout, fn) // says what is wrong
 	}
-	w := l.startWait(ctx, name, timeout)
+	w := l.startWait(ctx, timeout, nameKey.String(name), name)
 	return w.run(fn, func(ctx context.Context, fn func(ctx context.Context) error) error {
 		return l.locks.WithLock(ctx, name, timeout, fn)
+	})
+}
+
+// WithLocks is that of a *namedlock.Locker. All of its locks together have one span for
+// the wait and one for the hold.
+func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
+	if ctx == nil || fn == nil {
+		return l.locks.WithLocks(ctx, names, timeout, fn) // says what is wrong
+	}
+	w := l.startWait(ctx, timeout, namesKey.StringSlice(names), names...)
+	return w.run(fn, func(ctx context.Context, fn func(ctx context.Context) error) error {
+		return l.locks.WithLocks(ctx, names, timeout, fn)
 	})
 }
 
@@ -155,7 +169,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 		_, err := l.locks.Acquire(ctx, name, timeout) // says what is wrong
 		return nil, err
 	}
-	w := l.startWait(ctx, name, timeout)
+	w := l.startWait(ctx, timeout, nameKey.String(name), name)
 	lock, err := l.locks.Acquire(w.ctx, name, timeout)
 	if err != nil {
 		w.end(err)

@@ -341,6 +341,35 @@ func TestAcquiredSpanEndsAtTheLoss(t *testing.T) {
 	})
 }
 
+func TestWithLocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, otelnamedlock.WithClass(func(name string) string { return "class-of-" + name }))
+		names := []string{"b", "a"}
+		require.NoError(t, s.WithLocks(ctx, names, time.Second, func(ctx context.Context) error {
+			assert.ElementsMatch(t, names, s.locks.HeldNames())
+			return nil
+		}))
+		wait, hold := s.one(t, "GET_LOCK class-of-b"), s.one(t, "HOLD class-of-b")
+		assert.Equal(t, names, attributes(wait)["namedlock.names"])
+		assert.Equal(t, names, attributes(hold)["namedlock.names"])
+		assert.NotContains(t, attributes(wait), "namedlock.name")
+
+		s.spans.Reset()
+		err := s.WithLocks(ctx, names, time.Second, func(ctx context.Context) error {
+			s.locks.Lose("a")
+			<-ctx.Done()
+			return nil
+		})
+		require.ErrorIs(t, err, namedlock.ErrLost)
+		requireLost(t, s.one(t, "HOLD class-of-b"))
+
+		s.spans.Reset()
+		require.ErrorIs(t, s.WithLocks(ctx, nil, time.Second, nothing), namedlock.ErrInvalidName)
+		assert.Equal(t, "invalid_name", attributes(s.one(t, "GET_LOCK"))["namedlock.outcome"])
+		require.Error(t, s.WithLocks(ctx, names, time.Second, nil))
+	})
+}
+
 func TestErrorOfTheCodeUnderTheLock(t *testing.T) {
 	s := newSetup(t)
 	own := errors.New("own")

@@ -17,16 +17,18 @@ import (
 
 const (
 	nameKey    = attribute.Key("namedlock.name")
+	namesKey   = attribute.Key("namedlock.names")
 	classKey   = attribute.Key("namedlock.class")
 	timeoutKey = attribute.Key("namedlock.timeout")
 	outcomeKey = attribute.Key("namedlock.outcome")
 )
 
-// A wait is a call until it has the lock, or its error.
+// A wait is a call until it has the lock, or all of its locks, or its error.
 type wait struct {
 	locker  *Locker
 	caller  context.Context
-	name    string
+	names   []string
+	named   attribute.KeyValue // by them
 	timeout time.Duration
 	class   string
 	begun   time.Time
@@ -34,12 +36,12 @@ type wait struct {
 	ctx     context.Context // the caller's, with the span in it
 }
 
-func (l *Locker) startWait(ctx context.Context, name string, timeout time.Duration) *wait {
-	w := &wait{locker: l, caller: ctx, name: name, timeout: timeout}
-	if l.options.class != nil {
-		w.class = l.options.class(name)
+func (l *Locker) startWait(ctx context.Context, timeout time.Duration, named attribute.KeyValue, names ...string) *wait {
+	w := &wait{locker: l, caller: ctx, names: names, named: named, timeout: timeout}
+	if l.options.class != nil && len(names) > 0 {
+		w.class = l.options.class(names[0])
 	}
-	attributes := append(w.attributes(nameKey.String(name)), getLock)
+	attributes := append(w.attributes(named), getLock)
 	if timeout != namedlock.Forever {
 		attributes = append(attributes, timeoutKey.Float64(timeout.Seconds()))
 	}
@@ -135,7 +137,7 @@ func (w *wait) startHold(ctx context.Context, atLoss func(h *hold, lost error)) 
 		parent = w.span
 	}
 	h.ctx, h.span = w.locker.tracer.Start(trace.ContextWithSpan(ctx, parent), w.spanName("HOLD"),
-		trace.WithAttributes(w.attributes(nameKey.String(w.name))...),
+		trace.WithAttributes(w.attributes(w.named)...),
 		trace.WithLinks(trace.Link{SpanContext: w.span.SpanContext()}), trace.WithTimestamp(h.begun))
 	return h, context.AfterFunc(ctx, func() {
 		if lost := h.lost(); lost != nil {
@@ -144,12 +146,12 @@ func (w *wait) startHold(ctx context.Context, atLoss func(h *hold, lost error)) 
 	})
 }
 
-// lost returns the error if the end of the context has told the loss of this lock,
-// rather than that of another around it.
+// lost returns the error if the end of the context has told the loss of this lock, or
+// one of these, rather than that of another around it.
 func (h *hold) lost() error {
 	cause := context.Cause(h.ctx)
 	var e *namedlock.Error
-	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && e.Name == h.wait.name {
+	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && slices.Contains(h.wait.names, e.Name) {
 		return cause
 	}
 	return nil
@@ -168,8 +170,11 @@ func (h *hold) end(failed, lost error) {
 
 func (h *hold) finish(failed, lost error) {
 	took := time.Since(h.begun)
-	if lost == nil {
-		lost = h.lost() // after a panic, which keeps the error of the release to itself
+	if cause := h.lost(); cause != nil {
+		h.recordLoss(cause) // as the code under the lock was told, perhaps before the watch was
+		if lost == nil {
+			lost = cause // a panic keeps the error of the release to itself
+		}
 	}
 	result := outcomeKey.String("released")
 	if lost != nil {
