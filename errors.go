@@ -12,7 +12,7 @@ import (
 // *Error that matches none.)
 var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is
-	// held. An ErrTimeout that comes out of WithLock may be that of a lock which
+	// held. Error.Holder tells who was in the way, where that is known. An ErrTimeout that comes out of WithLock may be that of a lock which
 	// fn asked for: Error.Name tells.
 	ErrTimeout = fault.ErrTimeout
 
@@ -39,7 +39,8 @@ var (
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
-	// valid UTF-8 from the Basic Multilingual Plane without NUL. No SQL was sent.
+	// valid UTF-8 from the Basic Multilingual Plane without NUL, or WithLocks was
+	// given none. No SQL was sent.
 	ErrInvalidName = fault.ErrInvalidName
 
 	// ErrInvalidTimeout: the timeout is negative. No SQL was sent.
@@ -56,20 +57,18 @@ var (
 
 // Error is what a Locker or a Lock returns, for errors.As.
 type Error struct {
-	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended) or "release"
-	Name   string  // the lock's name as the caller wrote it
-	Holder *Holder // who was in the way; nil where that is not known
+	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended), "release" or "inspect"
+	Name   string  // the lock's name as the caller wrote it; of Held, the prefix
+	Holder *Holder // who was in the way at the end of a wait; nil where that is not known
 	Err    error   // matches one of the sentinels, or the context's error
 }
 
 func (e *Error) Error() string {
-	return "namedlock: " + e.Op + " " + strconv.Quote(e.Name) + ": " + e.Err.Error()
+	text := "namedlock: " + e.Op + " " + strconv.Quote(e.Name) + ": " + e.Err.Error()
+	if e.Holder != nil {
+		text += ": held by " + e.Holder.String()
+	}
+	return text
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-
-// Holder is who holds a lock. This version does not look it up: Error.Holder is
-// always nil.
-type Holder struct {
-	ConnectionID uint64 // the server's id of the holder's session
-}

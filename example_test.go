@@ -20,6 +20,8 @@ var (
 
 func runReport(context.Context) error { return nil }
 
+func transfer(_ context.Context, from, to string) error { return nil }
+
 func reindex(_ context.Context, page int) (done bool, err error) { return page == 3, nil }
 
 // One lock around one function, wherever it runs. The Locker is made once, at the
@@ -112,6 +114,64 @@ func ExampleLocker_Acquire() {
 	if err := runReport(lock.Context()); err != nil {
 		log.Print(err)
 	}
+}
+
+// A function under the lock that has a value to return.
+func ExampleDo() {
+	number, err := namedlock.Do(context.Background(), locker, "invoice-numbers", 5*time.Second, func(ctx context.Context) (n int, err error) {
+		err = db.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = 'invoice'").Scan(&n)
+		return n, err
+	})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	log.Print("the next invoice is number ", number+1)
+}
+
+// Both accounts or neither: whoever asks for the same two in the other order waits, and
+// nobody deadlocks.
+func ExampleLocker_WithLocks() {
+	from, to := "account-17", "account-4"
+	err := locker.WithLocks(context.Background(), []string{from, to}, 5*time.Second, func(ctx context.Context) error {
+		return transfer(ctx, from, to)
+	})
+	var e *namedlock.Error
+	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) {
+		log.Print(e.Name, " is busy") // and the other is free again
+	}
+}
+
+// Who is in the way: of one lock, of all whose names begin alike, and of a wait that has
+// timed out.
+func ExampleLocker_Holder() {
+	ctx := context.Background()
+	if holder, held, err := locker.Holder(ctx, "nightly-report"); err == nil && held {
+		log.Print("KILL ", holder.ConnectionID, " would free it: ", holder)
+	}
+
+	holders, err := locker.Held(ctx, "customer:")
+	if errors.Is(err, namedlock.ErrUnsupported) {
+		log.Print(err) // says what to install or to grant
+	}
+	for _, holder := range holders {
+		log.Print(holder.Name, " is held by ", holder)
+	}
+
+	err = locker.WithLock(ctx, "nightly-report", 5*time.Second, runReport)
+	var e *namedlock.Error
+	if errors.As(err, &e) && e.Holder != nil {
+		log.Print("busy: ", e.Holder.Program, " has it on ", e.Holder.Host)
+	}
+}
+
+// A lock for each customer, whatever customers are called.
+func ExampleSafeName() {
+	fmt.Println(namedlock.SafeName("nightly-report"))
+	fmt.Println(namedlock.SafeName("customer", "Émile & fils"))
+	// Output:
+	// nightly-report
+	// customer:mile-f-hkkvhh7ceq7dgad6k2jz7k277tkka3qs
 }
 
 // A long job that stops when its lock is lost: every query runs under fn's ctx, and

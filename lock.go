@@ -49,6 +49,15 @@
 // If a client vanishes without a word, the server frees its locks after the lease
 // (WithLease), and a holder that is cut off has learnt of it before.
 //
+// # Who is in the way
+//
+// Locker.Holder asks the server who holds a lock, Locker.Held who holds all whose names
+// begin alike. An ErrTimeout of a call that waited has the holder in Error.Holder and in
+// its text: from this process's own knowledge where it is one of the Locker's callers,
+// and otherwise from a question that runs beside the end of the wait. The question
+// changes nothing about the wait: an answer that is not there in time is left out. None
+// of these acquires anything.
+//
 // # Statements
 //
 // What is sent is part of the contract, for those who mock it. An uncontended
@@ -88,6 +97,20 @@
 //     with a fractional timeout, after one SELECT @@max_statement_time on the session;
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
 //     Where a wait is not possible, the first statement is repeated every 50 ms.
+//   - Shortly before a timeout of 0.1s or more passes (a quarter of a second, or half
+//     of a shorter one), a connection that is borrowed for it from the db asks who
+//     holds the lock: not with New, nor where this Locker holds it itself, nor if the db
+//     has not one connection more to spare; and as a rule once for all who wait. So does
+//     Holder, with New on the one connection. After a greeting without
+//     RELEASE_ALL_LOCKS():
+//     SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
+//     If that is refused, the same with performance_schema.session_account_connect_attrs;
+//     and if that is, SELECT IS_USED_LOCK(?).
+//   - Held asks MySQL whether its list is complete:
+//     SELECT @@performance_schema, (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'), (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')
+//     Then it asks as Holder does, with another list in the place of l: of locks in
+//     performance_schema.metadata_locks and threads, or on MariaDB in
+//     information_schema.METADATA_LOCK_INFO.
 //   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case.
 //   - The keep-alive is
 //     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only
@@ -115,6 +138,8 @@ import (
 
 // Forever, as a timeout, waits until the context is done.
 const Forever time.Duration = math.MaxInt64
+
+var _ Interface = (*Locker)(nil)
 
 // A Locker takes named locks on one MySQL or MariaDB server. It is safe for
 // concurrent use, and within one process its callers queue for a name, first in,
@@ -193,7 +218,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 // to the end, that is joined by an error that matches ErrLost.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
 	if fn == nil {
-		return acquireError(name, errors.New("the function to run under the lock is nil"))
+		return acquireError(name, errNoFunction)
 	}
 	lock, err := l.getLock(ctx, name, timeout) // GET_LOCK
 	if err != nil {
@@ -251,32 +276,50 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration
 	w.end(err)
 	now := time.Now()
 	waited := now.Sub(begun)
+	o.ended(ctx, name, timeout, waited, err)
 	if err != nil {
-		err = acquireError(name, err)
-		o.ended(ctx, name, timeout, waited, err)
 		return nil, err
 	}
-	o.ended(ctx, name, timeout, waited, nil)
 	return &Lock{name: name, grant: grant, observer: o, callCtx: ctx, waited: waited, acquired: now}, nil
 }
 
 func (l *Locker) acquire(ctx context.Context, name string, timeout time.Duration, w *wait) (*queue.Grant, error) {
-	full := l.namespace + name
-	if err := names.Check(full); err != nil {
+	if err := l.check(ctx, name, timeout); err != nil {
 		return nil, err
 	}
+	var waiting func()
+	if w != nil {
+		waiting = w.begin
+	}
+	grant, err := l.queue.Acquire(ctx, l.namespace+name, timeout, waiting)
+	if late, ok := err.(*queue.Timeout); ok {
+		return nil, &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
+	}
+	if err != nil {
+		return nil, acquireError(name, err)
+	}
+	return grant, nil
+}
+
+// check returns an error for arguments that no server need be asked about.
+func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) error {
+	if err := names.Check(l.namespace + name); err != nil {
+		return acquireError(name, err)
+	}
 	if timeout < 0 {
-		return nil, fault.Because(fault.ErrInvalidTimeout,
-			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil)
+		return acquireError(name, fault.Because(fault.ErrInvalidTimeout,
+			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
 	}
 	if ctx == nil {
-		return nil, errors.New("the context is nil")
+		return acquireError(name, errNoContext)
 	}
-	if w == nil {
-		return l.queue.Acquire(ctx, full, timeout, nil)
-	}
-	return l.queue.Acquire(ctx, full, timeout, w.begin)
+	return nil
 }
+
+var (
+	errNoFunction = errors.New("the function to run under the lock is nil")
+	errNoContext  = errors.New("the context is nil")
+)
 
 func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}

@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +159,28 @@ func TestPromise09_FoldIsAsCoarseAsTheServer(t *testing.T) {
 		}
 		assert.Equal(t, total, seen)
 		t.Logf("%d names, %d different", total, len(stored))
+	})
+}
+
+// No server changes a name that SafeName made, nor takes two of them for one.
+func TestPromise21_SafeNamesStayApart(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../testdata/safename.json")
+	require.NoError(t, err)
+	var vectors []struct{ Name string }
+	require.NoError(t, json.Unmarshal(text, &vectors))
+	onEachServer(t, func(t *testing.T, srv *server) {
+		var want, got []string
+		f, namespace := srv.foreign(t), newName("safe")+"/"
+		for _, v := range vectors {
+			f.lock(namespace + v.Name)
+			want = append(want, namespace+v.Name)
+		}
+		for _, c := range srv.claims(t) {
+			if c.session == f.id {
+				got = append(got, c.name)
+			}
+		}
+		assert.ElementsMatch(t, want, got)
 	})
 }

@@ -18,7 +18,9 @@ type line struct {
 
 	front, back *waiter // the first to be served in front
 
-	clock *time.Timer // wakes those whose timeout has passed
+	look *look // who holds the lock on the server, or held it a while ago; may still be asked
+
+	clock *time.Timer // wakes those whose timeout has passed, and has the server asked before
 	rings time.Time   // when the clock does so; zero: it is not set
 }
 
@@ -31,6 +33,7 @@ type waiter struct {
 	timeout  time.Duration
 	deadline time.Time // of timeout; zero: none
 	until    time.Time // the earlier of deadline and the context's; zero: none
+	due      time.Time // when the clock has something to do for it: before the deadline, and then; zero: never
 
 	// called has room for one: it is told to look at what follows, which the queue's
 	// mu guards.
@@ -93,22 +96,24 @@ func (w *waiter) late(now time.Time) bool {
 	return !w.deadline.IsZero() && !now.Before(w.deadline)
 }
 
+// timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
 	if w.timeout == 0 {
 		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
 	}
-	return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+	err := fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+	return &Timeout{err, w.inTheWay(time.Now())}
 }
 
 // watchClock sees to it that w is called when its timeout has passed. One clock serves
-// the whole line: it stands at the earliest deadline, and most callers find it set.
-// Whose question the server has not answered yet needs none, for that is no wait
+// the whole line: it stands at what is due first, and most callers find it set. Whose
+// question the server has not answered yet needs none, for that is no wait
 // for others; nor does one who has left, perhaps as the last.
 func (l *line) watchClock(w *waiter) {
-	if w.served || w.deadline.IsZero() || !l.rings.IsZero() && !w.deadline.Before(l.rings) {
+	if w.served || w.due.IsZero() || !l.rings.IsZero() && !w.due.Before(l.rings) {
 		return
 	}
-	l.setClock(w.deadline)
+	l.setClock(w.due)
 }
 
 func (l *line) setClock(at time.Time) {
@@ -131,7 +136,8 @@ func (l *line) stopClock() {
 	l.rings = time.Time{}
 }
 
-// ring calls all whose time is up.
+// ring calls all whose time is up, and looks who is in the way of those whose time soon
+// will be.
 func (l *line) ring() {
 	q := l.queue
 	q.mu.Lock()
@@ -145,8 +151,12 @@ func (l *line) ring() {
 	for w := l.front; w != nil; w = w.next {
 		if w.late(now) {
 			w.call()
-		} else {
-			l.watchClock(w)
+			continue
 		}
+		if !now.Before(w.due) {
+			w.due = w.deadline
+			l.lookFor(w, now)
+		}
+		l.watchClock(w)
 	}
 }

@@ -27,28 +27,35 @@ const grace = 50 * time.Millisecond
 
 // A Queue is the state of one Locker.
 type Queue struct {
-	pool    *session.Pool
-	handOff time.Duration // how long a lock goes round among this process's callers; 0: not at all
+	pool         *session.Pool
+	handOff      time.Duration   // how long a lock goes round among this process's callers; 0: not at all
+	closing      context.Context // ends when Close begins
+	beginClosing context.CancelFunc
 
-	mu     sync.Mutex // guards all below, and what lines, waiters and runs say they are
-	lines  map[string]*line
-	nested map[*waiter]struct{} // those of the waiters whose chain holds a lock
-	closed bool
-	handed int64         // how often a lock was passed on without the server
-	active int           // grants, runs and clocks that are under way
-	idle   chan struct{} // closed when closed is set and active is 0
-	ended  chan struct{} // closed when the sessions have been given back
+	mu      sync.Mutex // guards all below, and what lines, waiters and runs say they are
+	lines   map[string]*line
+	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
+	closed  bool
+	handed  int64         // how often a lock was passed on without the server
+	active  int           // grants, runs, clocks and questions that are under way
+	looks   []*look       // still to be asked
+	looking bool          // somebody asks them
+	idle    chan struct{} // closed when closed is set and active is 0
+	ended   chan struct{} // closed when the sessions have been given back
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
 func New(pool *session.Pool, handOff time.Duration) *Queue {
+	closing, cancel := context.WithCancel(context.Background())
 	return &Queue{
-		pool:    pool,
-		handOff: handOff,
-		lines:   make(map[string]*line),
-		nested:  make(map[*waiter]struct{}),
-		idle:    make(chan struct{}),
-		ended:   make(chan struct{}),
+		pool:         pool,
+		handOff:      handOff,
+		closing:      closing,
+		beginClosing: cancel,
+		lines:        make(map[string]*line),
+		nested:       make(map[*waiter]struct{}),
+		idle:         make(chan struct{}),
+		ended:        make(chan struct{}),
 	}
 }
 
@@ -92,6 +99,10 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, w
 	if end, ok := ctx.Deadline(); ok && (w.until.IsZero() || end.Before(w.until)) {
 		w.until = end
 	}
+	w.due = w.deadline
+	if at := w.lookAt(); !at.IsZero() {
+		w.due = at
+	}
 	key := names.Fold(name)
 
 	q.mu.Lock()
@@ -109,7 +120,7 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, w
 	}
 	w.line = l
 	if w.chain.holding(l) {
-		return nil, fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", l.holder.name), nil)
+		return nil, heldAlready(l.holder)
 	}
 	if timeout == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOut()
@@ -130,6 +141,21 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, w
 	return w, nil
 }
 
+// Held returns nil, or the error of a call for a lock that the call chain holds.
+func (q *Queue) Held(ctx context.Context, name string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[names.Fold(name)]
+	if l == nil || !q.chainOf(ctx).holding(l) {
+		return nil
+	}
+	return heldAlready(l.holder)
+}
+
+func heldAlready(g *Grant) error {
+	return fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", g.name), nil)
+}
+
 // await stands in line until w is served or its time is up.
 func (q *Queue) await(w *waiter) (*Grant, error) {
 	for {
@@ -144,15 +170,18 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		q.mu.Lock()
 		served, turn := w.served, w.turn
 		w.turn = nil
-		late := !served && turn == nil && !q.beingServed(w) && w.late(time.Now())
+		var late error
+		if !served && turn == nil && !q.beingServed(w) && w.late(time.Now()) {
+			late = w.timedOut()
+		}
 		q.mu.Unlock()
 		switch {
 		case served:
 			return w.grant, w.err
 		case turn != nil:
 			turn.askFirst(w)
-		case late:
-			return q.awaitAnswer(w, w.timedOut())
+		case late != nil:
+			return q.awaitAnswer(w, late)
 		}
 	}
 }
@@ -288,7 +317,8 @@ func (q *Queue) HandOffs() int64 {
 	return q.handed
 }
 
-// finish counts a grant, a run or a clock that has ended.
+// finish counts a grant, a run, a clock or a question that has ended. The queue's mu
+// must be held.
 func (q *Queue) finish() {
 	q.active--
 	if q.closed && q.active == 0 {
@@ -314,6 +344,7 @@ func (q *Queue) Close() {
 		q.advance(l)
 	}
 	q.closed = true
+	q.beginClosing()
 	if q.active == 0 {
 		close(q.idle)
 	}

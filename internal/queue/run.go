@@ -380,7 +380,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	}
 	q.active++
 	r.detach()
-	r.line.holder = g
+	r.line.holder, r.line.look = g, nil
 	q.pool.Put(s)
 	q.serve(first, g, nil)
 	return true

@@ -264,6 +264,10 @@ func (dest one) receive(rows driver.Rows) error {
 	if err := rows.Next(row); err != nil {
 		return noRows(err)
 	}
+	return dest.scan(row)
+}
+
+func (dest one) scan(row []driver.Value) error {
 	if len(row) > len(dest) {
 		return fmt.Errorf("%d columns where %d were expected", len(row), len(dest))
 	}

@@ -1,0 +1,154 @@
+package namedlock
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A Holder is a session that holds a lock, as far as the server lets its user see. A
+// field that it does not show is zero. Sessions of other users are shown to those with
+// the privilege PROCESS.
+type Holder struct {
+	Name         string // the lock's, without the namespace; from Held as the server shows it
+	ConnectionID uint64 // what KILL takes; 0 if Local
+
+	// Local: a caller of this Locker, in this process. It is known in an Error alone,
+	// where it takes no question, and then all else but HeldFor is zero. HeldFor is for
+	// how long this Locker has had the lock. Of other sessions no server tells that.
+	Local   bool
+	HeldFor time.Duration
+
+	User    string
+	Host    string // an address, or a name
+	Port    int    // on Host; 0 for a Unix socket
+	Program string // what the session called itself: program_name in the DSN's connectionAttributes
+
+	// What the session does, by the process list: "Sleep" between its statements, or
+	// "Query". CommandTime is for how long, in whole seconds. It is not the age of the
+	// lock, though a session that sleeps has had it for about that long at least.
+	Command     string
+	CommandTime time.Duration
+	Statement   string // that runs now
+}
+
+// String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing),
+// idle for 31s", or as much of it as is known.
+func (h Holder) String() string {
+	if h.Local {
+		return fmt.Sprintf("this process for %v", h.HeldFor.Truncate(time.Millisecond))
+	}
+	text := fmt.Sprintf("connection %d", h.ConnectionID)
+	if h.User != "" {
+		text += ", " + h.User
+		if h.Host != "" {
+			text += "@" + h.Host
+		}
+	}
+	if h.Program != "" {
+		text += " (" + h.Program + ")"
+	}
+	switch {
+	case h.CommandTime == 0:
+	case h.Command == "Sleep":
+		text += fmt.Sprintf(", idle for %v", h.CommandTime)
+	default:
+		text += fmt.Sprintf(", in a statement for %v", h.CommandTime)
+	}
+	return text
+}
+
+// Holder asks the server who holds the lock; false means that nobody does. It acquires
+// nothing and waits for nobody's lock. On MySQL it finds a name in any letter case.
+//
+// With Open it borrows a connection from the db, beside those that locks are on; with
+// New it takes its turn on the one there is. It is bounded by ctx and 5 s. A server that
+// cannot be asked is ErrUnavailable; one that does not tell, ErrUnsupported.
+//
+// The answer is from a moment ago: the lock may have gone to another since.
+func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) {
+	full := l.namespace + name
+	if err := names.Check(full); err != nil {
+		return Holder{}, false, inspectError(name, err)
+	}
+	if ctx == nil {
+		return Holder{}, false, inspectError(name, errNoContext)
+	}
+	var found session.Holder
+	var held bool
+	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
+		found, held, err = s.Holder(full)
+		return err
+	})
+	switch {
+	case err != nil:
+		return Holder{}, false, inspectError(name, err)
+	case !held:
+		return Holder{}, false, nil
+	}
+	return l.holder(found), true, nil
+}
+
+// Held asks the server for the holders of all locks whose names begin with prefix,
+// behind the Locker's namespace; in it, % and _ and \ are characters like any other. An
+// empty prefix asks for all. The holders come in the order of the names, which MySQL
+// shows in lower case, and finds in any. Held is bounded as Holder is.
+//
+// Not every server lists its locks, nor to every user. Those are ErrUnsupported, never
+// an empty answer: MySQL needs its performance schema and the privilege to SELECT there;
+// MariaDB needs the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info').
+func (l *Locker) Held(ctx context.Context, prefix string) ([]Holder, error) {
+	full := l.namespace + prefix
+	if full != "" {
+		if err := names.Check(full); err != nil {
+			return nil, inspectError(prefix, err)
+		}
+	}
+	if ctx == nil {
+		return nil, inspectError(prefix, errNoContext)
+	}
+	var found []session.Holder
+	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
+		found, err = s.Held(full)
+		return err
+	})
+	if err != nil {
+		return nil, inspectError(prefix, err)
+	}
+	held := make([]Holder, len(found))
+	for i, h := range found {
+		held[i] = l.holder(h)
+	}
+	slices.SortFunc(held, func(a, b Holder) int { return strings.Compare(a.Name, b.Name) })
+	return held, nil
+}
+
+// inTheWay is who has let a caller time out, nil if that is not known.
+func (l *Locker) inTheWay(late *queue.Timeout) *Holder {
+	if late.Holder == nil {
+		return nil
+	}
+	h := l.holder(*late.Holder)
+	return &h
+}
+
+// holder takes the namespace off the name. A server that folds changes no character into
+// two.
+func (l *Locker) holder(h session.Holder) Holder {
+	for range utf8.RuneCountInString(l.namespace) {
+		_, size := utf8.DecodeRuneInString(h.Name)
+		h.Name = h.Name[size:]
+	}
+	return Holder(h)
+}
+
+func inspectError(name string, err error) error {
+	return &Error{Op: "inspect", Name: name, Err: err}
+}

@@ -1,0 +1,173 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A caller whose timeout passes wants to know who was in the way. If that is a caller of
+// this process its line knows. Otherwise the server is asked, shortly before the time is
+// up, beside all that waits: what comes of it is there in time or is not used.
+
+const (
+	// lookAhead is how long before the end of a wait the server is asked who holds the
+	// lock. An answer that is half as old is not asked for again.
+	lookAhead = 250 * time.Millisecond
+
+	// shortestLook is the shortest timeout that is worth the question and the answer.
+	shortestLook = 100 * time.Millisecond
+
+	// lookTime bounds a question. Its answer may be of use to those behind.
+	lookTime = time.Second
+)
+
+// A Timeout is the error of a caller whose timeout has passed.
+type Timeout struct {
+	error                  // matches fault.ErrTimeout
+	Holder *session.Holder // who was in the way; nil where that is not known
+}
+
+func (t *Timeout) Unwrap() error { return t.error }
+
+// A look is the question who holds a line's lock, for those who wait for name.
+type look struct {
+	line  *line
+	name  string
+	until time.Time // when the caller for whom it is asked leaves
+
+	// What has been found, and when it was asked. Guarded by queue.mu.
+	asked  time.Time
+	holder *session.Holder
+}
+
+// lookAt returns when the server is to be asked for w; zero: not at all.
+func (w *waiter) lookAt() time.Time {
+	if w.deadline.IsZero() || w.timeout < shortestLook || w.until.Before(w.deadline) {
+		return time.Time{}
+	}
+	return w.deadline.Add(-min(lookAhead, w.timeout/2))
+}
+
+// lookFor has the server asked who is in the way of w, unless that is known, or is being
+// asked, or there is no connection to spare. The queue's mu must be held.
+func (l *line) lookFor(w *waiter, now time.Time) {
+	q := l.queue
+	known := l.holder != nil || l.look != nil && l.look.fresh(w.name, now, lookAhead/2)
+	underWay := l.look != nil && l.look.asked.IsZero()
+	if known || underWay || q.closed || !q.pool.Spare() {
+		return
+	}
+	l.look = &look{line: l, name: w.name, until: w.deadline}
+	q.looks = append(q.looks, l.look)
+	if !q.looking {
+		q.looking = true
+		q.active++
+		go q.lookAround()
+	}
+}
+
+// fresh reports whether k tells who holds name, or held it at most so long ago.
+func (k *look) fresh(name string, now time.Time, age time.Duration) bool {
+	return k.name == name && !k.asked.IsZero() && now.Sub(k.asked) <= age
+}
+
+// lookAround asks what there is to be asked, one after the other.
+func (q *Queue) lookAround() {
+	for k := q.nextLook(); k != nil; k = q.nextLook() {
+		ctx, cancel := context.WithTimeout(q.closing, lookTime)
+		asked := time.Now()
+		var found *session.Holder
+		err := q.pool.Inspect(ctx, func(s *session.Session) error {
+			h, held, err := s.Holder(k.name)
+			if held {
+				found = &h
+			}
+			return err
+		})
+		cancel()
+		if err != nil {
+			found = nil
+		}
+		q.mu.Lock()
+		k.asked, k.holder = asked, found
+		q.mu.Unlock()
+	}
+}
+
+// nextLook returns nil, and the asking is over, if there is nothing more to ask.
+func (q *Queue) nextLook() *look {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.looks) > 0 && !q.closed {
+		k := q.looks[0]
+		q.looks = q.looks[1:]
+		if k.line.look == k && time.Now().Before(k.until) && q.pool.Spare() {
+			return k
+		}
+		k.asked = time.Now() // in vain
+	}
+	q.looks, q.looking = nil, false
+	q.finish()
+	return nil
+}
+
+// inTheWay returns who holds what w waits for, or did a moment ago, as far as that is
+// known. The queue's mu must be held.
+func (w *waiter) inTheWay(now time.Time) *session.Holder {
+	l := w.line
+	switch {
+	case w.timeout < shortestLook:
+		return nil // that was no wait to speak of
+	case l.holder != nil:
+		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
+	case l.look != nil && l.look.fresh(w.name, now, 2*lookAhead):
+		return l.look.holder
+	}
+	return nil
+}
+
+// Inspect has ask run on a session that holds no lock or, where there is only one, on
+// that. It returns when ctx ends; ask may go on, and Close waits for it. If Inspect
+// returns an error, what ask has written is not to be read.
+func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return fault.ErrClosed
+	}
+	q.active++
+	q.mu.Unlock()
+	asking, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(q.closing, cancel)
+	done := make(chan error, 1)
+	go func() {
+		defer q.inspected()
+		defer cancel()
+		defer stop()
+		done <- q.pool.Inspect(asking, ask)
+	}()
+	select {
+	case err := <-done:
+		if err == nil || ctx.Err() == nil && q.closing.Err() == nil {
+			return err
+		}
+	case <-ctx.Done():
+	case <-q.closing.Done():
+	}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	return fault.ErrClosed
+}
+
+func (q *Queue) inspected() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.finish()
+}

@@ -1,0 +1,272 @@
+package session
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A Holder is a session that holds a lock. What the fields mean stands at
+// namedlock.Holder.
+type Holder struct {
+	Name         string
+	ConnectionID uint64
+	Local        bool
+	HeldFor      time.Duration
+	User         string
+	Host         string
+	Port         int
+	Program      string
+	Command      string
+	CommandTime  time.Duration
+	Statement    string
+}
+
+// The statements that ask who holds a lock. They stand in the package documentation of
+// namedlock. Each question is one statement: a proxy may send the next to another
+// server, where the same connection id is somebody else.
+//
+// Everybody may ask IS_USED_LOCK. The process list shows other users' sessions only
+// under the privilege PROCESS, and else no row. The attributes of a connection are in
+// two tables: one is for whoever may read the performance schema, the other, with those
+// of the user's own account, for everybody; so there are two texts. Measured on MySQL
+// 9.7 and MariaDB 10.11.
+const (
+	usedBy = "SELECT IS_USED_LOCK(?)"
+
+	holderColumns = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME"
+	ofHolder      = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
+		" LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+	ofHolderOfOwn = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
+		" LEFT JOIN performance_schema.session_account_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+
+	oneLock = " FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l"
+
+	// MySQL shows a name folded, by the rules of utf8mb3_general_ci; LOWER in that
+	// character set agrees with it on all of the BMP.
+	locksOfMySQL = " FROM (SELECT t.PROCESSLIST_ID AS ID, m.OBJECT_NAME AS NAME" +
+		" FROM performance_schema.metadata_locks AS m JOIN performance_schema.threads AS t ON t.THREAD_ID = m.OWNER_THREAD_ID" +
+		" WHERE m.OBJECT_TYPE = 'USER LEVEL LOCK' AND m.LOCK_STATUS = 'GRANTED'" +
+		" AND CAST(LEFT(m.OBJECT_NAME, CHAR_LENGTH(?)) AS BINARY) = CAST(LOWER(CONVERT(? USING utf8mb3)) AS BINARY)) AS l"
+
+	// The plugin shows no lock that is only waited for.
+	locksOfMariaDB = " FROM (SELECT THREAD_ID AS ID, TABLE_SCHEMA AS NAME FROM information_schema.METADATA_LOCK_INFO" +
+		" WHERE LOCK_TYPE = 'User lock' AND CAST(LEFT(TABLE_SCHEMA, CHAR_LENGTH(?)) AS BINARY) = CAST(? AS BINARY)) AS l"
+
+	// Whether MySQL's list of locks is all of them: it is empty without the performance
+	// schema, or without that instrument, and full when its memory is.
+	isListComplete = "SELECT @@performance_schema," +
+		" (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl')," +
+		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
+)
+
+// Holder asks who holds the lock; false: nobody does.
+func (s *Session) Holder(name string) (Holder, bool, error) {
+	if err := s.greet(); err != nil {
+		return Holder{}, false, err
+	}
+	if err := s.accepts(name); err != nil {
+		return Holder{}, false, err
+	}
+	if strings.Contains(s.server.version.String, "TiDB") {
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
+	}
+	found, err := s.holders(params(name), holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, usedBy)
+	switch {
+	case errorNumber(err) == erNoSuchFunction:
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
+	case err != nil:
+		return Holder{}, false, s.refusedOr(err, "the server refused to tell who holds the lock")
+	case len(found) == 0 || found[0].ConnectionID == 0:
+		return Holder{}, false, nil
+	}
+	found[0].Name = name
+	return found[0], true, nil
+}
+
+// Held asks for the holders of all locks whose names begin with prefix. The names are
+// the server's: folded on MySQL.
+func (s *Session) Held(prefix string) ([]Holder, error) {
+	if err := s.greet(); err != nil {
+		return nil, err
+	}
+	if charset := s.server.foreignCharset(); charset != "" {
+		return nil, fault.Because(fault.ErrUnsupported, fmt.Sprintf("the session's character set is %s, in which names may not be what they are: connect with utf8mb4", charset), nil)
+	}
+	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info' lets it"
+	if !s.server.mariaDB() {
+		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* lets it, on MySQL 8.0 and later"
+		if err := s.checkList(remedy); err != nil {
+			return nil, err
+		}
+	}
+	found, err := s.holders(params(prefix, prefix), holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
+	if err != nil {
+		return nil, s.noList(err, remedy)
+	}
+	return found, nil
+}
+
+// checkList returns an error if MySQL would not list all locks.
+func (s *Session) checkList(remedy string) error {
+	var on, instrument, lost sql.NullString
+	err := s.scan(s.patience(), isListComplete, &on, &instrument, &lost)
+	switch {
+	case err != nil:
+		return s.noList(err, remedy)
+	case !isOn(on.String):
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: its performance_schema is off", nil)
+	case instrument.String != "YES":
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: its instrument wait/lock/metadata/sql/mdl is not enabled in performance_schema.setup_instruments", nil)
+	case lost.String != "0":
+		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the server does not list all locks: it had no room for %s (performance_schema_max_metadata_locks)", strconv.Quote(lost.String)), nil)
+	}
+	return nil
+}
+
+// noList is the error of a server that has not listed its locks.
+func (s *Session) noList(err error, remedy string) error {
+	if !isAnswer(err) || errorNumber(err) == erQueryInterrupted || isTimeLimit(err) {
+		return s.refusedOr(err, "the server refused to list its locks")
+	}
+	return fault.Because(fault.ErrUnsupported, "the server does not list locks, or not to this user: "+remedy, err)
+}
+
+// holders asks in the first of those words that the server answers without an error. A
+// statement that somebody has cut off is not tried in others.
+func (s *Session) holders(args []driver.NamedValue, texts ...string) (found holders, err error) {
+	for _, text := range texts {
+		found = nil
+		err = s.query(s.patience(), &statement{text: text, spell: s.config.spell}, args, &found)
+		if !isAnswer(err) || errorNumber(err) == erQueryInterrupted || isTimeLimit(err) {
+			break
+		}
+	}
+	return found, err
+}
+
+// holders receives a row for each. Columns that the server has left out stay unset.
+type holders []Holder
+
+func (found *holders) receive(rows driver.Rows) error {
+	row := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(row); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var id, seconds sql.NullInt64
+		var user, host, command, statement, program, name sql.NullString
+		dest := one{&id, &user, &host, &command, &seconds, &statement, &program, &name}
+		if err := dest.scan(row); err != nil {
+			return err
+		}
+		h := Holder{
+			Name:         name.String,
+			ConnectionID: uint64(id.Int64),
+			User:         user.String,
+			Program:      program.String,
+			Command:      command.String,
+			CommandTime:  commandTime(seconds.Int64),
+			Statement:    statement.String,
+		}
+		h.Host, h.Port = splitHost(host.String)
+		*found = append(*found, h)
+	}
+}
+
+// commandTime is the TIME of the process list. A session that has SET TIMESTAMP makes it
+// anything; then it is not known.
+func commandTime(seconds int64) time.Duration {
+	const year = 365 * 24 * 60 * 60
+	if seconds < 0 || seconds > 10*year {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// splitHost takes the HOST of the process list apart: it is an address or a name and,
+// but for a Unix socket, a port behind the last colon, also after IPv6 addresses.
+func splitHost(host string) (string, int) {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 {
+		return host, 0
+	}
+	port, err := strconv.ParseUint(host[i+1:], 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host[:i], int(port)
+}
+
+// Spare reports whether a connection can be borrowed from the db for a moment and yet
+// one be left for others.
+func (p *Pool) Spare() bool {
+	if p.db == nil {
+		return false
+	}
+	stats := p.db.Stats()
+	return stats.MaxOpenConnections == 0 || stats.InUse+1 < stats.MaxOpenConnections
+}
+
+// Inspect has ask run on a session that has nothing to do with locks: a connection of
+// the db, borrowed beside the pool's own. It is bounded by ctx and answerTime. Where
+// there is only the single session, ask runs on that when it is its turn; ctx and
+// answerTime bound the wait for the turn alone, since no context reaches a statement on
+// a session that may hold locks.
+func (p *Pool) Inspect(ctx context.Context, ask func(*Session) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if p.single != nil {
+		return p.inspectSingle(ctx, ask)
+	}
+	// A connection that had been lying idle may be dead, and a live one behind it.
+	for stale := p.db.Stats().Idle; ; stale-- {
+		broken, err := p.inspectBeside(ctx, ask)
+		if !broken || stale <= 0 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (p *Pool) inspectBeside(ctx context.Context, ask func(*Session) error) (broken bool, err error) {
+	conn, err := p.db.Conn(ctx)
+	if err != nil {
+		return false, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
+	}
+	s := newSession(conn, &p.Config)
+	stop := context.AfterFunc(ctx, s.cancel)
+	err = ask(s)
+	if !stop() || s.Broken() {
+		s.discard()
+		return true, err
+	}
+	s.giveBack()
+	return false, err
+}
+
+func (p *Pool) inspectSingle(ctx context.Context, ask func(*Session) error) error {
+	s, err := p.Take(Request{Caller: inspector{ctx}})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fault.Because(fault.ErrUnavailable, "the connection was in use all the time", nil)
+	case err != nil:
+		return err
+	}
+	defer p.Put(s)
+	return ask(s)
+}
+
+// An inspector waits for a turn on the single session.
+type inspector struct{ ctx context.Context }
+
+func (i inspector) Context() context.Context { return i.ctx }
+func (i inspector) Crowded()                 {}

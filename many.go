@@ -1,0 +1,82 @@
+package namedlock
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
+)
+
+// WithLocks is WithLock for several locks: fn runs if and only if all of them were
+// acquired. timeout bounds the wait for all of them together. Otherwise those that
+// were acquired are released, and Error.Name tells which was not to be had.
+//
+// The locks are taken in one order, whatever the order of the names, and released in
+// the reverse: callers of WithLocks whose names overlap never deadlock, on any machine.
+// (They may, if fn takes further locks.) An empty list is ErrInvalidName.
+//
+// Names that differ in letter case alone are taken once, spelt as the first of them:
+// MySQL takes them for one lock. MariaDB does not, and there the other spellings stay
+// free for other processes; see Names.
+//
+// The ctx that fn gets ends as in WithLock, and when any of the locks is lost. Each lock
+// is taken under those before it, as by nested calls of WithLock, whose rules for
+// errors, panics and sessions hold. A name that the call chain holds already is ErrHeld
+// before any other is taken.
+func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
+	if len(names) == 0 {
+		return acquireError("", fault.Because(fault.ErrInvalidName, "the list of lock names is empty", nil))
+	}
+	if fn == nil {
+		return acquireError(names[0], errNoFunction)
+	}
+	for _, name := range names {
+		if err := l.check(ctx, name, timeout); err != nil {
+			return err
+		}
+	}
+	names = l.inOrder(names)
+	for _, name := range names {
+		if err := l.queue.Held(ctx, l.namespace+name); err != nil {
+			return acquireError(name, err)
+		}
+	}
+	return l.withAll(ctx, names, countdown(timeout), fn)
+}
+
+// withAll runs fn under all names, from the first to the last.
+func (l *Locker) withAll(ctx context.Context, names []string, left func() time.Duration, fn func(ctx context.Context) error) error {
+	if len(names) == 0 {
+		return fn(ctx)
+	}
+	return l.WithLock(ctx, names[0], left(), func(ctx context.Context) error {
+		return l.withAll(ctx, names[1:], left, fn)
+	})
+}
+
+// inOrder returns the names in the order in which every Locker takes them, without
+// those that some server takes for one of the others. The order must not change between
+// versions of this package: processes with different ones would deadlock.
+func (l *Locker) inOrder(written []string) []string {
+	key := func(name string) string { return names.Fold(l.namespace + name) }
+	ordered := slices.Clone(written)
+	slices.SortStableFunc(ordered, func(a, b string) int { return strings.Compare(key(a), key(b)) })
+	return slices.CompactFunc(ordered, func(a, b string) bool { return key(a) == key(b) })
+}
+
+// countdown returns how much of timeout is left, at each call: 0 at the end, since a
+// lock that is free can still be had.
+func countdown(timeout time.Duration) func() time.Duration {
+	if timeout == Forever {
+		return func() time.Duration { return Forever }
+	}
+	start := time.Now()
+	return func() time.Duration {
+		left := max(0, timeout-time.Since(start))
+		// Up to the millisecond, for the sake of the error's text.
+		return min(timeout, (left + time.Millisecond - 1).Truncate(time.Millisecond))
+	}
+}

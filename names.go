@@ -1,0 +1,121 @@
+package namedlock
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
+)
+
+// What SafeName gives out: a prefix, a dash and 32 characters of hash, or a name that
+// was safe before.
+const (
+	safeLength   = 48
+	prefixLength = 15
+	hashLength   = 32 // of 160 bits, five a character
+)
+
+// hashEncoding has only digits and letters of one case, so no server folds two hashes.
+var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
+
+// SafeName makes one lock name of any strings: of a customer's name, a path, a key of
+// many columns. Every server stores it without change, and takes no two of them for
+// one, whatever its letter case means to it. It has at most 48 characters, which
+// leaves 16 for WithNamespace.
+//
+// One string that is such a name already is kept: 1 to 48 of the characters a to z, 0
+// to 9 and -_.:/@+= (but for the rare one that looks like what follows). Anything else
+// becomes up to 15 characters to be read by people, a dash, and 160 bits of the SHA-256
+// of the list of parts:
+//
+//	SafeName("nightly-report")      nightly-report
+//	SafeName("Customer", "Émile")   customer:mile-uet35ltnqywlrbsx3juwakyoe6t5greu
+//
+// Different lists get different names, also ("a:b", "c") and ("a", "b:c"), or ("") and
+// (): all that stands between is a collision of the hash. Foo and foo are different.
+// To apply it to its own output gives yet another name: apply it once.
+//
+// The outputs are part of the contract. They never change from one version to another,
+// since processes with different versions have to agree.
+func SafeName(parts ...string) string {
+	if len(parts) == 1 && isSafe(parts[0]) {
+		return parts[0]
+	}
+	// Every part behind its length: no two lists are written the same.
+	var list []byte
+	for _, part := range parts {
+		list = binary.BigEndian.AppendUint64(list, uint64(len(part)))
+		list = append(list, part...)
+	}
+	sum := sha256.Sum256(list)
+	return readable(strings.Join(parts, ":")) + "-" + hashEncoding.EncodeToString(sum[:20])
+}
+
+// isSafe reports whether name can stay as it is.
+func isSafe(name string) bool {
+	if name == "" || len(name) > safeLength {
+		return false
+	}
+	for i := range len(name) {
+		if !isPortable(name[i]) {
+			return false
+		}
+	}
+	return !isHashed(name)
+}
+
+// isHashed reports whether name has the form of a name with a hash.
+func isHashed(name string) bool {
+	prefix := len(name) - hashLength - len("-")
+	if prefix < 1 || prefix > prefixLength || name[prefix] != '-' {
+		return false
+	}
+	for _, c := range name[prefix+1:] {
+		if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
+			return false
+		}
+	}
+	return true
+}
+
+const punctuation = "-_.:/@+="
+
+func isPunctuation(c byte) bool { return strings.IndexByte(punctuation, c) >= 0 }
+
+func isPortable(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || isPunctuation(c)
+}
+
+// readable returns what of text people can recognise it by: its first portable
+// characters, in lower case, with a dash for whatever lies between.
+func readable(text string) string {
+	var b strings.Builder
+	gap := false // something was left out
+	for i := range len(text) {
+		c := text[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		switch {
+		case !isPortable(c):
+			gap = true
+			continue
+		case isPunctuation(c):
+			gap = false
+		case gap:
+			if b.Len() > 0 && !isPunctuation(b.String()[b.Len()-1]) {
+				b.WriteByte('-')
+			}
+			gap = false
+		}
+		b.WriteByte(c)
+		if b.Len() >= prefixLength {
+			break
+		}
+	}
+	prefix := strings.Trim(b.String()[:min(b.Len(), prefixLength)], punctuation)
+	if prefix == "" {
+		return "lock"
+	}
+	return prefix
+}
