@@ -139,10 +139,9 @@ import (
 // Forever, as a timeout, waits until the context is done.
 const Forever time.Duration = math.MaxInt64
 
-// Interface is what code under a lock depends on, so that a test can give it another
-// than *Locker. WithLock runs fn at most once, under the lock, and not at all if it
-// returns an error of its own that says that the lock was not acquired; see
-// Locker.WithLock.
+// Interface is what code that takes a lock depends on, so that its tests can do without
+// a server. WithLock runs fn once, under the lock, and returns what fn returned; or it
+// does not run fn, and returns why the lock was not acquired. Locker.WithLock says more.
 type Interface interface {
 	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
 }
