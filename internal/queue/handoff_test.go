@@ -81,6 +81,12 @@ func TestHandOff_Refused(t *testing.T) {
 			}()
 			return g, next
 		},
+		"it was an inner lock": func(b *bubble) (*Grant, *call) {
+			outer := b.acquire(background, "outer")
+			g, next := b.acquire(under(outer), "a"), b.call(background, "a", time.Hour)
+			require.NoError(b, outer.Release())
+			return g, next
+		},
 		"there is an inner lock": func(b *bubble) (*Grant, *call) {
 			g := b.acquire(background, "a")
 			inner := b.acquire(under(g), "inner")

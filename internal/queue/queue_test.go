@@ -367,6 +367,41 @@ func TestQueue_CancelledGrant(t *testing.T) {
 	}
 }
 
+// A lock that is granted to one whose context has ended in the same moment is given
+// back.
+func TestQueue_GrantedWhileTheContextEnded(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				ctx.ended.Store(true)
+			}
+			return nil
+		})
+		_, err := b.queue.Acquire(ctx, "a", Forever)
+		require.ErrorIs(b, err, context.Canceled)
+		assert.Equal(b, -1, b.server.Holder("a"))
+		assert.Zero(b, b.active())
+	})
+}
+
+// endingUnseen is a context that ends so late that nobody can have seen it while
+// waiting.
+type endingUnseen struct {
+	context.Context
+	done  chan struct{}
+	ended atomic.Bool
+}
+
+func (c *endingUnseen) Done() <-chan struct{} { return c.done }
+
+func (c *endingUnseen) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
 // A cancelled wait is broken off with its connection, which is empty, and the name is
 // not left held.
 func TestQueue_CancelledWait(t *testing.T) {
@@ -447,9 +482,11 @@ func TestQueue_Deadlocks(t *testing.T) {
 		require.NoError(b, bb.Release())
 		inner = ab.granted(b)
 		// Released locks are no part of a chain, though its context goes on.
-		_, err = b.queue.Acquire(context.WithoutCancel(underC), "c", 0)
+		assert.True(b, b.queue.chainOf(context.WithoutCancel(underC)).empty())
+		again, err := b.queue.Acquire(context.WithoutCancel(underC), "c", 0)
 		require.NoError(b, err)
-		b.queue.lines["c"].holder.Release()
+		assert.True(b, again.alone)
+		require.NoError(b, again.Release())
 		require.NoError(b, inner.Release())
 		require.NoError(b, a.Release())
 		require.NoError(b, stranger.granted(b).Release())
@@ -534,6 +571,21 @@ func TestQueue_CloseAtEveryMoment(t *testing.T) {
 	}
 	t.Logf("%d moments", moments)
 	assert.Greater(t, moments, 20)
+}
+
+// Close does not wait for the end of a wait on the server.
+func TestQueue_CloseEndsWaits(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		first, second := b.call(background, "a", Forever), b.callFirm("a", time.Hour)
+		begun := time.Now()
+		<-b.closing()
+		assert.Equal(b, begun, time.Now())
+		first.fails(b, fault.ErrClosed)
+		second.fails(b, fault.ErrClosed)
+		b.server.Unlock("a")
+		assert.Equal(b, -1, b.server.Holder("a"))
+	})
 }
 
 // A queue that is closed takes nobody, and Close may be called again.

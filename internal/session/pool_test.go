@@ -194,6 +194,19 @@ func TestPool_IdleSessionsGoBack(t *testing.T) {
 	})
 }
 
+// The janitor who comes for one session comes again for those that were too young.
+func TestPool_JanitorComesAgain(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, other := b.take(Request{}), b.take(Request{})
+		b.pool.Put(s)
+		time.Sleep(600 * time.Millisecond)
+		b.pool.Put(other)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Zero(b, b.db.Stats().InUse)
+	})
+}
+
 // Sharing a session beats waiting for a connection that others have; where there is
 // none to share the caller is told that it waits for others.
 func TestPool_ExhaustedDB(t *testing.T) {
