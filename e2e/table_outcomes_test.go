@@ -34,6 +34,7 @@ var (
 	invalid          = &outcome{is: "invalid name", returns: namedlock.ErrInvalidName}
 	unsupported      = &outcome{is: "unsupported", returns: namedlock.ErrUnsupported}
 	refused          = &outcome{is: "unsupported, discarded", returns: namedlock.ErrUnsupported, discarded: 1}
+	timedOut         = &outcome{is: "timeout", returns: namedlock.ErrTimeout}
 	expired          = &outcome{is: "deadline", returns: context.DeadlineExceeded}
 	expiredDiscarded = &outcome{is: "deadline, discarded", returns: context.DeadlineExceeded, discarded: 1}
 	expiredSlowly    = &outcome{is: "deadline, discarded after 5 s", returns: context.DeadlineExceeded, discarded: 1, slow: true}
@@ -45,5 +46,5 @@ var (
 // outcomes is all of them, in the order of the page.
 var outcomes = []*outcome{
 	unharmed, again, discarded, discardedSlowly, lost, doubt, unavailable, gone, goneTwice, interrupted, cutOff, deadlocked,
-	invalid, unsupported, refused, expired, expiredDiscarded, expiredSlowly,
+	invalid, unsupported, refused, timedOut, expired, expiredDiscarded, expiredSlowly,
 }

@@ -125,6 +125,7 @@ var sentinelNames = map[error]string{
 	namedlock.ErrInterrupted: "ErrInterrupted",
 	namedlock.ErrUnavailable: "ErrUnavailable",
 	namedlock.ErrInvalidName: "ErrInvalidName",
+	namedlock.ErrTimeout:     "ErrTimeout",
 	namedlock.ErrUnsupported: "ErrUnsupported",
 	context.DeadlineExceeded: "context.DeadlineExceeded",
 }

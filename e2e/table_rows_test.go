@@ -72,6 +72,11 @@ var faultTable = []row{
 	{getText, errorsOf(1305), unsupported, unsupported},
 	{getText, these(silence), expiredSlowly, expiredSlowly},
 
+	{getOnce, of(deadConnection, these(text, noRow)), again, gone},
+	{getOnce, these(zeroUnsent), timedOut, timedOut},
+	{getOnce, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024)), unharmed, unharmed}, // not the end of a wait
+	{getOnce, of(errorsOf(1317), these(null)), interrupted, interrupted},
+
 	{getSpelt, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, notHere},
 	{getSpelt, errorsOf(1142, 1205, 2013), unavailable, notHere},
 	{getSpelt, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, notHere},

@@ -27,6 +27,7 @@ type step struct {
 	contended bool // a foreign session has the lock until the fault
 	during    bool // the statement comes while the code under the lock runs
 	finally   bool // or when the lock has been released
+	once      bool // the call tries once: its timeout is 0
 }
 
 func everywhere(text string) map[servers.Kind]string { return map[servers.Kind]string{"": text} }
@@ -97,6 +98,10 @@ var lease = &step{is: "Lease", says: "`SET SESSION wait_timeout = n`", text: eve
 
 var getText = &step{is: "GET_LOCK, as text", says: "`SELECT GET_LOCK(?, ?)`, the driver puts the arguments in", how: spy.Query, text: everywhere(getLock)}
 
+var getOnce = &step{
+	is: "GET_LOCK, tried once", says: "the same, of a call with timeout 0", how: spy.Query, text: everywhere(getLock), once: true,
+}
+
 var getSpelt = &step{is: "GET_LOCK, spelt out", says: "`SELECT GET_LOCK('name', 0)`, where the driver does not", how: spy.Query, text: everywhere(getLock + "'"), plain: true}
 
 var getPrepare = &step{is: "GET_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(getLock), ready: cycles(1)}
@@ -156,14 +161,14 @@ func (at setup) lockerFor(t *testing.T, st *step) *locker {
 const releaseBound = time.Second
 
 // use is a way to hold a lock while fn runs.
-type use func(ctx context.Context, l *locker, name string, fn func(context.Context) error) error
+type use func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error
 
 var uses = map[string]use{
-	"WithLock": func(ctx context.Context, l *locker, name string, fn func(context.Context) error) error {
-		return l.WithLock(ctx, name, patience, fn)
+	"WithLock": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
+		return l.WithLock(ctx, name, timeout, fn)
 	},
-	"Acquire": func(ctx context.Context, l *locker, name string, fn func(context.Context) error) error {
-		lock, err := l.Acquire(ctx, name, patience)
+	"Acquire": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
+		lock, err := l.Acquire(ctx, name, timeout)
 		if err != nil {
 			return err
 		}

@@ -166,7 +166,11 @@ func (c *faultCase) call(use use) (saw sight) {
 	}
 	var mu sync.Mutex
 	called := inBackground(func() error {
-		return use(ctx, c.l, c.name, func(ctx context.Context) error {
+		timeout := patience
+		if c.step.once {
+			timeout = 0
+		}
+		return use(ctx, c.l, c.name, timeout, func(ctx context.Context) error {
 			mu.Lock()
 			defer mu.Unlock()
 			saw.ran = true

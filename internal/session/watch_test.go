@@ -235,6 +235,24 @@ func TestWatch_ManyLocksOnASession(t *testing.T) {
 	})
 }
 
+// However many locks are on a session, each is proved.
+func TestWatch_EveryOneOfManyLocks(t *testing.T) {
+	for _, stolen := range []int{0, proofsAtOnce - 1, proofsAtOnce, 2 * proofsAtOnce} {
+		inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+			var holds []*hold
+			for i := range 2*proofsAtOnce + 1 {
+				_, h := b.held(fmt.Sprint("lock", i))
+				holds = append(holds, h)
+			}
+			b.server.Steal(holds[stolen].name)
+			begun := time.Now()
+			for _, h := range holds {
+				assert.LessOrEqual(b, (<-h.lost).Sub(begun), 5*time.Second+watchTick)
+			}
+		})
+	}
+}
+
 // A session of which nothing has been heard for as long as the server keeps it is
 // lost, though nobody can ask it: this process may have been stopped.
 func TestWatch_Overdue(t *testing.T) {
