@@ -84,7 +84,7 @@ type bang struct{ call int64 }
 func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, exit func()) {
 	a := &attempt{caller: c, locker: l, id: c.worker.calls.Add(1), depth: depth}
 	a.name = busyNames[c.rand.IntN(len(busyNames))]
-	if l.setup.handOff && c.chance(2) {
+	if l.setup.handOff && !c.chance(4) {
 		a.name = busyNames[0] // a lock is passed on to callers who want the very same
 	}
 	rarely := 20

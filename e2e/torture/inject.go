@@ -138,6 +138,10 @@ func (d *director) killSession(f fault) {
 			if len(holding) > 0 {
 				sessions = holding
 			}
+			// Or the one whose lock goes round by hand-off, as a rule.
+			if hot := held[busyNames[0]]; f.Pick%3 == 2 && slices.Contains(sessions, hot) {
+				sessions = []int64{hot}
+			}
 		}
 	}
 	session := sessions[f.Pick%len(sessions)]

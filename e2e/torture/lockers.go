@@ -35,7 +35,7 @@ var setups = []setup{
 	{name: "open", callers: 5},
 	{name: "capped", callers: 4, conns: 8, life: 300 * time.Millisecond, opts: []namedlock.Option{namedlock.WithMaxSessions(2)}},
 	{name: "small", callers: 3, conns: 3},
-	{name: "hand-off", callers: 6, handOff: true, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
+	{name: "hand-off", callers: 10, handOff: true, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
 	{name: "new", callers: 3, single: true},
 	{name: "bare", callers: 2, single: true, flaky: true, opts: []namedlock.Option{namedlock.WithoutServerCheck(), brisk}},
 	{name: "flaky", callers: 4, flaky: true, opts: []namedlock.Option{brisk}},
