@@ -427,3 +427,25 @@ func TestOperations_LeakedLockIsLogged(t *testing.T) {
 		assert.Contains(t, log.String(), "dropped locks that other code had left on the connection")
 	})
 }
+
+// A holder that waits for another lock shows a GET_LOCK.
+func TestOperations_HolderThatWaits(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l, f := setup{srv, byOpen}.locker(t), srv.foreign(t)
+		outer, inner := newName("outer"), newName("inner")
+		f.lock(inner)
+		_, ctx := hold(t, t.Context(), l, outer)
+		c := begin(t, ctx, l, inner, namedlock.Forever)
+		id := f.holder(outer)
+		eventually(t, func() bool {
+			var command, info sql.NullString
+			require.NoError(t, srv.admin.QueryRowContext(background,
+				"SELECT COMMAND, INFO FROM information_schema.PROCESSLIST WHERE ID = ?", id).Scan(&command, &info))
+			return (command.String == "Query" || command.String == "Execute") && strings.Contains(info.String, "GET_LOCK")
+		}, "the holder is seen to wait")
+		f.unlock(inner)
+		c.holds(t)
+		c.release(t)
+	})
+}
