@@ -179,6 +179,51 @@ func TestHolder_GoneConnection(t *testing.T) {
 	})
 }
 
+// Many ask, take locks and release them at the same time, also while the Locker is closed.
+func TestHolder_BesideLocks(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, foreign := at.locker(t), at.foreign(t), newName("beside")
+		f.lock(foreign)
+		var running sync.WaitGroup
+		errs := make([]error, 8)
+		rounds := make(chan struct{}, 1000)
+		for i := range errs {
+			name := newName("beside")
+			running.Go(func() {
+				for errs[i] == nil {
+					errs[i] = l.WithLock(background, name, time.Minute, func(ctx context.Context) error {
+						for asked, want := range map[string]bool{name: true, foreign: true, name + "-free": false} {
+							h, held, err := l.Holder(ctx, asked)
+							if err != nil {
+								return err
+							}
+							if held != want || held && h.Name != asked || (asked == foreign) != (int64(h.ConnectionID) == f.id) {
+								return fmt.Errorf("%q: %v, %+v", asked, held, h)
+							}
+						}
+						return nil
+					})
+					rounds <- struct{}{}
+				}
+			})
+		}
+		for range 100 {
+			receive(t, rounds, "the workers go on")
+		}
+		require.NoError(t, l.Close())
+		go func() {
+			for range rounds {
+			}
+		}()
+		running.Wait()
+		close(rounds)
+		for _, err := range errs {
+			require.ErrorIs(t, err, namedlock.ErrClosed)
+		}
+	})
+}
+
 // In another character set it would be another lock.
 func TestHolder_CharacterSet(t *testing.T) {
 	t.Parallel()

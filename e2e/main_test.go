@@ -139,7 +139,13 @@ func (at setup) locker(t *testing.T, opts ...namedlock.Option) *locker {
 // prepared is what the Locker wants prepared.
 func (at setup) spied(t *testing.T, opts ...namedlock.Option) *locker {
 	t.Helper()
-	cfg, err := mysql.ParseDSN(at.DSN("interpolateParams=true"))
+	return at.spiedWith(t, []string{"interpolateParams=true"}, opts...)
+}
+
+// spiedWith is spied for other parameters of the driver.
+func (at setup) spiedWith(t *testing.T, params []string, opts ...namedlock.Option) *locker {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(at.DSN(params...))
 	require.NoError(t, err)
 	cfg.Logger = &mysql.NopLogger{}
 	s, err := spy.New(cfg)

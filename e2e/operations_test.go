@@ -70,18 +70,18 @@ func (s *server) runbook(t *testing.T) *runbook {
 	return book
 }
 
-// A row is what a statement returns, by the columns' names in lower case.
-type row map[string]string
+// An answer is a row of what a statement returns, by the columns' names in lower case.
+type answer map[string]string
 
 // do runs a block as an operator would, for a lock and a session, and returns all that it returns.
-func (b *runbook) do(t *testing.T, db *sql.DB, name, lock string, session int64) []row {
+func (b *runbook) do(t *testing.T, db *sql.DB, name, lock string, session int64) []answer {
 	t.Helper()
 	rows, err := b.try(t, db, name, lock, session)
 	require.NoError(t, err, name)
 	return rows
 }
 
-func (b *runbook) try(t *testing.T, db *sql.DB, name, lock string, session int64) (all []row, err error) {
+func (b *runbook) try(t *testing.T, db *sql.DB, name, lock string, session int64) (all []answer, err error) {
 	t.Helper()
 	require.Contains(t, b.blocks, name)
 	b.run[name] = true
@@ -100,7 +100,7 @@ func (b *runbook) try(t *testing.T, db *sql.DB, name, lock string, session int64
 	return all, nil
 }
 
-func readRows(db *sql.DB, statement string) (all []row, err error) {
+func readRows(db *sql.DB, statement string) (all []answer, err error) {
 	rows, err := db.QueryContext(background, statement)
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func readRows(db *sql.DB, statement string) (all []row, err error) {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, err
 		}
-		r := make(row)
+		r := make(answer)
 		for i, column := range columns {
 			r[strings.ToLower(column)] = values[i].String
 		}
@@ -129,8 +129,8 @@ func readRows(db *sql.DB, statement string) (all []row, err error) {
 }
 
 // with returns the rows in which the column has the value.
-func with(rows []row, column, value string) []row {
-	return slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r[column] != value })
+func with(rows []answer, column, value string) []answer {
+	return slices.DeleteFunc(slices.Clone(rows), func(r answer) bool { return r[column] != value })
 }
 
 // onPlainServers runs the test on servers of its own, as they come.
@@ -225,7 +225,7 @@ func TestOperations_Night(t *testing.T) {
 }
 
 // only returns the value of the only column of the only row.
-func only(t *testing.T, rows []row) (value string) {
+func only(t *testing.T, rows []answer) (value string) {
 	t.Helper()
 	require.Len(t, rows, 1)
 	require.Len(t, rows[0], 1)

@@ -60,20 +60,4 @@ func TestFoldOfACommonNameAllocatesNothing(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, func() { sink = Fold("nightly-report:2026") }))
 }
 
-// FuzzFold: whatever the name, its cases fold to its own key, and a folded name
-// is as valid as the name was.
-func FuzzFold(f *testing.F) {
-	f.Add("foo")
-	f.Add("İstanbul ǅ ſ")
-	f.Fuzz(func(t *testing.T, name string) {
-		if Check(name) != nil {
-			t.Skip()
-		}
-		key := Fold(name)
-		assert.Equal(t, key, Fold(key))
-		assert.NoError(t, Check(key))
-		assert.Equal(t, key, Fold(strings.Map(unicode.SimpleFold, name)))
-	})
-}
-
 var sink string

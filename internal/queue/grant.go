@@ -117,19 +117,19 @@ func (g *Grant) release(lost error) error {
 		g.queue.release(g)
 		return lost
 	}
-	return g.giveBack(heir != nil)
+	return g.giveBack(heir)
 }
 
-// giveBack passes the lock on, if there is somebody to hand it to, or runs
+// giveBack hands the lock to heir, if there is one, or runs
 // RELEASE_LOCK on the session that acquired. If that does not prove that the lock was
 // held, its connection is closed before giveBack returns.
-func (g *Grant) giveBack(wanted bool) error {
+func (g *Grant) giveBack(heir *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {
 		g.queue.release(g)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
-	if wanted && g.handOn() {
+	if heir != nil && g.handTo(heir) {
 		return nil
 	}
 	err := s.ReleaseLock(g.name)

@@ -14,41 +14,41 @@ import "time"
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
 // be seen, and none on a session that has another lock.
 
-// handOn passes the lock of g to the next in line, if that is allowed. The caller
-// has the turn on g's session; if handOn returns true it is over.
-func (g *Grant) handOn() bool {
+// heir returns who can be handed the lock of g: the next in line, if it wants
+// exactly that name (on MariaDB names that differ in case are two locks), and its
+// chain has no session of its own. It returns nil if there is none, or hand-off is
+// not allowed. The queue's mu must be held.
+func (g *Grant) heir() *waiter {
+	if g.queue.handOff == 0 || !g.alone {
+		return nil
+	}
+	next := g.line.front
+	if next == nil || next.name != g.name || !next.chain.empty() || time.Since(g.since) >= g.queue.handOff {
+		return nil
+	}
+	return next
+}
+
+// handTo passes the lock of g to its heir, if that still wants it and the socket is
+// seen to be open. The caller has the turn on g's session; if handTo returns true it
+// is over.
+func (g *Grant) handTo(heir *waiter) bool {
 	q := g.queue
 	if !g.session.SocketOpen() {
 		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	next := g.heir()
-	if next == nil {
+	if g.line.front != heir || heir.ctx.Err() != nil {
 		return false
 	}
-	heir := q.newGrant(next, g.session, g.since)
+	next := q.newGrant(heir, g.session, g.since)
 	// Before its caller knows: a loss in between must reach it.
-	if !q.pool.Replace(g.session, g, heir) {
+	if !q.pool.Replace(g.session, g, next) {
 		return false
 	}
-	g.line.holder = heir
+	g.line.holder = next
 	q.handed++
-	q.serve(next, heir, nil) // it counts as active in the place of g
+	q.serve(heir, next, nil) // it counts as active in the place of g
 	return true
-}
-
-// heir returns who can be handed the lock of g: the next in line, if it wants
-// exactly that name (on MariaDB names that differ in case are two locks), and its
-// chain has no session of its own. It returns nil if there is none, or hand-off is
-// not allowed. The queue's mu must be held.
-func (g *Grant) heir() *waiter {
-	if g.queue.handOff == 0 || !g.alone || time.Since(g.since) >= g.queue.handOff {
-		return nil
-	}
-	next := g.line.front
-	if next == nil || next.name != g.name || !next.chain.empty() || next.ctx.Err() != nil {
-		return nil
-	}
-	return next
 }

@@ -43,8 +43,10 @@ type waiter struct {
 	asked      bool   // the server has said, while it was first in line, that others have the lock
 	turn       *run   // the caller is to ask the server itself, in the name of that run
 	served     bool   // grant or err is set, for good
-	grant      *Grant
+	grant      *Grant // &lock
 	err        error
+
+	lock Grant // set by newGrant
 }
 
 // join puts w at the end of the line.
@@ -105,8 +107,8 @@ func (w *waiter) timedOut() error {
 
 // watchClock sees to it that w is called when its timeout has passed. One clock serves
 // the whole line: it stands at what is due first, and most callers find it set. Whose
-// question the server has not answered yet needs none, for that is no wait
-// for others; nor does one who has left, perhaps as the last.
+// question the server has not answered yet needs none, for that is no wait for others;
+// nor does one who has left, perhaps as the last.
 func (l *line) watchClock(w *waiter) {
 	if w.served || w.due.IsZero() || !l.rings.IsZero() && !w.due.Before(l.rings) {
 		return

@@ -171,7 +171,7 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		served, turn := w.served, w.turn
 		w.turn = nil
 		var late error
-		if !served && turn == nil && w.late(time.Now()) && !q.beingServed(w) {
+		if !served && turn == nil && !q.beingServed(w) && w.late(time.Now()) {
 			late = w.timedOut()
 		}
 		q.mu.Unlock()
@@ -238,7 +238,7 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 
 // newGrant is the lock that w has waited for, on s.
 func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant {
-	return &Grant{
+	w.lock = Grant{
 		queue:   q,
 		line:    w.line,
 		name:    w.name,
@@ -247,6 +247,7 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 		alone:   w.chain.empty(),
 		since:   since,
 	}
+	return &w.lock
 }
 
 // serve ends the wait of w, by a lock or by an error.

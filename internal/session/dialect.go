@@ -189,6 +189,15 @@ const (
 	erNoSuchFunction      = 1305
 )
 
+// What servers say before they close a connection. It can have been said long before
+// a statement that it seems to answer.
+const (
+	erServerShutdown           = 1053
+	erConnectionKilled         = 1927 // MariaDB
+	erSessionWasKilled         = 3169 // MySQL
+	erClientInteractionTimeout = 4031 // MySQL: wait_timeout
+)
+
 // isTimeLimit reports whether a limit for statements ended the statement.
 func isTimeLimit(err error) bool {
 	n := errorNumber(err)

@@ -30,10 +30,17 @@ type Config struct {
 	Lease          time.Duration // 0: none
 	CheckServer    bool
 	Logger         *slog.Logger
-	Observer       Observer
+	Observer       Observer // nil: none
 
 	cluster *clusterCheck
 	spell   bool // sessions may be short-lived: spare them what pays later
+}
+
+func (c *Config) setUp() {
+	c.cluster = new(clusterCheck)
+	if c.Observer == nil {
+		c.Observer = nobody{}
+	}
 }
 
 // An Observer is told what becomes of connections. It must not block.
@@ -41,6 +48,11 @@ type Observer interface {
 	SessionOpened(took time.Duration, err error) // taken from the db and greeted, or not
 	SessionDiscarded(cause error)                // closed instead of going back
 }
+
+type nobody struct{}
+
+func (nobody) SessionOpened(time.Duration, error) {}
+func (nobody) SessionDiscarded(error)             {}
 
 // A Hold is a lock on a session, as the session's pool sees it.
 type Hold interface {
@@ -102,15 +114,17 @@ type seeker struct {
 
 // NewPool returns a pool of connections of db.
 func NewPool(db *sql.DB, config Config) *Pool {
-	config.cluster, config.spell = new(clusterCheck), true
+	config.setUp()
+	config.spell = true
 	return &Pool{Config: config, db: db, stop: make(chan struct{})}
 }
 
 // NewSingle returns a pool whose one session is conn. Close leaves conn open.
 func NewSingle(conn *sql.Conn, config Config) *Pool {
-	config.cluster = new(clusterCheck)
+	config.setUp()
 	p := &Pool{Config: config, stop: make(chan struct{})}
 	p.single = newSession(conn, &p.Config)
+	p.single.lent = true
 	p.sessions = []*Session{p.single}
 	return p
 }

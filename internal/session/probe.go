@@ -15,7 +15,7 @@ const (
 	unseen   connState = iota // not go-sql-driver's own: nothing can be told
 	open                      // as far as can be seen
 	closed                    // by the server, or by the driver after a failure
-	occupied                  // by rows that are still to be read; nothing can be sent
+	occupied                  // by something that is still to be read; nothing can be sent
 )
 
 // look looks whether the server has closed the connection: without traffic, and
@@ -24,7 +24,8 @@ func (s *Session) look() connState {
 	state := unseen
 	err := s.conn.Raw(func(conn any) error {
 		state = lookAt(conn)
-		if state == open && !socketOpen(conn) {
+		switch {
+		case state == open && !socketOpen(conn), state == occupied && !s.lent:
 			state = closed
 		}
 		return nil

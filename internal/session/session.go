@@ -34,6 +34,7 @@ const (
 // called by anyone.
 type Session struct {
 	conn   *sql.Conn
+	lent   bool // conn was given to New, whose caller may use it too
 	config *Config
 
 	// Every statement runs under ctx, never under a caller's: the driver answers
@@ -99,6 +100,8 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 		return true, nil
 	case err == nil && answer.Valid && answer.Int64 == 0:
 		return false, nil
+	case err == nil && answer.Valid:
+		return false, s.distrust(fmt.Errorf("GET_LOCK returned %d", answer.Int64))
 	case err != nil && !isAnswer(err):
 		return false, s.distrust(err)
 	}

@@ -29,6 +29,7 @@ type statement struct {
 var (
 	errSilent   = errors.New("no answer in time")
 	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
+	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
 )
 
 // ask runs st for one number. It is bounded by the time from the moment that the
@@ -79,6 +80,9 @@ func (s *Session) runCallOn(conn any) error {
 	c := &s.call
 	if lookAt(conn) == occupied {
 		c.err = errOccupied
+		if !s.lent {
+			c.err = errGoodbye
+		}
 		return nil
 	}
 	c.begun = time.Since(epoch)
@@ -300,4 +304,10 @@ func errorNumber(err error) uint16 {
 
 // isAnswer reports whether the server answered by an error, so that the session
 // lives on, as far as the answer tells.
-func isAnswer(err error) bool { return errorNumber(err) != 0 && !errors.Is(err, errSilent) }
+func isAnswer(err error) bool {
+	switch errorNumber(err) {
+	case 0, erServerShutdown, erConnectionKilled, erSessionWasKilled, erClientInteractionTimeout:
+		return false
+	}
+	return !errors.Is(err, errSilent)
+}

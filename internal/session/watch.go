@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
 // The watch notices that a lock is lost. One goroutine a pool ticks while any
@@ -214,7 +216,11 @@ func (p *Pool) stillHeld(s *Session, holds []Hold) (names []driver.Value, rest [
 // has gone, nor that a primary has become a replica.
 func (s *Session) proveLocks(names []driver.Value) error {
 	if err := s.greet(); err != nil {
-		return err
+		// What an acquire would return is no cause of a loss, but what is inside.
+		if r := (*fault.Reason)(nil); errors.As(err, &r) && r.Cause != nil {
+			err = r.Cause
+		}
+		return fmt.Errorf("keep-alive failed: %w", err)
 	}
 	text := "SELECT " + strings.Repeat("IS_USED_LOCK(?) = CONNECTION_ID(), ", len(names))
 	if s.config.CheckServer {

@@ -2,6 +2,7 @@ package spy
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 )
 
@@ -28,11 +29,27 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// session asks the server for the session's id, beside all faults.
+func (c *conn) session() (int64, error) {
+	r, err := c.Conn.(driver.QueryerContext).QueryContext(context.Background(), "SELECT CONNECTION_ID()", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	var row [1]driver.Value
+	if err := r.Next(row[:]); err != nil {
+		return 0, err
+	}
+	var id sql.NullInt64
+	err = id.Scan(row[0])
+	return id.Int64, err
+}
+
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (r driver.Rows, err error) {
 	if c.skips(args) {
 		return nil, driver.ErrSkip
 	}
-	err = c.spy.record(Statement{c.id, Query, query, values(args), ctx}, func() error {
+	err = c.spy.record(c, Statement{c.id, Query, query, values(args), ctx}, func() error {
 		r, err = c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
 		return err
 	})
@@ -43,7 +60,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if c.skips(args) {
 		return nil, driver.ErrSkip
 	}
-	err = c.spy.record(Statement{c.id, Exec, query, values(args), ctx}, func() error {
+	err = c.spy.record(c, Statement{c.id, Exec, query, values(args), ctx}, func() error {
 		r, err = c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 		return err
 	})
@@ -58,7 +75,7 @@ func (c *conn) skips(args []driver.NamedValue) bool {
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	var st driver.Stmt
-	err := c.spy.record(Statement{c.id, Prepare, query, nil, ctx}, func() (err error) {
+	err := c.spy.record(c, Statement{c.id, Prepare, query, nil, ctx}, func() (err error) {
 		st, err = c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 		return err
 	})
@@ -97,7 +114,7 @@ var _ interface {
 } = (*stmt)(nil)
 
 func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (r driver.Rows, err error) {
-	err = st.conn.spy.record(Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
+	err = st.conn.spy.record(st.conn, Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
 		r, err = st.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 		return err
 	})
@@ -105,7 +122,7 @@ func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (r d
 }
 
 func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (r driver.Result, err error) {
-	err = st.conn.spy.record(Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
+	err = st.conn.spy.record(st.conn, Statement{st.conn.id, Run, st.text, values(args), ctx}, func() error {
 		r, err = st.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
 		return err
 	})
@@ -113,7 +130,7 @@ func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (r dr
 }
 
 func (st *stmt) Close() error {
-	return st.conn.spy.record(Statement{st.conn.id, Close, st.text, nil, context.Background()}, st.Stmt.Close)
+	return st.conn.spy.record(st.conn, Statement{st.conn.id, Close, st.text, nil, context.Background()}, st.Stmt.Close)
 }
 
 func (st *stmt) CheckNamedValue(v *driver.NamedValue) error {

@@ -5,6 +5,7 @@ package spy
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ const (
 	Prepare = "prepare" // nothing is run yet
 	Run     = "run"     // what was prepared
 	Close   = "close"   // forgets what was prepared
+	Connect = "connect" // opens the connection; it is not recorded
 )
 
 // A Statement is one thing said to the server.
@@ -46,6 +48,55 @@ func FailAfter(err error) Fault {
 		_ = send()
 		return err
 	}
+}
+
+// Replace sends the statement, and answers by one row with value in each column.
+func Replace(value driver.Value) Fault {
+	return func(_ context.Context, send func() error) error {
+		_ = send()
+		return &forged{value: value, count: 1}
+	}
+}
+
+// Instead answers by one row with value, and sends nothing.
+func Instead(value driver.Value) Fault {
+	return func(context.Context, func() error) error { return &forged{value: value, count: 1} }
+}
+
+// NoRows sends the statement and answers by no row.
+func NoRows() Fault {
+	return func(_ context.Context, send func() error) error {
+		_ = send()
+		return &forged{}
+	}
+}
+
+// Silence sends the statement, and then nothing is heard until the client gives up.
+func Silence() Fault {
+	return func(ctx context.Context, send func() error) error {
+		_ = send()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+// Unheard is silence that has swallowed the statement too.
+func Unheard() Fault {
+	return func(ctx context.Context, _ func() error) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+type sessionKey struct{}
+
+// Session returns the server's id of the session that a Fault, which has got ctx, stands before.
+func Session(ctx context.Context) (int64, error) {
+	ask, ok := ctx.Value(sessionKey{}).(func() (int64, error))
+	if !ok {
+		return 0, errors.New("no session yet")
+	}
+	return ask()
 }
 
 // A Gate holds one answer up until it is opened.
@@ -81,6 +132,7 @@ func (g *Gate) HoldAnswer(which func() bool) Fault {
 }
 
 type rule struct {
+	how   string // empty: whatever runs a statement
 	text  string
 	skip  int // matches that go through first
 	left  int // matches that it is for; negative: all
@@ -162,10 +214,27 @@ func (s *Spy) Nth(n int, text string, f Fault) {
 // Always lets f handle every statement that contains text.
 func (s *Spy) Always(text string, f Fault) { s.add(&rule{text: text, left: -1, fault: f}) }
 
+// On is Nth for what is sent in one way, be it to prepare or to close a statement or to connect.
+func (s *Spy) On(how string, n int, text string, f Fault) {
+	s.add(&rule{how: how, text: text, skip: n - 1, left: 1, fault: f})
+}
+
+// AlwaysOn is On for all from the n-th.
+func (s *Spy) AlwaysOn(how string, n int, text string, f Fault) {
+	s.add(&rule{how: how, text: text, skip: n - 1, left: -1, fault: f})
+}
+
 func (s *Spy) add(r *rule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rules = append(s.rules, r)
+}
+
+// Forgive drops all faults that are still to come.
+func (s *Spy) Forgive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = nil
 }
 
 // OnConnect has f called before every new connection, which fails with f's error.
@@ -185,8 +254,15 @@ func (s *Spy) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, err
 		}
 	}
-	c, err := s.connector.Connect(ctx)
+	var c driver.Conn
+	err := s.pass(s.faultFor(Connect, ""), ctx, nil, func() (err error) {
+		c, err = s.connector.Connect(ctx)
+		return err
+	})
 	if err != nil {
+		if c != nil {
+			_ = c.Close()
+		}
 		return nil, err
 	}
 	s.mu.Lock()
@@ -200,29 +276,40 @@ func (s *Spy) Connect(ctx context.Context) (driver.Conn, error) {
 func (s *Spy) Driver() driver.Driver { return s.connector.Driver() }
 
 // record notes the statement; what is run goes through the fault that is set for it.
-func (s *Spy) record(st Statement, send func() error) error {
+func (s *Spy) record(c *conn, st Statement, send func() error) error {
 	s.mu.Lock()
 	s.statements = append(s.statements, st)
-	var fault Fault
-	if st.How == Query || st.How == Exec || st.How == Run {
-		for _, r := range s.rules {
-			if r.left == 0 || !strings.Contains(st.Text, r.text) {
-				continue
-			}
-			if r.skip > 0 {
-				r.skip--
-				continue
-			}
-			r.left--
-			fault = r.fault
-			break
-		}
-	}
 	s.mu.Unlock()
+	return s.pass(s.faultFor(st.How, st.Text), st.ctx, c, send)
+}
+
+func (s *Spy) pass(fault Fault, ctx context.Context, c *conn, send func() error) error {
 	if fault == nil {
 		return send()
 	}
-	return fault(st.ctx, send)
+	if c != nil {
+		ctx = context.WithValue(ctx, sessionKey{}, c.session)
+	}
+	return fault(ctx, send)
+}
+
+// faultFor returns the fault that is set for what comes now, nil if there is none.
+func (s *Spy) faultFor(how, text string) Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	runs := how == Query || how == Exec || how == Run
+	for _, r := range s.rules {
+		if r.left == 0 || r.how != how && !(r.how == "" && runs) || !strings.Contains(text, r.text) {
+			continue
+		}
+		if r.skip > 0 {
+			r.skip--
+			continue
+		}
+		r.left--
+		return r.fault
+	}
+	return nil
 }
 
 func (s *Spy) recordClosed() {
@@ -237,13 +324,4 @@ func values(args []driver.NamedValue) []any {
 		v = append(v, arg.Value)
 	}
 	return v
-}
-
-// rows returns the rows of a query that went through a fault.
-func rows(r driver.Rows, err error) (driver.Rows, error) {
-	if err != nil && r != nil {
-		_ = r.Close() // sent, and its answer suppressed
-		return nil, err
-	}
-	return r, err
 }

@@ -84,6 +84,7 @@ func TestStatements(t *testing.T) {
 		{"SELECT /*+ MAX_EXECUTION_TIME(100) */ GET_LOCK(?, ?)", []any{"b", 1}, []string{"1"}},
 		{"SELECT GET_LOCK(?, ?), RELEASE_ALL_LOCKS()", []any{"b", 0}, []string{"1", "2"}},
 		{"SELECT 1 /*M! , @@wsrep_on */ /*M!100500 , 2 */ /*!80000 , 3 */ /*! , 4 */ /* , 5 */", nil, []string{"1", "3", "4"}},
+		{"SELECT 1 /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('a', 'b')) */", nil, []string{"1", "0"}},
 		{"SET SESSION wait_timeout = 60", nil, nil},
 		{"SELECT @@wait_timeout", nil, []string{"60"}},
 	} {

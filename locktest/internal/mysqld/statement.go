@@ -59,6 +59,7 @@ var (
 	hint            = regexp.MustCompile(`/\*\+\s*MAX_EXECUTION_TIME\((\d+)\)\s*\*/`)
 	ofMySQL         = regexp.MustCompile(`/\*!\d*(.*?)\*/`) // a comment that MySQL reads
 	comment         = regexp.MustCompile(`/\*.*?\*/`)       // and all others, MariaDB's among them
+	countsPlugins   = regexp.MustCompile(`\(SELECT COUNT\(\*\) FROM information_schema\.PLUGINS WHERE PLUGIN_NAME IN \([^)]*\)\)`)
 	setsWaitTimeout = regexp.MustCompile(`^SET SESSION wait_timeout\s*=\s*(\d+)$`)
 )
 
@@ -72,7 +73,7 @@ func parse(text string) (statement, error) {
 		st.limit = time.Duration(ms) * time.Millisecond
 	}
 	plain := comment.ReplaceAllString(ofMySQL.ReplaceAllString(text, "$1"), " ")
-	plain = strings.TrimSpace(plain)
+	plain = strings.TrimSpace(countsPlugins.ReplaceAllString(plain, "0")) // it has none
 	if m := setsWaitTimeout.FindStringSubmatch(plain); m != nil {
 		seconds, err := strconv.ParseInt(m[1], 10, 64)
 		if err != nil {

@@ -1,0 +1,93 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// errors: no error is untyped, and none comes out of nothing.
+func (c *checker) errors() {
+	for _, s := range c.Calls {
+		if len(s.Flaws) > 0 {
+			c.report("every error says what it is", fmt.Sprintf("%q: %s: %s", s.Name, strings.Join(s.Flaws, "; "), s.Error), s.Returned, s)
+		}
+		c.held(s)
+		switch s.Outcome {
+		case Unavailable, Interrupted:
+			if !c.caused(s, func(f Fault) bool { return true }) {
+				c.report("an error has a cause", fmt.Sprintf("%q: %s, and nothing was done to it: %s", s.Name, s.Outcome, s.Error), s.Returned, s)
+			}
+		}
+	}
+}
+
+// held: ErrHeld is for those names, in whatever letter case, that the call chain holds, and for no others.
+func (c *checker) held(s *Call) {
+	holds := false
+	for p := range s.chain {
+		holds = holds || p.Locker == s.Locker && fold(p.Name) == fold(s.Name)
+	}
+	switch {
+	case holds && s.Begun != 0, holds && s.Outcome == TimedOut:
+		c.report("to take again what one's chain holds is ErrHeld", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
+	case !holds && s.Outcome == Held:
+		c.report("to take again what one's chain holds is ErrHeld", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)
+	}
+}
+
+// losses: a lock is lost if something was done to its session, and not otherwise.
+func (c *checker) losses() {
+	for _, s := range c.Calls {
+		if s.Outcome != Lost || s.Locker.ID == Foreign {
+			continue
+		}
+		caused := c.caused(s, func(f Fault) bool {
+			session := c.session(s, f.From)
+			return f.Kind != Kill && f.Kind != KillQuery || session == 0 || f.Session == session
+		})
+		if !caused {
+			c.report("no lock is lost without a cause", fmt.Sprintf("%q: %s", s.Name, s.Error), s.Returned, s)
+		}
+	}
+}
+
+// caused reports whether a fault that may be the one can have touched s.
+func (c *checker) caused(s *Call, may func(Fault) bool) bool {
+	if s.Locker.Single && s.Outcome == Unavailable {
+		return true // its connection has gone at any time before
+	}
+	// A process that was not run for long enough may find its sessions timed out.
+	if c.lateness(s.Worker, s.Called-int64(time.Second), s.Returned) > 250*time.Millisecond {
+		return true
+	}
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
+		after := aftermath
+		switch f.Kind {
+		case Kill, KillQuery, Crash:
+		case Limits: // which a session keeps for as long as it lives
+			return f.From <= s.Returned && cutOff(s)
+		case Freeze:
+			after = opening
+		case Cut, Stall, Silence, Slow:
+			if s.Locker.Path == "" || f.Target != s.Locker.Path {
+				return false
+			}
+			after = opening
+		case Statement, Vanish:
+			if f.Target != s.Locker.ID {
+				return false
+			}
+			after = opening
+		default:
+			return false
+		}
+		return f.From <= s.Returned && s.Called <= f.At+int64(after) && may(f)
+	})
+}
+
+// cutOff reports whether a limit on statements ended one of s: MySQL and MariaDB say so by these numbers.
+func cutOff(s *Call) bool {
+	return strings.Contains(s.Error, "Error 3024") || strings.Contains(s.Error, "Error 1969")
+}

@@ -1,0 +1,265 @@
+package history
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// ms makes times of test histories readable.
+const ms = int64(time.Millisecond)
+
+var (
+	near  = &Locker{ID: "near", Worker: "w1", KeepAlive: 5 * time.Second}
+	near2 = &Locker{ID: "near 2", Worker: "w2", KeepAlive: 5 * time.Second}
+	blind = &Locker{ID: "blind", Worker: "w1", KeepAlive: 300 * time.Millisecond, Blind: true}
+	far   = &Locker{ID: "far", Worker: "w1", KeepAlive: 300 * time.Millisecond, Path: "network"}
+)
+
+// section is a call of l that began at from and ended at to, in milliseconds.
+func section(l *Locker, name string, from, to int64, outcome Outcome) *Call {
+	return &Call{Worker: l.Worker, Locker: l, Name: name, Timeout: time.Second, Called: (from - 1) * ms, Begun: from * ms, Ended: to * ms, Returned: (to + 1) * ms, Outcome: outcome}
+}
+
+// refusal is a call of l that was made at from and answered at to without a lock.
+func refusal(l *Locker, timeout time.Duration, from, to int64, outcome Outcome) *Call {
+	return &Call{Worker: l.Worker, Locker: l, Name: "a", Timeout: timeout, Called: from * ms, Returned: to * ms, Outcome: outcome}
+}
+
+func with(c *Call, change func(*Call)) *Call {
+	change(c)
+	return c
+}
+
+func killed(session, at int64) Fault {
+	return Fault{Kind: Kill, Session: session, From: at * ms, At: at * ms}
+}
+
+func seenBy1(session int64) func(*Call) {
+	return func(c *Call) { c.Seen = []Sighting{{c.Begun, c.Begun, session}} }
+}
+
+const (
+	alone   = "who is told that it held was alone"
+	one     = "one Locker never has two sections of one name"
+	mutexed = "a name is a mutex"
+	told    = "a loss is told within its bound"
+	held    = "who is told that it held did hold"
+	noCause = "no lock is lost without a cause"
+	cause   = "an error has a cause"
+	typed   = "every error says what it is"
+	ends    = "a wait ends when it should"
+	short   = "a wait is never shorter than asked"
+	served  = "every caller is served or told why not"
+	fifo    = "callers of one Locker are served first come first served"
+	freed   = "every name is free after its last release"
+	closed  = "Close waits until all locks are released"
+	heldErr = "to take again what one's chain holds is ErrHeld"
+)
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	outer := section(near, "a", 100, 200, Clean)
+	tests := []struct {
+		name   string
+		h      History
+		broken []string
+	}{
+		{name: "one after the other", h: History{Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near2, "a", 200, 300, Clean)}}},
+		{name: "two names at once", h: History{Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near2, "b", 150, 300, Clean)}}},
+		{name: "two at once, both clean", h: History{Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near2, "a", 150, 300, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "two at once behind a third", h: History{Calls: []*Call{
+			section(near, "a", 100, 400, Clean), section(near2, "b", 110, 120, Clean), section(near2, "a", 390, 395, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "letter case, where it is one lock", h: History{Folds: true, Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near2, "A", 150, 300, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "letter case, where it is two locks", h: History{Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near2, "A", 150, 300, Clean)}}},
+		{name: "letter case, within one Locker", h: History{Calls: []*Call{
+			section(near, "a", 100, 200, Clean), section(near, "A", 150, 300, Clean)}},
+			broken: []string{one}},
+		{name: "two of one Locker, one of them lost", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 145 * ms }), section(near, "a", 150, 300, Clean)}},
+			broken: []string{one}},
+		{name: "a victim that was told at once", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 170 * ms }), section(near2, "a", 141, 300, Clean)}}},
+		{name: "a victim that was told late", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), section(near2, "a", 141, 310, Clean)}},
+			broken: []string{told}},
+		{name: "a victim that was told late by a late machine", h: History{Faults: []Fault{killed(7, 140)}, Late: []Late{{"w1", 150 * ms, 250 * ms}}, Calls: []*Call{
+			with(section(near, "a", 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), section(near2, "a", 141, 310, Clean)}}},
+		{name: "a victim that came to begin when others had the lock", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			section(near2, "a", 141, 310, Clean), section(near, "a", 142, 150, Lost)}}},
+		{name: "a victim whose socket is not seen", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(blind, "a", 100, 800, Lost), func(c *Call) { c.Over = 700 * ms }), section(near2, "a", 141, 810, Clean)}}},
+		{name: "a section that a kill of its process ended", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1", From: 140 * ms, At: 160 * ms}}, Calls: []*Call{
+			with(section(near, "a", 100, 0, ""), func(c *Call) { c.Ended, c.Returned = 0, 0 }), section(near2, "a", 150, 300, Clean)}}},
+		{name: "a killed session that goes on", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 400, Lost), seenBy1(7))}},
+			broken: []string{told}},
+		{name: "a killed session of another server", h: History{Faults: []Fault{{Kind: Crash, From: 110 * ms, At: 120 * ms}, killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 400, Lost), seenBy1(7))}}},
+		{name: "a silent network that is told", h: History{Faults: []Fault{{Kind: Stall, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+			with(section(far, "a", 100, 1500, Lost), func(c *Call) { c.Over = 700 * ms })}}},
+		{name: "a silent network that is not told", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+			section(far, "a", 100, 1500, Lost)}},
+			broken: []string{told}},
+		{name: "clean, and held by nobody", h: History{Calls: []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(0))}},
+			broken: []string{held}},
+		{name: "clean, and held by one after the other", h: History{
+			Samples: map[string][]Sighting{"a": {{90 * ms, 95 * ms, 6}, {110 * ms, 115 * ms, 7}, {150 * ms, 155 * ms, 8}}},
+			Calls:   []*Call{section(near, "a", 100, 200, Clean)}},
+			broken: []string{held}},
+		{name: "clean, and its session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 7, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}},
+			broken: []string{held}},
+		{name: "clean, and another session forgot its locks", h: History{Faults: []Fault{{Kind: Vanish, Target: "near", Session: 8, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 150, Clean), seenBy1(7))}}},
+		{name: "clean, and held", h: History{
+			Samples: map[string][]Sighting{"a": {{90 * ms, 105 * ms, 6}, {110 * ms, 115 * ms, 7}, {195 * ms, 205 * ms, 8}}},
+			Calls:   []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(7))}}},
+		{name: "lost for nothing", h: History{Calls: []*Call{section(near, "a", 100, 200, Lost)}},
+			broken: []string{noCause}},
+		{name: "lost, and another session was killed", h: History{Faults: []Fault{killed(8, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 200, Lost), seenBy1(7))}},
+			broken: []string{noCause}},
+		{name: "lost, and its successor was seen", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 141 * ms; c.Seen = []Sighting{{150 * ms, 151 * ms, 8}} })}}},
+		{name: "lost by a fault of another Locker", h: History{Faults: []Fault{{Kind: Vanish, Target: "blind", Session: 8, From: 140 * ms, At: 141 * ms}},
+			Calls: []*Call{section(near, "a", 100, 200, Lost)}},
+			broken: []string{noCause}},
+		{name: "unavailable for nothing", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Unavailable)}},
+			broken: []string{cause}},
+		{name: "unavailable since the server was away", h: History{Faults: []Fault{{Kind: Crash, From: 50 * ms, At: 150 * ms}},
+			Calls: []*Call{refusal(near, time.Second, 100, 200, Unavailable)}}},
+		{name: "cut off by a limit of long ago", h: History{Faults: []Fault{{Kind: Limits, From: -5000 * ms, At: -5000 * ms}},
+			Calls: []*Call{with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Error = "RELEASE_LOCK failed: Error 3024 (HY000)" })}}},
+		{name: "lost by something else than a limit", h: History{Faults: []Fault{{Kind: Limits, From: 110 * ms, At: 110 * ms}},
+			Calls: []*Call{section(near, "a", 100, 200, Lost)}},
+			broken: []string{noCause}},
+		{name: "an error that says too little", h: History{Calls: []*Call{
+			with(refusal(near, 100*time.Millisecond, 100, 200, TimedOut), func(c *Call) { c.Flaws = []string{"no cause"} })}},
+			broken: []string{typed}},
+		{name: "a wait that is too short", h: History{Calls: []*Call{refusal(near, time.Second, 100, 1099, TimedOut)}},
+			broken: []string{short}},
+		{name: "a wait that is just right", h: History{Calls: []*Call{refusal(near, time.Second, 100, 1100, TimedOut)}}},
+		{name: "a wait that is too long", h: History{Calls: []*Call{refusal(near, time.Second, 100, 1300, TimedOut)}},
+			broken: []string{ends}},
+		{name: "a wait that is too long since the server was frozen", h: History{Faults: []Fault{{Kind: Freeze, From: 900 * ms, At: 1200 * ms}},
+			Calls: []*Call{refusal(near, time.Second, 100, 1300, TimedOut)}}},
+		{name: "served too late", h: History{Calls: []*Call{
+			with(section(near, "a", 1500, 1600, Clean), func(c *Call) { c.Called = 100 * ms })}},
+			broken: []string{ends}},
+		{name: "cancelled, and told late", h: History{Calls: []*Call{
+			with(refusal(near, time.Second, 100, 500, Cancelled), func(c *Call) { c.Cancel = 300 * ms })}},
+			broken: []string{ends}},
+		{name: "cancelled by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 500, Cancelled)}},
+			broken: []string{served}},
+		{name: "cancelled before the deadline", h: History{Calls: []*Call{
+			with(refusal(near, time.Second, 100, 500, Expired), func(c *Call) { c.Deadline = 501 * ms })}},
+			broken: []string{short}},
+		{name: "closed by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Closed)}},
+			broken: []string{served}},
+		{name: "closed under a section", h: History{Calls: []*Call{
+			section(&Locker{ID: "closed", Worker: "w1", Closing: 110 * ms, Closed: 120 * ms}, "a", 100, 200, Clean)}},
+			broken: []string{closed}},
+		{name: "no answer", h: History{Calls: []*Call{refusal(near, time.Second, 100, 0, "")}},
+			broken: []string{served}},
+		{name: "no answer since the caller was killed", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1"}},
+			Calls: []*Call{refusal(near, time.Second, 100, 0, "")}}},
+		{name: "overtaken", h: History{Calls: []*Call{
+			with(section(near, "a", 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
+			with(section(near, "A", 200, 210, Clean), func(c *Call) { c.Called = 150 * ms })}},
+			broken: []string{fifo}},
+		{name: "overtaken on the way to the line", h: History{Calls: []*Call{
+			with(section(near, "a", 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
+			with(section(near, "a", 200, 210, Clean), func(c *Call) { c.Called = 110 * ms })}}},
+		{name: "overtaken by another process", h: History{Calls: []*Call{
+			with(section(near, "a", 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
+			with(section(near2, "a", 200, 210, Clean), func(c *Call) { c.Called = 150 * ms })}}},
+		{name: "left over at rest", h: History{Rested: 500 * ms, LeftOver: map[string]int64{"a": 7}},
+			broken: []string{freed}},
+		{name: "held by a session without a holder", h: History{Samples: map[string][]Sighting{"a": steady(7, 150, 1500)},
+			Calls: []*Call{section(near, "a", 100, 200, Clean)}},
+			broken: []string{freed}},
+		{name: "held by a session with a holder", h: History{Samples: map[string][]Sighting{"a": steady(7, 150, 1500)},
+			Calls: []*Call{section(near, "a", 100, 1400, Clean)}}},
+		{name: "taken again by a chain that holds it", h: History{Calls: []*Call{outer,
+			with(section(near2, "A", 110, 120, Clean), func(c *Call) { c.Parent, c.Locker = outer, near })}},
+			broken: []string{one, heldErr}},
+		{name: "ErrHeld for nothing", h: History{Calls: []*Call{refusal(near, time.Second, 100, 101, Held)}},
+			broken: []string{heldErr}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var broken []string
+			for _, v := range Check(&test.h) {
+				broken = append(broken, v.Promise)
+			}
+			slices.Sort(test.broken)
+			slices.Sort(broken)
+			assert.Equal(t, test.broken, slices.Compact(broken))
+		})
+	}
+}
+
+// steady is what an observer sees of a session that holds from from to to.
+func steady(session, from, to int64) (seen []Sighting) {
+	for at := from; at < to; at += 20 {
+		seen = append(seen, Sighting{at * ms, (at + 1) * ms, session})
+	}
+	return seen
+}
+
+// What is recorded is read again as it was, up to a line that is cut off; and what several processes wrote, in
+// whatever order, is put together.
+func TestRecordAndRead(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "w1.jsonl")
+	r, err := Record(file, "w1")
+	require.NoError(t, err)
+	r.Note(Event{Kind: EventLocker, Locker: "near", KeepAlive: time.Second})
+	r.Note(Event{Kind: EventReturn, At: 50, Call: 1, Outcome: Lost, Error: "lost"})
+	r.Note(Event{Kind: EventCall, At: 10, Call: 1, Locker: "near", Name: "a", Timeout: time.Second})
+	r.Note(Event{Kind: EventBegin, At: 20, Call: 1, Called: 12})
+	r.Note(Event{Kind: EventCall, At: 25, Call: 2, Parent: 1, Locker: "near", Name: "b"})
+	r.Note(Event{Kind: EventSeen, At: 30, From: 29, Call: 1, Session: 7})
+	r.Note(Event{Kind: EventOver, At: 35, Call: 1})
+	r.Note(Event{Kind: EventEnd, At: 40, Call: 1})
+	r.Note(Event{Kind: EventSample, At: 33, From: 32, Held: map[string]int64{"a": 7}})
+	require.NoError(t, r.Close())
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	events, err := Read(bytes.NewReader(append(b, `{"kind":"ret`...)))
+	require.NoError(t, err)
+	require.Len(t, events, 9)
+
+	h := New(events, false, nil)
+	require.Len(t, h.Calls, 2)
+	near := h.Lockers["near"]
+	assert.Equal(t, &Locker{ID: "near", Worker: "w1", KeepAlive: time.Second}, near)
+	assert.Equal(t, &Call{Worker: "w1", ID: 1, Locker: near, Name: "a", Timeout: time.Second, Called: 12, Begun: 20, Over: 35, Ended: 40, Returned: 50,
+		Outcome: Lost, Error: "lost", Seen: []Sighting{{29, 30, 7}}}, h.Calls[0])
+	assert.Same(t, h.Calls[0], h.Calls[1].Parent)
+	assert.Equal(t, map[string][]Sighting{"a": {{32, 33, 7}}}, h.Samples)
+}
+
+// The clock is one for all processes of the machine, and does not stand still.
+func TestNow(t *testing.T) {
+	t.Parallel()
+	before := Now()
+	<-time.After(time.Millisecond)
+	assert.GreaterOrEqual(t, Now()-before, ms)
+}

@@ -1,0 +1,98 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// lateAtMost is by how much a wait may be longer than asked, and how soon a cancelled call returns.
+const lateAtMost = 100 * time.Millisecond
+
+// opening is how long it may take to open and greet a session, which counts as no wait.
+const opening = 5 * time.Second
+
+// waits: every call returns, with an answer, when it should.
+func (c *checker) waits() {
+	for _, s := range c.Calls {
+		if s.Locker.ID == Foreign {
+			continue
+		}
+		if s.Returned == 0 {
+			if !c.killed(s.Worker) {
+				c.report("every caller is served or told why not", fmt.Sprintf("%q: no answer", s.Name), s.Called, s)
+			}
+			continue
+		}
+		c.wait(s)
+		if s.Locker.Closed != 0 && s.Begun != 0 && s.Begun < s.Locker.Closed && s.Locker.Closed < s.Ended {
+			c.report("Close waits until all locks are released", fmt.Sprintf("%q is held", s.Name), s.Locker.Closed, s)
+		}
+	}
+}
+
+func (c *checker) killed(worker string) bool {
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Kind == KillWorker && f.Target == worker })
+}
+
+func (c *checker) wait(s *Call) {
+	answered := s.Returned
+	if s.Begun != 0 {
+		answered = s.Begun
+	}
+	took := time.Duration(answered - s.Called)
+	tooLong := func(since int64, bound time.Duration, of string) {
+		bound += c.slack(s, since, answered)
+		if late := time.Duration(answered - since); late > bound {
+			c.report("a wait ends when it should", fmt.Sprintf("%q: %s after %v, %v after %s; allowed: %v", s.Name, s.Outcome, took, late, of, bound), answered, s)
+		}
+	}
+	if s.Outcome == TimedOut && took < s.Timeout {
+		c.report("a wait is never shorter than asked", fmt.Sprintf("%q: %v instead of %v", s.Name, took, s.Timeout), answered, s)
+	}
+	if s.Outcome == Expired && answered < c.deadline(s) {
+		c.report("a wait is never shorter than asked", fmt.Sprintf("%q: %v before its deadline", s.Name, time.Duration(c.deadline(s)-answered)), answered, s)
+	}
+	bound := s.Timeout + lateAtMost
+	if s.Outcome == Unavailable {
+		bound += opening
+	}
+	tooLong(s.Called, bound, "the call")
+	if s.Cancel != 0 && s.Cancel < answered {
+		tooLong(max(s.Called, s.Cancel), lateAtMost, "the cancel")
+	}
+	if s.Deadline != 0 && s.Deadline < answered {
+		tooLong(max(s.Called, s.Deadline), lateAtMost, "the deadline")
+	}
+	if s.Outcome == Cancelled && !c.givenUp(s) {
+		c.report("every caller is served or told why not", fmt.Sprintf("%q: cancelled by nobody", s.Name), answered, s)
+	}
+	if s.Outcome == Closed && (s.Locker.Closing == 0 || s.Locker.Closing > answered) {
+		c.report("every caller is served or told why not", fmt.Sprintf("%q: closed by nobody", s.Name), answered, s)
+	}
+}
+
+// deadline is the earliest that the context of s has, of its own or inherited.
+func (c *checker) deadline(s *Call) int64 {
+	d := s.Deadline
+	for p := range s.chain {
+		if p.Deadline != 0 && (d == 0 || p.Deadline < d) {
+			d = p.Deadline
+		}
+	}
+	return d
+}
+
+// givenUp reports whether the context of s could have ended: it was cancelled, or one that it stems from, or
+// a lock around it was lost.
+func (c *checker) givenUp(s *Call) bool {
+	if s.Cancel != 0 {
+		return true
+	}
+	for p := range s.chain {
+		if p.Cancel != 0 || p.Over != 0 || p.Outcome == Lost {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var namesSeed = flag.Uint64("names.seed", 0, "seed of the random names; 0: another each time")
+
+// Random names from the whole of the Basic Multilingual Plane, beside variants that a server may take for the
+// same.
+func TestPromise21_RandomNames(t *testing.T) {
+	t.Parallel()
+	seed := *namesSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-names.seed %d", seed)
+	onEachServer(t, func(t *testing.T, srv *server) {
+		at, random := newNamesTest(t, srv), rand.New(rand.NewPCG(seed, 0))
+		alike := 0
+		for range 400 {
+			name := randomName(random)
+			if at.requireAgreement(t, name, variantOf(random, name)) {
+				alike++
+			}
+		}
+		t.Logf("%d of 400 pairs are one lock", alike)
+	})
+}
+
+// FuzzNames is the same for names of the fuzzer's: go test -C e2e -run '^$' -fuzz FuzzNames -parallel 1
+func FuzzNames(f *testing.F) {
+	for _, pair := range [][2]string{
+		{"foo", "FOO"}, {"é", "É"}, {"é", "e"}, {"σ", "ς"}, {"İ", "i"}, {"ı", "I"}, {"ß", "ẞ"}, {"K", "\u212A"}, {"ǆ", "ǅ"}, {"Ⅷ", "ⅷ"},
+		{"a", "a "}, {"a", "ａ"}, {"e\u0301", "é"}, {"it's", `it"s`}, {`a\b`, "a\\\\b"}, {"\uFFFD", "\uFFFF"}, {"\u200b", ""}, {"a\x00b", "a"},
+	} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, name, other string) {
+		if names.Check("0/"+name) != nil || names.Check("0/"+other) != nil || utf8.RuneCountInString(name) > 40 || utf8.RuneCountInString(other) > 40 {
+			t.Skip()
+		}
+		for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+			srv, err := shared[kind]()
+			if err != nil {
+				servers.SkipOrFail(t, err)
+			}
+			newNamesTest(t, srv).requireAgreement(t, name, other)
+		}
+	})
+}
+
+// A namesTest asks a server about names in three ways.
+type namesTest struct {
+	prefix           string
+	prepares, spells *locker  // how names are sent at first
+	holder           *foreign // which is sent names beside the statement
+	speller          *foreign // which is sent them in its text
+}
+
+func newNamesTest(t *testing.T, srv *server) *namesTest {
+	t.Helper()
+	conn, err := srv.open(t, "interpolateParams=true").Conn(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return &namesTest{
+		prefix:   newName("") + "/",
+		prepares: setup{srv, byNew}.locker(t),
+		spells:   setup{srv, byOpen}.locker(t),
+		holder:   srv.foreign(t),
+		speller:  &foreign{t: t, conn: conn},
+	}
+}
+
+// requireAgreement fails the test unless the server accepts both names, understands them however they are sent, and
+// takes them for two unless Fold takes them for one. It reports whether the server takes them for one.
+func (at *namesTest) requireAgreement(t *testing.T, name, other string) (same bool) {
+	t.Helper()
+	name, other = at.prefix+name, at.prefix+other
+	require.NoError(t, names.Check(name), "%+q", name)
+	require.NoError(t, names.Check(other), "%+q", other)
+
+	require.True(t, at.holder.get(name, 0), "the server accepts %+q", name)
+	assert.Equal(t, at.holder.id, at.speller.holder(name), "as it is spelt: %+q", name)
+	same = !at.speller.get(other, 0)
+	assert.Equal(t, same, at.holder.holder(other) == at.holder.id, "%+q and %+q", name, other)
+	if same {
+		assert.Equal(t, names.Fold(name), names.Fold(other), "the server takes %+q and %+q for one", name, other)
+	} else {
+		at.speller.unlock(other)
+	}
+	at.holder.unlock(name)
+
+	for _, l := range []*locker{at.prepares, at.spells} {
+		require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
+			assert.NotZero(t, at.holder.holder(name), "%+q", name)
+			assert.NotZero(t, at.speller.holder(name), "%+q", name)
+			return nil
+		}), "%+q", name)
+	}
+	return same
+}
+
+// randomName has up to 20 characters: ASCII, letters with cases, or anything.
+func randomName(random *rand.Rand) string {
+	name := make([]rune, 1+random.IntN(20))
+	for i := range name {
+		switch random.IntN(3) {
+		case 0:
+			name[i] = 1 + random.Int32N(utf8.RuneSelf-1)
+		case 1:
+			for name[i] = randomRune(random); unicode.SimpleFold(name[i]) == name[i]; {
+				name[i] = randomRune(random)
+			}
+		default:
+			name[i] = randomRune(random)
+		}
+	}
+	return string(name)
+}
+
+// randomRune is any character of the Basic Multilingual Plane but NUL.
+func randomRune(random *rand.Rand) rune {
+	for {
+		if r := 1 + random.Int32N(0xFFFF); !unicode.Is(unicode.Cs, r) {
+			return r
+		}
+	}
+}
+
+// variantOf changes the case of some characters, and seldom a character.
+func variantOf(random *rand.Rand, name string) string {
+	changes := []func(rune) rune{unicode.SimpleFold, unicode.ToUpper, unicode.ToLower, unicode.ToTitle, func(r rune) rune { return r }}
+	variant := []rune(name)
+	for i, r := range variant {
+		variant[i] = changes[random.IntN(len(changes))](r)
+		if random.IntN(50) == 0 {
+			variant[i] = randomRune(random)
+		}
+		if variant[i] > 0xFFFF {
+			variant[i] = r
+		}
+	}
+	return string(variant)
+}

@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+)
+
+// A fault is one way for a statement to go wrong.
+type fault struct {
+	is    string // its name in the table
+	make  func(c *faultCase) spy.Fault
+	sends bool // the server gets the statement, and carries it out
+	every bool // it hits the statement each time
+	quiet bool // nothing is heard: only a deadline or a bound ends it
+}
+
+var errInjected = errors.New("injected")
+
+// plainly is for faults that need to know nothing.
+func plainly(f spy.Fault) func(*faultCase) spy.Fault {
+	return func(*faultCase) spy.Fault { return f }
+}
+
+var (
+	notSent      = fault{is: "fails before it is sent", make: plainly(spy.FailBefore(errInjected))}
+	answerLost   = fault{is: "done, but the answer is lost", make: plainly(spy.FailAfter(errInjected)), sends: true}
+	badConn      = fault{is: "`driver.ErrBadConn`", make: plainly(spy.FailBefore(driver.ErrBadConn))}
+	badConnLate  = fault{is: "done, then `driver.ErrBadConn`", make: plainly(spy.FailAfter(driver.ErrBadConn)), sends: true}
+	invalidConn  = fault{is: "`mysql.ErrInvalidConn`", make: plainly(spy.FailBefore(mysql.ErrInvalidConn))}
+	brokeInReply = fault{is: "done, then `mysql.ErrInvalidConn`", make: plainly(spy.FailAfter(mysql.ErrInvalidConn)), sends: true}
+	everyTime    = fault{is: "`mysql.ErrInvalidConn`, every time", make: plainly(spy.FailBefore(mysql.ErrInvalidConn)), every: true}
+
+	silence = fault{is: "done, then silence", make: plainly(spy.Silence()), sends: true, quiet: true}
+	unheard = fault{is: "silence", make: plainly(spy.Unheard()), quiet: true}
+
+	null       = fault{is: "answer NULL", make: plainly(spy.Replace(nil)), sends: true}
+	nonsense   = fault{is: "answer 2", make: plainly(spy.Replace(int64(2))), sends: true}
+	text       = fault{is: "answer `text`", make: plainly(spy.Replace("text")), sends: true}
+	noRow      = fault{is: "answer without a row", make: plainly(spy.NoRows()), sends: true}
+	zero       = fault{is: "answer 0", make: plainly(spy.Replace(int64(0))), sends: true}
+	zeroUnsent = fault{is: "answer 0", make: plainly(spy.Instead(int64(0)))}
+	one        = fault{is: "answer 1", make: plainly(spy.Replace(int64(1))), sends: true}
+
+	killed = fault{is: "session killed before", make: func(c *faultCase) spy.Fault {
+		return func(ctx context.Context, send func() error) error {
+			c.kill(ctx)
+			return send()
+		}
+	}}
+	killedMeanwhile = fault{is: "session killed while it waits", make: func(c *faultCase) spy.Fault {
+		return c.meanwhile("KILL %d")
+	}}
+	queryKilled = fault{is: "KILL QUERY while it waits", make: func(c *faultCase) spy.Fault {
+		return c.meanwhile("KILL QUERY %d")
+	}}
+	// What MySQL leaves in the socket of a session that it closes for idleness.
+	idleClosed = fault{is: "error 4031, and the session is closed", make: func(c *faultCase) spy.Fault {
+		return func(ctx context.Context, _ func() error) error {
+			c.kill(ctx)
+			return answerOf(4031)
+		}
+	}}
+)
+
+// deadConnection is every way in which a connection can fail at a statement.
+var deadConnection = []fault{notSent, answerLost, badConn, badConnLate, invalidConn, brokeInReply, killed}
+
+func answerOf(number uint16) error {
+	return &mysql.MySQLError{Number: number, Message: "injected"}
+}
+
+// errorsOf are the server's refusals, which it gives in the place of what was asked for.
+func errorsOf(numbers ...uint16) (faults []fault) {
+	for _, n := range numbers {
+		faults = append(faults, fault{is: fmt.Sprintf("error %d", n), make: plainly(spy.FailBefore(answerOf(n)))})
+	}
+	return faults
+}
+
+// lateErrorsOf are errors of statements that have been carried out all the same.
+func lateErrorsOf(numbers ...uint16) (faults []fault) {
+	for _, n := range numbers {
+		faults = append(faults, fault{is: fmt.Sprintf("done, then error %d", n), make: plainly(spy.FailAfter(answerOf(n))), sends: true})
+	}
+	return faults
+}
+
+// alwaysErrorsOf are refusals that stay.
+func alwaysErrorsOf(numbers ...uint16) (faults []fault) {
+	for _, f := range errorsOf(numbers...) {
+		f.is, f.every = f.is+", every time", true
+		faults = append(faults, f)
+	}
+	return faults
+}
+
+// kill ends the session that ctx is for, and returns when the server knows it no more.
+func (c *faultCase) kill(ctx context.Context) {
+	id, err := spy.Session(ctx)
+	if !assert.NoError(c.t, err) {
+		return
+	}
+	c.killer.kill(id)
+	assert.Eventually(c.t, func() bool {
+		n, err := c.killer.ask("SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = ?", id)
+		return err == nil && n == 0
+	}, patience, pollEvery, "session %d ends", id)
+}
+
+// meanwhile sends the statement and ends it, or its session, when it waits on the server.
+func (c *faultCase) meanwhile(kill string) spy.Fault {
+	return func(ctx context.Context, send func() error) error {
+		id, err := spy.Session(ctx)
+		if !assert.NoError(c.t, err) {
+			return err
+		}
+		answered := inBackground(send)
+		assert.Eventually(c.t, func() bool {
+			n, err := c.killer.ask(`SELECT COUNT(*) FROM performance_schema.metadata_locks JOIN performance_schema.threads ON THREAD_ID = OWNER_THREAD_ID
+				WHERE OBJECT_TYPE = 'USER LEVEL LOCK' AND LOCK_STATUS = 'PENDING' AND PROCESSLIST_ID = ?`, id)
+			return err == nil && n > 0
+		}, patience, pollEvery, "session %d waits", id)
+		_, _ = c.killer.conn.ExecContext(background, fmt.Sprintf(kill, id))
+		return <-answered
+	}
+}

@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/require"
+)
+
+// A step is a statement in the life of a lock, and how to come to it.
+type step struct {
+	is   string // its name in the table
+	says string // the statement
+
+	only  servers.Kind            // "": on both
+	plain bool                    // arguments are not put into text by the driver
+	opts  []namedlock.Option      // beside those of all cases
+	ready func(c *faultCase)      // before the call; nil: nothing
+	how   string                  // as spy.On
+	nth   int                     // 0: the first
+	text  map[servers.Kind]string // what is common to both stands under ""
+
+	contended bool // a foreign session has the lock until the fault
+	during    bool // the statement comes while the code under the lock runs
+	finally   bool // or when the lock has been released
+	once      bool // the call tries once: its timeout is 0
+}
+
+func everywhere(text string) map[servers.Kind]string { return map[servers.Kind]string{"": text} }
+
+const (
+	getLock     = "GET_LOCK("
+	releaseLock = "RELEASE_LOCK("
+)
+
+// cycles has the session take and release n other locks.
+func cycles(n int) func(c *faultCase) {
+	return func(c *faultCase) {
+		for range n {
+			requireUsable(c.t, c.l)
+		}
+	}
+}
+
+// clusterUnknown has the greeting fail that asks for the cluster too.
+func clusterUnknown(c *faultCase) {
+	c.l.spy.On(spy.Query, 1, "/*M!", spy.FailBefore(answerOf(1193)))
+}
+
+var connecting = &step{is: "Connect", says: "opening a connection", how: spy.Connect}
+
+var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only`", text: everywhere("VERSION()")}
+
+var greetingPooled = &step{
+	is: "Greeting of a pooled connection", says: "the same, on a connection that has lain idle in the db", text: everywhere("VERSION()"),
+	ready: func(c *faultCase) { require.NoError(c.t, c.l.db.PingContext(c.t.Context())) },
+}
+
+var cluster = &step{
+	is:    "Cluster question",
+	says:  "`SELECT @@wsrep_on` or `SELECT @@group_replication_single_primary_mode`, where the greeting did not say 0",
+	text:  map[servers.Kind]string{servers.MariaDB: "SELECT @@wsrep_on", servers.MySQL: "SELECT @@group_replication_single_primary_mode"},
+	ready: clusterUnknown,
+}
+
+var clusterSize = &step{
+	is: "Cluster size", says: "`SHOW STATUS LIKE 'wsrep_cluster_size'`, on a node of Galera", only: servers.MariaDB,
+	text: everywhere("wsrep_cluster_size"),
+	ready: func(c *faultCase) {
+		clusterUnknown(c)
+		c.l.spy.On(spy.Query, 1, "SELECT @@wsrep_on", spy.Instead("ON"))
+	},
+}
+
+var primaries = &step{
+	is: "Count of primaries", says: "`SELECT COUNT(*) FROM performance_schema.replication_group_members …`, on a multi-primary member", only: servers.MySQL,
+	text: everywhere("replication_group_members"),
+	ready: func(c *faultCase) {
+		clusterUnknown(c)
+		c.l.spy.On(spy.Query, 1, "SELECT @@group_replication_single_primary_mode", spy.Instead("OFF"))
+	},
+}
+
+var checkedAgain = &step{
+	is: "Check of a session in use", says: "`SELECT @@read_only`, a keep-alive interval after the last", text: everywhere("SELECT @@read_only"),
+	opts: []namedlock.Option{namedlock.WithKeepAlive(often)},
+	ready: func(c *faultCase) {
+		requireUsable(c.t, c.l)
+		<-time.After(often + often/10)
+	},
+}
+
+var lease = &step{is: "Lease", says: "`SET SESSION wait_timeout = n`", text: everywhere("SET SESSION wait_timeout = 60")}
+
+var getText = &step{is: "GET_LOCK, as text", says: "`SELECT GET_LOCK(?, ?)`, the driver puts the arguments in", how: spy.Query, text: everywhere(getLock)}
+
+var getOnce = &step{
+	is: "GET_LOCK, tried once", says: "the same, of a call with timeout 0", how: spy.Query, text: everywhere(getLock), once: true,
+}
+
+var getSpelt = &step{is: "GET_LOCK, spelt out", says: "`SELECT GET_LOCK('name', 0)`, where the driver does not", how: spy.Query, text: everywhere(getLock + "'"), plain: true}
+
+var getPrepare = &step{is: "GET_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(getLock), ready: cycles(1)}
+
+var getExecute = &step{is: "GET_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(getLock), ready: cycles(2)}
+
+var releaseInCase = &step{
+	is: "RELEASE_LOCK, in case", says: "`SELECT RELEASE_LOCK(?)` after a GET_LOCK that answered NULL", text: everywhere(releaseLock),
+	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Replace(nil)) },
+}
+
+var timeLimit = &step{
+	is: "Statement limit", says: "`SELECT @@max_statement_time`, before the first wait", only: servers.MariaDB, text: everywhere("@@max_statement_time"),
+	contended: true,
+}
+
+var waiting = &step{
+	is: "Wait", says: "`SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)` or `SELECT GET_LOCK(?, ?)`, when the first said 0",
+	text: everywhere(getLock), nth: 2, contended: true,
+}
+
+var waitPrepare = &step{
+	is: "Wait, prepared", says: "COM_STMT_PREPARE of a wait", only: servers.MariaDB, how: spy.Prepare, text: everywhere(getLock), contended: true,
+}
+
+var keepAlive = &step{
+	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only`", text: everywhere("IS_USED_LOCK("),
+	opts: []namedlock.Option{namedlock.WithKeepAlive(often)}, during: true,
+}
+
+var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(releaseLock), finally: true}
+
+var releaseSpelt = &step{is: "RELEASE_LOCK, spelt out", says: "`SELECT RELEASE_LOCK('name')`", how: spy.Query, text: everywhere(releaseLock + "'"), plain: true, finally: true}
+
+var releasePrepare = &step{is: "RELEASE_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(releaseLock), ready: cycles(1), finally: true}
+
+var releaseExecute = &step{is: "RELEASE_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(releaseLock), ready: cycles(2), finally: true}
+
+var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n`, when the session goes back", text: everywhere("SET SESSION wait_timeout = 28800"), finally: true}
+
+var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
+
+// locker is a Locker for one case, spied upon.
+func (at setup) lockerFor(t *testing.T, st *step) *locker {
+	t.Helper()
+	params := []string{"interpolateParams=true"}
+	if st.plain {
+		params = nil
+	}
+	opts := append([]namedlock.Option{
+		namedlock.WithLease(time.Minute), namedlock.WithReleaseTimeout(releaseBound), namedlock.WithKeepAlive(time.Minute),
+	}, st.opts...)
+	return at.spiedWith(t, params, opts...)
+}
+
+// releaseBound is WithReleaseTimeout. A release that is not to be silent takes less on any machine.
+const releaseBound = time.Second
+
+// use is a way to hold a lock while fn runs.
+type use func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error
+
+var uses = map[string]use{
+	"WithLock": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
+		return l.WithLock(ctx, name, timeout, fn)
+	},
+	"Acquire": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
+		lock, err := l.Acquire(ctx, name, timeout)
+		if err != nil {
+			return err
+		}
+		if err := fn(lock.Context()); err != nil {
+			return err
+		}
+		return lock.Release()
+	},
+}

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/history"
+)
+
+// The names that all contend for: those of the first kind are held for short times only.
+var (
+	busyNames  = []string{"torture-busy", "Torture-Busy", "torture-b", "torture-é", "torture-É"}
+	slowNames  = []string{"torture-slow", "TORTURE-SLOW", "torture-t"}
+	watchNames = append(append([]string{}, busyNames...), slowNames...)
+)
+
+// A caller is one goroutine that makes one call after the other, nested ones within.
+type caller struct {
+	worker *worker
+	slot   *slot
+	rand   *rand.Rand
+}
+
+func (c *caller) loop(round <-chan struct{}) {
+	for {
+		select {
+		case <-round:
+			return
+		default:
+		}
+		l, err := c.slot.get()
+		if err != nil {
+			c.pause(20 * time.Millisecond) // the server is away
+			continue
+		}
+		if c.chance(20) {
+			done := make(chan struct{})
+			go func() { // that fn may end by Goexit
+				defer close(done)
+				c.call(context.Background(), l, 0, 0, runtime.Goexit)
+			}()
+			<-done
+		} else {
+			c.call(context.Background(), l, 0, 0, nil)
+		}
+		if c.chance(8) {
+			c.pause(c.upTo(20 * time.Millisecond))
+		}
+	}
+}
+
+func (c *caller) pause(d time.Duration)              { <-time.After(d) }
+func (c *caller) chance(oneIn int) bool              { return c.rand.IntN(oneIn) == 0 }
+func (c *caller) upTo(d time.Duration) time.Duration { return time.Duration(c.rand.Int64N(int64(d))) }
+
+// An attempt is one call as it goes on.
+type attempt struct {
+	*caller
+	locker *locker
+	id     int64
+	name   string
+	own    error // what the section returns
+	long   bool
+	depth  int
+	called int64
+	begun  bool
+}
+
+var (
+	errGaveUp = errors.New("the caller gave up")
+	errOwn    = errors.New("the section's own error")
+)
+
+// bang is what sections panic with.
+type bang struct{ call int64 }
+
+// call makes one call under ctx, within the section of call parent. If exit is not nil, the section ends by it.
+func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, exit func()) {
+	a := &attempt{caller: c, locker: l, id: c.worker.calls.Add(1), depth: depth}
+	a.name = busyNames[c.rand.IntN(len(busyNames))]
+	if l.setup.handOff && c.chance(2) {
+		a.name = busyNames[0] // a lock is passed on to callers who want the very same
+	}
+	rarely := 20
+	if l.setup.flaky || l.setup.far {
+		rarely = 6 // losses are told later there
+	}
+	if c.chance(rarely) {
+		a.name, a.long = slowNames[c.rand.IntN(len(slowNames))], c.chance(2)
+	}
+	timeout := time.Duration(0)
+	switch n := c.rand.IntN(8); {
+	case n == 0:
+	case n == 1:
+		timeout = c.upTo(5 * time.Millisecond)
+	case depth > 0 && n < 7:
+		timeout = c.upTo(15 * time.Millisecond) // others wait for what the chain holds
+	case n < 4:
+		timeout = c.upTo(300 * time.Millisecond)
+	default:
+		timeout = time.Second + c.upTo(time.Second)
+	}
+	event := history.Event{Kind: history.EventCall, Call: a.id, Parent: parent, Locker: l.id, Name: a.name, Timeout: timeout}
+	cancel := context.CancelFunc(func() {})
+	switch c.rand.IntN(6) {
+	case 0:
+		d := c.upTo(200 * time.Millisecond)
+		event.Deadline = history.Now() + int64(d)
+		ctx, cancel = context.WithTimeout(ctx, d)
+	case 1:
+		var giveUp context.CancelCauseFunc
+		ctx, giveUp = context.WithCancelCause(ctx)
+		timer := time.AfterFunc(c.upTo(150*time.Millisecond), func() {
+			a.note(history.Event{Kind: history.EventCancel})
+			giveUp(errGaveUp)
+		})
+		cancel = func() { timer.Stop(); giveUp(nil) }
+	}
+	defer cancel()
+	event.At = history.Now()
+	c.worker.record.Note(event)
+
+	switch {
+	case exit != nil:
+		defer func() {
+			if a.begun {
+				a.finish(history.Event{Outcome: history.Panicked})
+			}
+		}()
+		a.withLock(ctx, timeout, exit)
+	case c.chance(4):
+		a.acquire(ctx, timeout)
+	case c.chance(12):
+		a.withPanic(ctx, timeout)
+	default:
+		a.withLock(ctx, timeout, nil)
+	}
+}
+
+func (a *attempt) note(e history.Event) {
+	e.Call = a.id
+	a.worker.record.Note(e)
+}
+
+func (a *attempt) withLock(ctx context.Context, timeout time.Duration, exit func()) {
+	if a.chance(3) {
+		a.own = errOwn
+	}
+	a.called = history.Now()
+	err := a.locker.WithLock(ctx, a.name, timeout, func(ctx context.Context) error {
+		a.section(ctx)
+		if exit != nil {
+			exit()
+		}
+		return a.own
+	})
+	at := history.Now()
+	e := history.Event{At: at}
+	e.Outcome, e.Flaws = a.judge(ctx, err)
+	if err != nil {
+		e.Error = err.Error()
+	}
+	a.finish(e)
+}
+
+// finish notes that the call has returned. A connection that is gone is replaced, with the Locker on it.
+func (a *attempt) finish(e history.Event) {
+	e.Kind, e.Called = history.EventReturn, a.called
+	a.note(e)
+	if e.Outcome != history.Unavailable {
+		return
+	}
+	if a.locker.setup.single {
+		a.slot.replace(a.locker)
+	}
+	a.pause(50 * time.Millisecond) // the server may be away
+}
+
+// withPanic expects that what the section panics with comes out.
+func (a *attempt) withPanic(ctx context.Context, timeout time.Duration) {
+	want := &bang{a.id}
+	defer func() {
+		got := recover()
+		if got == nil {
+			return
+		}
+		var flaws []string
+		if got != any(want) {
+			flaws = append(flaws, fmt.Sprintf("it panicked with %v", got))
+		}
+		a.finish(history.Event{Outcome: history.Panicked, Flaws: flaws})
+	}()
+	a.withLock(ctx, timeout, func() { panic(want) })
+}
+
+func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
+	a.called = history.Now()
+	lock, err := a.locker.Acquire(ctx, a.name, timeout)
+	at := history.Now()
+	if err != nil {
+		outcome, flaws := a.judge(ctx, err)
+		a.finish(history.Event{At: at, Outcome: outcome, Error: err.Error(), Flaws: flaws})
+		return
+	}
+	a.section(lock.Context())
+	err = lock.Release()
+	e := history.Event{At: history.Now()}
+	e.Outcome, e.Flaws = a.judge(ctx, err)
+	if err != nil {
+		e.Error = err.Error()
+	}
+	if again := lock.Release(); (again == nil) != (err == nil) || err != nil && again.Error() != e.Error {
+		e.Flaws = append(e.Flaws, fmt.Sprintf("a second Release returned %v", again))
+	}
+	a.finish(e)
+}
+
+// section is the code under a lock. It goes on for a while after ctx has ended, as code may.
+func (a *attempt) section(ctx context.Context) {
+	a.begun = true
+	a.note(history.Event{Kind: history.EventBegin, Called: a.called})
+	stop := context.AfterFunc(ctx, func() { a.note(history.Event{Kind: history.EventOver}) })
+	defer func() {
+		stop()
+		a.note(history.Event{Kind: history.EventEnd})
+	}()
+	a.look(ctx)
+	d := a.upTo(2 * time.Millisecond)
+	if a.long {
+		d = a.upTo(1500 * time.Millisecond)
+	} else if a.chance(10) {
+		d = a.upTo(20 * time.Millisecond)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		if a.chance(3) {
+			a.pause(min(d, a.upTo(50*time.Millisecond)))
+		}
+	}
+	if a.depth < 3 && a.chance(8) {
+		a.caller.call(ctx, a.locker, a.id, a.depth+1, nil)
+	}
+	if a.setupUses() {
+		bounded, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		_, _ = a.locker.db.ExecContext(bounded, "DO 0") // it competes for connections, no more
+		cancel()
+	}
+	a.look(ctx)
+}
+
+// setupUses reports whether this section uses a connection of the db that the Locker has.
+func (a *attempt) setupUses() bool { return a.locker.setup.conns > 0 && a.chance(6) }
+
+// look asks the server, by a session that has nothing to do with the library, who has the lock.
+func (a *attempt) look(ctx context.Context) {
+	if !a.locker.setup.flaky && !a.chance(3) { // what happens to the flaky ones is known by their sessions
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var session *int64
+	from := history.Now()
+	err := a.worker.witness.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", a.name).Scan(&session)
+	if err != nil {
+		return
+	}
+	e := history.Event{Kind: history.EventSeen, From: from}
+	if session != nil {
+		e.Session = *session
+	}
+	a.note(e)
+}
+
+// sentinels are those of namedlock that can come out of these calls.
+var sentinels = []struct {
+	err     error
+	outcome history.Outcome
+}{
+	{namedlock.ErrTimeout, history.TimedOut},
+	{namedlock.ErrLost, history.Lost},
+	{namedlock.ErrHeld, history.Held},
+	{namedlock.ErrDeadlock, history.Deadlock},
+	{namedlock.ErrInterrupted, history.Interrupted},
+	{namedlock.ErrUnavailable, history.Unavailable},
+	{namedlock.ErrClosed, history.Closed},
+	{namedlock.ErrInvalidName, "invalid name"},
+	{namedlock.ErrInvalidTimeout, "invalid timeout"},
+	{namedlock.ErrUnsupported, "unsupported"},
+}
+
+// judge says what err, of a call under ctx, means, and what is wrong with it.
+func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome, flaws []string) {
+	if a.begun {
+		if err == a.own {
+			return history.Clean, nil
+		}
+		if a.own != nil && !errors.Is(err, a.own) {
+			flaws = append(flaws, "the section's own error is gone")
+		}
+		if err == nil {
+			return history.Clean, flaws
+		}
+	}
+	op := "acquire"
+	if a.begun {
+		op = "release"
+	}
+	var e *namedlock.Error
+	switch {
+	case !errors.As(err, &e):
+		return "untyped", append(flaws, fmt.Sprintf("it is no *Error but a %T", err))
+	case e.Op != op, e.Name != a.name:
+		flaws = append(flaws, fmt.Sprintf("it says %s %q", e.Op, e.Name))
+	}
+	var matched []string
+	for _, s := range sentinels {
+		if errors.Is(err, s.err) {
+			outcome = s.outcome
+			matched = append(matched, string(s.outcome))
+		}
+	}
+	if !a.begun && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		// Whatever the cause matches, it may match.
+		if !errors.Is(err, context.Cause(ctx)) {
+			flaws = append(flaws, "it does not match the context's cause")
+		}
+		if len(matched) > 0 && !errors.Is(context.Cause(ctx), namedlock.ErrLost) {
+			flaws = append(flaws, "it matches the context's error and "+strings.Join(matched, ", "))
+		}
+		if ctx.Err() == context.DeadlineExceeded {
+			return history.Expired, flaws
+		}
+		return history.Cancelled, flaws
+	}
+	for _, ended := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, ended) {
+			flaws = append(flaws, "it matches "+ended.Error())
+		}
+	}
+	if len(matched) != 1 {
+		flaws = append(flaws, fmt.Sprintf("it matches %d sentinels: %s", len(matched), strings.Join(matched, ", ")))
+	}
+	if (outcome == history.Lost || outcome == history.Unavailable) && !hasCause(err) {
+		flaws = append(flaws, "it has no cause")
+	}
+	return outcome, flaws
+}
+
+// hasCause reports whether there is an error in err that is no sentinel and wraps none.
+func hasCause(err error) bool {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return hasCause(inner)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			if hasCause(inner) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range sentinels {
+		if err == s.err {
+			return false
+		}
+	}
+	return err != errOwn
+}

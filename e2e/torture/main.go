@@ -1,0 +1,70 @@
+// Command torture gives the library bad days: several processes take locks in every way, on real servers,
+// while sessions and servers are killed, networks fall silent and processes are stopped. What every section
+// saw is written down, and judged by the package history.
+//
+//	go run -C e2e ./torture -for 60s -seed 7 -server mysql
+//
+// The faults are a function of the seed: -plan prints them. It fails at the first broken promise, with the
+// seed and what happened around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
+)
+
+func main() {
+	if description := os.Getenv(workerJob); description != "" {
+		if err := work(description); err != nil {
+			fmt.Fprintln(os.Stderr, "torture: worker:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var (
+		duration = flag.Duration("for", time.Minute, "how long to go on, on each server")
+		seed     = flag.Uint64("seed", 0, "what the faults are drawn from; 0: a fresh one")
+		server   = flag.String("server", "both", "mysql, mariadb or both")
+		out      = flag.String("out", "", "keep the histories in this folder")
+		planOnly = flag.Bool("plan", false, "print the faults and do nothing")
+	)
+	flag.Parse()
+	for *seed == 0 {
+		*seed = rand.Uint64N(1_000_000)
+	}
+	if *planOnly {
+		printPlan(os.Stdout, *seed, *duration)
+		return
+	}
+	kinds := map[string][]servers.Kind{
+		"mysql":   {servers.MySQL},
+		"mariadb": {servers.MariaDB},
+		"both":    {servers.MySQL, servers.MariaDB},
+	}[*server]
+	if kinds == nil || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	for _, kind := range kinds {
+		err := torture(ctx, kind, *duration, *seed, *out)
+		if err == nil {
+			continue
+		}
+		fmt.Printf("torture: %v\n", err)
+		if errors.Is(err, errBroken) {
+			fmt.Printf("repeat: go run -C e2e ./torture -for %v -seed %d -server %s\n", *duration, *seed, kind)
+		}
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,19 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The library changes; its mutants must go on being what their names say.
+func TestEveryMutantApplies(t *testing.T) {
+	t.Parallel()
+	root, err := libraryRoot(t.Context())
+	require.NoError(t, err)
+	for _, m := range mutants {
+		_, err := m.apply(root)
+		assert.NoError(t, err, m.name)
+	}
+}

@@ -1,0 +1,199 @@
+// Package memserver is a database server in memory, for tests in a bubble of
+// testing/synctest: the real driver talks to it over pipes, so that nothing waits
+// for anything but channels and the bubble's clock. It knows the statements that
+// the library sends, has named locks, first in, first out, as MariaDB has, and
+// lets a script answer in its place.
+package memserver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// A Server has nothing to be closed: its sessions end with their clients.
+type Server struct {
+	mu       sync.Mutex
+	sessions []*session // all that there have been; the first is number 1
+	locks    map[string]*lock
+	sent     []Statement
+	script   func(Statement) *Reply
+	readOnly bool
+}
+
+// A Statement is what a session was asked.
+type Statement struct {
+	Session int
+	Text    string
+}
+
+// A Reply is an answer that the server would not give by itself.
+type Reply struct {
+	Run    bool   // carry the statement out first
+	Row    []any  // nil values are NULL
+	Number uint16 // of an error
+	Hang   bool   // say nothing, until the client goes
+	Drop   bool   // close the connection
+}
+
+// A lock has a holder, unless somebody is about to be granted it.
+type lock struct {
+	holder  *session // nil: a foreign session, of Server.Lock
+	waiters []*waiter
+}
+
+type waiter struct {
+	session *session
+	granted chan struct{}
+}
+
+// New returns a server that knows no session yet.
+func New() *Server { return &Server{locks: make(map[string]*lock)} }
+
+// Open returns a pool of connections to the server.
+func (s *Server) Open() *sql.DB {
+	cfg := mysql.NewConfig()
+	cfg.InterpolateParams = true
+	cfg.Logger = &mysql.NopLogger{}
+	cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		return socket{client, s.accept(server)}, nil
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return sql.OpenDB(connector)
+}
+
+// Script has every statement shown to f, which may hold it up, and answer it; nil
+// is for the server to answer.
+func (s *Server) Script(f func(Statement) *Reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script = f
+}
+
+// Once scripts the next statement that contains text.
+func (s *Server) Once(text string, reply *Reply) {
+	var once sync.Once
+	s.Script(func(st Statement) (r *Reply) {
+		if strings.Contains(st.Text, text) {
+			once.Do(func() { r = reply })
+		}
+		return r
+	})
+}
+
+// Sent returns the statements so far that contain text.
+func (s *Server) Sent(text string) (sent []Statement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.sent {
+		if strings.Contains(st.Text, text) {
+			sent = append(sent, st)
+		}
+	}
+	return sent
+}
+
+// Sessions returns how many there have been, and how many of them live.
+func (s *Server) Sessions() (all, alive int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.sessions {
+		if !c.dead {
+			alive++
+		}
+	}
+	return len(s.sessions), alive
+}
+
+// Kill ends a session, and its locks with it.
+func (s *Server) Kill(session int) {
+	s.mu.Lock()
+	c := s.sessions[session-1]
+	s.mu.Unlock()
+	_ = c.net.Close()
+	s.bury(c)
+}
+
+// SetReadOnly makes the server a replica.
+func (s *Server) SetReadOnly() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readOnly = true
+}
+
+// Lock has a foreign session take a lock that is free.
+func (s *Server) Lock(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locks[name] != nil {
+		panic(fmt.Sprintf("memserver: %q is not free", name))
+	}
+	s.locks[name] = &lock{}
+}
+
+// Unlock undoes Lock.
+func (s *Server) Unlock(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free(name)
+}
+
+// Holder returns the session that has the lock: -1 if none has, 0 if a foreign one.
+func (s *Server) Holder(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.locks[name]
+	switch {
+	case l == nil:
+		return -1
+	case l.holder == nil:
+		return 0
+	}
+	return l.holder.id
+}
+
+// Steal takes a lock away from a session that lives on.
+func (s *Server) Steal(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free(name)
+}
+
+// free gives the lock to its next waiter, if there is one. mu must be held.
+func (s *Server) free(name string) {
+	l := s.locks[name]
+	if len(l.waiters) == 0 {
+		delete(s.locks, name)
+		return
+	}
+	next := l.waiters[0]
+	l.waiters = l.waiters[1:]
+	l.holder = next.session
+	close(next.granted)
+}
+
+// bury frees what a session had.
+func (s *Server) bury(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.dead {
+		return
+	}
+	c.dead = true
+	for name, l := range s.locks {
+		l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool { return w.session == c })
+		if l.holder == c {
+			s.free(name)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package memserver
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// A socket is the client's end. To the driver's look it shows that the server has
+// closed the session, as a real one would.
+type socket struct {
+	net.Conn
+	session *session
+}
+
+func (s socket) SyscallConn() (syscall.RawConn, error) { return rawSocket{s.session}, nil }
+
+// rawSocket is asked whether there is anything to read.
+type rawSocket struct{ session *session }
+
+func (r rawSocket) Control(func(uintptr)) error { return nil }
+
+func (r rawSocket) Write(func(uintptr) bool) error { return nil }
+
+func (r rawSocket) Read(func(uintptr) bool) error {
+	r.session.server.mu.Lock()
+	defer r.session.server.mu.Unlock()
+	if r.session.dead {
+		return io.EOF
+	}
+	return nil
+}

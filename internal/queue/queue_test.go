@@ -1,0 +1,610 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A bubble is a queue on a server in memory, under a clock that jumps. When the test
+// ends nothing may be under way, and no goroutine left.
+type bubble struct {
+	*testing.T
+	server *memserver.Server
+	db     *sql.DB
+	queue  *Queue
+}
+
+func inBubble(t *testing.T, handOff time.Duration, test func(b *bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubble{T: t, server: memserver.New()}
+		b.db = b.server.Open()
+		b.db.SetMaxIdleConns(10)
+		b.queue = New(session.NewPool(b.db, session.Config{
+			MaxSessions:    4,
+			ReleaseTimeout: 5 * time.Second,
+			KeepAlive:      5 * time.Second,
+			Probe:          25 * time.Millisecond,
+			Logger:         slog.New(slog.DiscardHandler),
+		}), handOff)
+		test(b)
+		closed := b.closing()
+		time.Sleep(time.Minute)
+		b.queue.mu.Lock()
+		active, lines := b.queue.active, len(b.queue.lines)
+		b.queue.mu.Unlock()
+		require.Zero(t, active, "grants, runs and clocks under way")
+		require.Zero(t, lines)
+		<-closed
+		assert.Zero(t, b.db.Stats().InUse)
+		require.NoError(t, b.db.Close())
+		synctest.Wait()
+		_, alive := b.server.Sessions()
+		assert.Zero(t, alive, "sessions of the server")
+	})
+}
+
+func (b *bubble) closing() <-chan struct{} {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.queue.Close()
+	}()
+	synctest.Wait()
+	return closed
+}
+
+// active is how many grants, runs and clocks are under way.
+func (b *bubble) active() int {
+	synctest.Wait()
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	return b.queue.active
+}
+
+// A call is an Acquire in a goroutine of its own.
+type call struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	grant  *Grant
+	err    error
+	at     time.Time // of the end
+}
+
+func (b *bubble) call(ctx context.Context, name string, timeout time.Duration) *call {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return b.callUnder(ctx, cancel, name, timeout)
+}
+
+// callFirm is call for a context that cannot end, whose caller asks the first
+// question itself.
+func (b *bubble) callFirm(name string, timeout time.Duration) *call {
+	return b.callUnder(context.Background(), nil, name, timeout)
+}
+
+func (b *bubble) callUnder(ctx context.Context, cancel context.CancelCauseFunc, name string, timeout time.Duration) *call {
+	c := &call{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		c.grant, c.err = b.queue.Acquire(ctx, name, timeout, nil)
+		c.at = time.Now()
+	}()
+	synctest.Wait()
+	return c
+}
+
+func (c *call) waits(b *bubble) {
+	b.Helper()
+	synctest.Wait()
+	select {
+	case <-c.done:
+		b.Fatalf("ended: %v", c.err)
+	default:
+	}
+}
+
+func (c *call) granted(b *bubble) *Grant {
+	b.Helper()
+	<-c.done
+	require.NoError(b, c.err)
+	return c.grant
+}
+
+func (c *call) fails(b *bubble, with error) {
+	b.Helper()
+	<-c.done
+	require.ErrorIs(b, c.err, with)
+}
+
+// acquire takes a lock that is free.
+func (b *bubble) acquire(ctx context.Context, name string) *Grant {
+	b.Helper()
+	g, err := b.queue.Acquire(ctx, name, Forever, nil)
+	require.NoError(b, err)
+	return g
+}
+
+// under is the context of a lock's code.
+func under(g *Grant) context.Context {
+	return g.Context(context.Background(), func(err error) error { return err })
+}
+
+var background = context.Background()
+
+// First come, first served, be the lock in this process or elsewhere.
+func TestQueue_FirstInFirstOut(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		inBubble(t, 0, func(b *bubble) {
+			var first *Grant
+			if elsewhere {
+				b.server.Lock("a")
+			} else {
+				first = b.acquire(background, "a")
+			}
+			var calls []*call
+			for i := range 6 {
+				if i%2 == 0 {
+					calls = append(calls, b.call(background, "a", time.Hour))
+				} else {
+					calls = append(calls, b.callFirm("a", time.Hour))
+				}
+			}
+			if elsewhere {
+				b.server.Unlock("a")
+			} else {
+				require.NoError(b, first.Release())
+			}
+			for i, c := range calls {
+				g := c.granted(b)
+				for _, later := range calls[i+1:] {
+					later.waits(b)
+				}
+				require.NoError(b, g.Release())
+			}
+			assert.LessOrEqual(b, len(b.server.Sent("RELEASE_LOCK")), 7)
+		})
+	}
+}
+
+// The server has one waiter of ours, however many callers there are, and they keep its
+// place: who leaves hands it on.
+func TestQueue_TheWaitBelongsToTheName(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		first := b.call(background, "a", time.Hour)
+		second := b.call(background, "a", time.Hour)
+		third := b.callFirm("a", time.Hour)
+		asked := len(b.server.Sent("GET_LOCK"))
+		assert.Equal(b, 2, asked, "a try and a wait")
+		first.cancel(nil)
+		first.fails(b, context.Canceled)
+		second.waits(b)
+		assert.Len(b, b.server.Sent("GET_LOCK"), asked, "the wait goes on")
+		b.server.Unlock("a")
+		require.NoError(b, second.granted(b).Release())
+		require.NoError(b, third.granted(b).Release())
+	})
+}
+
+// One clock serves a line: every caller's timeout ends it to the instant, in whatever
+// order they have come.
+func TestLine_OneClockForAll(t *testing.T) {
+	orders := [][]time.Duration{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}, {2, 2, 1}, {3, 1, 3}}
+	for _, seconds := range orders {
+		t.Run(fmt.Sprint(seconds), func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				holder := b.acquire(background, "a")
+				begun := time.Now()
+				var calls []*call
+				for _, s := range seconds {
+					calls = append(calls, b.call(background, "a", s*time.Second))
+					assert.Equal(b, 2, b.active(), "the holder and one clock")
+				}
+				for i, c := range calls {
+					c.fails(b, fault.ErrTimeout)
+					assert.Equal(b, seconds[i]*time.Second, c.at.Sub(begun))
+				}
+				assert.Equal(b, 1, b.active(), "the holder")
+				require.NoError(b, holder.Release())
+				assert.Zero(b, b.active())
+			})
+		})
+	}
+}
+
+// A caller who comes while the line's clock has run down, and before it has rung.
+func TestLine_ClockSetAnewWhileItRings(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		holder := b.acquire(background, "a")
+		c := b.call(background, "a", time.Second)
+		q := b.queue
+		q.mu.Lock()
+		l := q.lines["a"]
+		time.Sleep(time.Until(l.rings)) // it stands before the queue's mu now
+		require.Equal(b, 2, q.active)
+		l.setClock(time.Now().Add(time.Second))
+		assert.Equal(b, 3, q.active, "one that rings and one that is set")
+		q.mu.Unlock()
+		c.waits(b)
+		assert.Equal(b, 2, b.active(), "the ring that came too late counts no more")
+		c.fails(b, fault.ErrTimeout)
+		assert.Equal(b, 1, b.active())
+		require.NoError(b, holder.Release())
+	})
+}
+
+// A clock that has rung is set again by the next caller, and stops with its line.
+func TestLine_ClockStopsWithItsLine(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		holder := b.acquire(background, "a")
+		for range 3 {
+			c := b.call(background, "a", time.Second)
+			c.fails(b, fault.ErrTimeout)
+			assert.Equal(b, 1, b.active(), "rung")
+		}
+		c := b.call(background, "a", time.Hour)
+		assert.Equal(b, 2, b.active(), "set")
+		c.cancel(nil)
+		c.fails(b, context.Canceled)
+		require.NoError(b, holder.Release())
+		assert.Zero(b, b.active(), "the line has ended")
+		closed := b.closing()
+		assert.Equal(b, struct{}{}, <-closed)
+	})
+}
+
+// Whose first question is on its way waits for nobody: its timeout has no say, that
+// of the others has.
+func TestLine_ABeginningIsNoWaitForOthers(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				time.Sleep(2 * time.Second)
+			}
+			return nil
+		})
+		begun := time.Now()
+		first := b.call(background, "a", time.Second)
+		second := b.call(background, "a", time.Second)
+		g := first.granted(b)
+		assert.Equal(b, 2*time.Second, first.at.Sub(begun))
+		second.fails(b, fault.ErrTimeout)
+		assert.Equal(b, time.Second, second.at.Sub(begun))
+		require.NoError(b, g.Release())
+
+		b.server.Lock("b")
+		begun = time.Now()
+		late := b.call(background, "b", time.Second)
+		late.fails(b, fault.ErrTimeout)
+		assert.Equal(b, 2*time.Second, late.at.Sub(begun), "it had its try")
+		b.server.Unlock("b")
+		b.server.Script(nil)
+	})
+}
+
+// Who is to ask the first question and is dismissed before it has, leaves nothing
+// behind.
+func TestQueue_DismissedBeforeItsTurn(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		require.NoError(b, err)
+		require.NotNil(b, w.turn)
+		closed := b.closing()
+		<-closed
+		_, err = b.queue.await(w)
+		require.ErrorIs(b, err, fault.ErrClosed)
+		assert.Empty(b, b.server.Sent(""))
+	})
+	inBubble(t, 0, func(b *bubble) {
+		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		require.NoError(b, err)
+		_, err = b.queue.leave(w, errGone)
+		require.ErrorIs(b, err, errGone)
+		assert.Zero(b, b.active())
+		require.NoError(b, b.acquire(background, "a").Release())
+	})
+	inBubble(t, 0, func(b *bubble) { // with one behind it, who asks in its place
+		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		require.NoError(b, err)
+		behind := b.call(background, "a", time.Hour)
+		behind.waits(b)
+		_, err = b.queue.leave(w, errGone)
+		require.ErrorIs(b, err, errGone)
+		require.NoError(b, behind.granted(b).Release())
+	})
+}
+
+var errGone = errors.New("gone")
+
+// A lock that is granted while its caller leaves is passed on, or given back.
+func TestQueue_CancelledGrant(t *testing.T) {
+	for _, next := range []string{"", "a", "A"} {
+		t.Run("next="+next, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				hold := make(chan struct{})
+				b.server.Script(func(st memserver.Statement) *memserver.Reply {
+					if strings.Contains(st.Text, "GET_LOCK('a', 0)") && len(b.server.Sent("GET_LOCK('a', 0)")) == 1 {
+						<-hold
+					}
+					return nil
+				})
+				c := b.call(background, "a", time.Hour)
+				c.cancel(errGone)
+				c.fails(b, errGone)
+				require.ErrorIs(b, c.err, context.Canceled)
+				var other *call
+				if next != "" {
+					other = b.call(background, next, time.Hour)
+				}
+				close(hold)
+				synctest.Wait()
+				if other != nil {
+					g := other.granted(b)
+					assert.Equal(b, next, g.Name())
+					assert.Positive(b, b.server.Holder(next))
+					require.NoError(b, g.Release())
+				}
+				assert.Equal(b, -1, b.server.Holder("a"), "nobody has it")
+				assert.Zero(b, b.active())
+			})
+		})
+	}
+}
+
+// A lock that is granted to one whose context has ended in the same moment is given
+// back.
+func TestQueue_GrantedWhileTheContextEnded(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				ctx.ended.Store(true)
+			}
+			return nil
+		})
+		_, err := b.queue.Acquire(ctx, "a", Forever, nil)
+		require.ErrorIs(b, err, context.Canceled)
+		assert.Equal(b, -1, b.server.Holder("a"))
+		assert.Zero(b, b.active())
+	})
+}
+
+// endingUnseen is a context that ends so late that nobody can have seen it while
+// waiting.
+type endingUnseen struct {
+	context.Context
+	done  chan struct{}
+	ended atomic.Bool
+}
+
+func (c *endingUnseen) Done() <-chan struct{} { return c.done }
+
+func (c *endingUnseen) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A cancelled wait is broken off with its connection, which is empty, and the name is
+// not left held.
+func TestQueue_CancelledWait(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		c := b.call(background, "a", Forever)
+		begun := time.Now()
+		c.cancel(errGone)
+		c.fails(b, errGone)
+		assert.Equal(b, begun, c.at, "at once")
+		assert.Zero(b, b.active())
+		b.server.Unlock("a")
+		assert.Equal(b, -1, b.server.Holder("a"))
+		_, alive := b.server.Sessions()
+		assert.Zero(b, alive, "the waiting session has gone")
+	})
+}
+
+// A deadline ends the wait on the server by itself: its connection lives on.
+func TestQueue_DeadlineSparesTheConnection(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		const brief = shortestLook - time.Millisecond // another connection would ask for the holder
+		b.server.Lock("a")
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		begun := time.Now()
+		_, err := b.queue.Acquire(ctx, "a", Forever, nil)
+		require.ErrorIs(b, err, context.DeadlineExceeded)
+		_, err = b.queue.Acquire(background, "a", brief, nil)
+		require.ErrorIs(b, err, fault.ErrTimeout)
+		assert.InDelta(b, time.Second+brief, time.Since(begun), float64(2*time.Millisecond))
+		all, alive := b.server.Sessions()
+		assert.Equal(b, []int{1, 1}, []int{all, alive})
+		b.server.Unlock("a")
+	})
+}
+
+// No statement waits for longer than a slice; what a caller waits is as long as it
+// says.
+func TestQueue_LongWaitsGoInSlices(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		c := b.callFirm("a", 100*time.Second)
+		begun := time.Now()
+		c.fails(b, fault.ErrTimeout)
+		assert.Equal(b, 100*time.Second, c.at.Sub(begun))
+		assert.Len(b, b.server.Sent("GET_LOCK('a', 30)"), 3)
+		assert.Len(b, b.server.Sent("GET_LOCK('a', 10)"), 1)
+		b.server.Unlock("a")
+	})
+}
+
+// A chain that holds a name is told so, in any letter case; forks of a chain wait for
+// each other; a circle of chains is a deadlock, however long.
+func TestQueue_Deadlocks(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		a := b.acquire(background, "a")
+		_, err := b.queue.Acquire(under(a), "A", time.Hour, nil)
+		require.ErrorIs(b, err, fault.ErrHeld)
+
+		// a → b → c → a
+		bb, cc := b.acquire(background, "b"), b.acquire(background, "c")
+		underA, underB, underC := a.Context(background, same), under(bb), under(cc)
+		ab := b.call(underA, "b", time.Hour)
+		bc := b.call(underB, "c", time.Hour)
+		_, err = b.queue.Acquire(underC, "a", time.Hour, nil)
+		require.ErrorIs(b, err, fault.ErrDeadlock)
+		ab.waits(b)
+		bc.waits(b)
+		assert.Len(b, b.queue.nested, 2)
+
+		// One without a lock closes no circle.
+		stranger := b.call(background, "a", time.Hour)
+		stranger.waits(b)
+
+		require.NoError(b, cc.Release())
+		inner := bc.granted(b)
+		require.NoError(b, inner.Release())
+		require.NoError(b, bb.Release())
+		inner = ab.granted(b)
+		// Released locks are no part of a chain, though its context goes on.
+		assert.True(b, b.queue.chainOf(context.WithoutCancel(underC)).empty())
+		again, err := b.queue.Acquire(context.WithoutCancel(underC), "c", 0, nil)
+		require.NoError(b, err)
+		assert.True(b, again.alone)
+		require.NoError(b, again.Release())
+		require.NoError(b, inner.Release())
+		require.NoError(b, a.Release())
+		require.NoError(b, stranger.granted(b).Release())
+		assert.Empty(b, b.queue.nested)
+	})
+}
+
+func same(err error) error { return err }
+
+// Close at each moment of several calls: those that wait get ErrClosed, those that hold
+// keep their lock to the end, for which Close waits, and nothing is left.
+func TestQueue_CloseAtEveryMoment(t *testing.T) {
+	moments := 0
+	for at := int64(1); ; at++ {
+		over := false
+		inBubble(t, 0, func(b *bubble) {
+			b.server.Lock("busy")
+			time.AfterFunc(100*time.Millisecond, func() { b.server.Unlock("busy") })
+			var seen atomic.Int64
+			moment := make(chan struct{})
+			come := sync.OnceFunc(func() { close(moment) })
+			b.server.Script(func(memserver.Statement) *memserver.Reply {
+				if seen.Add(1) == at {
+					come()
+					time.Sleep(time.Millisecond) // Close comes while it runs
+				}
+				return nil
+			})
+			go func() {
+				<-moment
+				b.queue.Close()
+			}()
+			section := func(name string, firm bool, nested string) <-chan error {
+				done := make(chan error, 1)
+				go func() {
+					ctx, cancel := context.WithCancel(background)
+					defer cancel()
+					if firm {
+						ctx = background
+					}
+					g, err := b.queue.Acquire(ctx, name, time.Hour, nil)
+					if err != nil {
+						done <- err
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+					if nested != "" {
+						if inner, err := b.queue.Acquire(under(g), nested, time.Hour, nil); err == nil {
+							time.Sleep(10 * time.Millisecond)
+							if err := inner.Release(); err != nil {
+								done <- err
+								return
+							}
+						} else if !errors.Is(err, fault.ErrClosed) {
+							done <- err
+							return
+						}
+					}
+					done <- g.Release()
+				}()
+				return done
+			}
+			all := []<-chan error{
+				section("free", true, ""), section("free", false, ""), section("busy", true, ""),
+				section("busy", false, "inner"), section("outer", false, "busy"), section("inner", true, ""),
+			}
+			for _, done := range all {
+				if err := <-done; err != nil {
+					assert.ErrorIs(b, err, fault.ErrClosed, "closed at statement %d", at)
+				}
+			}
+			over = seen.Load() < at
+			come()
+		})
+		if over {
+			break
+		}
+		moments++
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d moments", moments)
+	assert.Greater(t, moments, 20)
+}
+
+// Close does not wait for the end of a wait on the server.
+func TestQueue_CloseEndsWaits(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		first, second := b.call(background, "a", Forever), b.callFirm("a", time.Hour)
+		begun := time.Now()
+		<-b.closing()
+		assert.Equal(b, begun, time.Now())
+		first.fails(b, fault.ErrClosed)
+		second.fails(b, fault.ErrClosed)
+		b.server.Unlock("a")
+		assert.Equal(b, -1, b.server.Holder("a"))
+	})
+}
+
+// A queue that is closed takes nobody, and Close may be called again.
+func TestQueue_Closed(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		g := b.acquire(background, "a")
+		closed, again := b.closing(), b.closing()
+		_, err := b.queue.Acquire(background, "b", 0, nil)
+		require.ErrorIs(b, err, fault.ErrClosed)
+		select {
+		case <-closed:
+			b.Error("Close does not wait for the lock")
+		case <-again:
+			b.Error("the second Close does not wait for the lock")
+		default:
+		}
+		require.NoError(b, g.Release())
+		<-closed
+		<-again
+	})
+}
