@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	_ "github.com/go-sql-driver/mysql"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/locktest"
 )
 
 var (
@@ -21,8 +25,6 @@ var (
 func runReport(context.Context) error { return nil }
 
 func transfer(_ context.Context, from, to string) error { return nil }
-
-func reindex(_ context.Context, page int) (done bool, err error) { return page == 3, nil }
 
 // One lock around one function, wherever it runs. The Locker is made once, at the
 // start of the program, and shared.
@@ -142,6 +144,26 @@ func ExampleLocker_WithLocks() {
 	}
 }
 
+// A deploy: on SIGTERM the work is told to end, and Close waits until the locks are
+// released. Calls that wait for a lock end with ErrClosed. A process that is killed
+// before that leaves its locks at once, too: the server sees its connections close.
+func ExampleLocker_Close() {
+	locker, err := namedlock.Open(db)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer locker.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop() // runs before Close
+
+	for ctx.Err() == nil {
+		err := locker.WithLock(ctx, "shard-17", namedlock.Forever, runReport)
+		if err != nil && ctx.Err() == nil {
+			log.Print(err)
+		}
+	}
+}
+
 // Who is in the way: of one lock, of all whose names begin alike, and of a wait that has
 // timed out.
 func ExampleLocker_Holder() {
@@ -165,33 +187,45 @@ func ExampleLocker_Holder() {
 	}
 }
 
-// A lock for each customer, whatever customers are called.
+// One lock for each customer: two customers are billed at the same time, one is never
+// billed twice at once. SafeName makes a name of whatever a customer's id looks like.
+func ExampleLocker_WithLock_perCustomer() {
+	locker := locktest.New() // in production, what namedlock.Open returns
+	defer locker.Close()
+	ctx := context.Background()
+	bill := func(customer string, fn func(ctx context.Context) error) error {
+		return locker.WithLock(ctx, namedlock.SafeName("bill", customer), 0, fn)
+	}
+
+	_ = bill("Émile & fils", func(context.Context) error {
+		fmt.Println("billing Émile & fils")
+		done := make(chan error)
+		go func() { // another request
+			done <- bill("zeta", func(context.Context) error {
+				fmt.Println("billing zeta meanwhile")
+				return nil
+			})
+			done <- bill("Émile & fils", func(context.Context) error { return nil })
+		}()
+		fmt.Println("zeta:", <-done)
+		fmt.Println("Émile & fils once more:", errors.Is(<-done, namedlock.ErrTimeout))
+		return nil
+	})
+	// Output:
+	// billing Émile & fils
+	// billing zeta meanwhile
+	// zeta: <nil>
+	// Émile & fils once more: true
+}
+
+// Any strings make one name, which no server changes. What is plain already stays as it
+// is.
 func ExampleSafeName() {
 	fmt.Println(namedlock.SafeName("nightly-report"))
 	fmt.Println(namedlock.SafeName("customer", "Émile & fils"))
 	// Output:
 	// nightly-report
 	// customer:mile-f-hkkvhh7ceq7dgad6k2jz7k277tkka3qs
-}
-
-// A long job that stops when its lock is lost: every query runs under fn's ctx, and
-// a loop looks at it between its steps. The cause tells a loss from the caller's own
-// cancellation.
-func ExampleLocker_WithLock_loss() {
-	err := locker.WithLock(context.Background(), "reindex", 0, func(ctx context.Context) error {
-		for page := 0; ; page++ {
-			if errors.Is(context.Cause(ctx), namedlock.ErrLost) {
-				return fmt.Errorf("stopped at page %d", page) // another process may be at it by now
-			}
-			done, err := reindex(ctx, page)
-			if done || err != nil {
-				return err
-			}
-		}
-	})
-	if errors.Is(err, namedlock.ErrLost) {
-		log.Print("lost the lock: the next run begins where this one stopped: ", err)
-	}
 }
 
 // What the errors mean, and whose they are: fn may take locks of its own, whose

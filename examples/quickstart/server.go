@@ -4,16 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
-	"net"
 	"time"
 
-	sqle "github.com/dolthub/go-mysql-server"
-	"github.com/dolthub/go-mysql-server/memory"
-	gms "github.com/dolthub/go-mysql-server/server"
-	gmssql "github.com/dolthub/go-mysql-server/sql"
+	"github.com/go-namedlock/namedlock/examples/internal/embedded"
 	"github.com/go-sql-driver/mysql"
-	"github.com/sirupsen/logrus"
 )
 
 type server struct {
@@ -36,7 +30,7 @@ func (s server) String() string {
 func useServer(ctx context.Context, dsn string) (server, error) {
 	s := server{dsn: dsn, embedded: dsn == ""}
 	if s.embedded {
-		addr, err := embed()
+		addr, err := embedded.Start()
 		if err != nil {
 			return s, fmt.Errorf("embedded server: %w", err)
 		}
@@ -59,21 +53,4 @@ func useServer(ctx context.Context, dsn string) (server, error) {
 		return s, fmt.Errorf("server at %s: %w", s.addr, err)
 	}
 	return s, nil
-}
-
-func embed() (addr string, err error) {
-	logrus.SetOutput(io.Discard) // go-mysql-server logs each connection to standard error
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	addr = l.Addr().String()
-	provider := memory.NewDBProvider(memory.NewDatabase("quickstart"))
-	s, err := gms.NewServer(gms.Config{Protocol: "tcp", Address: addr, Listener: l},
-		sqle.NewDefault(provider), gmssql.NewContext, memory.NewSessionBuilder(provider), nil)
-	if err != nil {
-		return "", err
-	}
-	go s.Start()
-	return addr, nil
 }

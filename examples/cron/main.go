@@ -1,0 +1,83 @@
+// Command cron is a job that the cron daemons of many machines start at the same minute, and that
+// runs once a day.
+//
+//	go run -C examples ./cron -dsn 'user:password@tcp(host:3306)/database'
+//
+// Without -dsn it brings a server of its own, and plays three machines whose clocks differ.
+//
+// The lock keeps two machines from running the job at once. It does not keep a machine whose clock is
+// late from running it again: for that, the job records that it has run.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/examples/internal/embedded"
+	_ "github.com/go-sql-driver/mysql"
+)
+
+func main() {
+	dsn := flag.String("dsn", "", "use the server with this data source name, user:password@tcp(host:3306)/database, not an embedded one")
+	day := flag.String("day", time.Now().UTC().Format(time.DateOnly), "the day to run the job for")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *dsn, *day, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "cron:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, dsn, day string, stdout io.Writer) error {
+	if dsn != "" {
+		return machine(ctx, dsn, day, stdout)
+	}
+	addr, err := embedded.Start()
+	if err != nil {
+		return err
+	}
+	dsn = "root@tcp(" + addr + ")/" + embedded.Database
+	// One after the other: greeted by several at once, the server in memory has a data race.
+	for range 3 {
+		if err := machine(ctx, dsn, day, stdout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// machine is all that one machine's cron daemon starts.
+func machine(ctx context.Context, dsn, day string, stdout io.Writer) error {
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	locker, err := namedlock.Open(db)
+	if err != nil {
+		return err
+	}
+	defer locker.Close()
+
+	if err := createRuns(ctx, db); err != nil {
+		return err
+	}
+	what, err := daily(ctx, db, locker, "nightly-report", day, func(ctx context.Context) error {
+		fmt.Fprintln(stdout, "writing the report of", day)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, what)
+	return nil
+}
