@@ -32,8 +32,9 @@ type Holder struct {
 	Program string // what the session called itself: program_name in the DSN's connectionAttributes
 
 	// What the session does, by the process list: "Sleep" between its statements, or
-	// "Query". CommandTime is for how long, in whole seconds. It is not the age of the
-	// lock, though a session that sleeps has had it for about that long at least.
+	// "Query" ("Execute" for a prepared one on MariaDB). CommandTime is for how long, in
+	// whole seconds. It is not the age of the lock, though a session that sleeps has had
+	// it for about that long at least.
 	Command     string
 	CommandTime time.Duration
 	Statement   string // that runs now
