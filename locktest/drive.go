@@ -17,7 +17,7 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 	if err := names.Check(l.on(name)); err != nil {
 		misuse("HoldElsewhere(%q): %v", name, err)
 	}
-	release, ok := l.server.Process().Hold(l.on(name), time.Second)
+	release, ok := l.server.Process("HoldElsewhere").Hold(l.on(name), time.Second)
 	if !ok {
 		misuse("HoldElsewhere(%q): others hold it already", name)
 	}

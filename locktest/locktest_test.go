@@ -286,6 +286,109 @@ func TestCalls(t *testing.T) {
 	assert.Equal(t, want, l.Calls())
 }
 
+// heldBy returns what Held says: the locks' names, and whose they are.
+func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
+	t.Helper()
+	holders, err := l.Held(t.Context(), prefix)
+	require.NoError(t, err)
+	by := map[string]string{}
+	for _, h := range holders {
+		by[h.Name] = h.Program
+	}
+	return by
+}
+
+// Holder and Held see what l holds, what its peers do, and what is held elsewhere.
+func TestHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t, namedlock.WithNamespace("App/"))
+		p, q := peer(t, l), peer(t, peer(t, l))
+		all, others := peer(t, l, namedlock.WithNamespace("")), peer(t, l, namedlock.WithNamespace("audit:"))
+		_, held, err := l.Holder(t.Context(), "a")
+		require.NoError(t, err)
+		require.False(t, held)
+		require.Empty(t, heldBy(t, all, ""))
+
+		release := l.HoldElsewhere("É")
+		defer release()
+		for of, program := range map[*locktest.Locker]string{l: "New", p: "Peer 1", q: "Peer 3"} {
+			require.NoError(t, of.WithLock(t.Context(), "a", 0, func(context.Context) error {
+				time.Sleep(3 * time.Second)
+				for _, asking := range []*locktest.Locker{l, p} {
+					h, held, err := asking.Holder(t.Context(), "A")
+					require.NoError(t, err)
+					require.True(t, held)
+					require.NotZero(t, h.ConnectionID)
+					assert.Equal(t, namedlock.Holder{
+						Name: "A", ConnectionID: h.ConnectionID, User: "locktest", Host: "localhost", Program: program,
+						Command: "Sleep", CommandTime: 3 * time.Second,
+					}, h)
+				}
+				assert.Equal(t, map[string]string{"a": program, "é": "HoldElsewhere"}, heldBy(t, l, ""))
+				assert.Equal(t, map[string]string{"a": program}, heldBy(t, p, "A"))
+				assert.Equal(t, map[string]string{"app/a": program, "app/é": "HoldElsewhere"}, heldBy(t, all, ""))
+				assert.Empty(t, heldBy(t, others, ""))
+				return nil
+			}))
+		}
+	})
+}
+
+// No character of a prefix is a pattern.
+func TestHeld_Prefixes(t *testing.T) {
+	l := start(t)
+	for _, name := range []string{"a%b", "a_b", `a\b`, `a\%b`, "axb"} {
+		defer l.HoldElsewhere(name)()
+	}
+	for prefix, want := range map[string][]string{
+		"a":     {"a%b", `a\%b`, `a\b`, "a_b", "axb"},
+		"a%":    {"a%b"},
+		"a_":    {"a_b"},
+		`a\`:    {`a\%b`, `a\b`},
+		`a\%`:   {`a\%b`},
+		"%":     nil,
+		"axb":   {"axb"},
+		"axbxb": nil,
+	} {
+		holders, err := l.Held(t.Context(), prefix)
+		require.NoError(t, err)
+		var names []string
+		for _, h := range holders {
+			names = append(names, h.Name)
+		}
+		assert.Equal(t, want, names, "%q", prefix)
+	}
+}
+
+// A timeout tells who was in the way.
+func TestErrorHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t)
+		p := peer(t, l)
+		late := func(name string) *namedlock.Error {
+			t.Helper()
+			err := l.WithLock(t.Context(), name, 5*time.Second, unexpected(t))
+			require.ErrorIs(t, err, namedlock.ErrTimeout)
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			require.NotNil(t, e.Holder, "%v", err)
+			return e
+		}
+		release := l.HoldElsewhere("a")
+		defer release()
+		assert.Equal(t, "HoldElsewhere", late("a").Holder.Program)
+		assert.ErrorContains(t, late("a"), "not acquired within 5s: held by connection 1, locktest@localhost (HoldElsewhere), idle for 9s")
+		require.NoError(t, p.WithLock(t.Context(), "b", 0, func(context.Context) error {
+			assert.Equal(t, "Peer 1", late("b").Holder.Program)
+			return nil
+		}))
+		require.NoError(t, l.WithLock(t.Context(), "c", 0, func(context.Context) error {
+			assert.True(t, late("c").Holder.Local)
+			return nil
+		}))
+	})
+}
+
 // complaints is a testing.TB that counts.
 type complaints struct {
 	testing.TB
