@@ -96,7 +96,7 @@ func (l *Locker) Close() error {
 
 // WithLock implements namedlock.Interface.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
-	c := l.begin("WithLock", name, timeout)
+	c := l.begin(Call{Method: "WithLock", Name: name, Timeout: timeout})
 	defer func() { l.end(c, err) }()
 	if err := l.failure(name); err != nil {
 		return err
@@ -110,9 +110,25 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	})
 }
 
+// WithLocks is that of a *namedlock.Locker.
+func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	c := l.begin(Call{Method: "WithLocks", Names: slices.Clone(names), Timeout: timeout})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(names...); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithLocks(ctx, names, timeout, nil)
+	}
+	return l.Locker.WithLocks(ctx, names, timeout, func(ctx context.Context) error {
+		l.acquired(c)
+		return fn(ctx)
+	})
+}
+
 // Acquire is that of a *namedlock.Locker.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (lock *namedlock.Lock, err error) {
-	c := l.begin("Acquire", name, timeout)
+	c := l.begin(Call{Method: "Acquire", Name: name, Timeout: timeout})
 	defer func() { l.end(c, err) }()
 	if err := l.failure(name); err != nil {
 		return nil, err

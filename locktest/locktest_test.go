@@ -221,6 +221,18 @@ func TestFailNextAcquire(t *testing.T) {
 			assert.Equal(t, "a", e.Name)
 		}
 	}
+	for _, c := range []struct {
+		names []string
+		name  string
+	}{{[]string{"c", "B", "b", "d"}, "B"}, {nil, ""}} {
+		l.FailNextAcquire(own)
+		err := l.WithLocks(t.Context(), c.names, time.Hour, unexpected(t))
+		assert.ErrorIs(t, err, own)
+		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+		var e *namedlock.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, c.name, e.Name)
+	}
 	l.FailNextAcquire(own)
 	l.FailNextAcquire(namedlock.ErrTimeout)
 	assert.ErrorIs(t, l.WithLock(t.Context(), "a", 0, unexpected(t)), own)
@@ -284,6 +296,64 @@ func TestCalls(t *testing.T) {
 	assert.Equal(t, want, l.Calls())
 	l.Calls()[0].Name = "changed"
 	assert.Equal(t, want, l.Calls())
+}
+
+func TestWithLocks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t, namedlock.WithNamespace("app/"))
+		p := peer(t, l)
+		names := []string{"c", "A", "b", "a"}
+		ended := errors.New("fn's own")
+		err := l.WithLocks(t.Context(), names, time.Second, func(ctx context.Context) error {
+			assert.Equal(t, []string{"A", "b", "c"}, l.HeldNames())
+			assert.Empty(t, p.HeldNames())
+			for _, name := range names {
+				locktest.AssertHeld(t, ctx, l, name)
+				assert.ErrorIs(t, p.WithLock(ctx, name, 0, unexpected(t)), namedlock.ErrTimeout)
+			}
+			c := complaints{TB: t}
+			locktest.AssertHeld(&c, t.Context(), l, "b")
+			assert.Len(t, c.errors, 1)
+			assert.Equal(t, []locktest.Call{{Method: "WithLocks", Names: names, Timeout: time.Second, Acquired: true}}, l.Calls())
+			return ended
+		})
+		assert.Same(t, ended, err)
+		assert.Empty(t, l.HeldNames())
+
+		defer p.HoldElsewhere("b")()
+		busy := l.WithLocks(t.Context(), names, time.Second, unexpected(t))
+		assert.ErrorIs(t, busy, namedlock.ErrTimeout)
+		assert.Empty(t, l.HeldNames())
+		bad := l.WithLocks(t.Context(), nil, 0, unexpected(t))
+		badFn := l.WithLocks(t.Context(), names, 0, nil)
+		assert.Panics(t, func() {
+			_ = l.WithLocks(t.Context(), names[:2], 0, func(context.Context) error { panic("!") })
+		})
+		want := []locktest.Call{
+			{Method: "WithLocks", Names: names, Timeout: time.Second, Acquired: true, Returned: true, Err: ended},
+			{Method: "WithLocks", Names: names, Timeout: time.Second, Returned: true, Err: busy},
+			{Method: "WithLocks", Returned: true, Err: bad},
+			{Method: "WithLocks", Names: names, Returned: true, Err: badFn},
+			{Method: "WithLocks", Names: names[:2], Acquired: true, Returned: true},
+		}
+		assert.Equal(t, want, l.Calls())
+		l.Calls()[0].Names[0] = "changed"
+		assert.Equal(t, want, l.Calls())
+	})
+}
+
+func TestWithLocks_Lose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t)
+		err := l.WithLocks(t.Context(), []string{"a", "b", "c"}, 0, func(ctx context.Context) error {
+			l.Lose("b")
+			assert.Empty(t, l.HeldNames())
+			<-ctx.Done()
+			assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+			return nil
+		})
+		assert.ErrorIs(t, err, namedlock.ErrLost)
+	})
 }
 
 // heldBy returns what Held says: the locks' names, and whose they are.
