@@ -40,22 +40,27 @@ func TestStatsAndHooks(t *testing.T) {
 			locktest.AssertHeld(&complaints{TB: t}, ctx, l, "b")
 			return nil
 		}))
-		require.ErrorIs(t, l.WithLocks(t.Context(), []string{"c", "b"}, 0, func(context.Context) error {
-			l.Lose("b")
+		require.NoError(t, l.WithLocks(t.Context(), []string{"c", "b"}, 0, func(context.Context) error {
+			time.Sleep(time.Second)
+			return nil
+		}))
+		require.ErrorIs(t, l.WithLock(t.Context(), "d", 0, func(context.Context) error {
+			l.Lose("d")
 			time.Sleep(time.Second)
 			return nil
 		}), namedlock.ErrLost)
 
 		stats := l.Stats()
 		assert.InDelta(t, 3*time.Second, stats.WaitTime, float64(time.Millisecond))
-		assert.InDelta(t, 3*time.Second, stats.HoldTime, float64(time.Millisecond))
+		assert.InDelta(t, 4*time.Second, stats.HoldTime, float64(time.Millisecond))
 		stats.WaitTime, stats.HoldTime = 0, 0
-		assert.Equal(t, namedlock.Stats{Sessions: stats.Sessions, Acquired: 3, Lost: 2}, stats)
+		assert.Equal(t, namedlock.Stats{Sessions: stats.Sessions, Acquired: 4, Lost: 1}, stats)
 		assert.Equal(t, namedlock.Stats{}, p.Stats())
 		require.NoError(t, l.Close())
 		assert.Equal(t, []string{
 			"started a", "waiting a", "acquired a", "released a",
-			"started b", "acquired b", "started c", "acquired c", "lost b", "lost c", "released c", "released b",
+			"started b", "acquired b", "started c", "acquired c", "released c", "released b",
+			"started d", "acquired d", "lost d", "released d",
 		}, events)
 	})
 }
