@@ -1,8 +1,17 @@
 package namedlock
 
-import "github.com/go-namedlock/namedlock/internal/inside"
+import (
+	"context"
 
-// For package locktest, whose users name locks as their code does.
+	"github.com/go-namedlock/namedlock/internal/inside"
+)
+
+// For package locktest, whose users name locks as their code does, and ask whose they
+// are without a call that hooks and Stats would see.
 func init() {
 	inside.Namespace = func(locker any) string { return locker.(*Locker).namespace }
+	inside.Holds = func(ctx context.Context, locker any, name string) bool {
+		l := locker.(*Locker)
+		return l.queue.Held(ctx, l.namespace+name) != nil
+	}
 }

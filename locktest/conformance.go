@@ -20,6 +20,9 @@ type Process struct {
 	// Acquire is that of a *namedlock.Locker.
 	Acquire func(ctx context.Context, name string, timeout time.Duration) (Lock, error)
 
+	// WithLocks is that of a *namedlock.Locker.
+	WithLocks func(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
+
 	// Close is that of a *namedlock.Locker. Run calls it at the end of each test.
 	Close func() error
 
@@ -45,7 +48,7 @@ type Lock interface {
 type Factory func(t *testing.T) (start func() Process)
 
 // ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it.
+// Locker of this package, with it. WithLocks is set for whatever has it.
 func ProcessOf(l interface {
 	namedlock.Interface
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
@@ -58,6 +61,11 @@ func ProcessOf(l interface {
 		},
 		Close: l.Close,
 	}
+	if l, ok := l.(interface {
+		WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
+	}); ok {
+		p.WithLocks = l.WithLocks
+	}
 	if l, ok := l.(interface{ Lose(name string) }); ok {
 		p.Lose = l.Lose
 	}
@@ -66,7 +74,7 @@ func ProcessOf(l interface {
 
 // Run tests that an implementation of namedlock.Interface keeps the promises of
 // package namedlock, as far as they show to its users: one subtest for each, named by
-// its number and what it says. It takes names of its own, so that it can run on a
+// its number, or WithLocks if it is about that, and what it says. It takes names of its own, so that it can run on a
 // server that others use; and it takes real time, some seconds. This package's
 // Locker passes it, as do Lockers on MySQL and on MariaDB.
 func Run(t *testing.T, factory Factory) {
@@ -117,6 +125,15 @@ var promises = []promise{
 	{"20_OuterLockSurvivesNestedWaits", outerLockSurvives},
 	{"21_LongestNames", longestNames},
 	{"21_NamesAreDistinct", namesAreDistinct},
+	{"WithLocks_BadArgumentsNeverRunFn", badLists},
+	{"WithLocks_AllOrNothing", allOrNothing},
+	{"WithLocks_OneTimeoutForAll", oneTimeoutForAll},
+	{"WithLocks_OverlapIsNoDeadlock", overlapIsNoDeadlock},
+	{"WithLocks_DuplicatesAreTakenOnce", duplicatesOnce},
+	{"WithLocks_HeldAgainIsErrHeld", oneHeldAgain},
+	{"WithLocks_ReleasedInReverse", releasedInReverse},
+	{"WithLocks_ReleasedHoweverFnEnds", allReleasedHoweverFnEnds},
+	{"WithLocks_LossOfOneEndsTheContext", lossOfOne},
 }
 
 func (p promise) run(t *testing.T, factory Factory) {

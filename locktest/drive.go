@@ -3,6 +3,8 @@ package locktest
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
@@ -17,7 +19,7 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 	if err := names.Check(l.on(name)); err != nil {
 		misuse("HoldElsewhere(%q): %v", name, err)
 	}
-	release, ok := l.server.Process().Hold(l.on(name), time.Second)
+	release, ok := l.server.Process("HoldElsewhere").Hold(l.on(name), time.Second)
 	if !ok {
 		misuse("HoldElsewhere(%q): others hold it already", name)
 	}
@@ -28,19 +30,20 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 // or a restart of the server does. The next in line has it at once. The code under
 // it is told within 25 ms (see namedlock.WithProbe), by the end of its context, or by
 // the release if that comes first. Locks that are nested in it share its session,
-// and go with it. Lose panics if l does not hold the lock.
+// and go with it, as do all of one WithLocks. Lose panics if l does not hold the lock.
 func (l *Locker) Lose(name string) {
 	if !l.process.Kill(l.on(name)) {
 		misuse("Lose(%q): this Locker does not hold it, but %q", name, l.HeldNames())
 	}
 }
 
-// FailNextAcquire has the next call of WithLock or Acquire fail with err, before it
-// does anything. Called again before that, it is for the call after the next.
+// FailNextAcquire has the next call of WithLock, WithLocks or Acquire fail with err,
+// before it does anything. Called again before that, it is for the call after the next.
 //
-// The call returns what a Locker would: an *Error that matches err. If that is none
-// of namedlock's errors, nor a context's, it is taken for what the driver said, and
-// matches namedlock.ErrUnavailable as well.
+// The call returns what a Locker would: an *Error that matches err, with the name; of
+// several, the one that is taken first. If err is none of namedlock's errors, nor a
+// context's, it is taken for what the driver said, and matches namedlock.ErrUnavailable
+// as well.
 func (l *Locker) FailNextAcquire(err error) {
 	if err == nil {
 		misuse("FailNextAcquire needs an error, not nil")
@@ -62,8 +65,8 @@ func (l *Locker) FailNextRelease(err error) {
 	l.process.FailRelease(err)
 }
 
-// failure returns the error that a call for name is to fail with, if it is.
-func (l *Locker) failure(name string) error {
+// failure returns the error that a call for these names is to fail with, if it is.
+func (l *Locker) failure(written ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.failures) == 0 {
@@ -74,7 +77,15 @@ func (l *Locker) failure(name string) error {
 	if !isOurs(err) {
 		err = fault.Because(namedlock.ErrUnavailable, "", err)
 	}
-	return &namedlock.Error{Op: "acquire", Name: name, Err: err}
+	return &namedlock.Error{Op: "acquire", Name: firstOf(written), Err: err}
+}
+
+// firstOf returns the name that WithLocks takes before all others.
+func firstOf(written []string) string {
+	if len(written) == 0 {
+		return ""
+	}
+	return slices.MinFunc(written, func(a, b string) int { return strings.Compare(names.Fold(a), names.Fold(b)) })
 }
 
 func isOurs(err error) bool {

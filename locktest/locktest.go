@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
@@ -43,6 +44,7 @@ type Locker struct {
 	*namedlock.Locker
 
 	server    *mysqld.Server
+	peers     *atomic.Int64 // made so far, by all Lockers of the server
 	process   *mysqld.Process
 	db        *sql.DB
 	opts      []namedlock.Option
@@ -56,17 +58,18 @@ type Locker struct {
 // New returns a Locker on a server of its own, opened as namedlock.Open would with
 // these options. It panics if one of them is invalid. Close it when the test is over.
 func New(opts ...namedlock.Option) *Locker {
-	return open(mysqld.New(), opts)
+	return open(mysqld.New(), new(atomic.Int64), "New", opts)
 }
 
 // Peer returns what another process would have: another Locker on the same server.
 // It has the options of l, and opts beside them. It is to be closed by itself.
 func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
-	return open(l.server, slices.Concat(l.opts, opts))
+	program := fmt.Sprintf("Peer %d", l.peers.Add(1))
+	return open(l.server, l.peers, program, slices.Concat(l.opts, opts))
 }
 
-func open(server *mysqld.Server, opts []namedlock.Option) *Locker {
-	process := server.Process()
+func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []namedlock.Option) *Locker {
+	process := server.Process(program)
 	db := sql.OpenDB(process)
 	locker, err := namedlock.Open(db, opts...)
 	if err != nil {
@@ -75,6 +78,7 @@ func open(server *mysqld.Server, opts []namedlock.Option) *Locker {
 	return &Locker{
 		Locker:    locker,
 		server:    server,
+		peers:     peers,
 		process:   process,
 		db:        db,
 		opts:      opts,
@@ -92,7 +96,7 @@ func (l *Locker) Close() error {
 
 // WithLock implements namedlock.Interface.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
-	c := l.begin("WithLock", name, timeout)
+	c := l.begin(Call{Method: "WithLock", Name: name, Timeout: timeout})
 	defer func() { l.end(c, err) }()
 	if err := l.failure(name); err != nil {
 		return err
@@ -106,9 +110,25 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	})
 }
 
+// WithLocks is that of a *namedlock.Locker.
+func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	c := l.begin(Call{Method: "WithLocks", Names: slices.Clone(names), Timeout: timeout})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(names...); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithLocks(ctx, names, timeout, nil)
+	}
+	return l.Locker.WithLocks(ctx, names, timeout, func(ctx context.Context) error {
+		l.acquired(c)
+		return fn(ctx)
+	})
+}
+
 // Acquire is that of a *namedlock.Locker.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (lock *namedlock.Lock, err error) {
-	c := l.begin("Acquire", name, timeout)
+	c := l.begin(Call{Method: "Acquire", Name: name, Timeout: timeout})
 	defer func() { l.end(c, err) }()
 	if err := l.failure(name); err != nil {
 		return nil, err

@@ -221,6 +221,18 @@ func TestFailNextAcquire(t *testing.T) {
 			assert.Equal(t, "a", e.Name)
 		}
 	}
+	for _, c := range []struct {
+		names []string
+		name  string
+	}{{[]string{"c", "B", "b", "d"}, "B"}, {nil, ""}} {
+		l.FailNextAcquire(own)
+		err := l.WithLocks(t.Context(), c.names, time.Hour, unexpected(t))
+		assert.ErrorIs(t, err, own)
+		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+		var e *namedlock.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, c.name, e.Name)
+	}
 	l.FailNextAcquire(own)
 	l.FailNextAcquire(namedlock.ErrTimeout)
 	assert.ErrorIs(t, l.WithLock(t.Context(), "a", 0, unexpected(t)), own)
@@ -284,6 +296,167 @@ func TestCalls(t *testing.T) {
 	assert.Equal(t, want, l.Calls())
 	l.Calls()[0].Name = "changed"
 	assert.Equal(t, want, l.Calls())
+}
+
+func TestWithLocks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t, namedlock.WithNamespace("app/"))
+		p := peer(t, l)
+		names := []string{"c", "A", "b", "a"}
+		ended := errors.New("fn's own")
+		err := l.WithLocks(t.Context(), names, time.Second, func(ctx context.Context) error {
+			assert.Equal(t, []string{"A", "b", "c"}, l.HeldNames())
+			assert.Empty(t, p.HeldNames())
+			for _, name := range names {
+				locktest.AssertHeld(t, ctx, l, name)
+				assert.ErrorIs(t, p.WithLock(ctx, name, 0, unexpected(t)), namedlock.ErrTimeout)
+			}
+			c := complaints{TB: t}
+			locktest.AssertHeld(&c, t.Context(), l, "b")
+			assert.Len(t, c.errors, 1)
+			assert.Equal(t, []locktest.Call{{Method: "WithLocks", Names: names, Timeout: time.Second, Acquired: true}}, l.Calls())
+			return ended
+		})
+		assert.Same(t, ended, err)
+		assert.Empty(t, l.HeldNames())
+
+		defer p.HoldElsewhere("b")()
+		busy := l.WithLocks(t.Context(), names, time.Second, unexpected(t))
+		assert.ErrorIs(t, busy, namedlock.ErrTimeout)
+		assert.Empty(t, l.HeldNames())
+		bad := l.WithLocks(t.Context(), nil, 0, unexpected(t))
+		badFn := l.WithLocks(t.Context(), names, 0, nil)
+		assert.Panics(t, func() {
+			_ = l.WithLocks(t.Context(), names[:2], 0, func(context.Context) error { panic("!") })
+		})
+		want := []locktest.Call{
+			{Method: "WithLocks", Names: names, Timeout: time.Second, Acquired: true, Returned: true, Err: ended},
+			{Method: "WithLocks", Names: names, Timeout: time.Second, Returned: true, Err: busy},
+			{Method: "WithLocks", Returned: true, Err: bad},
+			{Method: "WithLocks", Names: names, Returned: true, Err: badFn},
+			{Method: "WithLocks", Names: names[:2], Acquired: true, Returned: true},
+		}
+		assert.Equal(t, want, l.Calls())
+		l.Calls()[0].Names[0] = "changed"
+		assert.Equal(t, want, l.Calls())
+	})
+}
+
+func TestWithLocks_Lose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t)
+		err := l.WithLocks(t.Context(), []string{"a", "b", "c"}, 0, func(ctx context.Context) error {
+			l.Lose("b")
+			assert.Empty(t, l.HeldNames())
+			<-ctx.Done()
+			assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+			return nil
+		})
+		assert.ErrorIs(t, err, namedlock.ErrLost)
+	})
+}
+
+// heldBy returns what Held says: the locks' names, and whose they are.
+func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
+	t.Helper()
+	holders, err := l.Held(t.Context(), prefix)
+	require.NoError(t, err)
+	by := map[string]string{}
+	for _, h := range holders {
+		by[h.Name] = h.Program
+	}
+	return by
+}
+
+// Holder and Held see what l holds, what its peers do, and what is held elsewhere.
+func TestHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t, namedlock.WithNamespace("App/"))
+		p, q := peer(t, l), peer(t, peer(t, l))
+		all, others := peer(t, l, namedlock.WithNamespace("")), peer(t, l, namedlock.WithNamespace("audit:"))
+		_, held, err := l.Holder(t.Context(), "a")
+		require.NoError(t, err)
+		require.False(t, held)
+		require.Empty(t, heldBy(t, all, ""))
+
+		release := l.HoldElsewhere("É")
+		defer release()
+		for of, program := range map[*locktest.Locker]string{l: "New", p: "Peer 1", q: "Peer 3"} {
+			require.NoError(t, of.WithLock(t.Context(), "a", 0, func(context.Context) error {
+				time.Sleep(3 * time.Second)
+				for _, asking := range []*locktest.Locker{l, p} {
+					h, held, err := asking.Holder(t.Context(), "A")
+					require.NoError(t, err)
+					require.True(t, held)
+					require.NotZero(t, h.ConnectionID)
+					assert.Equal(t, namedlock.Holder{
+						Name: "A", ConnectionID: h.ConnectionID, User: "locktest", Host: "localhost", Program: program,
+						Command: "Sleep", CommandTime: 3 * time.Second,
+					}, h)
+				}
+				assert.Equal(t, map[string]string{"a": program, "é": "HoldElsewhere"}, heldBy(t, l, ""))
+				assert.Equal(t, map[string]string{"a": program}, heldBy(t, p, "A"))
+				assert.Equal(t, map[string]string{"app/a": program, "app/é": "HoldElsewhere"}, heldBy(t, all, ""))
+				assert.Empty(t, heldBy(t, others, ""))
+				return nil
+			}))
+		}
+	})
+}
+
+// No character of a prefix is a pattern.
+func TestHeld_Prefixes(t *testing.T) {
+	l := start(t)
+	for _, name := range []string{"a%b", "a_b", `a\b`, `a\%b`, "axb"} {
+		defer l.HoldElsewhere(name)()
+	}
+	for prefix, want := range map[string][]string{
+		"a":     {"a%b", `a\%b`, `a\b`, "a_b", "axb"},
+		"a%":    {"a%b"},
+		"a_":    {"a_b"},
+		`a\`:    {`a\%b`, `a\b`},
+		`a\%`:   {`a\%b`},
+		"%":     nil,
+		"axb":   {"axb"},
+		"axbxb": nil,
+	} {
+		holders, err := l.Held(t.Context(), prefix)
+		require.NoError(t, err)
+		var names []string
+		for _, h := range holders {
+			names = append(names, h.Name)
+		}
+		assert.Equal(t, want, names, "%q", prefix)
+	}
+}
+
+// A timeout tells who was in the way.
+func TestErrorHolder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := start(t)
+		p := peer(t, l)
+		late := func(name string) *namedlock.Error {
+			t.Helper()
+			err := l.WithLock(t.Context(), name, 5*time.Second, unexpected(t))
+			require.ErrorIs(t, err, namedlock.ErrTimeout)
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			require.NotNil(t, e.Holder, "%v", err)
+			return e
+		}
+		release := l.HoldElsewhere("a")
+		defer release()
+		assert.Equal(t, "HoldElsewhere", late("a").Holder.Program)
+		assert.ErrorContains(t, late("a"), "not acquired within 5s: held by connection 1, locktest@localhost (HoldElsewhere), idle for 9s")
+		require.NoError(t, p.WithLock(t.Context(), "b", 0, func(context.Context) error {
+			assert.Equal(t, "Peer 1", late("b").Holder.Program)
+			return nil
+		}))
+		require.NoError(t, l.WithLock(t.Context(), "c", 0, func(context.Context) error {
+			assert.True(t, late("c").Holder.Local)
+			return nil
+		}))
+	})
 }
 
 // complaints is a testing.TB that counts.

@@ -51,7 +51,9 @@ func (s *suite) starting(needs ...string) Process {
 	s.Helper()
 	p := s.start()
 	for _, need := range needs {
-		if need == "Acquire" && p.Acquire == nil || need == "Close" && p.Close == nil || need == "Lose" && p.Lose == nil {
+		missing := need == "Acquire" && p.Acquire == nil || need == "WithLocks" && p.WithLocks == nil ||
+			need == "Close" && p.Close == nil || need == "Lose" && p.Lose == nil
+		if missing {
 			s.Skipf("needs Process.%s, which the factory does not provide", need)
 		}
 	}

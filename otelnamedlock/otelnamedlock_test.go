@@ -105,8 +105,9 @@ func TestConformance(t *testing.T) {
 					}
 					return lock, nil
 				},
-				Close: s.Close,
-				Lose:  s.locks.Lose,
+				WithLocks: s.WithLocks,
+				Close:     s.Close,
+				Lose:      s.locks.Lose,
 			}
 		}
 	})

@@ -1,6 +1,11 @@
-// Package inside shows package locktest what a Locker keeps to itself.
+// Package inside shows package locktest what a Locker keeps to itself. Package namedlock
+// sets its variables.
 package inside
 
-// Namespace returns what a *namedlock.Locker puts in front of names. Package
-// namedlock sets it.
+import "context"
+
+// Namespace returns what a *namedlock.Locker puts in front of names.
 var Namespace func(locker any) string
+
+// Holds reports whether the call chain of ctx holds the lock, by that Locker.
+var Holds func(ctx context.Context, locker any, name string) bool

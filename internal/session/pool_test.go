@@ -315,7 +315,8 @@ func TestPool_SessionInDoubt(t *testing.T) {
 		home := begin(func() *Session { return b.take(Request{Home: s}) })
 		s.doubt = errors.New("doubt")
 		b.pool.Put(s)
-		assert.Equal(b, -1, b.server.Holder("a"), "closed before Put returns")
+		synctest.Wait() // for the server to see that the connection is closed
+		assert.Equal(b, -1, b.server.Holder("a"), "closed when Put has returned")
 		assert.Equal(b, s.doubt, <-owned)
 		<-h.lost
 		assert.Equal(b, s.doubt, h.why)

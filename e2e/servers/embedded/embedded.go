@@ -33,6 +33,8 @@ func listen(addr string) (servers.Listening, error) {
 	tracked := &listener{Listener: l}
 	provider := memory.NewDBProvider(memory.NewDatabase("test"))
 	engine := sqle.NewDefault(provider)
+	// Its tables are not safe for concurrent use.
+	engine.Analyzer.Catalog.InfoSchema = memory.NewDatabase("information_schema")
 	s, err := server.NewServer(server.Config{Protocol: "tcp", Address: addr, Listener: tracked},
 		engine, sql.NewContext, memory.NewSessionBuilder(provider), nil)
 	if err != nil {

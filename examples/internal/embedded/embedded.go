@@ -24,8 +24,11 @@ func Start() (addr string, err error) {
 	}
 	addr = l.Addr().String()
 	provider := memory.NewDBProvider(memory.NewDatabase(Database))
+	engine := sqle.NewDefault(provider)
+	// Its tables are not safe for concurrent use.
+	engine.Analyzer.Catalog.InfoSchema = memory.NewDatabase("information_schema")
 	s, err := gms.NewServer(gms.Config{Protocol: "tcp", Address: addr, Listener: l},
-		sqle.NewDefault(provider), gmssql.NewContext, memory.NewSessionBuilder(provider), nil)
+		engine, gmssql.NewContext, memory.NewSessionBuilder(provider), nil)
 	if err != nil {
 		return "", err
 	}

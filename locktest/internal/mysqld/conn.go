@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/session"
 )
@@ -19,6 +20,8 @@ type conn struct {
 	held        []*lock
 	waits       *waiter
 	waitTimeout int64         // in seconds; nobody is so silent here that it mattered
+	statement   string        // that runs now
+	since       time.Time     // when it, or the silence, began
 	gone        chan struct{} // closed with the connection
 }
 
@@ -48,6 +51,7 @@ func (p *Process) connect() *conn {
 		server:      p.server,
 		id:          p.server.lastID,
 		waitTimeout: 28800,
+		since:       time.Now(),
 		gone:        make(chan struct{}),
 	}
 }
@@ -135,11 +139,13 @@ func (c *conn) run(ctx context.Context, st statement, args []driver.NamedValue) 
 	for i, arg := range args {
 		values[i] = arg.Value
 	}
-	row, err := st.run(&execution{ctx: ctx, conn: c, args: values, limit: st.limit})
+	c.does(st.text)
+	defer c.does("")
+	answer, err := st.run(&execution{ctx: ctx, conn: c, args: values, limit: st.limit})
 	if err != nil {
 		return nil, err
 	}
-	return &rows{row: row}, nil
+	return &rows{answer}, nil
 }
 
 // prepared is a prepared statement.
@@ -160,21 +166,23 @@ func (p *prepared) Query([]driver.Value) (driver.Rows, error) { return nil, driv
 
 func (p *prepared) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
 
-// rows is at most one row.
-type rows struct {
-	row  []driver.Value
-	read bool
-}
+// rows are those still to be read.
+type rows struct{ left [][]driver.Value }
 
-func (r *rows) Columns() []string { return make([]string, len(r.row)) }
+func (r *rows) Columns() []string {
+	if len(r.left) == 0 {
+		return nil
+	}
+	return make([]string, len(r.left[0]))
+}
 
 func (r *rows) Close() error { return nil }
 
 func (r *rows) Next(dest []driver.Value) error {
-	if r.read || len(r.row) == 0 {
+	if len(r.left) == 0 {
 		return io.EOF
 	}
-	r.read = true
-	copy(dest, r.row)
+	copy(dest, r.left[0])
+	r.left = r.left[1:]
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // connect returns a session of its own.
 func connect(t *testing.T, s *Server) *sql.Conn {
 	t.Helper()
-	db := sql.OpenDB(s.Process())
+	db := sql.OpenDB(s.Process("test"))
 	t.Cleanup(func() { db.Close() })
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestWaitsEnd(t *testing.T) {
 func TestWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
-		p := s.Process()
+		p := s.Process("test")
 		release, ok := p.Hold("a", 0)
 		require.True(t, ok)
 		served := make(chan int, 3)
@@ -214,7 +214,7 @@ func TestDeadlock(t *testing.T) {
 
 func TestFailRelease(t *testing.T) {
 	s := New()
-	p := s.Process()
+	p := s.Process("test")
 	db := sql.OpenDB(p)
 	t.Cleanup(func() { db.Close() })
 	conn, err := db.Conn(t.Context())

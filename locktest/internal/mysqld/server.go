@@ -1,15 +1,16 @@
 // Package mysqld is a server in memory, with named locks like MySQL's and nothing
 // else, behind a driver for database/sql.
 //
-// It understands the statements in the package documentation of namedlock. Locks
-// are granted first come first served, counted within a session, freed with it,
-// and a wait that would be a deadlock is refused. A statement that waits blocks on
-// channels and timers only, so that a synctest bubble sees it wait.
+// It understands the statements in the package documentation of namedlock, and shows
+// its locks to everybody. Locks are granted first come first served, counted within a
+// session, freed with it, and a wait that would be a deadlock is refused. A statement
+// that waits blocks on channels and timers only, so that a synctest bubble sees it wait.
 package mysqld
 
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -126,6 +127,7 @@ func (s *Server) give(l *lock, c *conn, name string) {
 	l.owner, l.name, l.count, l.grant = c, name, 1, s.grants
 	s.locks[l.key] = l
 	c.held = append(c.held, l)
+	c.statement, c.since = "", time.Now() // this ends it
 }
 
 // take frees l, and gives it to the next in line.
@@ -228,27 +230,29 @@ func (s *Server) isUsedLock(name string) any {
 // which it then answers for.
 type Process struct {
 	server   *Server
+	program  string  // what its sessions call themselves
 	failures []error // of the next RELEASE_LOCKs
 }
 
-// Process returns another client.
-func (s *Server) Process() *Process { return &Process{server: s} }
+// Process returns another client, whose connections have program for their
+// program_name.
+func (s *Server) Process(program string) *Process { return &Process{server: s, program: program} }
+
+// granted returns the locks that are held, in the order of the grants.
+func (s *Server) granted() []*lock {
+	return slices.SortedFunc(maps.Values(s.locks), func(a, b *lock) int { return cmp.Compare(a.grant, b.grant) })
+}
 
 // Held returns the names that connections of p hold locks by, as they wrote them,
 // in the order of the grants.
 func (p *Process) Held() []string {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
-	var held []*lock
-	for _, l := range p.server.locks {
+	names := []string{}
+	for _, l := range p.server.granted() {
 		if l.owner.process == p {
-			held = append(held, l)
+			names = append(names, l.name)
 		}
-	}
-	slices.SortFunc(held, func(a, b *lock) int { return cmp.Compare(a.grant, b.grant) })
-	names := make([]string, len(held))
-	for i, l := range held {
-		names[i] = l.name
 	}
 	return names
 }

@@ -22,10 +22,12 @@ func errSyntax(text string) error {
 	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: locktest's server, which knows named locks alone, does not understand %q", text))
 }
 
-// A statement is a SELECT of expressions, or a SET SESSION.
+// A statement is a SELECT of expressions, a SELECT of holders, or a SET SESSION.
 type statement struct {
+	text    string
 	columns []expression
 	limit   time.Duration // MAX_EXECUTION_TIME, 0 for none
+	holders func(*execution) ([][]driver.Value, error)
 	set     func(*execution) error
 }
 
@@ -40,9 +42,20 @@ type execution struct {
 	limit time.Duration
 }
 
-func (st statement) run(x *execution) ([]driver.Value, error) {
-	if st.set != nil {
+func (x *execution) arg(i int) (driver.Value, error) {
+	if i >= len(x.args) {
+		return nil, session.ServerError(1210, "Incorrect arguments to EXECUTE")
+	}
+	return x.args[i], nil
+}
+
+// run returns the rows of the answer.
+func (st statement) run(x *execution) ([][]driver.Value, error) {
+	switch {
+	case st.set != nil:
 		return nil, st.set(x)
+	case st.holders != nil:
+		return st.holders(x)
 	}
 	row := make([]driver.Value, 0, len(st.columns))
 	for _, column := range st.columns {
@@ -52,7 +65,7 @@ func (st statement) run(x *execution) ([]driver.Value, error) {
 		}
 		row = append(row, value)
 	}
-	return row, nil
+	return [][]driver.Value{row}, nil
 }
 
 var (
@@ -63,8 +76,15 @@ var (
 	setsWaitTimeout = regexp.MustCompile(`^SET SESSION wait_timeout\s*=\s*(\d+)$`)
 )
 
+// subqueries puts what they yield in the place of those it knows.
+func subqueries(plain string) string {
+	plain = countsPlugins.ReplaceAllString(plain, "0") // it has none
+	plain = isInstrumentOn.ReplaceAllString(plain, "'YES'")
+	return countsNoRoom.ReplaceAllString(plain, "0")
+}
+
 func parse(text string) (statement, error) {
-	var st statement
+	st := statement{text: text}
 	if m := hint.FindStringSubmatch(text); m != nil {
 		ms, err := strconv.ParseInt(m[1], 10, 32)
 		if err != nil {
@@ -73,13 +93,16 @@ func parse(text string) (statement, error) {
 		st.limit = time.Duration(ms) * time.Millisecond
 	}
 	plain := comment.ReplaceAllString(ofMySQL.ReplaceAllString(text, "$1"), " ")
-	plain = strings.TrimSpace(countsPlugins.ReplaceAllString(plain, "0")) // it has none
+	plain = strings.TrimSpace(subqueries(plain))
 	if m := setsWaitTimeout.FindStringSubmatch(plain); m != nil {
 		seconds, err := strconv.ParseInt(m[1], 10, 64)
 		if err != nil {
 			return st, errSyntax(text)
 		}
 		st.set = func(x *execution) error { return x.conn.setWaitTimeout(seconds) }
+		return st, nil
+	}
+	if st.holders = holdersOf(plain); st.holders != nil {
 		return st, nil
 	}
 	list, ok := strings.CutPrefix(plain, "SELECT ")
@@ -101,14 +124,14 @@ func parse(text string) (statement, error) {
 //
 //	list    = expression { "," expression }
 //	expression = operand [ "=" operand ]
-//	operand = "?" | number | "NULL" | "@@" variable | function "(" [ list ] ")"
+//	operand = "?" | number | string | "NULL" | "@@" variable | function "(" [ list ] ")"
 type parser struct {
 	rest   []string
 	params int
 	err    error // the first
 }
 
-var tokens = regexp.MustCompile(`@@[\w.]+|\w+|[^\s\w]`)
+var tokens = regexp.MustCompile(`@@[\w.]+|'[^']*'|\w+|[^\s\w]`)
 
 func (p *parser) list() []expression {
 	list := []expression{p.expression()}
@@ -148,18 +171,16 @@ func (p *parser) operand() expression {
 	if name, ok := strings.CutPrefix(token, "@@"); ok {
 		return variable(name)
 	}
+	if len(token) > 1 && token[0] == '\'' {
+		return constant([]byte(token[1 : len(token)-1]))
+	}
 	switch token {
 	case "NULL":
 		return constant(nil)
 	case "?":
 		i := p.params
 		p.params++
-		return func(x *execution) (driver.Value, error) {
-			if i >= len(x.args) {
-				return nil, session.ServerError(1210, "Incorrect arguments to EXECUTE")
-			}
-			return x.args[i], nil
-		}
+		return func(x *execution) (driver.Value, error) { return x.arg(i) }
 	}
 	if !p.skip("(") {
 		p.fail(errSyntax(token))
@@ -267,6 +288,8 @@ func variable(name string) expression {
 		return constant([]byte("namedlock/locktest"))
 	case "character_set_client", "character_set_connection":
 		return constant([]byte("utf8mb4"))
+	case "performance_schema":
+		return constant(int64(1))
 	case "read_only":
 		return constant(int64(0))
 	}

@@ -1,0 +1,94 @@
+package mysqld
+
+import (
+	"database/sql/driver"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// The statements that ask who holds a lock join a list of locks to the process list
+// and to the connections' attributes. They are known by their shape, and not read.
+var (
+	asksForHolders = regexp.MustCompile(`^SELECT l\.ID, p\.USER, p\.HOST, p\.COMMAND, p\.TIME, p\.INFO, a\.ATTR_VALUE, l\.NAME FROM \((.*)\) AS l` +
+		` LEFT JOIN information_schema\.PROCESSLIST AS p ON .* LEFT JOIN performance_schema\.session_(?:account_)?connect_attrs AS a ON .*'program_name'$`)
+	ofOneLock = regexp.MustCompile(`^SELECT IS_USED_LOCK\(\?\) AS ID, NULL AS NAME$`)
+	ofPrefix  = regexp.MustCompile(`^SELECT t\.PROCESSLIST_ID AS ID, m\.OBJECT_NAME AS NAME FROM performance_schema\.metadata_locks AS m JOIN .*` +
+		`LEFT\(m\.OBJECT_NAME, CHAR_LENGTH\(\?\)\) AS BINARY\) = CAST\(LOWER\(CONVERT\(\? USING utf8mb3\)\) AS BINARY\)$`)
+)
+
+// Whether the list of locks is complete is a row of subqueries: it always is.
+var (
+	isInstrumentOn = regexp.MustCompile(`\(SELECT ENABLED FROM performance_schema\.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'\)`)
+	countsNoRoom   = regexp.MustCompile(`\(SELECT VARIABLE_VALUE FROM performance_schema\.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost'\)`)
+)
+
+// What the process list shows of every session. There is no network, as on a socket.
+const (
+	user = "locktest"
+	host = "localhost"
+)
+
+// holdersOf returns what answers the statement if it asks for holders, and else nil.
+func holdersOf(plain string) func(*execution) ([][]driver.Value, error) {
+	m := asksForHolders.FindStringSubmatch(plain)
+	switch {
+	case m == nil:
+		return nil
+	case ofOneLock.MatchString(m[1]):
+		return func(x *execution) ([][]driver.Value, error) {
+			name, err := x.arg(0)
+			if err != nil {
+				return nil, err
+			}
+			return [][]driver.Value{x.conn.server.holder(text(name))}, nil
+		}
+	case ofPrefix.MatchString(m[1]):
+		return func(x *execution) ([][]driver.Value, error) {
+			prefix, err := x.arg(1) // the first is the same
+			if err != nil {
+				return nil, err
+			}
+			return x.conn.server.holders(text(prefix)), nil
+		}
+	}
+	return nil
+}
+
+// holder returns the row about the lock's holder. It is full of NULL for a free one.
+func (s *Server) holder(name string) []driver.Value {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.locks[fold(name)]; l != nil {
+		return l.owner.shown(nil)
+	}
+	return make([]driver.Value, 8)
+}
+
+// holders returns the rows about all locks whose names begin with prefix.
+func (s *Server) holders(prefix string) (rows [][]driver.Value) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.granted() {
+		if strings.HasPrefix(l.key, fold(prefix)) {
+			rows = append(rows, l.owner.shown(l.key))
+		}
+	}
+	return rows
+}
+
+// shown is the row about c and the name of a lock that it holds.
+func (c *conn) shown(name driver.Value) []driver.Value {
+	command, statement := "Sleep", driver.Value(nil)
+	if c.statement != "" {
+		command, statement = "Query", c.statement
+	}
+	return []driver.Value{c.id, user, host, command, int64(time.Since(c.since) / time.Second), statement, c.process.program, name}
+}
+
+// does notes what c does from now on: a statement, or "" for nothing.
+func (c *conn) does(statement string) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.statement, c.since = statement, time.Now()
+}
