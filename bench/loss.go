@@ -34,11 +34,12 @@ func lossLine(t target, e effort) ([]row, error) {
 		most.beside(number(notice.quantile(1)) + " ms with it"),
 		count("contexts that should have ended and did not, or the other way round", samples{float64(wrong)}, atMost(0, "")),
 	}
-	watch, ok, err := t.watch(e)
+	watch, ticker, ok, err := t.watch(e)
 	if err != nil || !ok {
 		return rows, err
 	}
-	return append(rows, count("the watch over them, of a core", watch, atMost(1, " %"))), nil
+	return append(rows, count("the watch over them, of a core", watch, atMost(1, " %")).
+		beside(number(ticker.median())+" % a bare ticker")), nil
 }
 
 // A loss is what a killed session's locks noticed of it.
@@ -183,15 +184,16 @@ func (s *session) holders(names []string) ([]int64, error) {
 }
 
 // watch returns which share of a core, in per cent, this process uses while it holds many locks and
-// does nothing, beyond what it uses while it holds none. ok is false where the system cannot tell.
-func (t target) watch(e effort) (_ samples, ok bool, err error) {
+// does nothing, beyond what it uses while it holds none; and which it uses for a ticker of the same
+// pace that does nothing: to wake up is most of it. ok is false where the system cannot tell.
+func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	if _, ok := cpuTime(); !ok {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	// No keep-alive comes in between.
 	l, err := t.locker(namedlock.WithMaxSessions(fewSessions), namedlock.WithLease(0), namedlock.WithKeepAlive(time.Hour))
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	defer l.close()
 	names := make([]string, min(1000, e.held))
@@ -209,21 +211,40 @@ func (t target) watch(e effort) (_ samples, ok bool, err error) {
 		after, _ := cpuTime()
 		return 100 * (after - before).Seconds() / time.Since(start).Seconds()
 	}
-	holding := func() (float64, error) {
+	for range e.longPairs {
 		if err := l.takeAll(locks, names); err != nil {
-			return 0, err
+			return nil, nil, false, err
 		}
-		share := used()
-		return share, freeAll(locks)
+		holding := used()
+		if err := freeAll(locks); err != nil {
+			return nil, nil, false, err
+		}
+		idle := used()
+		stop := tick()
+		ticking := used()
+		stop()
+		watch, ticker = append(watch, holding-idle), append(ticker, ticking-idle)
 	}
-	idle := func() (float64, error) { return used(), nil }
-	c, err := compare(e.longPairs, holding, idle)
-	if err != nil {
-		return nil, false, err
+	return watch, ticker, true, nil
+}
+
+// tick wakes a goroutine as often as the watch is woken, until stop has returned.
+func tick() (stop func()) {
+	ticker := time.NewTicker(25 * time.Millisecond)
+	stopped, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ticker.C:
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(stopped)
+		<-ended
 	}
-	var watch samples
-	for i := range c.ours {
-		watch = append(watch, c.ours[i]-c.other[i])
-	}
-	return watch, true, nil
 }
