@@ -11,7 +11,8 @@ import (
 // ended first, ctx.Err() and context.Cause(ctx). (A nil function or context is an
 // *Error that matches none.)
 var (
-	// ErrTimeout: others had the lock until the timeout had passed. Nothing is
+	// ErrTimeout: others had the lock, or all connections of the db, until the timeout had
+	// passed. Nothing is
 	// held. Error.Holder tells who was in the way, where that is known. An
 	// ErrTimeout that comes out of WithLock may be that of a lock which fn asked
 	// for: Error.Name tells.

@@ -101,8 +101,9 @@
 //     of a shorter one), a connection that is borrowed for it from the db asks who
 //     holds the lock: not with New, nor where this Locker holds it itself, nor if the db
 //     has not one connection more to spare; and as a rule once for all who wait. So does
-//     Holder, with New on the one connection. After a greeting without
-//     RELEASE_ALL_LOCKS():
+//     Holder, with New on the one connection. The borrowed one is greeted without
+//     RELEASE_ALL_LOCKS(), and asked for @@read_only as above: a replica would say that
+//     nobody holds the lock. Then:
 //     SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
 //     If that is refused, the same with performance_schema.session_account_connect_attrs;
 //     and if that is, SELECT IS_USED_LOCK(?).
@@ -160,7 +161,8 @@ type Locker struct {
 // overtake, and while other callers are there it polls every 50 ms. Open has
 // neither limit.
 //
-// Leave conn to the Locker. While the rows of a query of your own on it are open, a
+// Leave conn to the Locker. While a statement of your own runs on it, releases,
+// keep-alives and timeouts wait for its end. While the rows of a query of your own on it are open, a
 // lock cannot be taken (ErrUnavailable), proved, or released (ErrLost); and if the
 // query's context ends before that, the driver closes the connection and all locks
 // are lost.
@@ -327,8 +329,8 @@ func acquireError(name string, err error) error {
 
 // Close refuses new calls and ends waiting ones, both with ErrClosed, then waits,
 // as sql.DB.Close does for queries, until all locks are released, and gives the
-// sessions back. To call it from code under one of the Locker's own locks is to
-// wait for oneself. It returns nil, however often it is called.
+// sessions back. To call it from code under one of the Locker's own locks, or from a hook,
+// is to wait for oneself. It returns nil, however often it is called.
 func (l *Locker) Close() error {
 	l.queue.Close()
 	l.observer.close()

@@ -22,6 +22,9 @@ import (
 // MySQL takes them for one lock. MariaDB does not, and there the other spellings stay
 // free for other processes; see Names.
 //
+// All but the first are waited for as nested locks are: in slices of up to a second,
+// between which a waiter of another process can overtake.
+//
 // The ctx that fn gets ends as in WithLock, and when any of the locks is lost. Each lock
 // is taken under those before it, as by nested calls of WithLock, whose rules for
 // errors, panics and sessions hold. A name that the call chain holds already is ErrHeld

@@ -60,7 +60,7 @@ func (l *Locker) Stats() Stats {
 type Hooks struct {
 	// AcquireStarted: WithLock or Acquire was called. Context, Name, Timeout.
 	AcquireStarted func(Event)
-	// Waiting: others have the lock, and the call waits. Context, Name, Timeout, Waited.
+	// Waiting: others have the lock, or the connection that it takes, and the call waits. Context, Name, Timeout, Waited.
 	Waiting func(Event)
 	// Acquired: the lock is held, or Err says why not. Context, Name, Timeout, Waited.
 	Acquired func(Event)
@@ -185,7 +185,7 @@ func (o *observer) newWait(ctx context.Context, name string, timeout time.Durati
 func (w *wait) begin() {
 	w.observer.tell(w.observer.hooks.Waiting, Event{Context: w.ctx, Name: w.name, Timeout: w.timeout, Waited: time.Since(w.begun)})
 	w.slow = time.AfterFunc(slowWait, func() {
-		w.observer.logger.WarnContext(w.ctx, "namedlock: still waiting for a lock that others hold",
+		w.observer.logger.WarnContext(w.ctx, "namedlock: still waiting for a lock",
 			"name", w.name, "waited", time.Since(w.begun), "timeout", w.timeout)
 	})
 }
@@ -201,7 +201,8 @@ func (w *wait) end(err error) {
 		w.observer.logger.WarnContext(w.ctx, "namedlock: waited long for a lock, in vain", "name", w.name, "waited", waited, "error", err)
 		return
 	}
-	w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
+	// The lock is held already: a handler that blocks must not hold that up.
+	go w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
 }
 
 // lostNow is called when the code under the lock is told that it is lost. It may be

@@ -51,7 +51,7 @@ func collect(opts []Option, lease time.Duration) (options, error) {
 // WithReleaseTimeout bounds RELEASE_LOCK. When it has passed the session is
 // discarded, which frees the lock too, and the release reports ErrLost. Before it,
 // a release may have to wait for another statement on its session, of which none
-// takes longer than a second or two while the server answers. The default is 5s.
+// of the Locker's takes longer than a second or two while the server answers. The default is 5s.
 func WithReleaseTimeout(d time.Duration) Option {
 	return func(o *options) error {
 		if d <= 0 {

@@ -93,6 +93,7 @@ func (n *Notifier) next() func() {
 		return nil
 	}
 	f := n.pending[0]
+	n.pending[0] = nil
 	n.pending = n.pending[1:]
 	return f
 }

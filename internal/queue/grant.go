@@ -133,7 +133,8 @@ func (g *Grant) giveBack(heir *waiter) error {
 		return nil
 	}
 	err := s.ReleaseLock(g.name)
-	pool.Drop(s, g)
+	report := pool.Drop(s, g)
 	g.queue.release(g)
+	report()
 	return err
 }

@@ -98,6 +98,9 @@ func (w *waiter) late(now time.Time) bool {
 
 // timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
+	if r := w.line.run; r != nil && r.crowded && !w.asked {
+		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no connection of the db was free to ask the server", w.timeout), nil)
+	}
 	if w.timeout == 0 {
 		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
 	}

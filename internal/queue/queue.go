@@ -186,9 +186,9 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 	}
 }
 
-// awaitAnswer is for a caller whose deadline has passed. Unlike a cancel that was
-// known to the server, so its answer may be near, and to wait for it spares the
-// connection. err says what becomes of the caller otherwise.
+// awaitAnswer is for a caller whose deadline has passed. The server knew of it, unlike
+// of a cancel, so its answer may be near, and to wait for it spares the connection. err
+// says what becomes of the caller otherwise.
 func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
@@ -228,8 +228,9 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 		return w.grant, w.err
 	}
 	l := w.line
+	first := l.front == w // who stands behind changes nothing for the run
 	q.serve(w, nil, err)
-	if l.run != nil && !l.run.wantedBy(l.front) {
+	if first && l.run != nil && !l.run.wantedBy(l.front) {
 		l.run.abandon()
 	}
 	q.advance(l)

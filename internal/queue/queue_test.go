@@ -608,3 +608,27 @@ func TestQueue_Closed(t *testing.T) {
 		<-again
 	})
 }
+
+// Who leaves from behind another changes nothing for that one, whose nested wait is on
+// the session of its chain.
+func TestQueue_WhoLeavesFromBehind(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("b")
+		a := b.acquire(background, "a")
+		nested := b.call(under(a), "b", Forever)
+		behind := b.call(background, "b", Forever)
+		run := b.queue.lines["b"].run
+		require.NotNil(b, run)
+
+		behind.cancel(errGone)
+		behind.fails(b, errGone)
+		synctest.Wait()
+		assert.Same(b, run, b.queue.lines["b"].run, "the wait goes on")
+
+		b.server.Unlock("b")
+		g := nested.granted(b)
+		assert.Same(b, a.session, g.session)
+		require.NoError(b, g.Release())
+		require.NoError(b, a.Release())
+	})
+}

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
@@ -13,6 +15,10 @@ const pollInterval = 50 * time.Millisecond
 // shortestSlice bounds how far waits are cut into slices when connections keep
 // dying under them.
 const shortestSlice = 10 * time.Millisecond
+
+// mostDeaths is how many waits of a run may die, each in its own way, before the server
+// counts as one that cannot be asked.
+const mostDeaths = 10
 
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
@@ -25,6 +31,8 @@ type run struct {
 	line  *line
 
 	slice  time.Duration // the longest wait that connections survive, if not 0
+	died   time.Duration // how far the last wait had come that died with its connection
+	deaths int           // of waits that were not like the one before
 	failed bool          // the last statement failed with its connection
 
 	// Guarded by queue.mu.
@@ -197,6 +205,7 @@ func (r *run) Crowded() {
 		q.advance(r.line)
 		return
 	}
+	r.line.front.waits()
 	r.line.watchClock(r.line.front)
 }
 
@@ -252,7 +261,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 		q.mu.Unlock()
 		q.pool.Waited(s)
 		if granted || err != nil {
-			r.settle(s, w, wt.name, granted, err, !r.shorten(s, elapsed, d))
+			r.settle(s, w, wt.name, granted, err, !r.mayRepeat(s, elapsed, d))
 			return true
 		}
 	}
@@ -386,12 +395,19 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	return true
 }
 
-// shorten reports whether a wait that failed after elapsed may be repeated. Where
-// a connection dies in the middle of waits while the server lives (a DSN with a
-// readTimeout, a proxy), shorter ones come through.
-func (r *run) shorten(s *session.Session, elapsed, asked time.Duration) bool {
+// mayRepeat reports whether a wait that failed after elapsed may be repeated. Where
+// connections die in the middle of waits after about the same time while the server
+// lives (a DSN with a readTimeout, a proxy), shorter ones come through. One that dies
+// for itself was killed.
+func (r *run) mayRepeat(s *session.Session, elapsed, asked time.Duration) bool {
 	if !s.Broken() || elapsed >= asked {
 		return true
+	}
+	last := r.died
+	r.died = elapsed
+	if last == 0 || elapsed < last/2 || elapsed > 2*last {
+		r.deaths++
+		return r.deaths <= mostDeaths
 	}
 	if r.slice == shortestSlice {
 		return false
@@ -400,12 +416,17 @@ func (r *run) shorten(s *session.Session, elapsed, asked time.Duration) bool {
 	return true
 }
 
-// failAll tells everybody in line that there is no session to be had.
+// failAll tells everybody in line that there is no session to be had; but if somebody
+// has killed the question for one, that was the question of the first alone.
 func (r *run) failAll(err error) {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.detached {
+	switch {
+	case r.detached:
+	case errors.Is(err, fault.ErrInterrupted) && r.line.front != nil:
+		q.serve(r.line.front, nil, err)
+	default:
 		q.dismiss(r.line, err)
 	}
 }

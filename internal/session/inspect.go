@@ -244,13 +244,25 @@ func (p *Pool) inspectBeside(ctx context.Context, ask func(*Session) error) (bro
 	}
 	s := newSession(conn, &p.Config)
 	stop := context.AfterFunc(ctx, s.cancel)
-	err = ask(s)
+	if err = s.isPrimary(); err == nil {
+		err = ask(s)
+	}
 	if !stop() || s.Broken() {
 		s.discard()
+		p.Observer.SessionDiscarded(err)
 		return true, err
 	}
 	s.giveBack()
 	return false, err
+}
+
+// isPrimary returns an error where the server's locks are not those that the Locker
+// takes: a replica would say that nobody holds them.
+func (s *Session) isPrimary() error {
+	if err := s.greet(); err != nil || !s.config.CheckServer {
+		return err
+	}
+	return s.checkAgain()
 }
 
 func (p *Pool) inspectSingle(ctx context.Context, ask func(*Session) error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -389,6 +390,7 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 			return s, nil
 		}
 		s.discard()
+		p.Observer.SessionDiscarded(err)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -427,7 +429,8 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) 
 		case ctx.Err() != nil:
 			return nil, took, ctx.Err()
 		case late && p.exhausted():
-			continue // others took the last one meanwhile
+			took = 0 // others took the last one meanwhile: that was a wait for them
+			continue
 		}
 		return nil, took, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
 	}
@@ -506,7 +509,7 @@ func (p *Pool) Yield(s *Session) error {
 // discarded before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {
 	if s.doubt != nil {
-		p.bury(s, s.doubt)
+		p.bury(s, s.doubt)()
 		return
 	}
 	p.mu.Lock()
@@ -540,12 +543,13 @@ func (p *Pool) pass(s *Session) {
 }
 
 // bury takes s out of the pool, tells everybody who counted on it, and discards
-// its connection.
-func (p *Pool) bury(s *Session, cause error) {
+// its connection. report is for those who watch: it logs, by code of the user's, so
+// nothing may depend on its end.
+func (p *Pool) bury(s *Session, cause error) (report func()) {
 	p.mu.Lock()
 	if s.dead != nil {
 		p.mu.Unlock()
-		return
+		return nothing
 	}
 	s.dead = cause
 	if s.waiting {
@@ -569,15 +573,17 @@ func (p *Pool) bury(s *Session, cause error) {
 	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
 	p.discard(s)
-	p.Observer.SessionDiscarded(cause)
-	switch {
-	case len(lost) > 0:
-		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
-	case s.killed.Load():
-		// On purpose: nobody wanted what it was waiting for any more.
-		p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
-	default:
-		p.Logger.Warn("namedlock: connection discarded", "cause", cause)
+	return func() {
+		p.Observer.SessionDiscarded(cause)
+		switch {
+		case len(lost) > 0:
+			p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
+		case s.killed.Load():
+			// On purpose: nobody wanted what it was waiting for any more.
+			p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
+		default:
+			p.Logger.Warn("namedlock: connection discarded", "cause", cause)
+		}
 	}
 }
 
@@ -672,18 +678,20 @@ func (s *Session) setIdleLimit() {
 }
 
 // Drop records that a lock has been released from s, and ends the caller's turn as
-// Put does.
-func (p *Pool) Drop(s *Session, h Hold) {
+// Put does. What there is to be logged is left to report.
+func (p *Pool) Drop(s *Session, h Hold) (report func()) {
 	p.mu.Lock()
 	delete(s.holds, h)
 	if s.doubt == nil {
 		p.pass(s)
 		p.mu.Unlock()
-		return
+		return nothing
 	}
 	p.mu.Unlock()
-	p.bury(s, s.doubt)
+	return p.bury(s, s.doubt)
 }
+
+func nothing() {}
 
 // Wait asks for leave to block s, on which the caller has the turn, in a wait of a
 // chain that holds so many locks on it. It is refused where somebody else's release would have to wait for
@@ -808,8 +816,9 @@ func (p *Pool) sweep(age time.Duration) {
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.
 func (s *Session) giveBack() {
-	if s.unsetLease() != nil {
+	if err := s.unsetLease(); err != nil {
 		s.discard()
+		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
 		return
 	}
 	s.closeStatements()
@@ -843,8 +852,9 @@ func (p *Pool) Close() {
 // leave lets go of the connection that was given to New, as it came but for locks
 // that had leaked.
 func (s *Session) leave() {
-	if s.unsetLease() != nil {
+	if err := s.unsetLease(); err != nil {
 		s.discard()
+		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
 		return
 	}
 	s.closeStatements()
