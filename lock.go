@@ -88,7 +88,8 @@
 //     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This, after
 //     SELECT @@read_only, is asked again before a lock when the last answer is older than
 //     a keep-alive interval.
-//   - WithoutServerCheck leaves out @@read_only and these, and with New the whole greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
+//   - WithoutServerCheck leaves out @@read_only and these, and with New the whole
+//     greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
 //     sent before the first wait, keep-alive, or name outside ASCII.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
@@ -162,10 +163,10 @@ type Locker struct {
 // neither limit.
 //
 // Leave conn to the Locker. While a statement of your own runs on it, releases,
-// keep-alives and timeouts wait for its end. While the rows of a query of your own on it are open, a
-// lock cannot be taken (ErrUnavailable), proved, or released (ErrLost); and if the
-// query's context ends before that, the driver closes the connection and all locks
-// are lost.
+// keep-alives and timeouts wait for its end. While the rows of a query of your own on
+// it are open, a lock cannot be taken (ErrUnavailable), proved, or released
+// (ErrLost); and if the query's context ends before that, the driver closes the
+// connection and all locks are lost.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
 		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/names"
+	lockname "github.com/go-namedlock/namedlock/internal/names"
 )
 
 // WithLocks is WithLock for several locks: fn runs if and only if all of them were
@@ -64,7 +64,7 @@ func (l *Locker) withAll(ctx context.Context, names []string, left func() time.D
 // those that some server takes for one of the others. The order must not change between
 // versions of this package: processes with different ones would deadlock.
 func (l *Locker) inOrder(written []string) []string {
-	key := func(name string) string { return names.Fold(l.namespace + name) }
+	key := func(name string) string { return lockname.Fold(l.namespace + name) }
 	ordered := slices.Clone(written)
 	slices.SortStableFunc(ordered, func(a, b string) int { return strings.Compare(key(a), key(b)) })
 	return slices.CompactFunc(ordered, func(a, b string) bool { return key(a) == key(b) })

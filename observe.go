@@ -60,7 +60,8 @@ func (l *Locker) Stats() Stats {
 type Hooks struct {
 	// AcquireStarted: WithLock or Acquire was called. Context, Name, Timeout.
 	AcquireStarted func(Event)
-	// Waiting: others have the lock, or the connection that it takes, and the call waits. Context, Name, Timeout, Waited.
+	// Waiting: others have the lock, or the connection that it takes, and the call
+	// waits. Context, Name, Timeout, Waited.
 	Waiting func(Event)
 	// Acquired: the lock is held, or Err says why not. Context, Name, Timeout, Waited.
 	Acquired func(Event)

@@ -123,8 +123,8 @@ func WithLease(d time.Duration) Option {
 //
 // A lock is passed on only to a caller who wrote its name byte for byte the same,
 // with no other lock in either's call chain or on the session, and only where the
-// socket can be seen (WithProbe says where that is). The technique is lock cohorting: Dice, Marathe and
-// Shavit, PPoPP 2012. 10ms is a good value for d.
+// socket can be seen (WithProbe says where that is). The technique is lock cohorting:
+// Dice, Marathe and Shavit, PPoPP 2012. 10ms is a good value for d.
 func WithHandOff(d time.Duration) Option {
 	return func(o *options) error {
 		if d < 0 {

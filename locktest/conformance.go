@@ -74,9 +74,10 @@ func ProcessOf(l interface {
 
 // Run tests that an implementation of namedlock.Interface keeps the promises of
 // package namedlock, as far as they show to its users: one subtest for each, named by
-// its number, or WithLocks if it is about that, and what it says. It takes names of its own, so that it can run on a
-// server that others use; and it takes real time, some seconds. This package's
-// Locker passes it, as do Lockers on MySQL and on MariaDB.
+// its number, or WithLocks if it is about that, and what it says. It takes names of
+// its own, so that it can run on a server that others use; and it takes real time,
+// some seconds. This package's Locker passes it, as do Lockers on MySQL and on
+// MariaDB.
 func Run(t *testing.T, factory Factory) {
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) { p.run(t, factory) })

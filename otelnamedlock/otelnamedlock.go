@@ -66,6 +66,8 @@ type Locks interface {
 	namedlock.Interface
 	WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
+	Holder(ctx context.Context, name string) (namedlock.Holder, bool, error)
+	Held(ctx context.Context, prefix string) ([]namedlock.Holder, error)
 	Stats() namedlock.Stats
 	Close() error
 }
@@ -185,6 +187,16 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	h, unwatch := w.startHold(lock.Context(), func(h *hold, lost error) { h.end(nil, lost) })
 	handedOut = true
 	return &Lock{lock: lock, hold: h, unwatch: unwatch}, nil
+}
+
+// Holder is that of a *namedlock.Locker.
+func (l *Locker) Holder(ctx context.Context, name string) (namedlock.Holder, bool, error) {
+	return l.locks.Holder(ctx, name)
+}
+
+// Held is that of a *namedlock.Locker.
+func (l *Locker) Held(ctx context.Context, prefix string) ([]namedlock.Holder, error) {
+	return l.locks.Held(ctx, prefix)
 }
 
 // Stats returns those of the Locker that l wraps.

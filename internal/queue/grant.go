@@ -120,9 +120,9 @@ func (g *Grant) release(lost error) error {
 	return g.giveBack(heir)
 }
 
-// giveBack hands the lock to heir, if there is one, or runs
-// RELEASE_LOCK on the session that acquired. If that does not prove that the lock was
-// held, its connection is closed before giveBack returns.
+// giveBack hands the lock to heir, if there is one, or runs RELEASE_LOCK on the
+// session that acquired. If that does not prove that the lock was held, its
+// connection is closed before giveBack returns.
 func (g *Grant) giveBack(heir *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {

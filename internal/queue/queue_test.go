@@ -632,3 +632,28 @@ func TestQueue_WhoLeavesFromBehind(t *testing.T) {
 		require.NoError(b, a.Release())
 	})
 }
+
+// A wait whose connection dies once goes on as it was: somebody killed it. One that dies
+// again after about the same time is cut into slices.
+func TestRun_OneDeathShortensNothing(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		c := b.call(background, "a", Forever)
+		die := func(after time.Duration) {
+			time.Sleep(after)
+			all, _ := b.server.Sessions()
+			b.server.Kill(all) // the youngest
+			synctest.Wait()
+		}
+		r := b.queue.lines["a"].run
+		die(20 * time.Millisecond)
+		assert.Zero(b, r.slice)
+		die(10 * time.Second)
+		assert.Zero(b, r.slice, "not like the one before")
+		die(9 * time.Second)
+		assert.InDelta(b, 4500*time.Millisecond, r.slice, float64(10*time.Millisecond))
+		c.waits(b)
+		b.server.Unlock("a")
+		require.NoError(b, c.granted(b).Release())
+	})
+}

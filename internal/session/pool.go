@@ -694,9 +694,9 @@ func (p *Pool) Drop(s *Session, h Hold) (report func()) {
 func nothing() {}
 
 // Wait asks for leave to block s, on which the caller has the turn, in a wait of a
-// chain that holds so many locks on it. It is refused where somebody else's release would have to wait for
-// it. The answer is for how long at most; 0 is a refusal, and the caller has to
-// poll. Waited must follow a wait.
+// chain that holds so many locks on it. It is refused where somebody else's release
+// would have to wait for it. The answer is for how long at most; 0 is a refusal, and
+// the caller has to poll. Waited must follow a wait.
 //
 //   - A session without locks waits for a slice.
 //   - One whose locks are all the chain's own waits for so short that its
