@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,18 @@ func TestRun(t *testing.T) {
 	f := theField(t)
 	if err := measure(f, smoke, "", t.TempDir(), ""); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A window without a section has no place on a logarithmic scale, and once filled the
+// memory with ticks.
+func TestPlotOfNothing(t *testing.T) {
+	c := curve{name: "namedlock", x: samples{1, 8}, y: samples{0, 0}}
+	if err := plotHot(filepath.Join(t.TempDir(), "hot.svg"), "MySQL", []curve{c}); err != nil {
+		t.Error(err)
+	}
+	if err := plotConnections(filepath.Join(t.TempDir(), "connections.svg"), []curve{c}); err != nil {
+		t.Error(err)
 	}
 }
 

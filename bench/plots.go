@@ -123,7 +123,7 @@ func plotHot(file, server string, curves []curve) error {
 		return int(math.Copysign(1, b.y[len(b.y)-1]-a.y[len(a.y)-1]))
 	})
 	for _, c := range curves {
-		if err := f.add(c, true); err != nil {
+		if err := f.add(c.atLeastOne(), true); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func plotConnections(file string, curves []curve) error {
 	f.X.Scale, f.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	f.X.Tick.Marker, f.Y.Tick.Marker = decades{}, decades{}
 	for _, c := range curves {
-		if err := f.add(c, true); err != nil {
+		if err := f.add(c.atLeastOne(), true); err != nil {
 			return err
 		}
 	}
@@ -178,6 +178,16 @@ func distribution(c curve) curve {
 		d.y = append(d.y, before, after)
 	}
 	return d
+}
+
+// atLeastOne is c for a scale that has no zero. On a busy machine a short window can pass
+// without a section.
+func (c curve) atLeastOne() curve {
+	c.y = slices.Clone(c.y)
+	for i, y := range c.y {
+		c.y[i] = max(1, y)
+	}
+	return c
 }
 
 // decades marks powers of ten with 10k rather than 1e+04.
