@@ -229,6 +229,8 @@ func ticksAt(at ...float64) plot.ConstantTicks {
 	return ticks
 }
 
-func decadesAround(least, most float64) (float64, float64) {
-	return math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
+// decadesAround returns the powers of ten around what is positive.
+func decadesAround(least, most float64) (from, to float64) {
+	from, to = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
+	return from, max(to, 10*from)
 }
