@@ -125,6 +125,10 @@ func open(dsn string) (*sql.DB, error) {
 
 // prepare makes the user, and hires the workers.
 func (d *director) prepare(ctx context.Context) error {
+	// The user has to outlive a crash that comes at once.
+	if _, err := d.admin.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"); err != nil {
+		return err
+	}
 	for _, host := range []string{"%", "localhost", "127.0.0.1"} {
 		if _, err := d.admin.ExecContext(ctx, fmt.Sprintf("CREATE USER '%s'@'%s'", victim, host)); err != nil {
 			return err
