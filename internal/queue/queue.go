@@ -190,6 +190,9 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 // of a cancel, so its answer may be near, and to wait for it spares the connection. err
 // says what becomes of the caller otherwise.
 func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
+	if !q.endsSoon(w) {
+		return q.leave(w, err)
+	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	for q.endsSoon(w) {

@@ -42,10 +42,10 @@ const (
 	usedBy = "SELECT IS_USED_LOCK(?)"
 
 	holderColumns = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME"
-	ofHolder      = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
-		" LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
-	ofHolderOfOwn = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
-		" LEFT JOIN performance_schema.session_account_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+	ofHolder      = withProcess + "session_connect_attrs" + asProgram
+	ofHolderOfOwn = withProcess + "session_account_connect_attrs" + asProgram
+	withProcess   = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema."
+	asProgram     = " AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
 
 	oneLock = " FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l"
 
@@ -133,7 +133,7 @@ func (s *Session) checkList(remedy string) error {
 
 // noList is the error of a server that has not listed its locks.
 func (s *Session) noList(err error, remedy string) error {
-	if !isAnswer(err) || errorNumber(err) == erQueryInterrupted || isTimeLimit(err) {
+	if !declined(err) {
 		return s.refusedOr(err, "the server refused to list its locks")
 	}
 	return fault.Because(fault.ErrUnsupported, "the server does not list locks, or not to this user: "+remedy, err)
@@ -145,11 +145,17 @@ func (s *Session) holders(args []driver.NamedValue, texts ...string) (found hold
 	for _, text := range texts {
 		found = nil
 		err = s.query(s.patience(), &statement{text: text, spell: s.config.spell}, args, &found)
-		if !isAnswer(err) || errorNumber(err) == erQueryInterrupted || isTimeLimit(err) {
+		if !declined(err) {
 			break
 		}
 	}
 	return found, err
+}
+
+// declined reports whether the server will not carry the statement out, rather than has
+// been kept from it.
+func declined(err error) bool {
+	return isAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err)
 }
 
 // holders receives a row for each. Columns that the server has left out stay unset.
