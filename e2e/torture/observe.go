@@ -31,37 +31,19 @@ func (d *director) holders(ctx context.Context) (held map[string]int64, err erro
 
 // observe writes down who has which name, and how long the server takes to say so.
 func (d *director) observe(stop <-chan struct{}) {
-	const period = 20 * time.Millisecond
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-stop:
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), restWithin)
+	every(20*time.Millisecond, stop, func(ctx context.Context) {
 		from := history.Now()
 		if held, err := d.holders(ctx); err == nil {
 			d.record.Note(history.Event{Kind: history.EventSample, From: from, Held: held})
 		}
-		cancel()
-	}
+	})
 }
 
 // knock opens connections, and notes how late the server lets them in: a call that needs a new session does not
 // count that as a wait.
 func (d *director) knock(stop <-chan struct{}) {
-	const period, prompt = 50 * time.Millisecond, 10 * time.Millisecond
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-stop:
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), restWithin)
+	const prompt = 10 * time.Millisecond
+	every(50*time.Millisecond, stop, func(ctx context.Context) {
 		due := history.Now() + int64(prompt)
 		if conn, err := d.door.Conn(ctx); err == nil {
 			_ = conn.Close() // and really, since the pool keeps none
@@ -69,6 +51,21 @@ func (d *director) knock(stop <-chan struct{}) {
 				d.record.Note(history.Event{Kind: history.EventLate, From: due, At: now})
 			}
 		}
+	})
+}
+
+// every has f look, again and again until stop is closed.
+func every(period time.Duration, stop <-chan struct{}, f func(ctx context.Context)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), restWithin)
+		f(ctx)
 		cancel()
 	}
 }
