@@ -107,10 +107,31 @@ func (c *faultCase) kill(ctx context.Context) {
 		return
 	}
 	c.killer.kill(id)
+	c.awaitEnd(id)
+}
+
+// awaitEnd returns when the server knows the session no more.
+func (c *faultCase) awaitEnd(id int64) {
 	assert.Eventually(c.t, func() bool {
 		n, err := c.killer.ask("SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = ?", id)
 		return err == nil && n == 0
 	}, patience, pollEvery, "session %d ends", id)
+}
+
+// bury holds up what follows on another session until the server knows this one no more,
+// which may have been granted the lock: a call that tries once does not wait for that for long.
+func (c *faultCase) bury(f spy.Fault) spy.Fault {
+	return func(ctx context.Context, send func() error) error {
+		id, err := spy.Session(ctx)
+		if !assert.NoError(c.t, err) {
+			return err
+		}
+		c.l.spy.On("", 1, "VERSION()", func(_ context.Context, send func() error) error {
+			c.awaitEnd(id)
+			return send()
+		})
+		return f(ctx, send)
+	}
 }
 
 // meanwhile sends the statement and ends it, or its session, when it waits on the server.

@@ -128,6 +128,9 @@ func (c *faultCase) atClose() bool { return c.step == leaseBack || c.step == sta
 // arm sets the fault. The foreign session lets go of the lock when the fault has come.
 func (c *faultCase) arm() {
 	f := c.fault.make(c)
+	if c.step.once && c.fault.sends {
+		f = c.bury(f)
+	}
 	come := sync.OnceFunc(func() { close(c.hit) })
 	armed := func(ctx context.Context, send func() error) error {
 		come()

@@ -75,6 +75,18 @@ func (l *line) part(w *waiter) {
 	w.prev, w.next = nil, nil
 }
 
+// setDeadline has the timeout of w pass at that time; zero: never.
+func (w *waiter) setDeadline(at time.Time) {
+	w.deadline, w.until = at, at
+	if end, ok := w.ctx.Deadline(); ok && (at.IsZero() || end.Before(at)) {
+		w.until = end
+	}
+	w.due = at
+	if look := w.lookAt(); !look.IsZero() {
+		w.due = look
+	}
+}
+
 // call has w look what there is.
 func (w *waiter) call() {
 	select {

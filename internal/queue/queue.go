@@ -92,16 +92,10 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, w
 		waiting: waiting,
 		called:  make(chan struct{}, 1),
 	}
-	if timeout != Forever {
-		w.deadline = time.Now().Add(timeout)
-		w.until = w.deadline
-	}
-	if end, ok := ctx.Deadline(); ok && (w.until.IsZero() || end.Before(w.until)) {
-		w.until = end
-	}
-	w.due = w.deadline
-	if at := w.lookAt(); !at.IsZero() {
-		w.due = at
+	if timeout == Forever {
+		w.setDeadline(time.Time{})
+	} else {
+		w.setDeadline(time.Now().Add(timeout))
 	}
 	key := names.Fold(name)
 

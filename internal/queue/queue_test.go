@@ -657,3 +657,50 @@ func TestRun_OneDeathShortensNothing(t *testing.T) {
 		require.NoError(b, c.granted(b).Release())
 	})
 }
+
+// A session that dies under the question may have been granted the lock, and haunt it until
+// its server sees that it is dead. Whose try that was does not take it for somebody else's.
+func TestQueue_ATryOutlastsItsOwnGhost(t *testing.T) {
+	tries := map[string]func(b *bubble) *call{
+		"asked by the caller":   func(b *bubble) *call { return b.callFirm("l", 0) },
+		"asked by a goroutine":  func(b *bubble) *call { return b.call(b.Context(), "l", 0) },
+		"with a little timeout": func(b *bubble) *call { return b.callFirm("l", 10*time.Millisecond) },
+	}
+	for what, try := range tries {
+		for _, lasts := range []time.Duration{0, time.Millisecond, 40 * time.Millisecond} {
+			t.Run(fmt.Sprint(what, ", gone after ", lasts), func(t *testing.T) {
+				inBubble(t, 0, func(b *bubble) {
+					b.acquire(b.Context(), "before").Release()
+					b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
+					b.server.Lock("l")
+					time.AfterFunc(lasts, func() { b.server.Unlock("l") })
+					require.NoError(b, try(b).granted(b).Release())
+				})
+			})
+		}
+		t.Run(what+", never gone", func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.acquire(b.Context(), "before").Release()
+				b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
+				b.server.Lock("l")
+				start := time.Now()
+				c := try(b)
+				c.fails(b, fault.ErrTimeout)
+				assert.LessOrEqual(b, c.at.Sub(start), 100*time.Millisecond)
+				b.server.Unlock("l")
+			})
+		})
+	}
+}
+
+// Others are others where no connection has died: a try waits for nobody.
+func TestQueue_ATryWaitsForNobody(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("l")
+		start := time.Now()
+		c := b.callFirm("l", 0)
+		c.fails(b, fault.ErrTimeout)
+		assert.Zero(b, c.at.Sub(start))
+		b.server.Unlock("l")
+	})
+}
