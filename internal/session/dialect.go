@@ -161,9 +161,11 @@ func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.
 		return nil, nil, err
 	}
 	if !s.server.mariaDB() {
-		ms := (d + time.Millisecond - 1) / time.Millisecond
 		seconds := (d + time.Second - 1) / time.Second
-		return &statement{text: fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms), spell: s.config.spell}, int64(seconds), nil
+		if d == slice {
+			return &s.waitSlice, int64(seconds), nil
+		}
+		return &statement{text: limited(d), spell: s.config.spell}, int64(seconds), nil
 	}
 	if !s.server.timeLimit.Valid {
 		if err := s.scan(s.patience(), "SELECT @@max_statement_time", &s.server.timeLimit); err != nil {
@@ -174,6 +176,13 @@ func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.
 		return &s.get, d.Seconds(), nil
 	}
 	return &statement{text: "SET STATEMENT max_statement_time=0 FOR " + getLock, spell: s.config.spell}, d.Seconds(), nil
+}
+
+// limited is MySQL's statement for a wait that the hint in it ends. A hint takes no
+// argument, so only those of the same length are the same statement.
+func limited(d time.Duration) string {
+	ms := (d + time.Millisecond - 1) / time.Millisecond
+	return fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ GET_LOCK(?, ?)", ms)
 }
 
 // What servers answer instead of a number, measured on MySQL 9.7 and MariaDB 10.11.

@@ -78,7 +78,7 @@ func (s *Session) Holder(name string) (Holder, bool, error) {
 	if strings.Contains(s.server.version.String, "TiDB") {
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
 	}
-	found, err := s.holders(params(name), holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, usedBy)
+	found, err := s.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, usedBy)
 	switch {
 	case errorNumber(err) == erNoSuchFunction:
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
@@ -107,7 +107,7 @@ func (s *Session) Held(prefix string) ([]Holder, error) {
 			return nil, err
 		}
 	}
-	found, err := s.holders(params(prefix, prefix), holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
+	found, err := s.holders([]driver.Value{prefix, prefix}, holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
 	if err != nil {
 		return nil, s.noList(err, remedy)
 	}
@@ -141,7 +141,7 @@ func (s *Session) noList(err error, remedy string) error {
 
 // holders asks in the first of those words that the server answers without an error. A
 // statement that somebody has cut off is not tried in others.
-func (s *Session) holders(args []driver.NamedValue, texts ...string) (found holders, err error) {
+func (s *Session) holders(args []driver.Value, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
 		err = s.query(s.patience(), &statement{text: text, spell: s.config.spell}, args, &found)

@@ -821,8 +821,7 @@ func (s *Session) giveBack() {
 		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
 		return
 	}
-	s.closeStatements()
-	s.cancel()
+	s.letGo()
 	_ = s.conn.Close()
 }
 
@@ -857,6 +856,5 @@ func (s *Session) leave() {
 		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
 		return
 	}
-	s.closeStatements()
-	s.cancel()
+	s.letGo()
 }

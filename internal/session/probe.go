@@ -23,7 +23,7 @@ const (
 func (s *Session) look() connState {
 	state := unseen
 	err := s.conn.Raw(func(conn any) error {
-		state = lookAt(conn)
+		state = s.lookAt(conn)
 		switch {
 		case state == open && !socketOpen(conn), state == occupied && !s.lent:
 			state = closed
@@ -41,7 +41,7 @@ func (s *Session) look() connState {
 func (s *Session) SocketOpen() bool { return s.look() == open }
 
 // lookAt asks the driver alone, and sends nothing.
-func lookAt(conn any) connState {
+func (s *Session) lookAt(conn any) connState {
 	if conn, ok := conn.(MemoryConn); ok {
 		if conn.ClosedByServer(Look{}) {
 			return closed
@@ -53,7 +53,7 @@ func lookAt(conn any) connState {
 		return unseen
 	case closedByDriver(conn):
 		return closed
-	case streaming(conn) || !isValid(conn):
+	case s.tether == nil && watched(conn) || !isValid(conn):
 		return occupied
 	}
 	return open
@@ -88,13 +88,13 @@ func closedByDriver(conn any) bool {
 
 var oneTooMany = []driver.Value{nil}
 
-// streaming reports whether rows are being read on conn under a context that can
-// end, as fn's is. IsValid does not tell while they come straight from the socket,
-// the driver's buffer being empty, and to look at the socket then would swallow a
-// byte of them. Nothing but this field of the driver's knows; Raw holds the mutex
-// that guards it. (It stays set on a connection that is closed in the middle.)
-// Rows that are read under a context that cannot end are not seen.
-func streaming(conn any) bool {
+// watched reports whether the driver watches a context on behalf of conn, as it does
+// while rows are being read under one that can end, as fn's is. IsValid does not tell
+// while they come straight from the socket, the driver's buffer being empty, and to look
+// at the socket then would swallow a byte of them. Nothing but this field of the driver's
+// knows; Raw holds the mutex that guards it. (It stays set on a connection that is closed
+// in the middle.) Rows that are read under a context that cannot end are not seen.
+func watched(conn any) bool {
 	v := reflect.ValueOf(conn).Elem()
 	field := watchingField(v.Type())
 	return field >= 0 && v.Field(field).Bool()

@@ -46,7 +46,10 @@ type Session struct {
 	killed  atomic.Bool  // by Kill
 	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
+	tether driver.Rows // see wire; nil: none
+
 	get, release statement
+	waitSlice    statement       // MySQL's, for a whole slice
 	call         call            // the one that runs, or ran last
 	runCall      func(any) error // runCallOn, made once
 	number       number          // its answer
@@ -59,10 +62,11 @@ type Session struct {
 
 func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
-		conn:    conn,
-		config:  config,
-		get:     statement{text: getLock, keep: true, spell: config.spell},
-		release: statement{text: releaseLock, keep: true, spell: config.spell},
+		conn:      conn,
+		config:    config,
+		get:       statement{text: getLock, keep: true, spell: config.spell},
+		release:   statement{text: releaseLock, keep: true, spell: config.spell},
+		waitSlice: statement{text: limited(slice), keep: true, spell: config.spell},
 	}
 	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -107,7 +111,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	}
 	// An error or a NULL says that the wait ended, and no manual says that the
 	// lock cannot have been granted in the same moment. To ask is cheap.
-	if _, err := s.ask(s.patience(), &s.release, params(name)); err != nil && !isRefusal(err) {
+	if _, err := s.ask(s.patience(), &s.release, []driver.Value{name}); err != nil && !isRefusal(err) {
 		return false, s.distrust(err)
 	}
 	return false, verdict(err)
@@ -115,13 +119,13 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 
 func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
 	if wait <= 0 {
-		answer, err := s.ask(s.patience(), &s.get, params(name, int64(0)))
+		answer, err := s.ask(s.patience(), &s.get, []driver.Value{name, int64(0)})
 		if !isTimeLimit(err) {
 			return answer, err
 		}
 		// The server's limit for statements is so short that it cut off even the
 		// try; a wait overrides the limit. See GetLock for the release.
-		if _, err := s.ask(s.patience(), &s.release, params(name)); err != nil {
+		if _, err := s.ask(s.patience(), &s.release, []driver.Value{name}); err != nil {
 			return answer, err
 		}
 		wait = time.Millisecond
@@ -134,7 +138,7 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 	if s.locks > 0 {
 		bound = s.patience() // the wait is at most half an interval: see Pool.Wait
 	}
-	return s.ask(bound, st, params(name, timeout))
+	return s.ask(bound, st, []driver.Value{name, timeout})
 }
 
 // ReleaseLock gives the lock back. It returns nil only if the server said that
@@ -145,7 +149,7 @@ func (s *Session) ReleaseLock(name string) error {
 	if s.locks > 0 {
 		bound = min(bound, s.patience())
 	}
-	answer, err := s.ask(bound, &s.release, params(name))
+	answer, err := s.ask(bound, &s.release, []driver.Value{name})
 	switch {
 	case err != nil:
 		s.doubt = fmt.Errorf("RELEASE_LOCK failed: %w", err)
@@ -208,16 +212,19 @@ func (s *Session) accepts(name string) error {
 	return nil
 }
 
-// closeStatements frees what was prepared, unless rows of the user's are in the way.
-// The connection stays usable.
-func (s *Session) closeStatements() {
+// letGo frees what was prepared, unless rows of the user's are in the way, and lets go
+// of the connection. It stays usable.
+func (s *Session) letGo() {
 	_ = s.conn.Raw(func(conn any) error {
-		if lookAt(conn) != occupied {
+		if s.lookAt(conn) != occupied {
 			s.get.close()
 			s.release.close()
+			s.waitSlice.close()
 		}
+		s.untether()
 		return nil
 	})
+	s.cancel()
 }
 
 // discard closes the connection for good, which frees its locks at once. The

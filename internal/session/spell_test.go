@@ -25,7 +25,7 @@ func FuzzSpellOut(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string, wait int64) {
 		for _, number := range []any{wait, time.Duration(wait).Seconds()} {
-			text, ok := spellOut(getLock, params(name, number))
+			text, ok := spellOut(getLock, []driver.Value{name, number})
 			strange := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+=")
 			require.Equal(t, strange == "", ok, "%q", name)
 			if !ok {
@@ -50,7 +50,7 @@ func FuzzSpellOut(f *testing.F) {
 // What is not fully understood is not spelt out.
 func TestSpellOut_Refuses(t *testing.T) {
 	for _, args := range [][]driver.Value{{[]byte("a"), int64(0)}, {nil, int64(0)}, {"a", true}, {"a", int64(0), int64(0)}} {
-		_, ok := spellOut(getLock, params(args...))
+		_, ok := spellOut(getLock, args)
 		assert.False(t, ok, "%v", args)
 	}
 }

@@ -34,7 +34,7 @@ var (
 
 // ask runs st for one number. It is bounded by the time from the moment that the
 // connection is free for it.
-func (s *Session) ask(bound time.Duration, st *statement, args []driver.NamedValue) (sql.NullInt64, error) {
+func (s *Session) ask(bound time.Duration, st *statement, args []driver.Value) (sql.NullInt64, error) {
 	err := s.query(bound, st, args, &s.number)
 	return s.number.value, err
 }
@@ -53,7 +53,7 @@ func (s *Session) exec(bound time.Duration, text string) error {
 type call struct {
 	bound     time.Duration
 	statement *statement
-	args      []driver.NamedValue
+	args      []driver.Value
 	answer    receiver
 	begun     time.Duration // since epoch
 	err       error
@@ -62,7 +62,7 @@ type call struct {
 // query runs st and hands its rows to answer. It works on the driver's
 // connection itself: its clock must not run while a statement of somebody else's,
 // on a connection that was given to New, is in the way.
-func (s *Session) query(bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
+func (s *Session) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	s.call = call{bound: bound, statement: st, args: args, answer: answer, begun: time.Since(epoch)}
 	err := s.conn.Raw(s.runCall)
 	if s.call.err != nil {
@@ -78,7 +78,7 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.NamedV
 // doubt is discarded by its pool, not here.
 func (s *Session) runCallOn(conn any) error {
 	c := &s.call
-	if lookAt(conn) == occupied {
+	if s.lookAt(conn) == occupied {
 		c.err = errOccupied
 		if !s.lent {
 			c.err = errGoodbye
@@ -87,7 +87,7 @@ func (s *Session) runCallOn(conn any) error {
 	}
 	c.begun = time.Since(epoch)
 	s.silence.Reset(c.bound)
-	c.err = c.statement.run(s.ctx, conn, c.args, c.answer)
+	c.err = s.run(c.statement, conn, c.args, c.answer)
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
@@ -106,52 +106,53 @@ func hideContext(err error) error {
 	return err
 }
 
-func (st *statement) run(ctx context.Context, conn any, args []driver.NamedValue, answer receiver) error {
+// run sends st and hands its rows to answer.
+func (s *Session) run(st *statement, conn any, args []driver.Value, answer receiver) error {
 	if !st.keep {
 		// Now, not later: even this must not come between the rows of others.
 		defer st.close()
 	}
-	rows, err := st.rows(ctx, conn, args)
+	rows, err := st.rows(s.wire(conn), args)
 	if err != nil {
 		return err
 	}
 	err = answer.receive(rows)
 	// An answer that does not end properly is none.
-	if closed := rows.Close(); err == nil {
-		err = closed
+	if ended := s.finish(rows, conn); err == nil {
+		err = ended
 	}
 	return err
 }
 
-func (st *statement) rows(ctx context.Context, conn any, args []driver.NamedValue) (driver.Rows, error) {
+func (st *statement) rows(w wire, args []driver.Value) (driver.Rows, error) {
 	first := !st.used
 	st.used = true
 	if st.prepared == nil && !first && !st.refused {
-		prepared, err := prepare(ctx, conn, st.text)
+		prepared, err := w.prepare(st.text)
 		if err != nil && !isAnswer(err) {
 			return nil, err
 		}
 		st.prepared, st.refused = prepared, err != nil
 	}
 	if st.prepared != nil {
-		return queryPrepared(ctx, st.prepared, args)
+		return w.run(st.prepared, args)
 	}
-	if conn, ok := conn.(driver.QueryerContext); ok {
-		rows, err := conn.QueryContext(ctx, st.text, args)
-		if !errors.Is(err, driver.ErrSkip) {
+	rows, err := w.query(st.text, args)
+	if !errors.Is(err, driver.ErrSkip) {
+		return rows, err
+	}
+	// The driver puts arguments into prepared statements only.
+	if text, ok := spellOut(st.text, args); ok && st.spell {
+		if rows, err = w.query(text, nil); !errors.Is(err, driver.ErrSkip) {
 			return rows, err
 		}
-		// The driver puts arguments into prepared statements only.
-		if text, ok := spellOut(st.text, args); ok && st.spell {
-			return conn.QueryContext(ctx, text, nil)
-		}
 	}
-	prepared, err := prepare(ctx, conn, st.text)
+	prepared, err := w.prepare(st.text)
 	if err != nil {
 		return nil, err
 	}
 	st.prepared = prepared
-	return queryPrepared(ctx, prepared, args)
+	return w.run(prepared, args)
 }
 
 func (st *statement) close() {
@@ -161,32 +162,10 @@ func (st *statement) close() {
 	}
 }
 
-func prepare(ctx context.Context, conn any, text string) (driver.Stmt, error) {
-	switch conn := conn.(type) {
-	case driver.ConnPrepareContext:
-		return conn.PrepareContext(ctx, text)
-	case driver.Conn:
-		return conn.Prepare(text)
-	}
-	return nil, fmt.Errorf("the driver's connection, a %T, is no driver.Conn", conn)
-}
-
-func queryPrepared(ctx context.Context, prepared driver.Stmt, args []driver.NamedValue) (driver.Rows, error) {
-	if prepared, ok := prepared.(driver.StmtQueryContext); ok {
-		return prepared.QueryContext(ctx, args)
-	}
-	values := make([]driver.Value, len(args))
-	for i, arg := range args {
-		values[i] = arg.Value
-	}
-	//lint:ignore SA1019 a driver, or what is wrapped around one, may know nothing newer
-	return prepared.Query(values)
-}
-
 // spellOut puts args into text in the place of its question marks, if it can be told
 // without knowing the session's sql_mode and character set what a server makes of
 // them: a name has to be plain.
-func spellOut(text string, args []driver.NamedValue) (string, bool) {
+func spellOut(text string, args []driver.Value) (string, bool) {
 	var b strings.Builder
 	for _, arg := range args {
 		before, after, ok := strings.Cut(text, "?")
@@ -195,7 +174,7 @@ func spellOut(text string, args []driver.NamedValue) (string, bool) {
 		}
 		b.WriteString(before)
 		text = after
-		switch value := arg.Value.(type) {
+		switch value := arg.(type) {
 		case int64:
 			b.WriteString(strconv.FormatInt(value, 10))
 		case float64:
@@ -225,15 +204,6 @@ func plain(text string) bool {
 		}
 	}
 	return true
-}
-
-// params are the arguments of a statement.
-func params(args ...driver.Value) []driver.NamedValue {
-	named := make([]driver.NamedValue, len(args))
-	for i, arg := range args {
-		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
-	}
-	return named
 }
 
 // A receiver takes the rows of an answer. The values are the driver's until it

@@ -237,10 +237,10 @@ func (s *Session) proveLocks(names []driver.Value) error {
 	answer = append(answer, &readOnly)
 
 	st := &statement{text: text}
-	err := s.query(s.patience(), st, params(names...), answer)
+	err := s.query(s.patience(), st, names, answer)
 	if isAnswer(err) {
 		// Somebody may have cut off this one (KILL QUERY), which says nothing.
-		err = s.query(s.patience(), st, params(names...), answer)
+		err = s.query(s.patience(), st, names, answer)
 	}
 	if err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)
