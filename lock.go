@@ -93,11 +93,15 @@
 //     sent before the first wait, keep-alive, or name outside ASCII.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
-//     with n in milliseconds and the timeout in whole seconds, rounded up. On MariaDB:
+//     with n in milliseconds and the timeout in whole seconds, rounded up; 30000 and 30,
+//     which is the most, is prepared like the rest. On MariaDB:
 //     SELECT GET_LOCK(?, ?)
 //     with a fractional timeout, after one SELECT @@max_statement_time on the session;
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
 //     Where a wait is not possible, the first statement is repeated every 50 ms.
+//   - A lock of which callers of one Locker from Open stand in line is asked for ahead: the
+//     wait of the next, without a first question, is sent while the release before it is
+//     on its way, on a second session.
 //   - Shortly before a timeout of 0.1s or more passes (a quarter of a second, or half
 //     of a shorter one), a connection that is borrowed for it from the db asks who
 //     holds the lock: not with New, nor where this Locker holds it itself, nor if the db

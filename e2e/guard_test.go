@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,5 +169,28 @@ func TestGuard_WaitersShareAConnection(t *testing.T) {
 				eventually(t, func() bool { return runtime.NumGoroutine() <= before+n+2 }, "no goroutine stays")
 			})
 		}
+	})
+}
+
+// A lock that a crowd of one process wants needs two sessions, which take turns: the next question is on its
+// way while the last release is. It costs two statements a section all the same.
+func TestGuard_HotLock(t *testing.T) {
+	inTurn(t, func(t *testing.T, srv *server) {
+		const crowd, sections = 64, 30
+		l, name := setup{srv, byOpen}.spied(t), newName("hot")
+		var done sync.WaitGroup
+		for range crowd {
+			done.Go(func() {
+				for range sections {
+					assert.NoError(t, l.WithLock(background, name, patience, nothing))
+				}
+			})
+		}
+		done.Wait()
+		assert.Equal(t, 2, l.spy.Most(), "connections")
+		gets, releases := l.spy.Count("GET_LOCK("), l.spy.Count("RELEASE_LOCK(")
+		assert.Equal(t, crowd*sections, releases)
+		// A question that meets the release that it was to wait for is asked once more.
+		assert.InDelta(t, crowd*sections, gets, crowd*sections/10.0)
 	})
 }

@@ -112,6 +112,9 @@ func (g *Grant) release(lost error) error {
 	g.queue.mu.Lock()
 	g.releasing = true
 	heir := g.heir()
+	if lost == nil && heir == nil {
+		g.queue.askAhead(g)
+	}
 	g.queue.mu.Unlock()
 	if lost != nil {
 		g.queue.release(g)

@@ -14,16 +14,21 @@ import "time"
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
 // be seen, and none on a session that has another lock.
 
-// heir returns who can be handed the lock of g: the next in line, if it wants
-// exactly that name (on MariaDB names that differ in case are two locks), and its
-// chain has no session of its own. It returns nil if there is none, or hand-off is
-// not allowed. The queue's mu must be held.
+// heir returns who can be handed the lock of g, nil if nobody, or if hand-off is not
+// allowed. The queue's mu must be held.
 func (g *Grant) heir() *waiter {
-	if g.queue.handOff == 0 || !g.alone {
+	if g.queue.handOff == 0 || !g.alone || time.Since(g.since) >= g.queue.handOff {
 		return nil
 	}
+	return g.next()
+}
+
+// next returns who is first in line behind g, if a lock of that name on any session will
+// do: it wants exactly that name (on MariaDB names that differ in case are two locks),
+// and its chain has no session of its own. The queue's mu must be held.
+func (g *Grant) next() *waiter {
 	next := g.line.front
-	if next == nil || next.name != g.name || !next.chain.empty() || time.Since(g.since) >= g.queue.handOff {
+	if next == nil || next.name != g.name || !next.chain.empty() {
 		return nil
 	}
 	return next

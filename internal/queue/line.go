@@ -9,7 +9,8 @@ import (
 )
 
 // A line is those who want one folded name. It exists while there is any, or a
-// holder, or a run. A holder excludes a run. The queue's mu guards it.
+// holder, or a run. A holder excludes a run, but for one that asks ahead. The queue's mu
+// guards it.
 type line struct {
 	queue  *Queue
 	key    string
@@ -17,6 +18,7 @@ type line struct {
 	run    *run // asks the server on behalf of the waiters
 
 	front, back *waiter // the first to be served in front
+	misses      int     // how often nobody could ask ahead
 
 	look *look // who holds the lock on the server, or held it a while ago; may still be asked
 

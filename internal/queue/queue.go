@@ -300,7 +300,9 @@ func (q *Queue) advance(l *line) {
 func (q *Queue) release(g *Grant) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	g.line.holder = nil
+	if g.line.holder == g { // and not one who asked ahead
+		g.line.holder = nil
+	}
 	q.advance(g.line)
 	q.finish()
 }

@@ -106,6 +106,11 @@ func (r *run) ask(s *session.Session) {
 	if s != nil {
 		r.waitOrPause(s)
 	}
+	r.askAll()
+}
+
+// askAll asks for one after the other.
+func (r *run) askAll() {
 	for w := r.first(); w != nil; w = r.first() {
 		s, err := r.session(w)
 		if err != nil {

@@ -102,7 +102,8 @@ type Pool struct {
 	janitor  *time.Timer
 	watching bool
 	closed   bool
-	stop     chan struct{} // closed by Close
+	closing  context.Context // ends when Close begins
+	close    context.CancelFunc
 }
 
 // A seeker waits for a turn: on session want, or on any if want is nil.
@@ -117,16 +118,22 @@ type seeker struct {
 func NewPool(db *sql.DB, config Config) *Pool {
 	config.setUp()
 	config.spell = true
-	return &Pool{Config: config, db: db, stop: make(chan struct{})}
+	return newPool(db, config)
 }
 
 // NewSingle returns a pool whose one session is conn. Close leaves conn open.
 func NewSingle(conn *sql.Conn, config Config) *Pool {
 	config.setUp()
-	p := &Pool{Config: config, stop: make(chan struct{})}
+	p := newPool(nil, config)
 	p.single = newSession(conn, &p.Config)
 	p.single.lent = true
 	p.sessions = []*Session{p.single}
+	return p
+}
+
+func newPool(db *sql.DB, config Config) *Pool {
+	p := &Pool{Config: config, db: db}
+	p.closing, p.close = context.WithCancel(context.Background())
 	return p
 }
 
@@ -205,13 +212,47 @@ func (p *Pool) TakeIdle() (*Session, error) {
 func (p *Pool) chooseIdle() *Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s := p.idle()
+	if s != nil {
+		s.busy = true
+	}
+	return s
+}
+
+func (p *Pool) idle() *Session {
 	for _, s := range p.sessions {
 		if !s.busy && len(s.holds) == 0 {
-			s.busy = true
 			return s
 		}
 	}
 	return nil
+}
+
+// IdleToWait reports whether there is an idle session without locks that may wait for
+// one.
+func (p *Pool) IdleToWait() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.idle() != nil && p.mayWait()
+}
+
+// Widen opens a session for callers to come, beside all that goes on, if there is room
+// for one.
+func (p *Pool) Widen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.single != nil || p.opening > 0 || p.exhausted() {
+		return
+	}
+	if limit, err := p.limit(); err != nil || len(p.sessions) >= limit {
+		return
+	}
+	p.opening++
+	p.work.Go(func() {
+		if s, err := p.open(p.closing, func() {}); err == nil {
+			p.Put(s)
+		}
+	})
 }
 
 // makeReady sees to it that s, on which the caller has the turn, is fit for locks. If
@@ -719,7 +760,7 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 			return 0
 		}
 		limit = min(limit, sliceSingle)
-	} else if most, err := p.limit(); err != nil || p.waiting+1 >= most {
+	} else if !p.mayWait() {
 		return 0
 	}
 	s.waiting = true
@@ -729,6 +770,12 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return !s.waiting })
 	p.wakeSeekers(func(k *seeker) bool { return k.want == s || last && k.want == nil })
 	return limit
+}
+
+// mayWait reports whether one session more may wait: the last of the cap never does.
+func (p *Pool) mayWait() bool {
+	most, err := p.limit()
+	return err == nil && p.waiting+1 < most
 }
 
 // No statement blocks for longer than a slice.
@@ -834,7 +881,7 @@ func (p *Pool) Close() {
 	}
 	sessions := p.sessions
 	p.sessions = nil
-	close(p.stop)
+	p.close()
 	p.mu.Unlock()
 	for _, s := range sessions {
 		p.work.Go(func() {

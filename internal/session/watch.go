@@ -56,7 +56,7 @@ func (p *Pool) watch() {
 	for {
 		select {
 		case <-ticker.C:
-		case <-p.stop:
+		case <-p.closing.Done():
 		}
 		held := p.holding()
 		if len(held) == 0 {

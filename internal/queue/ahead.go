@@ -1,0 +1,62 @@
+package queue
+
+// A lock that several callers of this process want costs each of them two round trips
+// if the next asks when the release before it has been answered. So the next asks while
+// that is on its way, on another session, where one is idle: by a wait, which the server
+// ends when it carries the release out. Nothing else changes: the server has the lock
+// in between, and gives it to foreign sessions that stand there already.
+
+// missesToWiden is how often there has to be no session to ask ahead with before one is
+// opened for that, once for as long as anybody stands in line: two take turns.
+const missesToWiden = 8
+
+// askAhead begins to ask for whom is next in line after g, whose release is about to be
+// sent. The queue's mu must be held.
+func (q *Queue) askAhead(g *Grant) {
+	l := g.line
+	if g.next() == nil || l.run != nil {
+		return
+	}
+	if q.pool.IdleToWait() {
+		r := &run{queue: q, line: l}
+		l.run = r
+		q.active++
+		go r.askAhead(g)
+		return
+	}
+	l.misses++
+	if l.misses == missesToWiden {
+		q.pool.Widen()
+	}
+}
+
+// askAhead is the run's goroutine. If it has nobody to ask for, or no session to wait
+// with, it ends, and another run begins when the release has been answered.
+func (r *run) askAhead(g *Grant) {
+	defer r.end()
+	s, err := r.queue.pool.TakeIdle()
+	if s == nil || err != nil {
+		return
+	}
+	if !r.expectBusy(g) {
+		r.queue.pool.Put(s)
+		return
+	}
+	if r.waitOn(s) {
+		r.askAll()
+	}
+}
+
+// expectBusy takes the answer to a first question for granted: others have the lock, g
+// of this process as long as the server has not carried out its release.
+func (r *run) expectBusy(g *Grant) bool {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next := g.next()
+	if r.detached || next == nil {
+		return false
+	}
+	next.asked = true
+	return true
+}

@@ -1,0 +1,246 @@
+package queue
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// idleSessions has the pool have two idle sessions.
+func (b *bubble) idleSessions() {
+	b.Helper()
+	one, two := b.acquire(b.Context(), "one"), b.acquire(b.Context(), "two")
+	require.NoError(b, one.Release())
+	require.NoError(b, two.Release())
+}
+
+// A gate holds up the release of a lock, before the server has carried it out.
+type gate struct {
+	reached, open chan struct{}
+}
+
+func (b *bubble) holdUpRelease(reply *memserver.Reply) *gate {
+	g := &gate{make(chan struct{}), make(chan struct{})}
+	var held atomic.Bool
+	b.server.Script(func(st memserver.Statement) *memserver.Reply {
+		if !strings.Contains(st.Text, "RELEASE_LOCK(") || !held.CompareAndSwap(false, true) {
+			return nil
+		}
+		close(g.reached)
+		<-g.open
+		return reply
+	})
+	return g
+}
+
+// releasing begins to release the lock, and returns when the server has been asked to.
+func (g *gate) releasing(b *bubble, lock *Grant) <-chan error {
+	released := make(chan error, 1)
+	go func() { released <- lock.Release() }()
+	<-g.reached
+	synctest.Wait()
+	return released
+}
+
+func (b *bubble) waitsFor(name string) (sessions []int) {
+	for _, st := range b.server.Sent("GET_LOCK('" + name + "', ") {
+		if !strings.HasSuffix(st.Text, ", 0)") {
+			sessions = append(sessions, st.Session)
+		}
+	}
+	return sessions
+}
+
+// The next in line asks while the release before it is on its way, and has the lock as
+// soon as the server has carried that out, whenever the answer comes.
+func TestAhead_TheNextAsksDuringTheRelease(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		next := b.call(b.Context(), "l", Forever)
+		last := b.call(b.Context(), "l", Forever)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		require.Len(b, b.waitsFor("l"), 1, "the next question")
+		next.waits(b)
+		close(gate.open)
+		g := next.granted(b)
+		require.NoError(b, <-released)
+		last.waits(b)
+		assert.NotSame(b, held.session, g.session)
+		require.NoError(b, g.Release())
+		require.NoError(b, last.granted(b).Release())
+	})
+}
+
+// Without an idle session to wait with nobody asks ahead; a lock in demand has one
+// opened, once.
+func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		held := b.acquire(b.Context(), "l")
+		var calls []*call
+		for range 3 * missesToWiden {
+			calls = append(calls, b.call(b.Context(), "l", Forever))
+		}
+		for i, c := range calls {
+			require.NoError(b, held.Release())
+			held = c.granted(b)
+			synctest.Wait()
+			all, _ := b.server.Sessions()
+			if i+1 < missesToWiden {
+				assert.Equal(b, 1, all)
+			} else {
+				assert.Equal(b, 2, all)
+			}
+		}
+		require.NoError(b, held.Release())
+	})
+}
+
+// Who asks ahead may leave, and the next inherits the wait; if nobody is left it is
+// given up.
+func TestAhead_TheWaitIsInherited(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		first := b.call(b.Context(), "l", Forever)
+		second := b.call(b.Context(), "l", 10*time.Second)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		first.cancel(nil)
+		first.fails(b, context.Canceled)
+		second.waits(b)
+		require.Len(b, b.waitsFor("l"), 1)
+		close(gate.open)
+		require.NoError(b, <-released)
+		require.NoError(b, second.granted(b).Release())
+	})
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		only := b.call(b.Context(), "l", time.Second)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		only.fails(b, fault.ErrTimeout)
+		close(gate.open)
+		require.NoError(b, <-released)
+		synctest.Wait()
+		assert.Equal(b, -1, b.server.Holder("l"))
+	})
+}
+
+// Whatever becomes of the release, the next has the lock when the server gives it, and
+// not before.
+func TestAhead_TheReleaseFails(t *testing.T) {
+	for what, reply := range map[string]*memserver.Reply{
+		"done, but the answer is lost": {Run: true, Drop: true},
+		"not done":                     {Drop: true},
+		"refused":                      {Number: 1205},
+		"never answered":               {Hang: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.idleSessions()
+				held := b.acquire(b.Context(), "l")
+				next := b.call(b.Context(), "l", Forever)
+				gate := b.holdUpRelease(reply)
+				released := gate.releasing(b, held)
+				next.waits(b)
+				close(gate.open)
+				require.ErrorIs(b, <-released, fault.ErrLost)
+				require.NoError(b, next.granted(b).Release())
+			})
+		})
+	}
+}
+
+// A session that dies under the wait ahead is replaced; what waits is none the wiser.
+func TestAhead_TheWaitDies(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		next := b.call(b.Context(), "l", Forever)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		waits := b.waitsFor("l")
+		require.Len(b, waits, 1)
+		b.server.Kill(waits[0])
+		next.waits(b)
+		close(gate.open)
+		require.NoError(b, <-released)
+		require.NoError(b, next.granted(b).Release())
+	})
+}
+
+// A foreign session that stood in the server's queue before has the lock first.
+func TestAhead_ForeignersKeepTheirPlace(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		conn, err := b.db.Conn(b.Context())
+		require.NoError(b, err)
+		foreign := make(chan error, 1)
+		go func() {
+			var got int
+			err := conn.QueryRowContext(b.Context(), "SELECT GET_LOCK(?, ?)", "l", 60.5).Scan(&got)
+			foreign <- err
+		}()
+		synctest.Wait()
+		next := b.call(b.Context(), "l", Forever)
+		require.NoError(b, held.Release())
+		require.NoError(b, <-foreign)
+		next.waits(b)
+		require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT RELEASE_LOCK(?)", "l").Scan(new(int)))
+		require.NoError(b, next.granted(b).Release())
+		require.NoError(b, conn.Close())
+	})
+}
+
+// A chain that holds locks waits on its own session, and not before the release.
+func TestAhead_NotForNestedCallers(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		outer := b.acquire(b.Context(), "outer")
+		next := b.call(outer.Context(b.Context(), func(err error) error { return err }), "l", Forever)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		assert.Empty(b, b.waitsFor("l"))
+		close(gate.open)
+		require.NoError(b, <-released)
+		g := next.granted(b)
+		assert.Same(b, outer.session, g.session)
+		require.NoError(b, g.Release())
+		require.NoError(b, outer.Release())
+	})
+}
+
+// Close ends a wait ahead, and waits for the release.
+func TestAhead_Close(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.idleSessions()
+		held := b.acquire(b.Context(), "l")
+		next := b.call(b.Context(), "l", Forever)
+		gate := b.holdUpRelease(nil)
+		released := gate.releasing(b, held)
+		closed := b.closing()
+		next.fails(b, fault.ErrClosed)
+		select {
+		case <-closed:
+			require.FailNow(b, "Close has not waited for the release")
+		default:
+		}
+		close(gate.open)
+		require.NoError(b, <-released)
+		<-closed
+	})
+}
