@@ -38,7 +38,7 @@
 // under it ends with a cause that matches ErrLost:
 //
 //   - within 50 ms where the server closes the connection (WithProbe), as after KILL,
-//     a shutdown or wait_timeout;
+//     a shutdown or wait_timeout; on Linux, where the kernel tells, as a rule within one;
 //   - within two keep-alive intervals otherwise (WithKeepAlive): a network that has
 //     fallen silent, a lock that has gone from a living session, a server that has
 //     become read-only. The keep-alive also lets an idle lock outlive the session's

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -522,6 +523,37 @@ func certificate(t *testing.T, folder string) (cert, key string) {
 		return file
 	}
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", privateDER)
+}
+
+// On Linux nobody has to look: the kernel tells.
+func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel tells on Linux alone")
+	}
+	everyWay(t, func(t *testing.T, at setup) {
+		f := at.foreign(t)
+		l := at.locker(t, namedlock.WithProbe(time.Hour), namedlock.WithKeepAlive(time.Hour))
+		first, firstCtx := hold(t, t.Context(), l, newName("told"))
+		requireHeld(t, firstCtx)
+		name := newName("told")
+		c, ctx := hold(t, t.Context(), l, name)
+		f.kill(f.holder(name))
+		select {
+		case <-ctx.Done():
+		case <-time.After(patience):
+			require.FailNow(t, "nobody has told")
+		}
+		require.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+		c.finish(nil)
+		require.ErrorIs(t, c.err(t), namedlock.ErrLost)
+		if at.way == byOpen {
+			requireHeld(t, firstCtx)
+			first.release(t)
+			return
+		}
+		first.finish(nil)
+		require.ErrorIs(t, first.err(t), namedlock.ErrLost)
+	})
 }
 
 // Where the socket cannot be looked at, the keep-alive notices, and nothing is taken for a loss.

@@ -168,6 +168,34 @@ func TestPromise19_IdleSessionsGoBack(t *testing.T) {
 	})
 }
 
+// A connection that has served the Locker serves others as before, under contexts of their own.
+func TestPromise19_AConnectionGoesBackAsItCame(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		db := srv.open(t)
+		db.SetMaxIdleConns(1)
+		session := func() (id int64) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			require.NoError(t, db.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&id))
+			return id
+		}
+		before := session()
+		for _, opts := range [][]namedlock.Option{nil, {namedlock.WithProbe(0)}, {namedlock.WithoutServerCheck(), namedlock.WithLease(0)}} {
+			l := setup{srv, byOpen}.lockerOn(t, db, opts...)
+			name := newName("back")
+			require.NoError(t, l.WithLock(t.Context(), name, patience, func(context.Context) error {
+				assert.Equal(t, before, srv.foreign(t).holder(name))
+				return nil
+			}))
+			require.NoError(t, l.WithLock(t.Context(), name, patience, nothing))
+			require.NoError(t, l.Close())
+			require.Equal(t, before, session())
+			require.Equal(t, before, session())
+		}
+	})
+}
+
 // A connection that other code had left with a lock, in the pool or in our hands, does not let us in
 // beside ourselves: after our release the name is free.
 func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {

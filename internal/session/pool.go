@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/hangup"
 )
 
 // idleTime is how long a session stays without a lock before its connection goes
@@ -34,7 +35,8 @@ type Config struct {
 	Observer       Observer // nil: none
 
 	cluster *clusterCheck
-	spell   bool // sessions may be short-lived: spare them what pays later
+	hangups *hangup.Listener // nil: nobody listens
+	spell   bool             // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
@@ -78,6 +80,7 @@ type place struct {
 	proving   bool
 	probing   bool
 	unseen    bool // the driver does not let the watch look at it
+	hungUp    bool // the kernel has told that the server has closed the connection
 }
 
 // epoch makes times numbers that a change of the clock does not touch.
@@ -101,6 +104,7 @@ type Pool struct {
 	seekers  []*seeker  // callers who take any session, first come first served
 	janitor  *time.Timer
 	watching bool
+	rung     chan struct{} // has room for one: a session has hung up
 	closed   bool
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
@@ -132,8 +136,11 @@ func NewSingle(conn *sql.Conn, config Config) *Pool {
 }
 
 func newPool(db *sql.DB, config Config) *Pool {
-	p := &Pool{Config: config, db: db}
+	p := &Pool{Config: config, db: db, rung: make(chan struct{}, 1)}
 	p.closing, p.close = context.WithCancel(context.Background())
+	if p.Probe > 0 {
+		p.hangups = hangup.New(p.hungUp)
+	}
 	return p
 }
 

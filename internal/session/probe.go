@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"net"
 	"reflect"
 	"sync"
 )
@@ -34,6 +35,25 @@ func (s *Session) look() connState {
 		return closed
 	}
 	return state
+}
+
+// listen has the kernel tell when the server closes the connection, if it can. It is
+// called before the first statement.
+func (s *Session) listen(conn any) {
+	if s.listened || s.config.hangups == nil {
+		return
+	}
+	s.listened = true
+	if id, err := s.config.hangups.Add(socketOf(conn)); err == nil {
+		s.line.Store(id)
+	}
+}
+
+// listenNoMore undoes listen. A conn of nil is one that is closed, or somebody else's.
+func (s *Session) listenNoMore(conn any) {
+	if s.line.Swap(0) != 0 {
+		s.config.hangups.Remove(socketOf(conn))
+	}
 }
 
 // SocketOpen reports whether the connection can be seen to be open. The caller has
@@ -95,25 +115,48 @@ var oneTooMany = []driver.Value{nil}
 // knows; Raw holds the mutex that guards it. (It stays set on a connection that is closed
 // in the middle.) Rows that are read under a context that cannot end are not seen.
 func watched(conn any) bool {
-	v := reflect.ValueOf(conn).Elem()
-	field := watchingField(v.Type())
-	return field >= 0 && v.Field(field).Bool()
+	f := driverField(conn, &fields.watching)
+	return f.IsValid() && f.Bool()
 }
 
-// watchingField is where the driver keeps that mark, -1 if it has it no more.
-func watchingField(driverConn reflect.Type) int {
-	watching.Do(func() {
-		watching.field = -1
-		if f, ok := driverConn.FieldByName("watching"); ok && f.Type.Kind() == reflect.Bool && len(f.Index) == 1 {
-			watching.field = f.Index[0]
-		}
-	})
-	return watching.field
+// socketOf returns the network connection beneath conn, TLS or not; nil if it cannot be
+// told.
+func socketOf(conn any) any {
+	if !fromGoSQLDriver(conn) {
+		return nil
+	}
+	f := driverField(conn, &fields.socket)
+	if !f.IsValid() {
+		return nil
+	}
+	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem().Interface()
 }
 
-var watching struct {
+// fields are those of the driver's connection that tell what nothing else does. Each is
+// where it is, or -1 if the driver has it no more.
+var fields struct {
 	sync.Once
-	field int
+	watching, socket int
+}
+
+// driverField returns the field, the zero Value if there is none.
+func driverField(conn any, index *int) reflect.Value {
+	v := reflect.ValueOf(conn).Elem()
+	fields.Do(func() {
+		fields.watching = fieldOf(v.Type(), "watching", reflect.TypeFor[bool]())
+		fields.socket = fieldOf(v.Type(), "rawConn", reflect.TypeFor[net.Conn]())
+	})
+	if *index < 0 {
+		return reflect.Value{}
+	}
+	return v.Field(*index)
+}
+
+func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {
+	if f, ok := driverConn.FieldByName(name); ok && f.Type == kind && len(f.Index) == 1 {
+		return f.Index[0]
+	}
+	return -1
 }
 
 // fromGoSQLDriver reports whether conn is a connection of go-sql-driver itself,
@@ -121,5 +164,5 @@ var watching struct {
 // anything there, up to resetting the session, which would free its locks.
 func fromGoSQLDriver(conn any) bool {
 	t := reflect.TypeOf(conn)
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "github.com/go-sql-driver/mysql"
+	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "github.com/go-sql-driver/mysql"
 }

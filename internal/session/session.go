@@ -44,9 +44,11 @@ type Session struct {
 	cancel  context.CancelFunc
 	silence *time.Timer
 	killed  atomic.Bool  // by Kill
+	line    atomic.Int32 // its id where the kernel tells of hang-ups; 0: it does not
 	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
-	tether driver.Rows // see wire; nil: none
+	tether   driver.Rows // see wire; nil: none
+	listened bool        // listen has been called
 
 	get, release statement
 	waitSlice    statement       // MySQL's, for a whole slice
@@ -222,8 +224,10 @@ func (s *Session) letGo() {
 			s.waitSlice.close()
 		}
 		s.untether()
+		s.listenNoMore(conn)
 		return nil
 	})
+	s.listenNoMore(nil)
 	s.cancel()
 }
 
@@ -232,4 +236,5 @@ func (s *Session) letGo() {
 func (s *Session) discard() {
 	s.cancel() // a statement that hangs would keep Raw waiting
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	s.listenNoMore(nil)
 }

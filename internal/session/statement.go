@@ -77,6 +77,7 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.Value,
 // runCallOn runs the call on the driver's connection. It returns nil: a session in
 // doubt is discarded by its pool, not here.
 func (s *Session) runCallOn(conn any) error {
+	s.listen(conn)
 	c := &s.call
 	if s.lookAt(conn) == occupied {
 		c.err = errOccupied

@@ -15,7 +15,9 @@ import (
 // lock is held, and asks nothing that could hang:
 //
 //   - It looks at the socket of every session with locks (probe). A session that the
-//     server has closed, by KILL, shutdown or wait_timeout, shows at once.
+//     server has closed, by KILL, shutdown or wait_timeout, shows at once. Where the
+//     kernel tells of such an end (package hangup), the watch is woken for it, and may
+//     tick slowly meanwhile: to wake up is most of what a tick costs.
 //   - When a session's interval is over it has it prove its locks (prove), in a
 //     goroutine beside it. A silent network, a lock that has gone from a living
 //     session and a server that has turned read-only show there.
@@ -33,8 +35,12 @@ import (
 // proofsAtOnce is how many locks one statement asks about.
 const proofsAtOnce = 64
 
-// watchTick is how often the watch looks around, at least.
-const watchTick = 25 * time.Millisecond
+// watchTick is how often the watch looks around, restTick how often at least if the
+// kernel tells of every end of a session with locks.
+const (
+	watchTick = 25 * time.Millisecond
+	restTick  = 250 * time.Millisecond
+)
 
 // startWatch begins the watch if there is none. p.mu must be held.
 func (p *Pool) startWatch() {
@@ -50,41 +56,73 @@ func (p *Pool) watch() {
 	if p.Probe > 0 {
 		tick = min(tick, p.Probe)
 	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	next := time.NewTimer(tick)
+	defer next.Stop()
 	probed := time.Since(epoch)
 	for {
+		rung := false
 		select {
-		case <-ticker.C:
+		case <-next.C:
+		case <-p.rung:
+			rung = true
 		case <-p.closing.Done():
 		}
-		held := p.holding()
+		held, rest := p.holding()
 		if len(held) == 0 {
 			return
 		}
 		now := time.Since(epoch)
-		probe := p.Probe > 0 && now-probed > p.Probe-tick/2
+		probe := rung || p.Probe > 0 && now-probed > p.Probe-tick/2
 		if probe {
 			probed = now
 		}
 		for _, s := range held {
 			p.look(s, probe)
 		}
+		next.Reset(max(rest, tick))
 	}
 }
 
-// holding returns the sessions with locks. If there is none the watch is over.
-func (p *Pool) holding() []*Session {
+// holding returns the sessions with locks, and how long the watch may rest: not while one
+// is to be looked at, of whose end the kernel does not tell; else until the next proof is
+// due, and for less than a quarter of an interval. If there is no session with locks the
+// watch is over.
+func (p *Pool) holding() (held []*Session, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var held []*Session
+	now := time.Since(epoch)
+	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
-		if len(s.holds) > 0 {
-			held = append(held, s)
+		if len(s.holds) == 0 {
+			continue
+		}
+		held = append(held, s)
+		rest = min(rest, s.due-now)
+		if s.idleLimit > 0 {
+			rest = min(rest, s.idleLimit/3/4)
+		}
+		if p.Probe > 0 && (s.line.Load() == 0 || s.hungUp) {
+			rest = 0
 		}
 	}
 	p.watching = len(held) > 0
-	return held
+	return held, rest
+}
+
+// hungUp is told that the server has closed the connection of the session with that id.
+// The session may be busy just now; so the watch does not rest until it has gone.
+func (p *Pool) hungUp(id int32) {
+	p.mu.Lock()
+	for _, s := range p.sessions {
+		if s.line.Load() == id {
+			s.hungUp = true
+		}
+	}
+	p.mu.Unlock()
+	select {
+	case p.rung <- struct{}{}:
+	default: // it has not looked since it was told last
+	}
 }
 
 // look does what is to be done about s now, without waiting for anything.

@@ -1,0 +1,90 @@
+// Package hangup tells when the other side of a connection closes it: at once, and
+// for nothing until then, since the kernel says so. It does on Linux; elsewhere nobody
+// can be listened to.
+package hangup
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+)
+
+// A Listener listens for the ends of connections. It needs no closing: its goroutine
+// and its descriptor live as long as there is somebody to listen to.
+type Listener struct {
+	told func(id int32)
+
+	mu    sync.Mutex // guards what follows
+	ear   *ear       // nil: there is nobody to listen to
+	lines int        // how many there are
+	last  int32      // the id given last
+}
+
+// New returns a listener that calls told with the id of a connection whose other side
+// has closed it, once. The calls come one after the other.
+func New(told func(id int32)) *Listener { return &Listener{told: told} }
+
+var errNoSocket = errors.New("hangup: the connection is no socket")
+
+// Add begins to listen to conn, and returns its id, which is not 0. Unless Add fails,
+// Remove must follow.
+func (l *Listener) Add(conn any) (id int32, err error) {
+	socket, err := rawConn(conn)
+	if err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ear == nil {
+		if l.ear, err = newEar(l.told); err != nil {
+			return 0, err
+		}
+	}
+	l.last = max(l.last+1, 1)
+	if err := l.ear.add(socket, l.last); err != nil {
+		l.closeIfUnused()
+		return 0, err
+	}
+	l.lines++
+	return l.last, nil
+}
+
+// Remove undoes Add. A connection that has been closed on this side needs no more than
+// to be counted: then conn may be nil.
+func (l *Listener) Remove(conn any) {
+	socket, err := rawConn(conn)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.ear.remove(socket)
+	}
+	l.lines--
+	l.closeIfUnused()
+}
+
+func (l *Listener) closeIfUnused() {
+	if l.lines == 0 {
+		l.ear.close()
+		l.ear = nil
+	}
+}
+
+// rawConn returns what conn is beneath, if that has a descriptor.
+func rawConn(conn any) (syscall.RawConn, error) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, errNoSocket
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	has := false
+	if err := raw.Control(func(uintptr) { has = true }); err != nil {
+		return nil, err
+	}
+	if !has {
+		return nil, errNoSocket
+	}
+	return raw, nil
+}
