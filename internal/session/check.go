@@ -138,12 +138,12 @@ func (s *Session) checkGroup() error {
 
 // variable returns the value of a variable, "" if the server does not know it: it
 // answers by an error then, which is 1193 on MySQL and MariaDB and may be any number
-// on servers that are like them.
+// on servers that are like them. That it was kept from answering says nothing.
 func (s *Session) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := s.scan(answerTime, ask, &value)
-	if err != nil && (!isAnswer(err) || errorNumber(err) == erQueryInterrupted) {
-		return "", s.refusedOr(err, "")
+	if err != nil && !declined(err) {
+		return "", s.refusedOr(err, "the server did not tell whether it is in a cluster")
 	}
 	return value.String, nil
 }
