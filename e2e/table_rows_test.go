@@ -37,7 +37,7 @@ var faultTable = []row{
 
 	{cluster, of(deadConnection, these(noRow)), gone, gone},
 	{cluster, of(errorsOf(1142, 1193), these(null)), unharmed, unharmed}, // no such variable, no such node
-	{cluster, errorsOf(1969, 3024), gone, unavailable}, // kept from answering
+	{cluster, errorsOf(1969, 3024), gone, unavailable},                   // kept from answering
 	{cluster, errorsOf(1317), cutOff, interrupted},
 	{cluster, these(silence), expiredDiscarded, expiredSlowly},
 

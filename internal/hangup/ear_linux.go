@@ -2,22 +2,20 @@ package hangup
 
 import (
 	"os"
-	"sync"
 	"syscall"
 	"time"
 )
 
-// An ear is an epoll instance of its own, on whose descriptor a goroutine waits as on
-// any other. It asks for the end of the stream alone (EPOLLRDHUP), so that answers to
+// An ear is an epoll instance of its own, whose descriptor is waited on as any other
+// is. It asks for the end of the stream alone (EPOLLRDHUP), so that answers to
 // statements wake nobody. The kernel forgets a socket that is closed on this side.
 type ear struct {
 	fd   int
 	file *os.File // of fd
 	raw  syscall.RawConn
-	work sync.WaitGroup
 }
 
-func newEar(told func(id int32)) (*ear, error) {
+func newEar() (*ear, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -29,33 +27,36 @@ func newEar(told func(id int32)) (*ear, error) {
 	}
 	e := &ear{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	if e.raw, err = e.file.SyscallConn(); err == nil {
-		err = e.file.SetReadDeadline(time.Time{}) // fails if the runtime does not wait on it
+		err = e.file.SetReadDeadline(time.Time{}) // fails if it does not
 	}
 	if err != nil {
 		_ = e.file.Close()
 		return nil, err
 	}
-	e.work.Go(func() { e.listen(told) })
 	return e, nil
 }
 
-// listen ends when the ear is closed.
-func (e *ear) listen(told func(id int32)) {
-	var events [16]syscall.EpollEvent
-	for {
-		var n int
-		err := e.raw.Read(func(fd uintptr) (done bool) {
-			n, _ = syscall.EpollWait(int(fd), events[:], 0)
-			return n > 0
-		})
-		if err != nil {
-			return
-		}
-		for _, event := range events[:n] {
-			told(event.Fd)
-		}
+func (e *ear) wait(d time.Duration, stop <-chan struct{}) (ids []int32) {
+	if e.file.SetReadDeadline(time.Now().Add(d)) != nil {
+		return nil // closed
 	}
+	select {
+	case <-stop: // before the deadline was set, which wake's would have been
+		return nil
+	default:
+	}
+	var events [16]syscall.EpollEvent
+	_ = e.raw.Read(func(fd uintptr) (done bool) {
+		n, _ := syscall.EpollWait(int(fd), events[:], 0)
+		for _, event := range events[:max(n, 0)] {
+			ids = append(ids, event.Fd)
+		}
+		return n > 0
+	})
+	return ids
 }
+
+func (e *ear) wake() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) }
 
 func (e *ear) add(socket syscall.RawConn, id int32) error {
 	// EPOLLHUP and EPOLLERR are always told. Once is enough.
@@ -79,7 +80,4 @@ func (e *ear) remove(socket syscall.RawConn) {
 	})
 }
 
-func (e *ear) close() {
-	_ = e.file.Close()
-	e.work.Wait()
-}
+func (e *ear) close() { _ = e.file.Close() }

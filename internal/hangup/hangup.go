@@ -7,22 +7,17 @@ import (
 	"errors"
 	"sync"
 	"syscall"
+	"time"
 )
 
-// A Listener listens for the ends of connections. It needs no closing: its goroutine
-// and its descriptor live as long as there is somebody to listen to.
+// A Listener listens for the ends of connections. It needs no closing: it has a
+// descriptor as long as there is somebody to listen to, and no goroutine.
 type Listener struct {
-	told func(id int32)
-
 	mu    sync.Mutex // guards what follows
 	ear   *ear       // nil: there is nobody to listen to
 	lines int        // how many there are
 	last  int32      // the id given last
 }
-
-// New returns a listener that calls told with the id of a connection whose other side
-// has closed it, once. The calls come one after the other.
-func New(told func(id int32)) *Listener { return &Listener{told: told} }
 
 var errNoSocket = errors.New("hangup: the connection is no socket")
 
@@ -36,7 +31,7 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ear == nil {
-		if l.ear, err = newEar(l.told); err != nil {
+		if l.ear, err = newEar(); err != nil {
 			return 0, err
 		}
 	}
@@ -66,6 +61,34 @@ func (l *Listener) closeIfUnused() {
 	if l.lines == 0 {
 		l.ear.close()
 		l.ear = nil
+	}
+}
+
+// Wait returns when connections have been closed by their other sides, with their ids,
+// each of which is told once; or without any when d has passed, when stop is closed, and
+// perhaps before. One goroutine at a time may wait.
+func (l *Listener) Wait(d time.Duration, stop <-chan struct{}) (ids []int32) {
+	l.mu.Lock()
+	ear := l.ear
+	l.mu.Unlock()
+	if ear != nil {
+		return ear.wait(d, stop)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-stop:
+	}
+	return nil
+}
+
+// Wake ends a Wait whose stop has been closed.
+func (l *Listener) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ear != nil {
+		l.ear.wake()
 	}
 }
 

@@ -16,17 +16,26 @@ import (
 // patience is for what must happen; it decides nothing.
 const patience = 20 * time.Second
 
-func listener(t *testing.T) (*Listener, <-chan int32) {
+func listener(t *testing.T) *Listener {
 	t.Helper()
-	told := make(chan int32, 100)
-	l := New(func(id int32) { told <- id })
+	l := new(Listener)
 	probe, other := pair(t, "tcp", "127.0.0.1:0")
 	defer other.Close()
 	if _, err := l.Add(probe); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip("nobody can be listened to on " + runtime.GOOS)
 	}
 	l.Remove(probe)
-	return l, told
+	return l
+}
+
+// told waits for n connections to be closed, and returns their ids.
+func told(t *testing.T, l *Listener, n int) (ids []int32) {
+	t.Helper()
+	for end := time.Now().Add(patience); len(ids) < n; {
+		require.True(t, time.Now().Before(end), "not told")
+		ids = append(ids, l.Wait(time.Second, nil)...)
+	}
+	return ids
 }
 
 // pair returns both ends of a connection.
@@ -45,34 +54,43 @@ func pair(t *testing.T, network, addr string) (ours, theirs net.Conn) {
 }
 
 func TestToldOfAHangup(t *testing.T) {
-	l, told := listener(t)
+	l := listener(t)
 	for what, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
 		t.Run(what, func(t *testing.T) {
 			ours, theirs := pair(t, what, addr)
 			id, err := l.Add(ours)
 			require.NoError(t, err)
+			defer l.Remove(ours)
 			require.NoError(t, theirs.Close())
-			select {
-			case got := <-told:
-				assert.Equal(t, id, got)
-			case <-time.After(patience):
-				require.FailNow(t, "not told")
-			}
-			l.Remove(ours)
+			assert.Equal(t, []int32{id}, told(t, l, 1))
+			assert.Empty(t, l.Wait(time.Millisecond, nil), "once")
 		})
 	}
 }
 
+// Who waits already is told, too.
+func TestToldWhileWaiting(t *testing.T) {
+	l := listener(t)
+	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
+	id, err := l.Add(ours)
+	require.NoError(t, err)
+	ids := make(chan []int32)
+	go func() { ids <- l.Wait(patience, nil) }()
+	time.AfterFunc(10*time.Millisecond, func() { theirs.Close() })
+	assert.Equal(t, []int32{id}, <-ids)
+	l.Remove(ours)
+}
+
 // What was said last does not hide that it was the last.
 func TestToldBehindUnreadWords(t *testing.T) {
-	l, told := listener(t)
+	l := listener(t)
 	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
 	id, err := l.Add(ours)
 	require.NoError(t, err)
 	_, err = theirs.Write([]byte("goodbye"))
 	require.NoError(t, err)
 	require.NoError(t, theirs.Close())
-	assert.Equal(t, id, <-told)
+	assert.Equal(t, []int32{id}, told(t, l, 1))
 	words, err := io.ReadAll(ours)
 	require.NoError(t, err)
 	assert.Equal(t, "goodbye", string(words), "nothing is swallowed")
@@ -81,7 +99,7 @@ func TestToldBehindUnreadWords(t *testing.T) {
 
 // An answer is no hangup, nor is the end of a connection that is closed on this side.
 func TestNotToldOfAnythingElse(t *testing.T) {
-	l, told := listener(t)
+	l := listener(t)
 	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
 	_, err := l.Add(ours)
 	require.NoError(t, err)
@@ -95,20 +113,21 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 	_, err = io.ReadAll(theirs)
 	require.NoError(t, err)
 	require.NoError(t, theirs.Close())
-	l.Remove(nil)
 
 	// Who hangs up behind all that is the first to be told of.
-	ours, theirs = pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(ours)
+	last, other := pair(t, "tcp", "127.0.0.1:0")
+	id, err := l.Add(last)
 	require.NoError(t, err)
-	require.NoError(t, theirs.Close())
-	assert.Equal(t, id, <-told)
-	l.Remove(ours)
+	require.NoError(t, other.Close())
+	assert.Equal(t, []int32{id}, told(t, l, 1))
+	l.Remove(last)
+	l.Remove(nil)
+	assert.Nil(t, l.ear)
 }
 
 // A connection that has been removed is somebody else's.
 func TestNotToldOfWhatWasRemoved(t *testing.T) {
-	l, told := listener(t)
+	l := listener(t)
 	stays, last := pair(t, "tcp", "127.0.0.1:0")
 	id, err := l.Add(stays)
 	require.NoError(t, err)
@@ -118,43 +137,87 @@ func TestNotToldOfWhatWasRemoved(t *testing.T) {
 	l.Remove(ours)
 	require.NoError(t, theirs.Close())
 	require.NoError(t, last.Close())
-	assert.Equal(t, id, <-told)
-	assert.Empty(t, told)
+	assert.Equal(t, []int32{id}, told(t, l, 1))
 	l.Remove(stays)
 }
 
-// Many at once are each told of, once, and nothing is left of it all.
+// One that was not removed, as nobody could any more, is listened to anew.
+func TestAddedTwice(t *testing.T) {
+	l := listener(t)
+	other, _ := pair(t, "tcp", "127.0.0.1:0")
+	_, err := l.Add(other)
+	require.NoError(t, err)
+	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
+	_, err = l.Add(ours)
+	require.NoError(t, err)
+	l.Remove(nil)
+	id, err := l.Add(ours)
+	require.NoError(t, err)
+	require.NoError(t, theirs.Close())
+	assert.Equal(t, []int32{id}, told(t, l, 1))
+	l.Remove(ours)
+	l.Remove(other)
+}
+
+// Many at once are each told of, once.
 func TestManyHangUpAtOnce(t *testing.T) {
-	l, told := listener(t)
-	before := runtime.NumGoroutine()
+	l := listener(t)
 	var ours, theirs []net.Conn
-	ids := make(map[int32]bool)
+	var ids []int32
 	for range 50 {
 		o, x := pair(t, "tcp", "127.0.0.1:0")
 		id, err := l.Add(o)
 		require.NoError(t, err)
-		ids[id] = true
-		ours, theirs = append(ours, o), append(theirs, x)
+		ours, theirs, ids = append(ours, o), append(theirs, x), append(ids, id)
 	}
-	require.Len(t, ids, 50)
 	for _, x := range theirs {
 		require.NoError(t, x.Close())
 	}
-	for range 50 {
-		id := <-told
-		assert.True(t, ids[id], "%d", id)
-		delete(ids, id)
-	}
+	assert.ElementsMatch(t, ids, told(t, l, 50))
 	for _, o := range ours {
 		l.Remove(o)
 	}
 	assert.Nil(t, l.ear)
-	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
+}
+
+// A wait ends by its time, by stop, and when there is nobody to listen to any more.
+func TestWaitEnds(t *testing.T) {
+	l := listener(t)
+	for what, add := range map[string]bool{"listening": true, "to nobody": false} {
+		t.Run(what, func(t *testing.T) {
+			ours, _ := pair(t, "tcp", "127.0.0.1:0")
+			if add {
+				_, err := l.Add(ours)
+				require.NoError(t, err)
+			}
+			begun := time.Now()
+			assert.Empty(t, l.Wait(10*time.Millisecond, nil))
+			assert.GreaterOrEqual(t, time.Since(begun), 10*time.Millisecond)
+
+			for _, early := range []bool{true, false} {
+				stop := make(chan struct{})
+				end := func() {
+					close(stop)
+					l.Wake()
+				}
+				if early {
+					end()
+				} else {
+					time.AfterFunc(10*time.Millisecond, end)
+				}
+				assert.Empty(t, l.Wait(time.Hour, stop))
+			}
+			if add {
+				time.AfterFunc(10*time.Millisecond, func() { l.Remove(ours) })
+				assert.Empty(t, l.Wait(time.Hour, nil))
+			}
+		})
+	}
 }
 
 // What is no socket cannot be listened to, and that leaves nothing.
 func TestNoSocket(t *testing.T) {
-	l, _ := listener(t)
+	l := listener(t)
 	a, b := net.Pipe()
 	defer b.Close()
 	_, err := l.Add(a)

@@ -35,8 +35,8 @@ type Config struct {
 	Observer       Observer // nil: none
 
 	cluster *clusterCheck
-	hangups *hangup.Listener // nil: nobody listens
-	spell   bool             // sessions may be short-lived: spare them what pays later
+	hangups *hangup.Listener
+	spell   bool // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
@@ -104,7 +104,6 @@ type Pool struct {
 	seekers  []*seeker  // callers who take any session, first come first served
 	janitor  *time.Timer
 	watching bool
-	rung     chan struct{} // has room for one: a session has hung up
 	closed   bool
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
@@ -136,11 +135,9 @@ func NewSingle(conn *sql.Conn, config Config) *Pool {
 }
 
 func newPool(db *sql.DB, config Config) *Pool {
-	p := &Pool{Config: config, db: db, rung: make(chan struct{}, 1)}
+	p := &Pool{Config: config, db: db}
 	p.closing, p.close = context.WithCancel(context.Background())
-	if p.Probe > 0 {
-		p.hangups = hangup.New(p.hungUp)
-	}
+	p.hangups = new(hangup.Listener)
 	return p
 }
 
@@ -889,6 +886,7 @@ func (p *Pool) Close() {
 	sessions := p.sessions
 	p.sessions = nil
 	p.close()
+	p.hangups.Wake()
 	p.mu.Unlock()
 	for _, s := range sessions {
 		p.work.Go(func() {

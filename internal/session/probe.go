@@ -40,7 +40,7 @@ func (s *Session) look() connState {
 // listen has the kernel tell when the server closes the connection, if it can. It is
 // called before the first statement.
 func (s *Session) listen(conn any) {
-	if s.listened || s.config.hangups == nil {
+	if s.listened || s.config.Probe == 0 {
 		return
 	}
 	s.listened = true

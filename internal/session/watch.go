@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,43 +57,39 @@ func (p *Pool) watch() {
 	if p.Probe > 0 {
 		tick = min(tick, p.Probe)
 	}
-	next := time.NewTimer(tick)
-	defer next.Stop()
 	probed := time.Since(epoch)
-	for {
-		rung := false
-		select {
-		case <-next.C:
-		case <-p.rung:
-			rung = true
-		case <-p.closing.Done():
-		}
-		held, rest := p.holding()
+	for rest := tick; ; {
+		hungUp := p.hangups.Wait(max(rest, tick), p.closing.Done())
+		var held []*Session
+		held, rest = p.holding(hungUp)
 		if len(held) == 0 {
 			return
 		}
 		now := time.Since(epoch)
-		probe := rung || p.Probe > 0 && now-probed > p.Probe-tick/2
+		probe := len(hungUp) > 0 || p.Probe > 0 && now-probed > p.Probe-tick/2
 		if probe {
 			probed = now
 		}
 		for _, s := range held {
 			p.look(s, probe)
 		}
-		next.Reset(max(rest, tick))
 	}
 }
 
 // holding returns the sessions with locks, and how long the watch may rest: not while one
-// is to be looked at, of whose end the kernel does not tell; else until the next proof is
-// due, and for less than a quarter of an interval. If there is no session with locks the
-// watch is over.
-func (p *Pool) holding() (held []*Session, rest time.Duration) {
+// is to be looked at, since the kernel has told of its end or cannot; else until the next
+// proof is due, and for less than a quarter of an interval. If there is no session with
+// locks the watch is over.
+func (p *Pool) holding(hungUp []int32) (held []*Session, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Since(epoch)
 	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
+		line := s.line.Load()
+		if slices.Contains(hungUp, line) {
+			s.hungUp = true // it may be busy, and have to be looked at again
+		}
 		if len(s.holds) == 0 {
 			continue
 		}
@@ -101,28 +98,12 @@ func (p *Pool) holding() (held []*Session, rest time.Duration) {
 		if s.idleLimit > 0 {
 			rest = min(rest, s.idleLimit/3/4)
 		}
-		if p.Probe > 0 && (s.line.Load() == 0 || s.hungUp) {
+		if p.Probe > 0 && (line == 0 || s.hungUp) {
 			rest = 0
 		}
 	}
 	p.watching = len(held) > 0
 	return held, rest
-}
-
-// hungUp is told that the server has closed the connection of the session with that id.
-// The session may be busy just now; so the watch does not rest until it has gone.
-func (p *Pool) hungUp(id int32) {
-	p.mu.Lock()
-	for _, s := range p.sessions {
-		if s.line.Load() == id {
-			s.hungUp = true
-		}
-	}
-	p.mu.Unlock()
-	select {
-	case p.rung <- struct{}{}:
-	default: // it has not looked since it was told last
-	}
 }
 
 // look does what is to be done about s now, without waiting for anything.
