@@ -705,3 +705,19 @@ func TestQueue_ATryWaitsForNobody(t *testing.T) {
 		b.server.Unlock("l")
 	})
 }
+
+// A chain whose session dies under a nested question has lost what it held, and no other
+// session is opened for the rest of the question.
+func TestQueue_ADeadChainAsksNoMore(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		outer := b.acquire(b.Context(), "outer")
+		ctx := outer.Context(b.Context(), func(err error) error { return err })
+		b.server.Once("GET_LOCK('inner'", &memserver.Reply{Drop: true})
+		_, err := b.queue.Acquire(ctx, "inner", Forever, nil)
+		require.ErrorIs(b, err, fault.ErrLost)
+		synctest.Wait()
+		all, _ := b.server.Sessions()
+		assert.Equal(b, 1, all)
+		require.ErrorIs(b, outer.Release(), fault.ErrLost)
+	})
+}

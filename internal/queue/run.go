@@ -129,8 +129,8 @@ func (r *run) waitOrPause(s *session.Session) {
 	}
 }
 
-// first returns whom the run is for now, nil if nobody. Those whose time is up
-// after they had their try are told so.
+// first returns whom the run is for now, nil if nobody. Those who have given up, and
+// those whose time is up after they had their try, are told so.
 func (r *run) first() *waiter {
 	q := r.queue
 	q.mu.Lock()
@@ -142,16 +142,14 @@ func (r *run) firstLocked() *waiter {
 	if r.detached {
 		return nil
 	}
-	now := time.Now()
-	for {
+	for now := time.Now(); ; {
 		w := r.line.front
-		if w == nil || !w.asked {
-			return w
-		}
 		switch {
-		case w.ctx.Err() != nil:
+		case w == nil:
+			return nil
+		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
 			r.queue.serve(w, nil, contextError(w.ctx))
-		case w.late(now):
+		case w.asked && w.late(now):
 			r.queue.serve(w, nil, w.timedOut())
 		default:
 			return w
