@@ -36,14 +36,14 @@ func newEar() (*ear, error) {
 	return e, nil
 }
 
-func (e *ear) wait(d time.Duration, stop <-chan struct{}) (ids []int32) {
+func (e *ear) wait(d time.Duration, rung <-chan struct{}) (ids []int32) {
 	if e.file.SetReadDeadline(time.Now().Add(d)) != nil {
 		return nil // closed
 	}
 	select {
-	case <-stop: // before the deadline was set, which wake's would have been
+	case <-rung: // perhaps before the deadline was set, which has undone wake's
 		return nil
-	default:
+	default: // who rings from now on moves the deadline
 	}
 	var events [16]syscall.EpollEvent
 	_ = e.raw.Read(func(fd uintptr) (done bool) {

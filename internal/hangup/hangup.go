@@ -13,11 +13,16 @@ import (
 // A Listener listens for the ends of connections. It needs no closing: it has a
 // descriptor as long as there is somebody to listen to, and no goroutine.
 type Listener struct {
+	rung chan struct{} // has room for one: Wait is to end
+
 	mu    sync.Mutex // guards what follows
 	ear   *ear       // nil: there is nobody to listen to
 	lines int        // how many there are
 	last  int32      // the id given last
 }
+
+// New returns a listener that listens to nobody yet.
+func New() *Listener { return &Listener{rung: make(chan struct{}, 1)} }
 
 var errNoSocket = errors.New("hangup: the connection is no socket")
 
@@ -65,26 +70,30 @@ func (l *Listener) closeIfUnused() {
 }
 
 // Wait returns when connections have been closed by their other sides, with their ids,
-// each of which is told once; or without any when d has passed, when stop is closed, and
-// perhaps before. One goroutine at a time may wait.
-func (l *Listener) Wait(d time.Duration, stop <-chan struct{}) (ids []int32) {
+// each of which is told once; or without any when d has passed, after a Wake, and perhaps
+// before. One goroutine at a time may wait.
+func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	l.mu.Lock()
 	ear := l.ear
 	l.mu.Unlock()
 	if ear != nil {
-		return ear.wait(d, stop)
+		return ear.wait(d, l.rung)
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-stop:
+	case <-l.rung:
 	}
 	return nil
 }
 
-// Wake ends a Wait whose stop has been closed.
+// Wake ends the Wait that is under way, or else the next.
 func (l *Listener) Wake() {
+	select {
+	case l.rung <- struct{}{}:
+	default:
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ear != nil {

@@ -18,7 +18,7 @@ const patience = 20 * time.Second
 
 func listener(t *testing.T) *Listener {
 	t.Helper()
-	l := new(Listener)
+	l := New()
 	probe, other := pair(t, "tcp", "127.0.0.1:0")
 	defer other.Close()
 	if _, err := l.Add(probe); errors.Is(err, errors.ErrUnsupported) {
@@ -33,7 +33,7 @@ func told(t *testing.T, l *Listener, n int) (ids []int32) {
 	t.Helper()
 	for end := time.Now().Add(patience); len(ids) < n; {
 		require.True(t, time.Now().Before(end), "not told")
-		ids = append(ids, l.Wait(time.Second, nil)...)
+		ids = append(ids, l.Wait(time.Second)...)
 	}
 	return ids
 }
@@ -63,7 +63,7 @@ func TestToldOfAHangup(t *testing.T) {
 			defer l.Remove(ours)
 			require.NoError(t, theirs.Close())
 			assert.Equal(t, []int32{id}, told(t, l, 1))
-			assert.Empty(t, l.Wait(time.Millisecond, nil), "once")
+			assert.Empty(t, l.Wait(time.Millisecond), "once")
 		})
 	}
 }
@@ -75,7 +75,7 @@ func TestToldWhileWaiting(t *testing.T) {
 	id, err := l.Add(ours)
 	require.NoError(t, err)
 	ids := make(chan []int32)
-	go func() { ids <- l.Wait(patience, nil) }()
+	go func() { ids <- l.Wait(patience) }()
 	time.AfterFunc(10*time.Millisecond, func() { theirs.Close() })
 	assert.Equal(t, []int32{id}, <-ids)
 	l.Remove(ours)
@@ -191,25 +191,17 @@ func TestWaitEnds(t *testing.T) {
 				require.NoError(t, err)
 			}
 			begun := time.Now()
-			assert.Empty(t, l.Wait(10*time.Millisecond, nil))
+			assert.Empty(t, l.Wait(10*time.Millisecond))
 			assert.GreaterOrEqual(t, time.Since(begun), 10*time.Millisecond)
 
-			for _, early := range []bool{true, false} {
-				stop := make(chan struct{})
-				end := func() {
-					close(stop)
-					l.Wake()
-				}
-				if early {
-					end()
-				} else {
-					time.AfterFunc(10*time.Millisecond, end)
-				}
-				assert.Empty(t, l.Wait(time.Hour, stop))
-			}
+			l.Wake()
+			assert.Empty(t, l.Wait(time.Hour))
+			time.AfterFunc(10*time.Millisecond, l.Wake)
+			assert.Empty(t, l.Wait(time.Hour))
 			if add {
+				_ = l.Wait(0) // what is left of that ring
 				time.AfterFunc(10*time.Millisecond, func() { l.Remove(ours) })
-				assert.Empty(t, l.Wait(time.Hour, nil))
+				assert.Empty(t, l.Wait(time.Hour))
 			}
 		})
 	}

@@ -7,7 +7,7 @@ package queue
 // in between, and gives it to foreign sessions that stand there already.
 
 // missesToWiden is how often there has to be no session to ask ahead with before one is
-// opened for that, once for as long as anybody stands in line: two take turns.
+// opened for that.
 const missesToWiden = 8
 
 // askAhead begins to ask for whom is next in line after g, whose release is about to be
@@ -25,8 +25,8 @@ func (q *Queue) askAhead(g *Grant) {
 		return
 	}
 	l.misses++
-	if l.misses == missesToWiden {
-		q.pool.Widen()
+	if l.misses >= missesToWiden && q.pool.Widen(g.session) {
+		l.misses = 0
 	}
 }
 

@@ -244,3 +244,42 @@ func TestAhead_Close(t *testing.T) {
 		<-closed
 	})
 }
+
+// Who stands behind a holder waits for others, whatever is done meanwhile to ask ahead: the
+// timeout bounds it.
+func TestAhead_ATimeoutWhileTheSessionIsMadeReady(t *testing.T) {
+	for what, reply := range map[string]*memserver.Reply{"slowly": nil, "in vain": {Hang: true}} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.queue.pool.CheckServer = true
+				one, two := b.acquire(b.Context(), "one"), b.acquire(b.Context(), "two")
+				time.Sleep(6 * time.Second) // what is known of the server is older than an interval
+				require.NoError(b, one.Release())
+				require.NoError(b, two.Release())
+				held := b.acquire(b.Context(), "l")
+				start := time.Now()
+				next := b.call(b.Context(), "l", 200*time.Millisecond)
+				asked, answer := make(chan struct{}), make(chan struct{})
+				var first atomic.Bool
+				b.server.Script(func(st memserver.Statement) *memserver.Reply {
+					switch {
+					case strings.Contains(st.Text, "RELEASE_LOCK('l'"):
+						<-answer
+					case strings.HasPrefix(st.Text, "SELECT @@read_only") && first.CompareAndSwap(false, true):
+						close(asked)
+						time.Sleep(time.Second)
+						return reply
+					}
+					return nil
+				})
+				released := make(chan error, 1)
+				go func() { released <- held.Release() }()
+				<-asked
+				time.AfterFunc(4900*time.Millisecond, func() { close(answer) })
+				next.fails(b, fault.ErrTimeout)
+				assert.LessOrEqual(b, next.at.Sub(start), 300*time.Millisecond)
+				require.NoError(b, <-released)
+			})
+		})
+	}
+}

@@ -18,7 +18,7 @@ type line struct {
 	run    *run // asks the server on behalf of the waiters
 
 	front, back *waiter // the first to be served in front
-	misses      int     // how often nobody could ask ahead
+	misses      int     // how often nobody could ask ahead, since a session was opened for that
 
 	look *look // who holds the lock on the server, or held it a while ago; may still be asked
 

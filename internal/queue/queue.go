@@ -205,7 +205,7 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 // queue's mu must be held.
 func (q *Queue) beingServed(w *waiter) bool {
 	r := w.line.run
-	return !w.asked && r != nil && w.line.front == w && !r.crowded && r.wait == nil
+	return !w.asked && r != nil && w.line.front == w && w.line.holder == nil && !r.crowded && r.wait == nil
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.

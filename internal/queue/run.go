@@ -268,7 +268,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 
 		q.mu.Lock()
 		r.wait = nil
-		if first := r.line.front; first != nil && wt.suits(first) {
+		if first := r.line.front; !r.detached && first != nil && wt.suits(first) {
 			first.asked = true
 		}
 		q.mu.Unlock()

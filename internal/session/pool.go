@@ -102,8 +102,10 @@ type Pool struct {
 	waiting  int        // sessions with a wait on them
 	pollers  int        // callers who poll because they have no session to wait with
 	seekers  []*seeker  // callers who take any session, first come first served
+	widened  time.Time  // when Widen last did so
 	janitor  *time.Timer
 	watching bool
+	resting  bool // the watch does, for longer than a tick
 	closed   bool
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
@@ -137,7 +139,7 @@ func NewSingle(conn *sql.Conn, config Config) *Pool {
 func newPool(db *sql.DB, config Config) *Pool {
 	p := &Pool{Config: config, db: db}
 	p.closing, p.close = context.WithCancel(context.Background())
-	p.hangups = new(hangup.Listener)
+	p.hangups = hangup.New()
 	return p
 }
 
@@ -240,23 +242,31 @@ func (p *Pool) IdleToWait() bool {
 	return p.idle() != nil && p.mayWait()
 }
 
-// Widen opens a session for callers to come, beside all that goes on, if there is room
-// for one.
-func (p *Pool) Widen() {
+// Widen opens a session for those who queue for the lock on s, beside all that goes on,
+// unless there is no room for one, or another is idle or about to be: one on which nobody
+// waits is busy for a moment only. It reports whether it does.
+func (p *Pool) Widen(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.single != nil || p.opening > 0 || p.exhausted() {
-		return
+	if p.closed || p.single != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
+		return false
 	}
 	if limit, err := p.limit(); err != nil || len(p.sessions) >= limit {
-		return
+		return false
+	}
+	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
+		return other != s && !other.waiting && (other.busy || len(other.holds) == 0)
+	}) {
+		return false
 	}
 	p.opening++
+	p.widened = time.Now() // a server that refuses is not asked all the time
 	p.work.Go(func() {
 		if s, err := p.open(p.closing, func() {}); err == nil {
 			p.Put(s)
 		}
 	})
+	return true
 }
 
 // makeReady sees to it that s, on which the caller has the turn, is fit for locks. If
@@ -398,13 +408,19 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
-	if err == nil {
+	closed := p.closed
+	switch {
+	case err != nil:
+		p.wakeSeekers(anySession) // there is room again
+	case !closed:
 		s.busy = true
 		p.sessions = append(p.sessions, s)
-	} else {
-		p.wakeSeekers(anySession) // there is room again
 	}
 	p.mu.Unlock()
+	if err == nil && closed { // after Widen: Close has not seen it
+		s.giveBack()
+		return nil, errGivenBack
+	}
 	return s, err
 }
 
@@ -697,6 +713,10 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	}
 	s.setIdleLimit()
 	p.startWatch()
+	if p.resting && p.toBeLookedAt(s) {
+		p.resting = false
+		p.hangups.Wake()
+	}
 	return true
 }
 

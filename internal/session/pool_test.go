@@ -435,3 +435,43 @@ func TestPool_ChecksSessionsInUseAgain(t *testing.T) {
 		b.Error("the replica is still used")
 	})
 }
+
+// slowObserver holds up whoever has opened a session.
+type slowObserver struct{ opened, goOn chan struct{} }
+
+func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
+func (o slowObserver) SessionDiscarded(error)             {}
+
+// A session that Widen opens while the pool is being closed goes back, too.
+func TestPool_WidenRacesClose(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		o := slowObserver{make(chan struct{}), make(chan struct{})}
+		b.pool.Config.Observer = o
+		require.True(b, b.pool.Widen(nil))
+		<-o.opened
+		closed := begin(func() bool { b.pool.Close(); return true })
+		close(o.goOn)
+		<-closed
+		assert.Zero(b, b.db.Stats().InUse)
+		b.pool = NewPool(b.db, config())
+	})
+}
+
+// A server that refuses connections is not asked for one more all the time.
+func TestPool_WidensOnceASecond(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := b.take(Request{})
+		b.server.Once("VERSION()", &memserver.Reply{Number: 1040})
+		require.True(b, b.pool.Widen(s))
+		synctest.Wait()
+		require.Equal(b, 1, b.pool.Sessions())
+		require.False(b, b.pool.Widen(s))
+		time.Sleep(time.Second)
+		require.True(b, b.pool.Widen(s))
+		synctest.Wait()
+		require.Equal(b, 2, b.pool.Sessions())
+		time.Sleep(time.Second / 2)
+		require.False(b, b.pool.Widen(s), "another is idle")
+		b.pool.Put(s)
+	})
+}

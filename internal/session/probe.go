@@ -3,10 +3,10 @@ package session
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"net"
 	"reflect"
 	"sync"
+	"sync/atomic"
 )
 
 // What a look at a connection finds.
@@ -93,20 +93,13 @@ func isValid(conn any) bool {
 	return !ok || v.IsValid()
 }
 
-// closedByDriver reports whether the driver has closed conn after a failure. A query
-// with an argument too many tells: it is refused before anything is touched, by a
-// closed connection as such, by another for the argument.
+// closedByDriver reports whether the driver has closed conn after a failure. IsValid does
+// not tell that from unread rows; and to send something and see would, on unread rows,
+// have the driver close it.
 func closedByDriver(conn any) bool {
-	//lint:ignore SA1019 QueryContext would break off the query whose rows are unread
-	q, ok := conn.(driver.Queryer)
-	if !ok {
-		return false
-	}
-	_, err := q.Query("", oneTooMany)
-	return !errors.Is(err, driver.ErrSkip)
+	closed, ok := driverField(conn, &fields.closed).(*atomic.Bool)
+	return ok && closed.Load()
 }
-
-var oneTooMany = []driver.Value{nil}
 
 // watched reports whether the driver watches a context on behalf of conn, as it does
 // while rows are being read under one that can end, as fn's is. IsValid does not tell
@@ -115,8 +108,8 @@ var oneTooMany = []driver.Value{nil}
 // knows; Raw holds the mutex that guards it. (It stays set on a connection that is closed
 // in the middle.) Rows that are read under a context that cannot end are not seen.
 func watched(conn any) bool {
-	f := driverField(conn, &fields.watching)
-	return f.IsValid() && f.Bool()
+	watching, ok := driverField(conn, &fields.watching).(*bool)
+	return ok && *watching
 }
 
 // socketOf returns the network connection beneath conn, TLS or not; nil if it cannot be
@@ -125,31 +118,32 @@ func socketOf(conn any) any {
 	if !fromGoSQLDriver(conn) {
 		return nil
 	}
-	f := driverField(conn, &fields.socket)
-	if !f.IsValid() {
-		return nil
+	if socket, ok := driverField(conn, &fields.socket).(*net.Conn); ok {
+		return *socket
 	}
-	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem().Interface()
+	return nil
 }
 
 // fields are those of the driver's connection that tell what nothing else does. Each is
 // where it is, or -1 if the driver has it no more.
 var fields struct {
 	sync.Once
-	watching, socket int
+	closed, watching, socket int
 }
 
-// driverField returns the field, the zero Value if there is none.
-func driverField(conn any, index *int) reflect.Value {
+// driverField returns a pointer to the field, nil if there is none.
+func driverField(conn any, index *int) any {
 	v := reflect.ValueOf(conn).Elem()
 	fields.Do(func() {
+		fields.closed = fieldOf(v.Type(), "closed", reflect.TypeFor[atomic.Bool]())
 		fields.watching = fieldOf(v.Type(), "watching", reflect.TypeFor[bool]())
 		fields.socket = fieldOf(v.Type(), "rawConn", reflect.TypeFor[net.Conn]())
 	})
 	if *index < 0 {
-		return reflect.Value{}
+		return nil
 	}
-	return v.Field(*index)
+	f := v.Field(*index)
+	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
 }
 
 func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {

@@ -59,9 +59,9 @@ func (p *Pool) watch() {
 	}
 	probed := time.Since(epoch)
 	for rest := tick; ; {
-		hungUp := p.hangups.Wait(max(rest, tick), p.closing.Done())
+		hungUp := p.hangups.Wait(rest)
 		var held []*Session
-		held, rest = p.holding(hungUp)
+		held, rest = p.holding(hungUp, tick)
 		if len(held) == 0 {
 			return
 		}
@@ -76,19 +76,17 @@ func (p *Pool) watch() {
 	}
 }
 
-// holding returns the sessions with locks, and how long the watch may rest: not while one
-// is to be looked at, since the kernel has told of its end or cannot; else until the next
-// proof is due, and for less than a quarter of an interval. If there is no session with
-// locks the watch is over.
-func (p *Pool) holding(hungUp []int32) (held []*Session, rest time.Duration) {
+// holding returns the sessions with locks, and how long the watch may rest: no longer than
+// a tick while one is to be looked at; else until the next proof is due, and for less than
+// a quarter of an interval. If there is no session with locks the watch is over.
+func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Since(epoch)
 	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
-		line := s.line.Load()
-		if slices.Contains(hungUp, line) {
-			s.hungUp = true // it may be busy, and have to be looked at again
+		if slices.Contains(hungUp, s.line.Load()) {
+			s.hungUp = true
 		}
 		if len(s.holds) == 0 {
 			continue
@@ -98,12 +96,19 @@ func (p *Pool) holding(hungUp []int32) (held []*Session, rest time.Duration) {
 		if s.idleLimit > 0 {
 			rest = min(rest, s.idleLimit/3/4)
 		}
-		if p.Probe > 0 && (line == 0 || s.hungUp) {
-			rest = 0
+		if p.toBeLookedAt(s) {
+			rest = tick
 		}
 	}
-	p.watching = len(held) > 0
+	rest = max(rest, tick)
+	p.watching, p.resting = len(held) > 0, rest > tick
 	return held, rest
+}
+
+// toBeLookedAt reports whether the end of s would show by a look alone, or has been told
+// of: it may have been busy, or without a lock, when that was.
+func (p *Pool) toBeLookedAt(s *Session) bool {
+	return p.Probe > 0 && (s.line.Load() == 0 || s.hungUp)
 }
 
 // look does what is to be done about s now, without waiting for anything.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"strings"
@@ -345,6 +346,70 @@ func TestPool_Replace(t *testing.T) {
 		assert.False(b, b.pool.Replace(s, h, heir), "there is another lock on it")
 		b.pool.Put(s)
 		b.release(s, inner)
+		b.release(s, h)
+	})
+}
+
+// A watch that rests is woken for a session that is to be looked at: its end was told before
+// it had a lock, or is not told at all.
+func TestWatch_IsWokenToLook(t *testing.T) {
+	for what, line := range map[string]int32{"told before the grant": 2, "not told": 0} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				a, first := b.held("a")
+				a.line.Store(1) // as if the kernel told of it
+				time.Sleep(1030 * time.Millisecond)
+				b.pool.mu.Lock()
+				require.True(b, b.pool.resting)
+				b.pool.mu.Unlock()
+
+				s := b.take(Request{})
+				s.line.Store(line)
+				_, err := s.GetLock("b", 0)
+				require.NoError(b, err)
+				all, _ := b.server.Sessions()
+				kill := func() time.Time {
+					b.server.Kill(all)
+					if line != 0 {
+						b.pool.holding([]int32{line}, watchTick)
+					}
+					return time.Now()
+				}
+				h := &hold{name: "b", lost: make(chan time.Time, 1)}
+				var killed time.Time
+				if line != 0 {
+					killed = kill()
+				}
+				require.True(b, b.pool.Hold(s, h))
+				b.pool.Put(s)
+				if line == 0 {
+					killed = kill()
+				}
+				assert.LessOrEqual(b, (<-h.lost).Sub(killed), 2*watchTick)
+				s.line.Store(0)
+				a.line.Store(0)
+				b.release(a, first)
+			})
+		})
+	}
+}
+
+// The watch does not harm rows of the owner's on a connection that was given to New, even
+// where the driver puts arguments into text.
+func TestWatch_LeavesTheOwnersRowsAlone(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		s, h := b.held("a")
+		rows, err := conn.QueryContext(context.Background(), "SELECT VERSION()")
+		require.NoError(b, err)
+		time.Sleep(100 * time.Millisecond)
+		n := 0
+		for rows.Next() {
+			n++
+		}
+		require.NoError(b, rows.Err())
+		require.NoError(b, rows.Close())
+		assert.Equal(b, 1, n)
+		b.requireHeld(h)
 		b.release(s, h)
 	})
 }
