@@ -76,11 +76,30 @@ func ProcessOf(l interface {
 // package namedlock, as far as they show to its users: one subtest for each, named by
 // its number, or WithLocks if it is about that, and what it says. It takes names of
 // its own, so that it can run on a server that others use; and it takes real time,
-// some seconds. This package's Locker passes it, as do Lockers on MySQL and on
+// some seconds, or some minutes if much fails. A WithLock that does not come back at all
+// panics, so that it is seen. This package's Locker passes it, as do Lockers on MySQL and on
 // MariaDB.
 func Run(t *testing.T, factory Factory) {
+	t.Helper()
+	if !t.Run("00_ProcessesShareAServer", func(t *testing.T) { promise{test: shareAServer}.run(t, factory) }) {
+		t.Fatal("the rest would say nothing")
+	}
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) { p.run(t, factory) })
+	}
+}
+
+// shareAServer finds a factory whose processes have nothing to do with each other.
+func shareAServer(s *suite) {
+	p, other, name := s.start(), s.start(), s.name("shared")
+	err := p.WithLock(s.Context(), name, patience, func(context.Context) error {
+		return other.WithLock(s.Context(), name, 0, func(context.Context) error {
+			s.Error("two processes hold the same lock: the factory has to start them on one server, and each with sessions of its own")
+			return nil
+		})
+	})
+	if !s.Failed() {
+		s.matches(err, namedlock.ErrTimeout)
 	}
 }
 

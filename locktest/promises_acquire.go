@@ -30,7 +30,7 @@ func badArguments(s *suite) {
 
 func endedContext(s *suite) {
 	p, name := s.start(), s.name("ended")
-	why := errors.New("why")
+	why := errors.New("the cause that the context was cancelled with")
 	canceled, cancel := context.WithCancelCause(s.Context())
 	cancel(why)
 	for _, timeout := range []time.Duration{0, patience, namedlock.Forever} {
@@ -136,7 +136,7 @@ func contextEndsFirst(s *suite) {
 	defer cancel()
 	s.isError(p.WithLock(deadline, name, patience, s.unexpected), context.DeadlineExceeded, name)
 
-	why := errors.New("why")
+	why := errors.New("the cause that the context was cancelled with")
 	canceled, cancelCause := context.WithCancelCause(s.Context())
 	waiter := s.begin(canceled, p, name, namedlock.Forever)
 	waiter.queued()

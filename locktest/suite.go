@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,10 @@ type suite struct {
 func (s *suite) start() Process {
 	s.Helper()
 	p := s.another()
+	if p.Interface == nil {
+		s.Fatal("the factory's Process has no Interface")
+	}
+	p.Interface = watched{p.Interface}
 	if p.Close != nil {
 		s.Cleanup(func() {
 			closed := make(chan error, 1)
@@ -44,6 +50,26 @@ func (s *suite) start() Process {
 		})
 	}
 	return p
+}
+
+// watched is an implementation whose WithLock does not wait for ever without a word.
+type watched struct{ namedlock.Interface }
+
+// WithLock panics if it has neither returned nor run fn long after the timeout: where it
+// was called is in the way of any other word.
+func (w watched) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error {
+	if fn == nil || timeout < 0 || timeout > patience {
+		return w.Interface.WithLock(ctx, name, timeout, fn)
+	}
+	bound := timeout + patience
+	dog := time.AfterFunc(bound, func() {
+		panic(fmt.Sprintf("locktest: WithLock(ctx, %q, %v, fn) has neither returned nor run fn after %v", name, timeout, bound))
+	})
+	defer dog.Stop()
+	return w.Interface.WithLock(ctx, name, timeout, func(ctx context.Context) error {
+		dog.Stop()
+		return fn(ctx)
+	})
 }
 
 // starting returns a process whose optional parts are there, or skips the test.
@@ -99,6 +125,37 @@ var sentinels = []error{
 	namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 
+// called is how a reader knows an error.
+func called(err error) string {
+	names := []string{
+		"ErrTimeout", "ErrLost", "ErrHeld", "ErrDeadlock", "ErrInterrupted",
+		"ErrUnavailable", "ErrInvalidName", "ErrInvalidTimeout", "ErrUnsupported",
+		"ErrClosed", "context.Canceled", "context.DeadlineExceeded",
+	}
+	for i, sentinel := range sentinels {
+		if err == sentinel {
+			return names[i]
+		}
+	}
+	return fmt.Sprintf("%q", err)
+}
+
+// here is the line of the promise that is being tested, for what is said in a function
+// that the implementation calls.
+func here() string {
+	pcs := make([]uintptr, 50)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		frame, more := frames.Next()
+		if file := filepath.Base(frame.File); strings.HasPrefix(file, "promises_") {
+			return fmt.Sprintf("%s:%d", file, frame.Line)
+		}
+		if !more {
+			return "another goroutine"
+		}
+	}
+}
+
 // isError fails the test unless err is an *Error about the name that matches want
 // and, of all others, no sentinel. It reports whether err matches want.
 func (s *suite) isError(err, want error, name string) bool {
@@ -108,7 +165,7 @@ func (s *suite) isError(err, want error, name string) bool {
 	}
 	for _, other := range sentinels {
 		if errors.Is(err, other) && !errors.Is(want, other) {
-			s.Errorf("error %v matches %q too", err, other)
+			s.Errorf("error %q matches %s, and %s too", err, called(want), called(other))
 		}
 	}
 	s.about(err, "acquire", name)
@@ -119,7 +176,7 @@ func (s *suite) isError(err, want error, name string) bool {
 func (s *suite) matches(err, want error) bool {
 	s.Helper()
 	if !errors.Is(err, want) {
-		s.Errorf("got error %v, want one that matches %q", err, want)
+		s.Errorf("got error %v, want one that matches %s", err, called(want))
 		return false
 	}
 	return true
@@ -163,7 +220,7 @@ func nothing(context.Context) error { return nil }
 
 // unexpected is a function that must not run.
 func (s *suite) unexpected(context.Context) error {
-	s.Error("fn has run, but must not")
+	s.Errorf("%s: fn has run, but must not: the call was to fail", here())
 	return nil
 }
 
@@ -199,7 +256,8 @@ type call struct {
 	inLine chan struct{}        // closed when it waits, or has waited
 	held   chan context.Context // gets fn's context when fn begins
 	finish context.CancelCauseFunc
-	done   chan error // gets WithLock's error
+	told   <-chan struct{} // closed by finish
+	done   chan error      // gets WithLock's error
 }
 
 // begin starts a call, which ends with the test at the latest.
@@ -213,6 +271,7 @@ func (s *suite) begin(ctx context.Context, p Process, name string, timeout time.
 		inLine: make(chan struct{}),
 		held:   make(chan context.Context, 1),
 		finish: finish,
+		told:   finished.Done(),
 		done:   make(chan error, 1),
 	}
 	ctx = &noticed{Context: ctx, notice: sync.OnceFunc(func() { close(c.inLine) })}
@@ -285,12 +344,21 @@ func (c *call) waits() {
 	}
 }
 
-// err waits for the end of the call, which needs no telling.
+// err waits for the end of the call, which needs no telling, or has been told.
 func (c *call) err() error {
 	c.Helper()
+	held := c.held
+	select {
+	case <-c.told:
+		held = nil
+	default:
+	}
 	select {
 	case err := <-c.done:
 		return err
+	case <-held:
+		c.finish(nil)
+		c.Fatalf("the call for %s has got the lock, and was to fail", c.name)
 	case <-time.After(patience):
 		c.Fatalf("the call for %s does not end", c.name)
 	}
