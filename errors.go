@@ -61,7 +61,7 @@ var (
 type Error struct {
 	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended), "release" or "inspect"
 	Name   string  // the lock's name as the caller wrote it; of Held, the prefix
-	Holder *Holder // who was in the way at the end of a wait; nil where that is not known
+	Holder *Holder // of an ErrTimeout: who was in the way at the end of the wait; nil where that is not known
 	Err    error   // matches one of the sentinels, or the context's error
 }
 

@@ -18,18 +18,19 @@ import (
 // the privilege PROCESS.
 type Holder struct {
 	Name         string // the lock's, without the namespace; from Held as the server shows it
-	ConnectionID uint64 // what KILL takes; 0 if Local
+	ConnectionID uint64 // what KILL takes; 0 in an Error if Local
 
-	// Local: a caller of this Locker, in this process. It is known in an Error alone,
-	// where it takes no question, and then all else but HeldFor is zero. HeldFor is for
-	// how long this Locker has had the lock. Of other sessions no server tells that.
+	// Local: a caller of this Locker, in this process. An Error tells it without a
+	// question, and then all else but HeldFor is zero; Locker.Holder tells it too, Held does
+	// not. HeldFor is for how long this Locker has had the lock. Of other sessions no
+	// server tells that.
 	Local   bool
 	HeldFor time.Duration
 
 	User    string
 	Host    string // an address, or a name
 	Port    int    // on Host; 0 for a Unix socket
-	Program string // what the session called itself: program_name in the DSN's connectionAttributes
+	Program string // what the session called itself: program_name in the DSN's connectionAttributes; MariaDB shows it under performance_schema=ON
 
 	// What the session does, by the process list: "Sleep" between its statements, or
 	// "Query" ("Execute" for a prepared one on MariaDB). CommandTime is for how long, in
@@ -84,6 +85,7 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 	}
 	var found session.Holder
 	var held bool
+	mine := l.queue.Local(full)
 	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
 		found, held, err = s.Holder(full)
 		return err
@@ -94,7 +96,11 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 	case !held:
 		return Holder{}, false, nil
 	}
-	return l.holder(found), true, nil
+	h := l.holder(found)
+	if mine != nil && mine == l.queue.Local(full) { // all the while, so that it was the answer
+		h.Local, h.HeldFor = true, mine.HeldFor()
+	}
+	return h, true, nil
 }
 
 // Held asks the server for the holders of all locks whose names begin with prefix,

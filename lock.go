@@ -206,6 +206,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer
 	l.queue = queue.New(sessions(o.sessions), o.handOff)
+	l.queue.Namespace = o.namespace
 	return l
 }
 
@@ -224,10 +225,15 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 // WithLock returns what fn returned, as it is. If the lock was not provably held
 // to the end, that is joined by an error that matches ErrLost.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	return l.withLock(ctx, name, timeout, timeout, fn)
+}
+
+// withLock is WithLock where left is what is left of timeout.
+func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.Duration, fn func(ctx context.Context) error) (err error) {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
-	lock, err := l.getLock(ctx, name, timeout) // GET_LOCK
+	lock, err := l.getLock(ctx, name, timeout, left) // GET_LOCK
 	if err != nil {
 		return err
 	}
@@ -265,7 +271,7 @@ type Interface interface {
 // timeout bound the acquiring as in WithLock; the lock outlives ctx. It is held
 // until Release, which must be called.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
-	lock, err := l.getLock(ctx, name, timeout)
+	lock, err := l.getLock(ctx, name, timeout, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -273,13 +279,13 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
-// getLock is the way into a lock, and tells the observer.
-func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
+// getLock is the way into a lock, and tells the observer. left is what is left of timeout.
+func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Duration) (*Lock, error) {
 	begun := time.Now()
 	o := &l.observer
 	o.began(ctx, name, timeout)
 	w := o.newWait(ctx, name, timeout, begun)
-	grant, err := l.acquire(ctx, name, timeout, w)
+	grant, err := l.acquire(ctx, name, timeout, left, w)
 	w.end(err)
 	now := time.Now()
 	waited := now.Sub(begun)
@@ -290,7 +296,7 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout time.Duration
 	return &Lock{name: name, grant: grant, observer: o, callCtx: ctx, waited: waited, acquired: now}, nil
 }
 
-func (l *Locker) acquire(ctx context.Context, name string, timeout time.Duration, w *wait) (*queue.Grant, error) {
+func (l *Locker) acquire(ctx context.Context, name string, timeout, left time.Duration, w *wait) (*queue.Grant, error) {
 	if err := l.check(ctx, name, timeout); err != nil {
 		return nil, err
 	}
@@ -298,7 +304,7 @@ func (l *Locker) acquire(ctx context.Context, name string, timeout time.Duration
 	if w != nil {
 		waiting = w.begin
 	}
-	grant, err := l.queue.Acquire(ctx, l.namespace+name, timeout, waiting)
+	grant, err := l.queue.Acquire(ctx, l.namespace+name, queue.Limit{Timeout: timeout, Left: left}, waiting)
 	if late, ok := err.(*queue.Timeout); ok {
 		return nil, &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
 	}
@@ -337,6 +343,7 @@ func acquireError(name string, err error) error {
 // sessions back. To call it from code under one of the Locker's own locks, or from a hook,
 // is to wait for oneself. It returns nil, however often it is called.
 func (l *Locker) Close() error {
+	defer l.observer.closing(l.queue.HeldNames)()
 	l.queue.Close()
 	l.observer.close()
 	return nil

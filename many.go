@@ -47,16 +47,16 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 			return acquireError(name, err)
 		}
 	}
-	return l.withAll(ctx, names, countdown(timeout), fn)
+	return l.withAll(ctx, names, timeout, countdown(timeout), fn)
 }
 
 // withAll runs fn under all names, from the first to the last.
-func (l *Locker) withAll(ctx context.Context, names []string, left func() time.Duration, fn func(ctx context.Context) error) error {
+func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, fn func(ctx context.Context) error) error {
 	if len(names) == 0 {
 		return fn(ctx)
 	}
-	return l.WithLock(ctx, names[0], left(), func(ctx context.Context) error {
-		return l.withAll(ctx, names[1:], left, fn)
+	return l.withLock(ctx, names[0], timeout, left(), func(ctx context.Context) error {
+		return l.withAll(ctx, names[1:], timeout, left, fn)
 	})
 }
 
@@ -78,8 +78,6 @@ func countdown(timeout time.Duration) func() time.Duration {
 	}
 	start := time.Now()
 	return func() time.Duration {
-		left := max(0, timeout-time.Since(start))
-		// Up to the millisecond, for the sake of the error's text.
-		return min(timeout, (left + time.Millisecond - 1).Truncate(time.Millisecond))
+		return max(0, timeout-time.Since(start))
 	}
 }

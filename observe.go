@@ -84,7 +84,7 @@ type Event struct {
 	Time    time.Time       // when it happened
 	Context context.Context // as the caller gave it, for its values: a trace, a request's id
 	Name    string          // the lock's name as the caller wrote it
-	Timeout time.Duration   // as the caller gave it
+	Timeout time.Duration   // as the caller gave it; of WithLocks, for all the locks together
 	Waited  time.Duration   // from the call to the lock, or as long as it has taken so far
 	Held    time.Duration   // from the lock to its release, or loss
 	Err     error
@@ -141,6 +141,16 @@ func (o *observer) close() {
 	}
 }
 
+// closing is the begin of Close, which waits for the locks that are held. done is its end.
+func (o *observer) closing(held func() []string) (done func()) {
+	slow := time.AfterFunc(slowWait, func() {
+		if names := held(); len(names) > 0 {
+			o.logger.Warn("namedlock: Close waits for locks that are still held", "names", names)
+		}
+	})
+	return func() { slow.Stop() }
+}
+
 // began is the begin of a call.
 func (o *observer) began(ctx context.Context, name string, timeout time.Duration) {
 	o.waiting.Add(1)
@@ -170,7 +180,8 @@ type wait struct {
 	name     string
 	timeout  time.Duration
 	begun    time.Time
-	slow     *time.Timer // set by begin
+	waits    bool        // begin has been called
+	slow     *time.Timer // set by begin, if it is to be said meanwhile
 }
 
 // newWait returns nil if nobody wants to know.
@@ -185,6 +196,10 @@ func (o *observer) newWait(ctx context.Context, name string, timeout time.Durati
 // called with a mutex held.
 func (w *wait) begin() {
 	w.observer.tell(w.observer.hooks.Waiting, Event{Context: w.ctx, Name: w.name, Timeout: w.timeout, Waited: time.Since(w.begun)})
+	w.waits = true
+	if w.timeout < slowWait+time.Second {
+		return // its end says enough
+	}
 	w.slow = time.AfterFunc(slowWait, func() {
 		w.observer.logger.WarnContext(w.ctx, "namedlock: still waiting for a lock",
 			"name", w.name, "waited", time.Since(w.begun), "timeout", w.timeout)
@@ -194,16 +209,21 @@ func (w *wait) begin() {
 // end is called when the call has returned from waiting, whether or not it had to
 // begin.
 func (w *wait) end(err error) {
-	if w == nil || w.slow == nil || w.slow.Stop() {
+	if w == nil || !w.waits {
 		return
+	}
+	if w.slow != nil {
+		w.slow.Stop()
 	}
 	waited := time.Since(w.begun)
-	if err != nil {
+	switch {
+	case waited < slowWait:
+	case err != nil:
 		w.observer.logger.WarnContext(w.ctx, "namedlock: waited long for a lock, in vain", "name", w.name, "waited", waited, "error", err)
-		return
+	default:
+		// The lock is held already: a handler that blocks must not hold that up.
+		go w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
 	}
-	// The lock is held already: a handler that blocks must not hold that up.
-	go w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
 }
 
 // lostNow is called when the code under the lock is told that it is lost. It may be

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,5 +228,36 @@ func TestASlowWaitIsLogged(t *testing.T) {
 		synctest.Wait()
 		assert.Contains(t, log.String(), `level=WARN msg="namedlock: still waiting for a lock" name=report waited=5s timeout=1m0s`)
 		assert.Contains(t, log.String(), `level=INFO msg="namedlock: acquired a lock after a long wait" name=report waited=20`)
+	})
+}
+
+// A wait that its timeout ends about when it would be called long is told of once.
+func TestAWaitOfFiveSecondsIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		locks := locktest.New(namedlock.WithLogger(textLogger(&log)))
+		defer locks.HoldElsewhere("report")()
+		require.ErrorIs(t, locks.WithLock(ctx, "report", 5*time.Second, nothing), namedlock.ErrTimeout)
+		require.NoError(t, locks.Close())
+		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
+		assert.Contains(t, log.String(), `msg="namedlock: waited long for a lock, in vain" name=report waited=5s`)
+	})
+}
+
+func TestACloseThatWaitsIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		locks := locktest.New(namedlock.WithLogger(textLogger(&log)), namedlock.WithNamespace("n:"))
+		first, err := locks.Acquire(ctx, "one", 0)
+		require.NoError(t, err)
+		second, err := locks.Acquire(ctx, "another", 0)
+		require.NoError(t, err)
+		time.AfterFunc(10*time.Second, func() {
+			_ = first.Release()
+			_ = second.Release()
+		})
+		require.NoError(t, locks.Close())
+		synctest.Wait()
+		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close waits for locks that are still held" names="[another one]"`)
 	})
 }

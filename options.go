@@ -155,7 +155,7 @@ func WithMaxSessions(n int) Option {
 
 // WithNamespace puts prefix in front of every name on its way to the server:
 // names are one per server, not one per schema. It counts towards the 64
-// characters of a name. Errors and Lock.Name show names without it.
+// characters of a name. Error.Name, Lock.Name and hooks have names without it.
 func WithNamespace(prefix string) Option {
 	return func(o *options) error {
 		if err := names.Check(prefix + "x"); err != nil {
@@ -168,8 +168,9 @@ func WithNamespace(prefix string) Option {
 
 // WithLogger has what a person on call would want to know written to l. Errors: a
 // session that was lost with its locks, a lock that its release found lost, a hook
-// that panicked. Warnings: a call that has waited for 5 s, a connection that was
-// discarded, locks that other code had left on a pooled connection. Infos: a lock
+// that panicked. Warnings: a call that has waited for 5 s, a Close that has waited for so
+// long for locks that are held, a connection that was discarded, locks that other code
+// had left on a pooled connection. Infos: a lock
 // acquired after such a wait. The default logs nothing.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) error {

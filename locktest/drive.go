@@ -33,7 +33,7 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 // and go with it, as do all of one WithLocks. Lose panics if l does not hold the lock.
 func (l *Locker) Lose(name string) {
 	if !l.process.Kill(l.on(name)) {
-		misuse("Lose(%q): this Locker does not hold it, but %q", name, l.HeldNames())
+		misuse("Lose(%q): this Locker does not hold it; held are %q", name, l.HeldNames())
 	}
 }
 
@@ -43,7 +43,7 @@ func (l *Locker) Lose(name string) {
 // The call returns what a Locker would: an *Error that matches err, with the name; of
 // several, the one that is taken first. If err is none of namedlock's errors, nor a
 // context's, it is taken for what the driver said, and matches namedlock.ErrUnavailable
-// as well.
+// as well. Calls has the call; Stats and hooks do not: it comes to none of the Locker's.
 func (l *Locker) FailNextAcquire(err error) {
 	if err == nil {
 		misuse("FailNextAcquire needs an error, not nil")

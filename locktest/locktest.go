@@ -9,11 +9,14 @@
 // A Locker of this package is a real *namedlock.Locker over a MySQL in memory. So it
 // has all of its methods, and they do what they do in production: timeouts, ErrHeld,
 // names, deadlocks, Close, the order in which waiters are served. To make another
-// process play against it, take its Peer.
+// process play against it, take its Peer. Letter case is where MySQL and MariaDB differ,
+// and here it is as on MySQL: foo and FOO are one lock for all processes.
 //
 // In a bubble of testing/synctest, which is the best place for such a test, a
 // timeout of five seconds takes no time. Make the Locker inside the bubble, and
-// close it before the bubble ends.
+// close it before the bubble ends (t.Cleanup will do): otherwise the test says "deadlock:
+// main bubble goroutine has exited but blocked goroutines remain". When synctest.Wait has
+// returned, Stats().Waiting tells whether the code under test waits for a lock.
 //
 // The package also has the promises of namedlock as a suite of tests, for whoever
 // implements namedlock.Interface: see Run.
@@ -86,12 +89,26 @@ func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []nam
 	}
 }
 
+// stuck is how long Close waits for locks before it takes them for forgotten.
+const stuck = time.Minute
+
 // Close is that of a *namedlock.Locker: it waits until l's locks are released. No
-// goroutine is left then.
+// goroutine is left then. It panics if some are still held after a minute, which in a
+// bubble takes no time: a Lock whose Release was forgotten, or a call whose fn waits
+// for the test, which waits in Close.
 func (l *Locker) Close() error {
-	err := l.Locker.Close()
-	_ = l.db.Close() // nothing to tell: all of it is in memory
-	return err
+	closed := make(chan error, 1)
+	go func() { closed <- l.Locker.Close() }()
+	forgotten := time.NewTimer(stuck)
+	defer forgotten.Stop()
+	select {
+	case err := <-closed:
+		_ = l.db.Close() // nothing to tell: all of it is in memory
+		return err
+	case <-forgotten.C:
+		misuse("Close has waited for %v, and still held are %q: release them before", stuck, l.HeldNames())
+	}
+	panic("unreachable")
 }
 
 // WithLock implements namedlock.Interface.

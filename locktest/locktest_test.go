@@ -186,7 +186,7 @@ func TestLose_Misuse(t *testing.T) {
 	p := peer(t, l)
 	lock, err := p.Acquire(t.Context(), "a", 0)
 	require.NoError(t, err)
-	assert.PanicsWithValue(t, `locktest: Lose("a"): this Locker does not hold it, but []`, func() { l.Lose("a") })
+	assert.PanicsWithValue(t, `locktest: Lose("a"): this Locker does not hold it; held are []`, func() { l.Lose("a") })
 	assert.NoError(t, lock.Release())
 }
 
@@ -570,4 +570,56 @@ func manyAtOnce(t *testing.T) {
 	assert.NotZero(t, sections.Load())
 	assert.NotZero(t, lost.Load())
 	assert.Empty(t, l.HeldNames())
+}
+
+// A lock that the test forgot is named.
+func TestClose_Forgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		lock, err := locks.Acquire(t.Context(), "forgotten", 0)
+		require.NoError(t, err)
+		assert.PanicsWithValue(t, `locktest: Close has waited for 1m0s, and still held are ["forgotten"]: release them before`, func() { _ = locks.Close() })
+		require.NoError(t, lock.Release())
+		require.NoError(t, locks.Close())
+	})
+}
+
+// Holder tells a lock of the Locker's own from others'.
+func TestHolder_Local(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New(namedlock.WithNamespace("n:"))
+		defer locks.Close()
+		peer := locks.Peer()
+		defer peer.Close()
+		lock, err := locks.Acquire(t.Context(), "mine", 0)
+		require.NoError(t, err)
+		time.Sleep(3 * time.Second)
+		h, held, err := locks.Holder(t.Context(), "mine")
+		require.NoError(t, err)
+		require.True(t, held)
+		assert.True(t, h.Local)
+		assert.Equal(t, 3*time.Second, h.HeldFor)
+		assert.NotZero(t, h.ConnectionID)
+		assert.Equal(t, "mine", h.Name)
+		h, held, err = peer.Holder(t.Context(), "mine")
+		require.NoError(t, err)
+		require.True(t, held)
+		assert.False(t, h.Local)
+		assert.Zero(t, h.HeldFor)
+		require.NoError(t, lock.Release())
+	})
+}
+
+// What a text says of a name is without the namespace.
+func TestErrHeld_Namespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New(namedlock.WithNamespace("n:"))
+		defer locks.Close()
+		err := locks.WithLock(t.Context(), "Mine", 0, func(ctx context.Context) error {
+			err := locks.WithLock(ctx, "Mine", 0, nothing)
+			assert.EqualError(t, err, `namedlock: acquire "Mine": this call chain holds the lock already: pass it on instead of taking it again`)
+			return locks.WithLock(ctx, "mine", 0, nothing)
+		})
+		assert.EqualError(t, err, `namedlock: acquire "mine": this call chain holds the lock already, as "Mine": pass it on instead of taking it again`)
+	})
 }

@@ -2,9 +2,12 @@ package queue
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
@@ -45,10 +48,10 @@ type look struct {
 
 // lookAt returns when the server is to be asked for w; zero: not at all.
 func (w *waiter) lookAt() time.Time {
-	if w.deadline.IsZero() || w.timeout < shortestLook || w.until.Before(w.deadline) {
+	if w.deadline.IsZero() || w.limit.Left < shortestLook || w.until.Before(w.deadline) {
 		return time.Time{}
 	}
-	return w.deadline.Add(-min(lookAhead, w.timeout/2))
+	return w.deadline.Add(-min(lookAhead, w.limit.Left/2))
 }
 
 // lookFor has the server asked who is in the way of w, unless that is known, or is being
@@ -119,7 +122,7 @@ func (q *Queue) nextLook() *look {
 func (w *waiter) inTheWay(now time.Time) *session.Holder {
 	l := w.line
 	switch {
-	case w.timeout < shortestLook:
+	case w.limit.Timeout < shortestLook:
 		return nil // that was no wait to speak of
 	case l.holder != nil:
 		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
@@ -128,6 +131,33 @@ func (w *waiter) inTheWay(now time.Time) *session.Holder {
 	}
 	return nil
 }
+
+// HeldNames returns the names of all locks that are held, in order, as they were asked for.
+func (q *Queue) HeldNames() (held []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lines {
+		if l.holder != nil {
+			held = append(held, strings.TrimPrefix(l.holder.name, q.Namespace))
+		}
+	}
+	slices.Sort(held)
+	return held
+}
+
+// Local returns the lock if a caller of this process holds it, nil otherwise.
+func (q *Queue) Local(name string) *Grant {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[names.Fold(name)]
+	if l == nil || l.holder == nil || l.holder.name != name || l.holder.releasing {
+		return nil
+	}
+	return l.holder
+}
+
+// HeldFor is how long the process has had the lock.
+func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 
 // Inspect has ask run on a session that holds no lock or, where there is only one, on
 // that. It returns when ctx ends; ask may go on, and Close waits for it. If Inspect

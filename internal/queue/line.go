@@ -32,8 +32,8 @@ type waiter struct {
 	chain    chain
 	line     *line
 	name     string
-	timeout  time.Duration
-	deadline time.Time // of timeout; zero: none
+	limit    Limit
+	deadline time.Time // of limit; zero: none
 	until    time.Time // the earlier of deadline and the context's; zero: none
 	due      time.Time // when the clock has something to do for it: before the deadline, and then; zero: never
 
@@ -113,12 +113,12 @@ func (w *waiter) late(now time.Time) bool {
 // timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
 	if r := w.line.run; r != nil && r.crowded && !w.asked {
-		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no connection of the db was free to ask the server", w.timeout), nil)
+		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no connection of the db was free to ask the server", w.limit.Timeout), nil)
 	}
-	if w.timeout == 0 {
+	if w.limit.Timeout == 0 {
 		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
 	}
-	err := fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.timeout), nil)
+	err := fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.limit.Timeout), nil)
 	return &Timeout{err, w.inTheWay(time.Now())}
 }
 

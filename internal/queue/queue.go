@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,12 +22,21 @@ import (
 // Forever is a timeout that never passes.
 const Forever time.Duration = math.MaxInt64
 
+// A Limit is for how long a caller waits for others: Left of Timeout, which is what it was
+// told. They differ if it has waited for another lock already, under the same timeout.
+type Limit struct{ Timeout, Left time.Duration }
+
+// For is the Limit of a caller with that timeout.
+func For(timeout time.Duration) Limit { return Limit{timeout, timeout} }
+
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, rather than break its connection.
 const grace = 50 * time.Millisecond
 
 // A Queue is the state of one Locker.
 type Queue struct {
+	Namespace string // with which all names begin, and which texts leave out
+
 	pool         *session.Pool
 	handOff      time.Duration   // how long a lock goes round among this process's callers; 0: not at all
 	closing      context.Context // ends when Close begins
@@ -62,11 +72,11 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 // Acquire takes the lock, or returns an error and nothing is held. When it turns out
 // that others have it, and that the call waits, waiting is called, unless it is nil:
 // once, with the queue's mutex held.
-func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration, waiting func()) (*Grant, error) {
+func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, waiting func()) (*Grant, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	w, err := q.enter(ctx, name, timeout, waiting)
+	w, err := q.enter(ctx, name, limit, waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -83,19 +93,19 @@ func (q *Queue) Acquire(ctx context.Context, name string, timeout time.Duration,
 }
 
 // enter puts a new caller into the line of the name.
-func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, waiting func()) (*waiter, error) {
+func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting func()) (*waiter, error) {
 	w := &waiter{
 		ctx:     ctx,
 		chain:   q.chainOf(ctx),
 		name:    name,
-		timeout: timeout,
+		limit:   limit,
 		waiting: waiting,
 		called:  make(chan struct{}, 1),
 	}
-	if timeout == Forever {
+	if limit.Left == Forever {
 		w.setDeadline(time.Time{})
 	} else {
-		w.setDeadline(time.Now().Add(timeout))
+		w.setDeadline(time.Now().Add(limit.Left))
 	}
 	key := names.Fold(name)
 
@@ -114,9 +124,9 @@ func (q *Queue) enter(ctx context.Context, name string, timeout time.Duration, w
 	}
 	w.line = l
 	if w.chain.holding(l) {
-		return nil, heldAlready(l.holder)
+		return nil, q.heldAlready(l.holder, w.name)
 	}
-	if timeout == 0 && (l.holder != nil || l.front != nil) {
+	if limit.Left == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOut()
 	}
 	nested := !w.chain.empty()
@@ -143,11 +153,16 @@ func (q *Queue) Held(ctx context.Context, name string) error {
 	if l == nil || !q.chainOf(ctx).holding(l) {
 		return nil
 	}
-	return heldAlready(l.holder)
+	return q.heldAlready(l.holder, name)
 }
 
-func heldAlready(g *Grant) error {
-	return fault.Because(fault.ErrHeld, fmt.Sprintf("this call chain holds the lock already, as %q: pass it on instead of taking it again", g.name), nil)
+// heldAlready is the error for a call for name under g, which has it.
+func (q *Queue) heldAlready(g *Grant, name string) error {
+	as := ""
+	if g.name != name {
+		as = fmt.Sprintf(", as %q", strings.TrimPrefix(g.name, q.Namespace))
+	}
+	return fault.Because(fault.ErrHeld, "this call chain holds the lock already"+as+": pass it on instead of taking it again", nil)
 }
 
 // await stands in line until w is served or its time is up.

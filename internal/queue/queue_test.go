@@ -102,7 +102,7 @@ func (b *bubble) callUnder(ctx context.Context, cancel context.CancelCauseFunc, 
 	c := &call{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		c.grant, c.err = b.queue.Acquire(ctx, name, timeout, nil)
+		c.grant, c.err = b.queue.Acquire(ctx, name, For(timeout), nil)
 		c.at = time.Now()
 	}()
 	synctest.Wait()
@@ -135,7 +135,7 @@ func (c *call) fails(b *bubble, with error) {
 // acquire takes a lock that is free.
 func (b *bubble) acquire(ctx context.Context, name string) *Grant {
 	b.Helper()
-	g, err := b.queue.Acquire(ctx, name, Forever, nil)
+	g, err := b.queue.Acquire(ctx, name, For(Forever), nil)
 	require.NoError(b, err)
 	return g
 }
@@ -302,7 +302,7 @@ func TestLine_ABeginningIsNoWaitForOthers(t *testing.T) {
 // behind.
 func TestQueue_DismissedBeforeItsTurn(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
 		require.NoError(b, err)
 		require.NotNil(b, w.turn)
 		closed := b.closing()
@@ -312,7 +312,7 @@ func TestQueue_DismissedBeforeItsTurn(t *testing.T) {
 		assert.Empty(b, b.server.Sent(""))
 	})
 	inBubble(t, 0, func(b *bubble) {
-		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
 		require.NoError(b, err)
 		_, err = b.queue.leave(w, errGone)
 		require.ErrorIs(b, err, errGone)
@@ -320,7 +320,7 @@ func TestQueue_DismissedBeforeItsTurn(t *testing.T) {
 		require.NoError(b, b.acquire(background, "a").Release())
 	})
 	inBubble(t, 0, func(b *bubble) { // with one behind it, who asks in its place
-		w, err := b.queue.enter(background, "a", time.Hour, nil)
+		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
 		require.NoError(b, err)
 		behind := b.call(background, "a", time.Hour)
 		behind.waits(b)
@@ -378,7 +378,7 @@ func TestQueue_GrantedWhileTheContextEnded(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := b.queue.Acquire(ctx, "a", Forever, nil)
+		_, err := b.queue.Acquire(ctx, "a", For(Forever), nil)
 		require.ErrorIs(b, err, context.Canceled)
 		assert.Equal(b, -1, b.server.Holder("a"))
 		assert.Zero(b, b.active())
@@ -428,10 +428,10 @@ func TestQueue_DeadlineSparesTheConnection(t *testing.T) {
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
 		begun := time.Now()
-		_, err := b.queue.Acquire(ctx, "a", Forever, nil)
+		_, err := b.queue.Acquire(ctx, "a", For(Forever), nil)
 		require.ErrorIs(b, err, context.DeadlineExceeded)
 		synctest.Wait() // the caller may leave a moment before the answer to its statement is read
-		_, err = b.queue.Acquire(background, "a", brief, nil)
+		_, err = b.queue.Acquire(background, "a", For(brief), nil)
 		require.ErrorIs(b, err, fault.ErrTimeout)
 		assert.InDelta(b, time.Second+brief, time.Since(begun), float64(2*time.Millisecond))
 		all, alive := b.server.Sessions()
@@ -460,7 +460,7 @@ func TestQueue_LongWaitsGoInSlices(t *testing.T) {
 func TestQueue_Deadlocks(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		a := b.acquire(background, "a")
-		_, err := b.queue.Acquire(under(a), "A", time.Hour, nil)
+		_, err := b.queue.Acquire(under(a), "A", For(time.Hour), nil)
 		require.ErrorIs(b, err, fault.ErrHeld)
 
 		// a → b → c → a
@@ -468,7 +468,7 @@ func TestQueue_Deadlocks(t *testing.T) {
 		underA, underB, underC := a.Context(background, same), under(bb), under(cc)
 		ab := b.call(underA, "b", time.Hour)
 		bc := b.call(underB, "c", time.Hour)
-		_, err = b.queue.Acquire(underC, "a", time.Hour, nil)
+		_, err = b.queue.Acquire(underC, "a", For(time.Hour), nil)
 		require.ErrorIs(b, err, fault.ErrDeadlock)
 		ab.waits(b)
 		bc.waits(b)
@@ -485,7 +485,7 @@ func TestQueue_Deadlocks(t *testing.T) {
 		inner = ab.granted(b)
 		// Released locks are no part of a chain, though its context goes on.
 		assert.True(b, b.queue.chainOf(context.WithoutCancel(underC)).empty())
-		again, err := b.queue.Acquire(context.WithoutCancel(underC), "c", 0, nil)
+		again, err := b.queue.Acquire(context.WithoutCancel(underC), "c", For(0), nil)
 		require.NoError(b, err)
 		assert.True(b, again.alone)
 		require.NoError(b, again.Release())
@@ -529,14 +529,14 @@ func TestQueue_CloseAtEveryMoment(t *testing.T) {
 					if firm {
 						ctx = background
 					}
-					g, err := b.queue.Acquire(ctx, name, time.Hour, nil)
+					g, err := b.queue.Acquire(ctx, name, For(time.Hour), nil)
 					if err != nil {
 						done <- err
 						return
 					}
 					time.Sleep(10 * time.Millisecond)
 					if nested != "" {
-						if inner, err := b.queue.Acquire(under(g), nested, time.Hour, nil); err == nil {
+						if inner, err := b.queue.Acquire(under(g), nested, For(time.Hour), nil); err == nil {
 							time.Sleep(10 * time.Millisecond)
 							if err := inner.Release(); err != nil {
 								done <- err
@@ -595,7 +595,7 @@ func TestQueue_Closed(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		g := b.acquire(background, "a")
 		closed, again := b.closing(), b.closing()
-		_, err := b.queue.Acquire(background, "b", 0, nil)
+		_, err := b.queue.Acquire(background, "b", For(0), nil)
 		require.ErrorIs(b, err, fault.ErrClosed)
 		select {
 		case <-closed:
@@ -713,7 +713,7 @@ func TestQueue_ADeadChainAsksNoMore(t *testing.T) {
 		outer := b.acquire(b.Context(), "outer")
 		ctx := outer.Context(b.Context(), func(err error) error { return err })
 		b.server.Once("GET_LOCK('inner'", &memserver.Reply{Drop: true})
-		_, err := b.queue.Acquire(ctx, "inner", Forever, nil)
+		_, err := b.queue.Acquire(ctx, "inner", For(Forever), nil)
 		require.ErrorIs(b, err, fault.ErrLost)
 		synctest.Wait()
 		all, _ := b.server.Sessions()

@@ -234,7 +234,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 		if soonest := time.Now().Add(ghostTime); r.failed && w.late(soonest) {
 			w.setDeadline(soonest)
 		}
-		if !w.served && w.timeout > 0 {
+		if !w.served && w.limit.Left > 0 {
 			w.waits()
 		}
 		r.line.watchClock(w)
