@@ -51,7 +51,7 @@ func (g *Grant) Name() string { return g.name }
 // Lost implements session.Hold.
 func (g *Grant) Lost(cause error) {
 	g.lose(cause)
-	g.queue.dismissIfGone(g.line)
+	g.queue.lost(g.line)
 }
 
 func (g *Grant) lose(cause error) {
@@ -117,7 +117,7 @@ func (g *Grant) release(lost error) error {
 	}
 	g.queue.mu.Unlock()
 	if lost != nil {
-		g.queue.release(g)
+		g.queue.release(g, nil)
 		return lost
 	}
 	return g.giveBack(heir)
@@ -129,7 +129,7 @@ func (g *Grant) release(lost error) error {
 func (g *Grant) giveBack(heir *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.Own(s); err != nil {
-		g.queue.release(g)
+		g.queue.release(g, err)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
 	if heir != nil && g.handTo(heir) {
@@ -137,7 +137,7 @@ func (g *Grant) giveBack(heir *waiter) error {
 	}
 	err := s.ReleaseLock(g.name)
 	report := pool.Drop(s, g)
-	g.queue.release(g)
+	g.queue.release(g, err)
 	report()
 	return err
 }

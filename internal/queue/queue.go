@@ -46,12 +46,13 @@ type Queue struct {
 	lines   map[string]*line
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
-	handed  int64         // how often a lock was passed on without the server
-	active  int           // grants, runs, clocks and questions that are under way
-	looks   []*look       // still to be asked
-	looking bool          // somebody asks them
-	idle    chan struct{} // closed when closed is set and active is 0
-	ended   chan struct{} // closed when the sessions have been given back
+	ghosts  map[string]time.Time // when a session last died under a lock, by the line's key
+	handed  int64                // how often a lock was passed on without the server
+	active  int                  // grants, runs, clocks and questions that are under way
+	looks   []*look              // still to be asked
+	looking bool                 // somebody asks them
+	idle    chan struct{}        // closed when closed is set and active is 0
+	ended   chan struct{}        // closed when the sessions have been given back
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
@@ -64,6 +65,7 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		beginClosing: cancel,
 		lines:        make(map[string]*line),
 		nested:       make(map[*waiter]struct{}),
+		ghosts:       make(map[string]time.Time),
 		idle:         make(chan struct{}),
 		ended:        make(chan struct{}),
 	}
@@ -282,11 +284,12 @@ func (q *Queue) dismiss(l *line, err error) {
 	}
 }
 
-// dismissIfGone ends the waits of all in line, whose holder has lost its lock, if
-// there is no session left that could ever serve them.
-func (q *Queue) dismissIfGone(l *line) {
+// lost is called when the holder has lost its lock, with its session. It ends the waits
+// of all in line if there is no session left that could ever serve them.
+func (q *Queue) lost(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.haunt(l)
 	if err := q.pool.Gone(); err != nil {
 		q.dismiss(l, err)
 	}
@@ -311,10 +314,13 @@ func (q *Queue) advance(l *line) {
 	r.begin(l.front)
 }
 
-// release frees the line of g, whose session has given the lock back.
-func (q *Queue) release(g *Grant) {
+// release frees the line of g, whose session has given the lock back, or died: err.
+func (q *Queue) release(g *Grant, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if err != nil {
+		q.haunt(g.line)
+	}
 	if g.line.holder == g { // and not one who asked ahead
 		g.line.holder = nil
 	}

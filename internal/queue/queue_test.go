@@ -694,6 +694,41 @@ func TestQueue_ATryOutlastsItsOwnGhost(t *testing.T) {
 	}
 }
 
+// So does one that comes just after a session was lost with the lock, or its release failed.
+func TestQueue_ATryOutlastsALostHolder(t *testing.T) {
+	deaths := map[string]func(b *bubble, g *Grant){
+		"lost": func(b *bubble, g *Grant) {
+			b.server.Kill(1)
+			time.Sleep(30 * time.Millisecond) // until it is seen
+			b.server.Lock("l")                // the server has not buried it yet
+			require.ErrorIs(b, g.Release(), fault.ErrLost)
+		},
+		"release failed": func(b *bubble, g *Grant) {
+			b.server.Once("RELEASE_LOCK", &memserver.Reply{Run: true, Drop: true})
+			require.ErrorIs(b, g.Release(), fault.ErrLost)
+			b.server.Lock("l")
+		},
+	}
+	for what, die := range deaths {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				die(b, b.acquire(b.Context(), "l"))
+				time.AfterFunc(40*time.Millisecond, func() { b.server.Unlock("l") })
+				require.NoError(b, b.callFirm("l", 0).granted(b).Release())
+
+				// And no longer than that.
+				time.Sleep(time.Second)
+				b.server.Lock("l")
+				start := time.Now()
+				c := b.callFirm("l", 0)
+				c.fails(b, fault.ErrTimeout)
+				assert.Zero(b, c.at.Sub(start))
+				b.server.Unlock("l")
+			})
+		})
+	}
+}
+
 // Others are others where no connection has died: a try waits for nobody.
 func TestQueue_ATryWaitsForNobody(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {

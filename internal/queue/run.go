@@ -20,13 +20,6 @@ const shortestSlice = 10 * time.Millisecond
 // counts as one that cannot be asked.
 const mostDeaths = 10
 
-// ghostTime is how long a caller waits, even if its time is up, for what may be its own
-// ghost: a session that died with its connection under the caller's question. The server
-// may have granted it the lock, and frees it when it sees that the client has gone, which
-// takes it half a millisecond. It is more than a pollInterval, and less than a timeout may
-// be overrun by.
-const ghostTime = 75 * time.Millisecond
-
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
 // until somebody has the lock or nobody wants it. The first question is asked by the
@@ -231,9 +224,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	r.trying = false
 	if err == nil && !granted {
 		w.asked = true
-		if soonest := time.Now().Add(ghostTime); r.failed && w.late(soonest) {
-			w.setDeadline(soonest)
-		}
+		r.allowForGhosts(w)
 		if !w.served && w.limit.Left > 0 {
 			w.waits()
 		}
