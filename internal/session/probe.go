@@ -45,13 +45,13 @@ func (s *Session) listen(conn any) {
 	}
 	s.listened = true
 	if id, err := s.config.hangups.Add(socketOf(conn)); err == nil {
-		s.line.Store(id)
+		s.hangupID.Store(id)
 	}
 }
 
 // listenNoMore undoes listen. A conn of nil is one that is closed, or somebody else's.
 func (s *Session) listenNoMore(conn any) {
-	if s.line.Swap(0) != 0 {
+	if s.hangupID.Swap(0) != 0 {
 		s.config.hangups.Remove(socketOf(conn))
 	}
 }

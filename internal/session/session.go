@@ -40,12 +40,12 @@ type Session struct {
 	// Every statement runs under ctx, never under a caller's: the driver answers
 	// the end of a context by closing the socket, and every lock of the session
 	// goes with it. ctx ends by Kill, or when silence has run out.
-	ctx     context.Context
-	cancel  context.CancelFunc
-	silence *time.Timer
-	killed  atomic.Bool  // by Kill
-	line    atomic.Int32 // its id where the kernel tells of hang-ups; 0: it does not
-	heard   atomic.Int64 // when the last statement began that was answered, in ns since epoch
+	ctx      context.Context
+	cancel   context.CancelFunc
+	silence  *time.Timer
+	killed   atomic.Bool  // by Kill
+	hangupID atomic.Int32 // its id where the kernel tells of hang-ups; 0: it does not
+	heard    atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
 	tether   driver.Rows // see wire; nil: none
 	listened bool        // listen has been called

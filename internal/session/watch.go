@@ -85,7 +85,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 	now := time.Since(epoch)
 	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
-		if slices.Contains(hungUp, s.line.Load()) {
+		if slices.Contains(hungUp, s.hangupID.Load()) {
 			s.hungUp = true
 		}
 		if len(s.holds) == 0 {
@@ -108,7 +108,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 // toBeLookedAt reports whether the end of s would show by a look alone, or has been told
 // of: it may have been busy, or without a lock, when that was.
 func (p *Pool) toBeLookedAt(s *Session) bool {
-	return p.Probe > 0 && (s.line.Load() == 0 || s.hungUp)
+	return p.Probe > 0 && (s.hangupID.Load() == 0 || s.hungUp)
 }
 
 // look does what is to be done about s now, without waiting for anything.

@@ -357,14 +357,14 @@ func TestWatch_IsWokenToLook(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {
 				a, first := b.held("a")
-				a.line.Store(1) // as if the kernel told of it
+				a.hangupID.Store(1) // as if the kernel told of it
 				time.Sleep(1030 * time.Millisecond)
 				b.pool.mu.Lock()
 				require.True(b, b.pool.resting)
 				b.pool.mu.Unlock()
 
 				s := b.take(Request{})
-				s.line.Store(line)
+				s.hangupID.Store(line)
 				_, err := s.GetLock("b", 0)
 				require.NoError(b, err)
 				all, _ := b.server.Sessions()
@@ -386,8 +386,8 @@ func TestWatch_IsWokenToLook(t *testing.T) {
 					killed = kill()
 				}
 				assert.LessOrEqual(b, (<-h.lost).Sub(killed), 2*watchTick)
-				s.line.Store(0)
-				a.line.Store(0)
+				s.hangupID.Store(0)
+				a.hangupID.Store(0)
 				b.release(a, first)
 			})
 		})
