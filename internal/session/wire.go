@@ -11,9 +11,9 @@ import (
 // statement off.
 //
 // The driver watches the context of a statement until the rows of its answer are
-// closed, and wakes a goroutine at the beginning and at the end of that: as much work
-// as the rest of a short statement. A connection of ours alone has one context for all
-// its statements, and so one watch is enough: that of its greeting, whose rows are read
+// closed, and wakes a goroutine at the beginning and at the end of that, which shows
+// beside a short statement. A connection of ours alone has one context for all its
+// statements, and so one watch is enough: that of its greeting, whose rows are read
 // to their end but stay open as long as we have the connection (tether). What follows is
 // sent without a context of its own, and still ends when the session's does.
 //
