@@ -15,13 +15,16 @@ const ghostTime = 75 * time.Millisecond
 // haunt records that a session died on which the line's lock was held. The queue's mu must
 // be held.
 func (q *Queue) haunt(l *line) {
-	now := time.Now()
-	for key, died := range q.ghosts {
-		if now.Sub(died) > ghostTime {
-			delete(q.ghosts, key)
-		}
+	q.layGhosts()
+	q.haunted = time.Now()
+	q.ghosts[l.key] = q.haunted
+}
+
+// layGhosts forgets those that are of the past. The queue's mu must be held.
+func (q *Queue) layGhosts() {
+	if len(q.ghosts) > 0 && time.Since(q.haunted) > ghostTime {
+		clear(q.ghosts)
 	}
-	q.ghosts[l.key] = now
 }
 
 // allowForGhosts gives w, who has just been told that others have the lock, the time to

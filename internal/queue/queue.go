@@ -47,6 +47,7 @@ type Queue struct {
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
 	ghosts  map[string]time.Time // when a session last died under a lock, by the line's key
+	haunted time.Time            // when one last did under any
 	handed  int64                // how often a lock was passed on without the server
 	active  int                  // grants, runs, clocks and questions that are under way
 	looks   []*look              // still to be asked
@@ -119,6 +120,7 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 	if err := q.pool.Gone(); err != nil {
 		return nil, err
 	}
+	q.layGhosts()
 	l := q.lines[key]
 	if l == nil {
 		l = &line{queue: q, key: key}
