@@ -12,10 +12,9 @@ import (
 // *Error that matches none.)
 var (
 	// ErrTimeout: others had the lock, or all connections of the db, until the timeout had
-	// passed. Nothing is
-	// held. Error.Holder tells who was in the way, where that is known. An
-	// ErrTimeout that comes out of WithLock may be that of a lock which fn asked
-	// for: Error.Name tells.
+	// passed. Nothing is held. Error.Holder tells who was in the way, where that is known.
+	// An ErrTimeout that comes out of WithLock may be that of a lock which fn asked for:
+	// Error.Name tells.
 	ErrTimeout = fault.ErrTimeout
 
 	// ErrLost: the lock was not provably held to the end. Its session had gone, or

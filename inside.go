@@ -10,6 +10,7 @@ import (
 // are without a call that hooks and Stats would see.
 func init() {
 	inside.Namespace = func(locker any) string { return locker.(*Locker).namespace }
+	inside.HeldNames = func(locker any) []string { return locker.(*Locker).queue.HeldNames() }
 	inside.Holds = func(ctx context.Context, locker any, name string) bool {
 		l := locker.(*Locker)
 		return l.queue.Held(ctx, l.namespace+name) != nil

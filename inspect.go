@@ -21,9 +21,10 @@ type Holder struct {
 	ConnectionID uint64 // what KILL takes; 0 in an Error if Local
 
 	// Local: a caller of this Locker, in this process. An Error tells it without a
-	// question, and then all else but HeldFor is zero; Locker.Holder tells it too, Held does
-	// not. HeldFor is for how long this Locker has had the lock. Of other sessions no
-	// server tells that.
+	// question, and then all else but HeldFor is zero. Locker.Holder tells it as far as
+	// the Locker knows: of a name written as its caller wrote it, and until a loss is
+	// noticed. Held does not tell it. HeldFor is for how long this Locker has had the lock.
+	// Of other sessions no server tells that.
 	Local   bool
 	HeldFor time.Duration
 
@@ -44,10 +45,13 @@ type Holder struct {
 // String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing),
 // idle for 31s", or as much of it as is known.
 func (h Holder) String() string {
-	if h.Local {
+	if h.Local && h.ConnectionID == 0 {
 		return fmt.Sprintf("this process for %v", h.HeldFor.Truncate(time.Millisecond))
 	}
 	text := fmt.Sprintf("connection %d", h.ConnectionID)
+	if h.Local {
+		text += fmt.Sprintf(" of this process for %v", h.HeldFor.Truncate(time.Millisecond))
+	}
 	if h.User != "" {
 		text += ", " + h.User
 		if h.Host != "" {
@@ -97,7 +101,7 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 		return Holder{}, false, nil
 	}
 	h := l.holder(found)
-	if mine != nil && mine == l.queue.Local(full) { // all the while, so that it was the answer
+	if mine != nil && mine == l.queue.Local(full) { // all the while
 		h.Local, h.HeldFor = true, mine.HeldFor()
 	}
 	return h, true, nil

@@ -208,8 +208,9 @@ func TestHolderString(t *testing.T) {
 		"connection 42": {ConnectionID: 42},
 		"connection 42, app@10.0.0.7 (billing), idle for 31s":   {ConnectionID: 42, User: "app", Host: "10.0.0.7", Port: 5123, Program: "billing", Command: "Sleep", CommandTime: 31 * time.Second},
 		"connection 42, app@localhost, in a statement for 1m0s": {ConnectionID: 42, User: "app", Host: "localhost", Command: "Query", CommandTime: time.Minute},
-		"connection 42, app":    {ConnectionID: 42, User: "app", Command: "Sleep"},
-		"this process for 1.5s": {Local: true, HeldFor: 1500*time.Millisecond + 7},
+		"connection 42, app":                        {ConnectionID: 42, User: "app", Command: "Sleep"},
+		"this process for 1.5s":                     {Local: true, HeldFor: 1500*time.Millisecond + 7},
+		"connection 42 of this process for 1s, app": {ConnectionID: 42, Local: true, HeldFor: time.Second, User: "app"},
 	} {
 		assert.Equal(t, want, h.String())
 	}

@@ -91,7 +91,9 @@
 //   - WithoutServerCheck leaves out @@read_only and these, and with New the whole
 //     greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
 //     sent before the first wait, keep-alive, or name outside ASCII.
-//   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. On MySQL:
+//   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. (It does for 75 ms at
+//     most if the time is up, too, where a session of this Locker has just died under that
+//     lock, or under that question: it may be in the way.) On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
 //     with n in milliseconds and the timeout in whole seconds, rounded up; 30000 and 30,
 //     which is the most, is prepared like the rest. On MariaDB:
@@ -212,8 +214,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
 //
-// timeout bounds the wait for others: 0 tries exactly once, Forever waits for ctx
-// alone. fn runs if and only if the lock was acquired; otherwise the error says
+// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. fn runs if and only if the lock was acquired; otherwise the error says
 // why, and nothing is held. The lock is released however fn ends: by a return, an
 // error, a panic, runtime.Goexit, and also when ctx has ended meanwhile. A panic
 // goes on with its own value and stack.

@@ -90,10 +90,10 @@ func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []nam
 }
 
 // stuck is how long Close waits for locks before it takes them for forgotten.
-const stuck = time.Minute
+const stuck = time.Hour
 
 // Close is that of a *namedlock.Locker: it waits until l's locks are released. No
-// goroutine is left then. It panics if some are still held after a minute, which in a
+// goroutine is left then. It panics if some are still held after an hour, which in a
 // bubble takes no time: a Lock whose Release was forgotten, or a call whose fn waits
 // for the test, which waits in Close.
 func (l *Locker) Close() error {
@@ -106,7 +106,7 @@ func (l *Locker) Close() error {
 		_ = l.db.Close() // nothing to tell: all of it is in memory
 		return err
 	case <-forgotten.C:
-		misuse("Close has waited for %v, and still held are %q: release them before", stuck, l.HeldNames())
+		misuse("Close has waited for %v, and still held are %q: release them before", stuck, inside.HeldNames(l.Locker))
 	}
 	panic("unreachable")
 }

@@ -578,9 +578,32 @@ func TestClose_Forgotten(t *testing.T) {
 		locks := locktest.New()
 		lock, err := locks.Acquire(t.Context(), "forgotten", 0)
 		require.NoError(t, err)
-		assert.PanicsWithValue(t, `locktest: Close has waited for 1m0s, and still held are ["forgotten"]: release them before`, func() { _ = locks.Close() })
+		assert.PanicsWithValue(t, `locktest: Close has waited for 1h0m0s, and still held are ["forgotten"]: release them before`, func() { _ = locks.Close() })
 		require.NoError(t, lock.Release())
 		require.NoError(t, locks.Close())
+	})
+}
+
+// A lock that was lost is another's, though its code has not ended.
+func TestHolder_LocalNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		defer locks.Close()
+		peer := locks.Peer()
+		defer peer.Close()
+		lock, err := locks.Acquire(t.Context(), "mine", 0)
+		require.NoError(t, err)
+		locks.Lose("mine")
+		<-lock.Context().Done()
+		theirs, err := peer.Acquire(t.Context(), "mine", time.Second)
+		require.NoError(t, err)
+		h, held, err := locks.Holder(t.Context(), "mine")
+		require.NoError(t, err)
+		require.True(t, held)
+		assert.False(t, h.Local)
+		assert.Equal(t, "Peer 1", h.Program)
+		require.NoError(t, theirs.Release())
+		require.Error(t, lock.Release())
 	})
 }
 

@@ -19,6 +19,7 @@ type Listener struct {
 	ear   *ear       // nil: there is nobody to listen to
 	lines int        // how many there are
 	last  int32      // the id given last
+	deaf  bool       // a Wait has begun without an ear, and is to begin anew if there is one
 }
 
 // New returns a listener that listens to nobody yet.
@@ -38,6 +39,9 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 	if l.ear == nil {
 		if l.ear, err = newEar(); err != nil {
 			return 0, err
+		}
+		if l.deaf {
+			l.ring()
 		}
 	}
 	l.last = max(l.last+1, 1)
@@ -75,6 +79,7 @@ func (l *Listener) closeIfUnused() {
 func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	l.mu.Lock()
 	ear := l.ear
+	l.deaf = ear == nil
 	l.mu.Unlock()
 	if ear != nil {
 		return ear.wait(d, l.rung)
@@ -85,19 +90,26 @@ func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	case <-timer.C:
 	case <-l.rung:
 	}
+	l.mu.Lock()
+	l.deaf = false
+	l.mu.Unlock()
 	return nil
 }
 
 // Wake ends the Wait that is under way, or else the next.
 func (l *Listener) Wake() {
-	select {
-	case l.rung <- struct{}{}:
-	default:
-	}
+	l.ring()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ear != nil {
 		l.ear.wake()
+	}
+}
+
+func (l *Listener) ring() {
+	select {
+	case l.rung <- struct{}{}:
+	default:
 	}
 }
 

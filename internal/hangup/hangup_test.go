@@ -81,6 +81,32 @@ func TestToldWhileWaiting(t *testing.T) {
 	l.Remove(ours)
 }
 
+// So is who begins to wait before there is anybody to listen to.
+func TestToldOfOneAddedWhileWaiting(t *testing.T) {
+	l := listener(t)
+	ids := make(chan []int32)
+	go func() {
+		for all := l.Wait(patience); ; all = l.Wait(patience) {
+			if len(all) > 0 {
+				ids <- all
+				return
+			}
+		}
+	}()
+	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the ear: either will do
+	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
+	id, err := l.Add(ours)
+	require.NoError(t, err)
+	require.NoError(t, theirs.Close())
+	select {
+	case all := <-ids:
+		assert.Equal(t, []int32{id}, all)
+	case <-time.After(patience / 2):
+		require.FailNow(t, "not told")
+	}
+	l.Remove(ours)
+}
+
 // What was said last does not hide that it was the last.
 func TestToldBehindUnreadWords(t *testing.T) {
 	l := listener(t)

@@ -54,6 +54,12 @@ func (g *Grant) Lost(cause error) {
 	g.queue.lost(g.line)
 }
 
+func (g *Grant) isLost() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost != nil
+}
+
 func (g *Grant) lose(cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

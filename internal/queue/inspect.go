@@ -150,7 +150,7 @@ func (q *Queue) Local(name string) *Grant {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[names.Fold(name)]
-	if l == nil || l.holder == nil || l.holder.name != name || l.holder.releasing {
+	if l == nil || l.holder == nil || l.holder.name != name || l.holder.releasing || l.holder.isLost() {
 		return nil
 	}
 	return l.holder

@@ -34,6 +34,7 @@ type waiter struct {
 	name     string
 	limit    Limit
 	deadline time.Time // of limit; zero: none
+	spared   time.Time // the deadline, before it was moved for a ghost; zero: it was not
 	until    time.Time // the earlier of deadline and the context's; zero: none
 	due      time.Time // when the clock has something to do for it: before the deadline, and then; zero: never
 

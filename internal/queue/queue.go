@@ -26,9 +26,6 @@ const Forever time.Duration = math.MaxInt64
 // told. They differ if it has waited for another lock already, under the same timeout.
 type Limit struct{ Timeout, Left time.Duration }
 
-// For is the Limit of a caller with that timeout.
-func For(timeout time.Duration) Limit { return Limit{timeout, timeout} }
-
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, rather than break its connection.
 const grace = 50 * time.Millisecond
@@ -47,7 +44,7 @@ type Queue struct {
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
 	ghosts  map[string]time.Time // when a session last died under a lock, by the line's key
-	haunted time.Time            // when one last did under any
+	laid    time.Time            // when they were last looked through
 	handed  int64                // how often a lock was passed on without the server
 	active  int                  // grants, runs, clocks and questions that are under way
 	looks   []*look              // still to be asked
@@ -176,7 +173,10 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		case <-w.called:
 		case <-w.ctx.Done():
 			if w.ctx.Err() == context.DeadlineExceeded {
-				return q.awaitAnswer(w, contextError(w.ctx))
+				q.mu.Lock()
+				err := w.gaveUp()
+				q.mu.Unlock()
+				return q.awaitAnswer(w, err)
 			}
 			return q.leave(w, contextError(w.ctx))
 		}

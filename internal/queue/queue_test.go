@@ -21,6 +21,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
+// For is the Limit of a caller with that timeout.
+func For(timeout time.Duration) Limit { return Limit{timeout, timeout} }
+
 // A bubble is a queue on a server in memory, under a clock that jumps. When the test
 // ends nothing may be under way, and no goroutine left.
 type bubble struct {
@@ -727,6 +730,58 @@ func TestQueue_ATryOutlastsALostHolder(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The moment is given once, however often a ghost is met.
+func TestQueue_AGhostIsWaitedForOnce(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.acquire(b.Context(), "before").Release()
+		b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
+		b.server.Lock("l")
+		start := time.Now()
+		c := b.callFirm("l", 0)
+		for range 6 { // every wait dies
+			select {
+			case <-c.done:
+				continue
+			case <-time.After(60 * time.Millisecond):
+			}
+			all, _ := b.server.Sessions()
+			b.server.Kill(all)
+			synctest.Wait()
+		}
+		c.fails(b, fault.ErrTimeout)
+		assert.LessOrEqual(b, c.at.Sub(start), 100*time.Millisecond)
+		b.server.Unlock("l")
+	})
+}
+
+// Nor does it make a timeout into the end of a context that ended later.
+func TestQueue_ATryThatMetAGhostIsATimeout(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.acquire(b.Context(), "before").Release()
+		b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
+		b.server.Lock("l")
+		ctx, cancel := context.WithTimeout(b.Context(), 50*time.Millisecond)
+		defer cancel()
+		b.call(ctx, "l", 0).fails(b, fault.ErrTimeout)
+		b.server.Unlock("l")
+	})
+}
+
+// What is of the past is forgotten, though losses go on and on.
+func TestQueue_GhostsAreForgotten(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		for i := range 100 {
+			g := b.acquire(b.Context(), fmt.Sprint("l", i))
+			b.server.Once("RELEASE_LOCK", &memserver.Reply{Drop: true})
+			require.Error(b, g.Release())
+			time.Sleep(50 * time.Millisecond)
+			b.queue.mu.Lock()
+			assert.LessOrEqual(b, len(b.queue.ghosts), 4)
+			b.queue.mu.Unlock()
+		}
+	})
 }
 
 // Others are others where no connection has died: a try waits for nobody.

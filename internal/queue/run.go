@@ -141,7 +141,7 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serve(w, nil, contextError(w.ctx))
+			r.queue.serve(w, nil, w.gaveUp())
 		case w.asked && w.late(now):
 			r.queue.serve(w, nil, w.timedOut())
 		default:
