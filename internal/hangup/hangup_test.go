@@ -28,6 +28,15 @@ func listener(t *testing.T) *Listener {
 	return l
 }
 
+// added returns both ends of a connection that l listens to, and its id.
+func added(t *testing.T, l *Listener) (id int32, ours, theirs net.Conn) {
+	t.Helper()
+	ours, theirs = pair(t, "tcp", "127.0.0.1:0")
+	id, err := l.Add(ours)
+	require.NoError(t, err)
+	return id, ours, theirs
+}
+
 // told waits for n connections to be closed, and returns their ids.
 func told(t *testing.T, l *Listener, n int) (ids []int32) {
 	t.Helper()
@@ -71,9 +80,7 @@ func TestToldOfAHangup(t *testing.T) {
 // Who waits already is told, too.
 func TestToldWhileWaiting(t *testing.T) {
 	l := listener(t)
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(ours)
-	require.NoError(t, err)
+	id, ours, theirs := added(t, l)
 	ids := make(chan []int32)
 	go func() { ids <- l.Wait(patience) }()
 	time.AfterFunc(10*time.Millisecond, func() { theirs.Close() })
@@ -94,9 +101,7 @@ func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 		}
 	}()
 	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the ear: either will do
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(ours)
-	require.NoError(t, err)
+	id, ours, theirs := added(t, l)
 	require.NoError(t, theirs.Close())
 	select {
 	case all := <-ids:
@@ -110,10 +115,8 @@ func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 // What was said last does not hide that it was the last.
 func TestToldBehindUnreadWords(t *testing.T) {
 	l := listener(t)
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(ours)
-	require.NoError(t, err)
-	_, err = theirs.Write([]byte("goodbye"))
+	id, ours, theirs := added(t, l)
+	_, err := theirs.Write([]byte("goodbye"))
 	require.NoError(t, err)
 	require.NoError(t, theirs.Close())
 	assert.Equal(t, []int32{id}, told(t, l, 1))
@@ -126,9 +129,7 @@ func TestToldBehindUnreadWords(t *testing.T) {
 // An answer is no hangup, nor is the end of a connection that is closed on this side.
 func TestNotToldOfAnythingElse(t *testing.T) {
 	l := listener(t)
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	_, err := l.Add(ours)
-	require.NoError(t, err)
+	_, ours, theirs := added(t, l)
 	for range 100 {
 		_, err := theirs.Write([]byte("x"))
 		require.NoError(t, err)
@@ -136,14 +137,12 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, ours.Close())
-	_, err = io.ReadAll(theirs)
+	_, err := io.ReadAll(theirs)
 	require.NoError(t, err)
 	require.NoError(t, theirs.Close())
 
 	// Who hangs up behind all that is the first to be told of.
-	last, other := pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(last)
-	require.NoError(t, err)
+	id, last, other := added(t, l)
 	require.NoError(t, other.Close())
 	assert.Equal(t, []int32{id}, told(t, l, 1))
 	l.Remove(last)
@@ -154,12 +153,8 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 // A connection that has been removed is somebody else's.
 func TestNotToldOfWhatWasRemoved(t *testing.T) {
 	l := listener(t)
-	stays, last := pair(t, "tcp", "127.0.0.1:0")
-	id, err := l.Add(stays)
-	require.NoError(t, err)
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	_, err = l.Add(ours)
-	require.NoError(t, err)
+	id, stays, last := added(t, l)
+	_, ours, theirs := added(t, l)
 	l.Remove(ours)
 	require.NoError(t, theirs.Close())
 	require.NoError(t, last.Close())
@@ -170,12 +165,8 @@ func TestNotToldOfWhatWasRemoved(t *testing.T) {
 // One that was not removed, as nobody could any more, is listened to anew.
 func TestAddedTwice(t *testing.T) {
 	l := listener(t)
-	other, _ := pair(t, "tcp", "127.0.0.1:0")
-	_, err := l.Add(other)
-	require.NoError(t, err)
-	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
-	_, err = l.Add(ours)
-	require.NoError(t, err)
+	_, other, _ := added(t, l)
+	_, ours, theirs := added(t, l)
 	l.Remove(nil)
 	id, err := l.Add(ours)
 	require.NoError(t, err)
@@ -191,9 +182,7 @@ func TestManyHangUpAtOnce(t *testing.T) {
 	var ours, theirs []net.Conn
 	var ids []int32
 	for range 50 {
-		o, x := pair(t, "tcp", "127.0.0.1:0")
-		id, err := l.Add(o)
-		require.NoError(t, err)
+		id, o, x := added(t, l)
 		ours, theirs, ids = append(ours, o), append(theirs, x), append(ids, id)
 	}
 	for _, x := range theirs {
