@@ -121,7 +121,9 @@ func WithLease(d time.Duration) Option {
 //     but overtake those of other processes, who wait for up to d longer.
 //   - Proof. What proves that the lock was held to the end of a section is, in the
 //     middle of such a run, a look at the socket rather than RELEASE_LOCK, which
-//     comes at the end of the run and speaks for its last section.
+//     comes at the end of the run and speaks for its last section. A network takes its
+//     time to tell that a session has ended, by a KILL say: a section that ends in the
+//     meantime returns nil, though others may have had the lock by then.
 //
 // A lock is passed on only to a caller who wrote its name byte for byte the same,
 // with no other lock in either's call chain or on the session, and only where the

@@ -136,7 +136,7 @@ func (s *slot) make() (*locker, error) {
 	if s.setup.far || s.setup.flaky {
 		keepAlive = interval
 	}
-	s.worker.record.Note(history.Event{Kind: history.EventLocker, Locker: l.id, Path: path, KeepAlive: keepAlive, Blind: s.setup.flaky, Single: s.setup.single})
+	s.worker.record.Note(history.Event{Kind: history.EventLocker, Locker: l.id, Path: path, KeepAlive: keepAlive, Blind: s.setup.flaky, Single: s.setup.single, HandOff: s.setup.handOff})
 	return l, nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 // What an event says. Which fields it has stands beside the kind; all have At.
 const (
-	EventLocker  = "locker"  // Locker, Path, KeepAlive, Blind, Single
+	EventLocker  = "locker"  // Locker, Path, KeepAlive, Blind, Single, HandOff
 	EventClosing = "closing" // Locker
 	EventClosed  = "closed"  // Locker
 	EventCall    = "call"    // Call, Parent, Locker, Name, Timeout, Deadline
@@ -54,6 +54,7 @@ type Event struct {
 	KeepAlive time.Duration `json:"keepalive,omitempty"`
 	Blind     bool          `json:"blind,omitempty"`
 	Single    bool          `json:"single,omitempty"`
+	HandOff   bool          `json:"handoff,omitempty"`
 
 	Fault   string           `json:"fault,omitempty"`
 	Target  string           `json:"target,omitempty"`
@@ -176,7 +177,7 @@ func New(events []Event, folds bool, earlier *History) *History {
 	for _, e := range events {
 		switch e.Kind {
 		case EventLocker:
-			h.Lockers[e.Locker] = &Locker{ID: e.Locker, Worker: e.Worker, Path: e.Path, KeepAlive: e.KeepAlive, Blind: e.Blind, Single: e.Single}
+			h.Lockers[e.Locker] = &Locker{ID: e.Locker, Worker: e.Worker, Path: e.Path, KeepAlive: e.KeepAlive, Blind: e.Blind, Single: e.Single, HandOff: e.HandOff}
 		case EventClosing:
 			if l := h.Lockers[e.Locker]; l != nil && l.Closing == 0 {
 				l.Closing = e.At

@@ -41,6 +41,7 @@ type Locker struct {
 	KeepAlive time.Duration // as it was set
 	Blind     bool          // the library cannot see its sockets
 	Single    bool          // made by New: it ends with its connection
+	HandOff   bool          // it passes locks on without the server
 	Closing   int64         // when Close was called, 0: not yet
 	Closed    int64         // when it returned
 }

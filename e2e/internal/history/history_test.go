@@ -19,6 +19,8 @@ var (
 	near  = &Locker{ID: "near", Worker: "w1", KeepAlive: 5 * time.Second}
 	near2 = &Locker{ID: "near 2", Worker: "w2", KeepAlive: 5 * time.Second}
 	blind = &Locker{ID: "blind", Worker: "w1", KeepAlive: 300 * time.Millisecond, Blind: true}
+	relay = &Locker{ID: "relay", Worker: "w1", KeepAlive: 300 * time.Millisecond, Path: "network", HandOff: true}
+	swift = &Locker{ID: "swift", Worker: "w1", KeepAlive: 5 * time.Second, HandOff: true}
 	far   = &Locker{ID: "far", Worker: "w1", KeepAlive: 300 * time.Millisecond, Path: "network"}
 )
 
@@ -92,6 +94,20 @@ func TestCheck(t *testing.T) {
 		{name: "two of one Locker, one of them lost", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 145 * ms }), section(near, "a", 150, 300, Clean)}},
 			broken: []string{one}},
+		{name: "passed on over a network while the word of a kill was on its way", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(relay, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}}},
+		{name: "passed on over a network without a kill", h: History{Calls: []*Call{
+			with(section(relay, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "passed on over a network when another was killed", h: History{Faults: []Fault{killed(8, 140)}, Calls: []*Call{
+			with(section(relay, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "passed on over a network long after the kill", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(relay, "a", 100, 400, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}},
+			broken: []string{alone, mutexed, told}},
+		{name: "passed on after a kill without a network in between", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(section(swift, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}},
+			broken: []string{alone, mutexed}},
 		{name: "a victim that was told at once", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 170 * ms }), section(near2, "a", 141, 300, Clean)}}},
 		{name: "a victim that was told late", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{

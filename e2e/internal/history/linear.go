@@ -39,7 +39,7 @@ func (c *checker) linearizable() {
 			who := i + 1
 			ops = append(ops, porcupine.Operation{Input: mutexOp{who: who}, Call: s.Called, Return: s.Begun})
 			release := porcupine.Operation{Input: mutexOp{release: true, who: who}, Call: s.Called, Return: math.MaxInt64}
-			if s.Outcome == Clean {
+			if c.clean(s) {
 				release.Call, release.Return = s.Ended, s.Returned
 			}
 			ops = append(ops, release)
