@@ -21,6 +21,7 @@ type setup struct {
 	far     bool // through the worker's network
 	flaky   bool // on a driver whose statements can fail
 	handOff bool // WithHandOff
+	deaf    bool // the kernel does not tell of hang-ups, as on other systems than Linux: sockets are looked at
 	conns   int  // MaxOpenConns, 0: no limit
 	life    time.Duration
 	opts    []namedlock.Option
@@ -35,7 +36,7 @@ var setups = []setup{
 	{name: "open", callers: 5},
 	{name: "capped", callers: 4, conns: 8, life: 300 * time.Millisecond, opts: []namedlock.Option{namedlock.WithMaxSessions(2)}},
 	{name: "small", callers: 3, conns: 3},
-	{name: "hand-off", callers: 10, handOff: true, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
+	{name: "hand-off", callers: 10, handOff: true, deaf: true, opts: []namedlock.Option{namedlock.WithHandOff(10 * time.Millisecond)}},
 	{name: "new", callers: 3, single: true},
 	{name: "bare", callers: 2, single: true, flaky: true, opts: []namedlock.Option{namedlock.WithoutServerCheck(), brisk}},
 	{name: "flaky", callers: 4, flaky: true, opts: []namedlock.Option{brisk}},
@@ -103,6 +104,9 @@ func (s *slot) make() (*locker, error) {
 		return nil, err
 	}
 	cfg.Logger = &mysql.NopLogger{}
+	if s.setup.deaf {
+		cfg.DialFunc = dialDeaf
+	}
 	if s.setup.flaky {
 		if l.flaky, err = newFlaky(cfg); err != nil {
 			return nil, err
