@@ -119,22 +119,30 @@ func (s *suite) equal(got, want any, what string) {
 	}
 }
 
-var sentinels = []error{
-	namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrHeld, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
-	namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
-	namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
+// sentinels are the errors that a call's can match, and how a reader knows them.
+var sentinels = []struct {
+	error
+	name string
+}{
+	{namedlock.ErrTimeout, "ErrTimeout"},
+	{namedlock.ErrLost, "ErrLost"},
+	{namedlock.ErrHeld, "ErrHeld"},
+	{namedlock.ErrDeadlock, "ErrDeadlock"},
+	{namedlock.ErrInterrupted, "ErrInterrupted"},
+	{namedlock.ErrUnavailable, "ErrUnavailable"},
+	{namedlock.ErrInvalidName, "ErrInvalidName"},
+	{namedlock.ErrInvalidTimeout, "ErrInvalidTimeout"},
+	{namedlock.ErrUnsupported, "ErrUnsupported"},
+	{namedlock.ErrClosed, "ErrClosed"},
+	{context.Canceled, "context.Canceled"},
+	{context.DeadlineExceeded, "context.DeadlineExceeded"},
 }
 
-// called is how a reader knows an error.
+// called is the name of a sentinel, or the text of another error.
 func called(err error) string {
-	names := []string{
-		"ErrTimeout", "ErrLost", "ErrHeld", "ErrDeadlock", "ErrInterrupted",
-		"ErrUnavailable", "ErrInvalidName", "ErrInvalidTimeout", "ErrUnsupported",
-		"ErrClosed", "context.Canceled", "context.DeadlineExceeded",
-	}
-	for i, sentinel := range sentinels {
-		if err == sentinel {
-			return names[i]
+	for _, sentinel := range sentinels {
+		if err == sentinel.error {
+			return sentinel.name
 		}
 	}
 	return fmt.Sprintf("%q", err)
@@ -164,8 +172,8 @@ func (s *suite) isError(err, want error, name string) bool {
 		return false
 	}
 	for _, other := range sentinels {
-		if errors.Is(err, other) && !errors.Is(want, other) {
-			s.Errorf("error %q matches %s, and %s too", err, called(want), called(other))
+		if errors.Is(err, other.error) && !errors.Is(want, other.error) {
+			s.Errorf("error %q matches %s, and %s too", err, called(want), other.name)
 		}
 	}
 	s.about(err, "acquire", name)
