@@ -105,9 +105,8 @@ type Pool struct {
 	widened  time.Time  // when Widen last did so
 	janitor  *time.Timer
 	watching bool
-	resting  bool // the watch does, for longer than a tick
-	closed   bool
-	closing  context.Context // ends when Close begins
+	resting  bool            // the watch does, for longer than a tick
+	closing  context.Context // ends when Close begins, under mu
 	close    context.CancelFunc
 }
 
@@ -248,7 +247,7 @@ func (p *Pool) IdleToWait() bool {
 func (p *Pool) Widen(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.single != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
+	if p.closing.Err() != nil || p.single != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
 		return false
 	}
 	if limit, err := p.limit(); err != nil || len(p.sessions) >= limit {
@@ -408,7 +407,7 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
-	closed := p.closed
+	closed := p.closing.Err() != nil
 	switch {
 	case err != nil:
 		p.wakeSeekers(anySession) // there is room again
@@ -845,7 +844,7 @@ var errGivenBack = errors.New("session given back")
 
 // armJanitor sees to it that idle sessions are looked for after d.
 func (p *Pool) armJanitor(d time.Duration) {
-	if p.janitor != nil || p.closed {
+	if p.janitor != nil || p.closing.Err() != nil {
 		return
 	}
 	p.work.Add(1)
@@ -899,13 +898,12 @@ func (s *Session) giveBack() {
 // Close gives all sessions back. Nobody may have a turn or want one.
 func (p *Pool) Close() {
 	p.mu.Lock()
-	p.closed = true
+	p.close()
 	if p.janitor != nil && p.janitor.Stop() {
 		p.work.Done()
 	}
 	sessions := p.sessions
 	p.sessions = nil
-	p.close()
 	p.hangups.Wake()
 	p.mu.Unlock()
 	for _, s := range sessions {
