@@ -22,9 +22,9 @@ var (
 	// not held any more.
 	ErrLost = fault.ErrLost
 
-	// ErrHeld: the call chain, that is the ctx, holds the lock already, perhaps in
+	// ErrReentrant: the call chain, that is the ctx, holds the lock already, perhaps in
 	// another letter case. It stays held.
-	ErrHeld = fault.ErrHeld
+	ErrReentrant = fault.ErrReentrant
 
 	// ErrDeadlock: the holder of the lock waits for a lock of this call chain, as
 	// this Locker or the server found. Nothing more is held; the chain keeps what it
@@ -59,7 +59,7 @@ var (
 // Error is what a Locker or a Lock returns, for errors.As.
 type Error struct {
 	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended), "release" or "inspect"
-	Name   string  // the lock's name as the caller wrote it; of Held, the prefix
+	Name   string  // the lock's name as the caller wrote it; of Holders, the prefix
 	Holder *Holder // of an ErrTimeout: who was in the way at the end of the wait; nil where that is not known
 	Err    error   // matches one of the sentinels, or the context's error
 }

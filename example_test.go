@@ -172,7 +172,7 @@ func ExampleLocker_Holder() {
 		log.Print("KILL ", holder.ConnectionID, " would free it: ", holder)
 	}
 
-	holders, err := locker.Held(ctx, "customer:")
+	holders, err := locker.Holders(ctx, "customer:")
 	if errors.Is(err, namedlock.ErrUnsupported) {
 		log.Print(err) // says what to install or to grant
 	}

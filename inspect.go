@@ -17,13 +17,13 @@ import (
 // field that it does not show is zero. Sessions of other users are shown to those with
 // the privilege PROCESS.
 type Holder struct {
-	Name         string // the lock's, without the namespace; from Held as the server shows it
+	Name         string // the lock's, without the namespace; from Holders as the server shows it
 	ConnectionID uint64 // what KILL takes; 0 in an Error if Local
 
 	// Local: a caller of this Locker, in this process. An Error tells it without a
 	// question, and then all else but HeldFor is zero. Locker.Holder tells it as far as
 	// the Locker knows: of a name written as its caller wrote it, and until a loss is
-	// noticed. Held does not tell it. HeldFor is for how long this Locker has had the lock.
+	// noticed. Holders does not tell it. HeldFor is for how long this Locker has had the lock.
 	// Of other sessions no server tells that.
 	Local   bool
 	HeldFor time.Duration
@@ -107,15 +107,15 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 	return h, true, nil
 }
 
-// Held asks the server for the holders of all locks whose names begin with prefix,
+// Holders asks the server for the holders of all locks whose names begin with prefix,
 // behind the Locker's namespace; in it, % and _ and \ are characters like any other. An
 // empty prefix asks for all. The holders come in the order of the names, which MySQL
-// shows in lower case, and finds in any. Held is bounded as Holder is.
+// shows in lower case, and finds in any. Holders is bounded as Holder is.
 //
 // Not every server lists its locks, nor to every user. Those are ErrUnsupported, never
 // an empty answer: MySQL needs its performance schema and the privilege to SELECT there;
 // MariaDB needs the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info').
-func (l *Locker) Held(ctx context.Context, prefix string) ([]Holder, error) {
+func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	full := l.namespace + prefix
 	if full != "" {
 		if err := names.Check(full); err != nil {
@@ -127,7 +127,7 @@ func (l *Locker) Held(ctx context.Context, prefix string) ([]Holder, error) {
 	}
 	var found []session.Holder
 	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
-		found, err = s.Held(full)
+		found, err = s.Holders(full)
 		return err
 	})
 	if err != nil {

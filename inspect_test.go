@@ -142,14 +142,14 @@ func TestInspectBadArgumentsCostNoSQL(t *testing.T) {
 	requireName(t, err, namedlock.ErrInvalidName, "")
 	_, _, err = locker.Holder(ended, "report")
 	requireName(t, err, context.Canceled, "report")
-	_, err = locker.Held(ctx, long)
+	_, err = locker.Holders(ctx, long)
 	requireName(t, err, namedlock.ErrInvalidName, long)
-	_, err = locker.Held(ended, "re")
+	_, err = locker.Holders(ended, "re")
 	requireName(t, err, context.Canceled, "re")
 	require.NoError(t, locker.Close())
 	_, _, err = locker.Holder(ctx, "report")
 	requireName(t, err, namedlock.ErrClosed, "report")
-	_, err = locker.Held(ctx, "")
+	_, err = locker.Holders(ctx, "")
 	requireName(t, err, namedlock.ErrClosed, "")
 }
 
@@ -163,7 +163,7 @@ func TestHeldNeedsACompleteList(t *testing.T) {
 		expectGreeting(mock, "9.7.4")
 		mock.ExpectQuery(isComplete).WillReturnRows(rows)
 
-		held, err := locker.Held(ctx, "")
+		held, err := locker.Holders(ctx, "")
 
 		requireName(t, err, namedlock.ErrUnsupported, "")
 		assert.ErrorContains(t, err, says)
@@ -176,7 +176,7 @@ func TestHeldSaysWhatToDo(t *testing.T) {
 	expectGreeting(mock, "9.7.4")
 	mock.ExpectQuery(isComplete).WillReturnError(denied)
 
-	_, err := locker.Held(ctx, "re")
+	_, err := locker.Holders(ctx, "re")
 
 	requireName(t, err, namedlock.ErrUnsupported, "re")
 	assert.ErrorContains(t, err, "GRANT SELECT ON performance_schema.*")

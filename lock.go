@@ -51,7 +51,7 @@
 //
 // # Who is in the way
 //
-// Locker.Holder asks the server who holds a lock, Locker.Held who holds all whose names
+// Locker.Holder asks the server who holds a lock, Locker.Holders who holds all whose names
 // begin alike. An ErrTimeout of a call that waited has the holder in Error.Holder and in
 // its text: from this process's own knowledge where it is one of the Locker's callers,
 // and otherwise from a question that runs beside the end of the wait. The question
@@ -114,7 +114,7 @@
 //     SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
 //     If that is refused, the same with performance_schema.session_account_connect_attrs;
 //     and if that is, SELECT IS_USED_LOCK(?).
-//   - Held asks MySQL whether its list is complete:
+//   - Holders asks MySQL whether its list is complete:
 //     SELECT @@performance_schema, (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'), (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')
 //     Then it asks as Holder does, with another list in the place of l: of locks in
 //     performance_schema.metadata_locks and threads, or on MariaDB in
@@ -221,7 +221,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 //
 // The ctx that fn gets ends with ctx, when the lock is lost (its cause then
 // matches ErrLost) and when fn has returned. Locks that are taken under it nest;
-// to take the same one again is ErrHeld.
+// to take the same one again is ErrReentrant.
 //
 // WithLock returns what fn returned, as it is. If the lock was not provably held
 // to the end, that is joined by an error that matches ErrLost.

@@ -599,10 +599,10 @@ func TestACallChainIsToldThatItHoldsTheLock(t *testing.T) {
 	err := locker.WithLock(ctx, "report", 0, func(ctx context.Context) error {
 		kept = context.WithoutCancel(ctx)
 		err := locker.WithLock(ctx, "REPORT", namedlock.Forever, nothing)
-		assert.ErrorIs(t, err, namedlock.ErrHeld)
+		assert.ErrorIs(t, err, namedlock.ErrReentrant)
 		assert.ErrorContains(t, err, "report")
 		_, err = locker.Acquire(kept, "report", 0)
-		assert.ErrorIs(t, err, namedlock.ErrHeld)
+		assert.ErrorIs(t, err, namedlock.ErrReentrant)
 		return nil
 	})
 	require.NoError(t, err)

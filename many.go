@@ -27,7 +27,7 @@ import (
 //
 // The ctx that fn gets ends as in WithLock, and when any of the locks is lost. Each lock
 // is taken under those before it, as by nested calls of WithLock, whose rules for
-// errors, panics and sessions hold. A name that the call chain holds already is ErrHeld
+// errors, panics and sessions hold. A name that the call chain holds already is ErrReentrant
 // before any other is taken.
 func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
 	if len(names) == 0 {

@@ -25,7 +25,7 @@ func TestWithLocksTakesAllInOrderAndReleasesInReverse(t *testing.T) {
 	err := locker.WithLocks(ctx, given, 0, func(ctx context.Context) error {
 		ran = true
 		for _, name := range []string{"a", "b", "c"} {
-			assert.ErrorIs(t, locker.WithLock(ctx, name, 0, nothing), namedlock.ErrHeld)
+			assert.ErrorIs(t, locker.WithLock(ctx, name, 0, nothing), namedlock.ErrReentrant)
 		}
 		return ctx.Err()
 	})
@@ -73,7 +73,7 @@ func TestWithLocksOfAHeldNameTakesNothing(t *testing.T) {
 		return locker.WithLocks(ctx, []string{"a", "B"}, time.Minute, mustNotRun(t))
 	})
 
-	requireName(t, err, namedlock.ErrHeld, "B")
+	requireName(t, err, namedlock.ErrReentrant, "B")
 }
 
 func TestWithLocksReturnsFnsErrorAsItIs(t *testing.T) {

@@ -144,7 +144,7 @@ func WithHandOff(d time.Duration) Option {
 // that is unlimited. One of the db's connections is always left to the code under
 // the locks. Beyond the cap, locks share sessions. New has one session anyway. Who
 // holds a lock is asked beside the cap, on one connection more for a moment: by Holder and
-// Held, and at the end of a wait, if the db has another to spare.
+// Holders, and at the end of a wait, if the db has another to spare.
 func WithMaxSessions(n int) Option {
 	return func(o *options) error {
 		if n < 1 {

@@ -143,7 +143,7 @@ func requireError(t *testing.T, err, sentinel error, name string) {
 }
 
 var sentinels = []error{
-	namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrHeld, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
+	namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
 	namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
 	namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }

@@ -60,7 +60,7 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 				others = append(others, err)
 			default:
 				if !slices.ContainsFunc([]error{
-					namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrHeld, namedlock.ErrDeadlock,
+					namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock,
 					namedlock.ErrInterrupted, namedlock.ErrUnavailable, context.Canceled,
 				}, func(sentinel error) bool { return errors.Is(err, sentinel) }) {
 					others = append(others, err)

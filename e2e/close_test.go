@@ -172,7 +172,7 @@ func anything(ctx context.Context, l *locker, names []string) error {
 	case 2:
 		return l.WithLock(ctx, name, timeout, func(ctx context.Context) error {
 			inner := names[rand.N(len(names))]
-			if err := l.WithLock(ctx, inner, timeout, nothing); !errors.Is(err, namedlock.ErrHeld) {
+			if err := l.WithLock(ctx, inner, timeout, nothing); !errors.Is(err, namedlock.ErrReentrant) {
 				return err
 			}
 			return nil

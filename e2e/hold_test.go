@@ -134,9 +134,9 @@ func TestPromise10_HeldAgainIsErrHeld(t *testing.T) {
 			t.Helper()
 			for _, name := range []string{base, base[:len(base)-2] + "É", "E2E" + base[3:]} {
 				for _, timeout := range []time.Duration{0, patience} {
-					requireError(t, l.WithLock(ctx, name, timeout, unexpected(t)), namedlock.ErrHeld, name)
+					requireError(t, l.WithLock(ctx, name, timeout, unexpected(t)), namedlock.ErrReentrant, name)
 					_, err := l.Acquire(ctx, name, timeout)
-					requireError(t, err, namedlock.ErrHeld, name)
+					requireError(t, err, namedlock.ErrReentrant, name)
 				}
 			}
 		}
@@ -154,7 +154,7 @@ func TestPromise10_HeldAgainIsErrHeld(t *testing.T) {
 		}
 		running.Wait()
 		for _, err := range errs {
-			requireError(t, err, namedlock.ErrHeld, base)
+			requireError(t, err, namedlock.ErrReentrant, base)
 		}
 		inner, innerCtx := hold(t, outer, l, newName("inner"))
 		requireHeld(innerCtx)
@@ -177,7 +177,7 @@ func TestPromise10_HeldAgainInAnyCase(t *testing.T) {
 			for _, held := range mixed.variants {
 				c, ctx := hold(t, t.Context(), l, name+held)
 				for _, again := range mixed.variants {
-					requireError(t, l.WithLock(ctx, name+again, 0, unexpected(t)), namedlock.ErrHeld, name+again)
+					requireError(t, l.WithLock(ctx, name+again, 0, unexpected(t)), namedlock.ErrReentrant, name+again)
 				}
 				c.release(t)
 			}
@@ -195,7 +195,7 @@ func TestPromise10_HeldAgainFromAcquire(t *testing.T) {
 		assert.Equal(t, name, lock.Name())
 		assert.Equal(t, "value", lock.Context().Value(key{}))
 		assert.NotZero(t, f.holder(name))
-		requireError(t, l.WithLock(lock.Context(), name, patience, unexpected(t)), namedlock.ErrHeld, name)
+		requireError(t, l.WithLock(lock.Context(), name, patience, unexpected(t)), namedlock.ErrReentrant, name)
 
 		// The caller's own context is not the lock's.
 		requireError(t, l.WithLock(t.Context(), name, 10*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
@@ -246,7 +246,7 @@ func TestPromise10_ContextKeptAfterRelease(t *testing.T) {
 		require.NoError(t, lock.Release())
 		require.NoError(t, l.WithLock(context.WithoutCancel(lock.Context()), name, 0, nothing))
 
-		// Others hold it now: that is a wait, and neither ErrHeld nor a deadlock.
+		// Others hold it now: that is a wait, and neither ErrReentrant nor a deadlock.
 		hold(t, t.Context(), l, name)
 		requireError(t, l.WithLock(kept, name, 50*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
 	})
@@ -290,7 +290,7 @@ func TestPromise10_OtherLockersChain(t *testing.T) {
 		_, ctx := hold(t, t.Context(), mine, name)
 		requireError(t, other.WithLock(ctx, name, 50*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
 		_, ctx = hold(t, ctx, other, newName("others own"))
-		requireError(t, mine.WithLock(ctx, name, 0, unexpected(t)), namedlock.ErrHeld, name)
+		requireError(t, mine.WithLock(ctx, name, 0, unexpected(t)), namedlock.ErrReentrant, name)
 	})
 }
 

@@ -233,7 +233,7 @@ func TestHolder_CharacterSet(t *testing.T) {
 		assert.EqualValues(t, f.id, requireHolder(t, l, name).ConnectionID)
 		_, _, err := l.Holder(t.Context(), name+"é")
 		requireError(t, err, namedlock.ErrUnsupported, name+"é")
-		_, err = l.Held(t.Context(), name)
+		_, err = l.Holders(t.Context(), name)
 		requireError(t, err, namedlock.ErrUnsupported, name)
 	})
 }
@@ -281,7 +281,7 @@ func namesOf(holders []namedlock.Holder) (names []string) {
 	return names
 }
 
-// Held lists what is held, not what is waited for, by prefixes in which no character is a pattern.
+// Holders lists what is held, not what is waited for, by prefixes in which no character is a pattern.
 func TestHeld_Prefixes(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
@@ -317,7 +317,7 @@ func TestHeld_Prefixes(t *testing.T) {
 					long:    {long},
 					"other": nil,
 				} {
-					held, err := l.Held(t.Context(), prefix)
+					held, err := l.Holders(t.Context(), prefix)
 					require.NoError(t, err, "%q", prefix)
 					assert.ElementsMatch(t, want, namesOf(held), "%q", prefix)
 					for _, h := range held {
@@ -326,14 +326,14 @@ func TestHeld_Prefixes(t *testing.T) {
 						assert.Equal(t, "root", h.User)
 					}
 				}
-				held, err := l.Held(t.Context(), "É")
+				held, err := l.Holders(t.Context(), "É")
 				require.NoError(t, err)
 				if at.Kind() == servers.MySQL {
 					assert.Equal(t, []string{"é"}, namesOf(held))
 				} else {
 					assert.Empty(t, held)
 				}
-				held, err = all.Held(t.Context(), "")
+				held, err = all.Holders(t.Context(), "")
 				require.NoError(t, err)
 				assert.Subset(t, namesOf(held), []string{space + "a"})
 				assert.IsIncreasing(t, namesOf(held))
@@ -354,7 +354,7 @@ func TestHeld_Unsupported(t *testing.T) {
 		if at.Kind() == servers.MariaDB {
 			l, says = at.locker(t), "INSTALL SONAME 'metadata_lock_info'"
 		}
-		held, err := l.Held(t.Context(), "x")
+		held, err := l.Holders(t.Context(), "x")
 		requireError(t, err, namedlock.ErrUnsupported, "x")
 		assert.ErrorContains(t, err, says)
 		assert.Nil(t, held)
@@ -374,7 +374,7 @@ func TestHeld_WithoutProcess(t *testing.T) {
 		l := at.lockerOn(t, at.openAs(t, newUser(), grants))
 		f, name := at.foreign(t), newName("shown")
 		f.lock(name)
-		held, err := l.Held(t.Context(), name)
+		held, err := l.Holders(t.Context(), name)
 		require.NoError(t, err)
 		assert.Equal(t, []namedlock.Holder{{Name: name, ConnectionID: uint64(f.id)}}, held)
 	})
@@ -392,7 +392,7 @@ func TestHeld_BlindServer(t *testing.T) {
 			for range 3 {
 				f.lock(newName("blind"))
 			}
-			_, err := l.Held(t.Context(), "")
+			_, err := l.Holders(t.Context(), "")
 			requireError(t, err, namedlock.ErrUnsupported, "")
 			name := newName("blind")
 			f.lock(name)

@@ -90,7 +90,7 @@ func firstOf(written []string) string {
 
 func isOurs(err error) bool {
 	for _, ours := range []error{
-		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrHeld, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
+		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
 		namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
 		namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
 	} {

@@ -7,7 +7,7 @@
 //	err := job.Run(ctx, locks)            // wants a namedlock.Interface
 //
 // A Locker of this package is a real *namedlock.Locker over a MySQL in memory. So it
-// has all of its methods, and they do what they do in production: timeouts, ErrHeld,
+// has all of its methods, and they do what they do in production: timeouts, ErrReentrant,
 // names, deadlocks, Close, the order in which waiters are served. To make another
 // process play against it, take its Peer. Letter case is where MySQL and MariaDB differ,
 // and here it is as on MySQL: foo and FOO are one lock for all processes.

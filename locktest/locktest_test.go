@@ -276,7 +276,7 @@ func TestCalls(t *testing.T) {
 		assert.Equal(t, []locktest.Call{{Method: "WithLock", Name: "a", Timeout: time.Second, Acquired: true}}, l.Calls())
 		return l.WithLock(ctx, "A", namedlock.Forever, unexpected(t))
 	})
-	require.ErrorIs(t, err, namedlock.ErrHeld)
+	require.ErrorIs(t, err, namedlock.ErrReentrant)
 	assert.Panics(t, func() {
 		_ = l.WithLock(t.Context(), "p", 0, func(context.Context) error { panic("!") })
 	})
@@ -356,10 +356,10 @@ func TestWithLocks_Lose(t *testing.T) {
 	})
 }
 
-// heldBy returns what Held says: the locks' names, and whose they are.
+// heldBy returns what Holders says: the locks' names, and whose they are.
 func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
 	t.Helper()
-	holders, err := l.Held(t.Context(), prefix)
+	holders, err := l.Holders(t.Context(), prefix)
 	require.NoError(t, err)
 	by := map[string]string{}
 	for _, h := range holders {
@@ -368,7 +368,7 @@ func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
 	return by
 }
 
-// Holder and Held see what l holds, what its peers do, and what is held elsewhere.
+// Holder and Holders see what l holds, what its peers do, and what is held elsewhere.
 func TestHolder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := start(t, namedlock.WithNamespace("App/"))
@@ -420,7 +420,7 @@ func TestHeld_Prefixes(t *testing.T) {
 		"axb":   {"axb"},
 		"axbxb": nil,
 	} {
-		holders, err := l.Held(t.Context(), prefix)
+		holders, err := l.Holders(t.Context(), prefix)
 		require.NoError(t, err)
 		var names []string
 		for _, h := range holders {

@@ -110,7 +110,7 @@ func heldAgain(s *suite) {
 		defer cancel()
 		for _, again := range []string{name, inOtherCase(name)} {
 			for _, timeout := range []time.Duration{0, patience, namedlock.Forever} {
-				if !s.isError(p.WithLock(chain, again, timeout, s.unexpected), namedlock.ErrHeld, again) {
+				if !s.isError(p.WithLock(chain, again, timeout, s.unexpected), namedlock.ErrReentrant, again) {
 					return
 				}
 			}
@@ -163,7 +163,7 @@ func otherProcessesChain(s *suite) {
 	_, ctx := s.hold(s.Context(), p, name)
 	s.isError(other.WithLock(ctx, name, aWhile, s.unexpected), namedlock.ErrTimeout, name)
 	_, ctx = s.hold(ctx, other, s.name("own"))
-	s.isError(p.WithLock(ctx, name, 0, s.unexpected), namedlock.ErrHeld, name)
+	s.isError(p.WithLock(ctx, name, 0, s.unexpected), namedlock.ErrReentrant, name)
 }
 
 // lost fails the test unless ctx, the context under the lock, ends by its loss.
@@ -206,7 +206,7 @@ func closedAfterLoss(s *suite) {
 		return
 	}
 	s.isError(p.WithLock(s.Context(), name, aWhile, s.unexpected), namedlock.ErrTimeout, name)
-	s.isError(p.WithLock(context.WithoutCancel(ctx), name, 0, s.unexpected), namedlock.ErrHeld, name)
+	s.isError(p.WithLock(context.WithoutCancel(ctx), name, 0, s.unexpected), namedlock.ErrReentrant, name)
 	newer, newerCtx := s.hold(s.Context(), other, name)
 	waiter := s.begin(s.Context(), p, name, namedlock.Forever)
 	waiter.queued()

@@ -173,7 +173,7 @@ func duplicatesOnce(s *suite) {
 			s.taken(other, name)
 		}
 		for _, name := range list {
-			s.isError(p.WithLock(ctx, name, patience, s.unexpected), namedlock.ErrHeld, name)
+			s.isError(p.WithLock(ctx, name, patience, s.unexpected), namedlock.ErrReentrant, name)
 		}
 		return nil
 	}), "WithLocks")
@@ -186,7 +186,7 @@ func oneHeldAgain(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(3)
 	outer, ctx := s.hold(s.Context(), p, names[1])
 	free := s.busy(other, names[0], names[2])
-	s.isError(p.WithLocks(ctx, names, patience, s.unexpected), namedlock.ErrHeld, names[1])
+	s.isError(p.WithLocks(ctx, names, patience, s.unexpected), namedlock.ErrReentrant, names[1])
 	free()
 	s.noError(ctx.Err(), "the context of the lock, which stays held")
 	s.taken(other, names[1])

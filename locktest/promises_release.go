@@ -82,7 +82,7 @@ func acquiredOutlives(s *suite) {
 	s.equal(lock.Context().Value(key{}), any("value"), "the value in Lock.Context")
 	s.noError(lock.Context().Err(), "Lock.Context, after the end of the one given to Acquire")
 	s.taken(other, name)
-	s.isError(p.WithLock(lock.Context(), name, patience, s.unexpected), namedlock.ErrHeld, name)
+	s.isError(p.WithLock(lock.Context(), name, patience, s.unexpected), namedlock.ErrReentrant, name)
 	s.noError(lock.Release(), "Release")
 	s.ended(lock.Context(), "the context of a lock that is released")
 	s.equal(context.Cause(lock.Context()), context.Canceled, "its cause")

@@ -126,7 +126,7 @@ var sentinels = []struct {
 }{
 	{namedlock.ErrTimeout, "ErrTimeout"},
 	{namedlock.ErrLost, "ErrLost"},
-	{namedlock.ErrHeld, "ErrHeld"},
+	{namedlock.ErrReentrant, "ErrReentrant"},
 	{namedlock.ErrDeadlock, "ErrDeadlock"},
 	{namedlock.ErrInterrupted, "ErrInterrupted"},
 	{namedlock.ErrUnavailable, "ErrUnavailable"},

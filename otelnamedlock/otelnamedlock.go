@@ -67,7 +67,7 @@ type Locks interface {
 	WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
 	Holder(ctx context.Context, name string) (namedlock.Holder, bool, error)
-	Held(ctx context.Context, prefix string) ([]namedlock.Holder, error)
+	Holders(ctx context.Context, prefix string) ([]namedlock.Holder, error)
 	Stats() namedlock.Stats
 	Close() error
 }
@@ -194,9 +194,9 @@ func (l *Locker) Holder(ctx context.Context, name string) (namedlock.Holder, boo
 	return l.locks.Holder(ctx, name)
 }
 
-// Held is that of a *namedlock.Locker.
-func (l *Locker) Held(ctx context.Context, prefix string) ([]namedlock.Holder, error) {
-	return l.locks.Held(ctx, prefix)
+// Holders is that of a *namedlock.Locker.
+func (l *Locker) Holders(ctx context.Context, prefix string) ([]namedlock.Holder, error) {
+	return l.locks.Holders(ctx, prefix)
 }
 
 // Stats returns those of the Locker that l wraps.

@@ -187,7 +187,7 @@ func TestWaitsInVain(t *testing.T) {
 		{ctx, "busy", time.Millisecond, nil, "timeout"},
 		{canceled, "x", time.Second, nil, "canceled"},
 		{late, "x", time.Second, nil, "deadline_exceeded"},
-		{ctx, "x", time.Second, namedlock.ErrHeld, "held"},
+		{ctx, "x", time.Second, namedlock.ErrReentrant, "held"},
 		{ctx, "x", time.Second, namedlock.ErrDeadlock, "deadlock"},
 		{ctx, "x", time.Second, namedlock.ErrInterrupted, "interrupted"},
 		{ctx, "x", time.Second, errors.New("connection refused"), "unavailable"},

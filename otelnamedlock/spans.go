@@ -95,7 +95,7 @@ var outcomes = []struct {
 	{context.Canceled, "canceled"},
 	{context.DeadlineExceeded, "deadline_exceeded"},
 	{namedlock.ErrTimeout, "timeout"},
-	{namedlock.ErrHeld, "held"},
+	{namedlock.ErrReentrant, "held"},
 	{namedlock.ErrDeadlock, "deadlock"},
 	{namedlock.ErrInterrupted, "interrupted"},
 	{namedlock.ErrUnavailable, "unavailable"},

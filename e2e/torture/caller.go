@@ -287,7 +287,7 @@ var sentinels = []struct {
 }{
 	{namedlock.ErrTimeout, history.TimedOut},
 	{namedlock.ErrLost, history.Lost},
-	{namedlock.ErrHeld, history.Held},
+	{namedlock.ErrReentrant, history.Held},
 	{namedlock.ErrDeadlock, history.Deadlock},
 	{namedlock.ErrInterrupted, history.Interrupted},
 	{namedlock.ErrUnavailable, history.Unavailable},

@@ -7,7 +7,7 @@ import "errors"
 var (
 	ErrTimeout        = errors.New("not acquired in time")
 	ErrLost           = errors.New("lock lost")
-	ErrHeld           = errors.New("this call chain holds the lock already")
+	ErrReentrant      = errors.New("this call chain holds the lock already")
 	ErrDeadlock       = errors.New("waiting would be a deadlock")
 	ErrInterrupted    = errors.New("wait interrupted by the server")
 	ErrUnavailable    = errors.New("server cannot be asked")

@@ -163,7 +163,7 @@ func (q *Queue) heldAlready(g *Grant, name string) error {
 	if g.name != name {
 		as = fmt.Sprintf(", as %q", strings.TrimPrefix(g.name, q.Namespace))
 	}
-	return fault.Because(fault.ErrHeld, "this call chain holds the lock already"+as+": pass it on instead of taking it again", nil)
+	return fault.Because(fault.ErrReentrant, "this call chain holds the lock already"+as+": pass it on instead of taking it again", nil)
 }
 
 // await stands in line until w is served or its time is up.

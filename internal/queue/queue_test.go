@@ -464,7 +464,7 @@ func TestQueue_Deadlocks(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		a := b.acquire(background, "a")
 		_, err := b.queue.Acquire(under(a), "A", For(time.Hour), nil)
-		require.ErrorIs(b, err, fault.ErrHeld)
+		require.ErrorIs(b, err, fault.ErrReentrant)
 
 		// a → b → c → a
 		bb, cc := b.acquire(background, "b"), b.acquire(background, "c")

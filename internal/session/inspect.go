@@ -91,9 +91,9 @@ func (s *Session) Holder(name string) (Holder, bool, error) {
 	return found[0], true, nil
 }
 
-// Held asks for the holders of all locks whose names begin with prefix. The names are
+// Holders asks for the holders of all locks whose names begin with prefix. The names are
 // the server's: folded on MySQL.
-func (s *Session) Held(prefix string) ([]Holder, error) {
+func (s *Session) Holders(prefix string) ([]Holder, error) {
 	if err := s.greet(); err != nil {
 		return nil, err
 	}

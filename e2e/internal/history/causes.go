@@ -23,7 +23,7 @@ func (c *checker) errors() {
 	}
 }
 
-// held: ErrHeld is for those names, in whatever letter case, that the call chain holds, and for no others.
+// held: ErrReentrant is for those names, in whatever letter case, that the call chain holds, and for no others.
 func (c *checker) held(s *Call) {
 	holds := false
 	for p := range s.chain {
@@ -31,9 +31,9 @@ func (c *checker) held(s *Call) {
 	}
 	switch {
 	case holds && s.Begun != 0, holds && s.Outcome == TimedOut:
-		c.report("to take again what one's chain holds is ErrHeld", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
+		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
 	case !holds && s.Outcome == Held:
-		c.report("to take again what one's chain holds is ErrHeld", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)
+		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)
 	}
 }
 

@@ -62,7 +62,7 @@ const (
 	fifo    = "callers of one Locker are served first come first served"
 	freed   = "every name is free after its last release"
 	closed  = "Close waits until all locks are released"
-	heldErr = "to take again what one's chain holds is ErrHeld"
+	heldErr = "to take again what one's chain holds is ErrReentrant"
 )
 
 func TestCheck(t *testing.T) {
@@ -214,7 +214,7 @@ func TestCheck(t *testing.T) {
 		{name: "taken again by a chain that holds it", h: History{Calls: []*Call{outer,
 			with(section(near2, "A", 110, 120, Clean), func(c *Call) { c.Parent, c.Locker = outer, near })}},
 			broken: []string{one, heldErr}},
-		{name: "ErrHeld for nothing", h: History{Calls: []*Call{refusal(near, time.Second, 100, 101, Held)}},
+		{name: "ErrReentrant for nothing", h: History{Calls: []*Call{refusal(near, time.Second, 100, 101, Held)}},
 			broken: []string{heldErr}},
 	}
 	for _, test := range tests {
