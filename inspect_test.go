@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	askHolder    = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + aboutSession
+	askHolder    = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY) FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + aboutSession
 	aboutSession = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
 	askUsed      = "SELECT IS_USED_LOCK(?)"
 	isComplete   = "SELECT @@performance_schema, (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'), (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
@@ -28,7 +28,7 @@ var askHolderOfOwn = strings.Replace(askHolder, "session_connect_attrs", "sessio
 var denied = &mysql.MySQLError{Number: 1142, Message: "SELECT command denied"}
 
 func expectGreeting(mock sqlmock.Sqlmock, version string) {
-	mock.ExpectQuery(greeting).WillReturnRows(answer(version, "", "utf8mb4", "utf8mb4", 28800))
+	mock.ExpectQuery(greeting + results).WillReturnRows(answer(version, "", "utf8mb4", "utf8mb4", 28800, "utf8mb4"))
 }
 
 func TestHolderTellsWhatTheServerShows(t *testing.T) {
@@ -226,7 +226,7 @@ func TestATimeoutWithoutAnAnswerIsATimeout(t *testing.T) {
 		locker, err := namedlock.Open(db, namedlock.WithoutServerCheck(), namedlock.WithLease(0), namedlock.WithKeepAlive(time.Hour))
 		require.NoError(t, err)
 		defer locker.Close()
-		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").WillReturnRows(answer("9.7.4", "", "utf8mb4", "utf8mb4", 28800, 0))
+		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()" + results).WillReturnRows(answer("9.7.4", "", "utf8mb4", "utf8mb4", 28800, 0, "utf8mb4"))
 		mock.ExpectQuery(getLock).WillReturnRows(answer(0))
 		mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(5000) */ GET_LOCK(?, ?)").WillDelayFor(5 * time.Second).WillReturnRows(answer(0))
 

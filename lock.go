@@ -66,14 +66,21 @@
 //	SELECT GET_LOCK(?, ?)    arguments: the name, 0
 //	SELECT RELEASE_LOCK(?)   argument:  the name
 //
-// Each is prepared from its second use on a session. Where the driver does not put
-// arguments into text (go-sql-driver without interpolateParams), a session that Open
-// has taken spells a plain name out at the first use, and saves a round trip.
+// Each is prepared from its second use on a session, and sent as text where the server
+// does not prepare it or has forgotten it: nothing that proves or releases a lock depends
+// on a prepared statement. Where the driver does not put arguments into text
+// (go-sql-driver without interpolateParams), what is not prepared has its arguments spelt
+// out: a name between quotes if it is plain, and else as a literal, _utf8mb4 0xC3A9.
+//
+// Where the session's character sets (client, connection, results) are not all utf8mb4 or
+// utf8, each name is such a literal and nothing is prepared: in some of them even ASCII
+// is another name to the server. If the driver cannot read the server's numbers, as
+// MariaDB sends them in UTF-16, each column is CAST(... AS BINARY).
 //
 // Beside them:
 //
 //   - Before its first lock a session is greeted by
-//     SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS(), @@read_only
+//     SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout, RELEASE_ALL_LOCKS(), @@read_only, @@innodb_read_only, @@character_set_results
 //     which drops what other code may have left on the connection. With a lease,
 //     SET SESSION wait_timeout = n
 //     follows if wait_timeout is longer, and sets it back when the session is over.
@@ -86,17 +93,19 @@
 //     performance_schema.replication_group_members. On MariaDB and Percona XtraDB Cluster:
 //     SELECT @@wsrep_on
 //     and, if that is on, SHOW STATUS LIKE 'wsrep_cluster_size'. This, after
-//     SELECT @@read_only, is asked again before a lock when the last answer is older than
-//     a keep-alive interval.
-//   - WithoutServerCheck leaves out @@read_only and these, and with New the whole
+//     SELECT @@read_only, @@innodb_read_only, is asked again before a lock when the last
+//     answer is older than a keep-alive interval. (A server without InnoDB is asked for
+//     @@read_only alone.)
+//   - WithoutServerCheck leaves out @@read_only, @@innodb_read_only and these, and with New the whole
 //     greeting (unless there is a lease to set). One without RELEASE_ALL_LOCKS() is then
-//     sent before the first wait, keep-alive, or name outside ASCII.
+//     sent before the first wait, keep-alive, or name outside ASCII; until then names are
+//     arguments, and the connection had better use utf8mb4.
 //   - If GET_LOCK says 0 and the timeout is not 0, a wait follows. (It does for 75 ms at
 //     most if the time is up, too, where a session of this Locker has just died under that
 //     lock, or under that question: it may be in the way.) On MySQL:
 //     SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)
-//     with n in milliseconds and the timeout in whole seconds, rounded up; 30000 and 30,
-//     which is the most, is prepared like the rest. On MariaDB:
+//     with n in milliseconds and the timeout in whole seconds, rounded up; 30000 and 30
+//     is the most. On MariaDB:
 //     SELECT GET_LOCK(?, ?)
 //     with a fractional timeout, after one SELECT @@max_statement_time on the session;
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
@@ -111,7 +120,7 @@
 //     Holder, with New on the one connection. The borrowed one is greeted without
 //     RELEASE_ALL_LOCKS(), and asked for @@read_only as above: a replica would say that
 //     nobody holds the lock. Then:
-//     SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
+//     SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY) FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'
 //     If that is refused, the same with performance_schema.session_account_connect_attrs;
 //     and if that is, SELECT IS_USED_LOCK(?).
 //   - Holders asks MySQL whether its list is complete:
@@ -119,14 +128,17 @@
 //     Then it asks as Holder does, with another list in the place of l: of locks in
 //     performance_schema.metadata_locks and threads, or on MariaDB in
 //     information_schema.METADATA_LOCK_INFO.
-//   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case.
+//   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case. Where that is
+//     answered by an error, too, SELECT RELEASE_ALL_LOCKS() is sent when the session has no
+//     lock on it any more.
 //   - The keep-alive is
-//     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only
-//     for up to 64 locks of a session at once; with 0 for @@read_only where the server
-//     is not checked.
+//     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only, @@innodb_read_only
+//     for up to 64 locks of a session at once; with 0 in the place of the last two where
+//     the server is not checked. One that is answered by an error is repeated every eighth
+//     of an interval, until the second interval is nearly over.
 //
-// Unless RELEASE_LOCK returns 1, the connection is closed, by driver.ErrBadConn
-// through Conn.Raw.
+// Unless RELEASE_LOCK returns 1, the connection is closed: by driver.ErrBadConn through
+// Conn.Raw, or with New, in Conn.Raw, by the driver.Conn's own Close.
 package namedlock
 
 import (
@@ -167,6 +179,11 @@ type Locker struct {
 // So a wait is cut into short slices, between which a foreign session can
 // overtake, and while other callers are there it polls every 50 ms. Open has
 // neither limit.
+//
+// Close the Locker before conn. A conn that is closed first goes back to its db, and
+// would take the locks along, so that its next borrower could enter them unawares: the
+// Locker then breaks the connection, where the driver is go-sql-driver itself, and the
+// locks are lost.
 //
 // Leave conn to the Locker. While a statement of your own runs on it, releases,
 // keep-alives and timeouts wait for its end. While the rows of a query of your own on

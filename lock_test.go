@@ -30,7 +30,8 @@ const (
 	getLock     = "SELECT GET_LOCK(?, ?)"
 	releaseLock = "SELECT RELEASE_LOCK(?)"
 	greeting    = "SELECT VERSION(), @@version_comment, @@character_set_client, @@character_set_connection, @@wait_timeout"
-	checks      = ", RELEASE_ALL_LOCKS(), @@read_only"
+	results     = ", @@character_set_results" // ends each greeting
+	checks      = ", RELEASE_ALL_LOCKS(), @@read_only, @@innodb_read_only" + results
 	andCluster  = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 )
 
@@ -148,7 +149,7 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, mock.ExpectationsWereMet(), "New does I/O")
 
 	mock.ExpectQuery(greeting + checks + andCluster).
-		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, 0, 0))
+		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 0))
 	expectLock(mock, "a")
 	expectUnlock(mock, "a")
 	expectPrepared(mock, getLock)
@@ -173,19 +174,19 @@ func TestAServerThatCannotTellInTheGreetingIsAsked(t *testing.T) {
 		"an error, and no cluster": {
 			greet: func(mock sqlmock.Sqlmock) {
 				mock.ExpectQuery(greeting + checks + andCluster).WillReturnError(unknown)
-				mock.ExpectQuery(greeting + checks).WillReturnRows(answer("11.8.2-MariaDB", "", "utf8mb4", "utf8mb4", 28800, 0, 0))
+				mock.ExpectQuery(greeting + checks).WillReturnRows(answer("11.8.2-MariaDB", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4"))
 			},
 			ask: "SELECT @@wsrep_on",
 		},
 		"no such column, and no cluster": {
 			greet: func(mock sqlmock.Sqlmock) {
-				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("5.7.44", "", "utf8mb4", "utf8mb4", 28800, 0, 0))
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("5.7.44", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4"))
 			},
 			ask: "SELECT @@group_replication_single_primary_mode",
 		},
 		"a plugin, but one primary": {
 			greet: func(mock sqlmock.Sqlmock) {
-				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("8.4.0", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 1))
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("8.4.0", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 1))
 			},
 			ask:    "SELECT @@group_replication_single_primary_mode",
 			answer: "ON",
@@ -384,7 +385,9 @@ func TestWhatGetLockAnswers(t *testing.T) {
 		"4163 long name, MySQL":     {err: &mysql.MySQLError{Number: 4163}, is: namedlock.ErrInvalidName, insured: true},
 		"1059 long name, MariaDB":   {err: &mysql.MySQLError{Number: 1059}, is: namedlock.ErrInvalidName, insured: true},
 		"1305 no such function":     {err: &mysql.MySQLError{Number: 1305}, is: namedlock.ErrUnsupported, insured: true},
-		"1105 refused by a cluster": {err: &mysql.MySQLError{Number: 1105}, is: namedlock.ErrUnavailable, insured: true},
+		"1105 refused by a cluster": {err: &mysql.MySQLError{Number: 1105}, is: namedlock.ErrUnsupported, insured: true},
+		"1235 refused by a cluster": {err: &mysql.MySQLError{Number: 1235}, is: namedlock.ErrUnsupported, insured: true},
+		"1836 read-only mode":       {err: &mysql.MySQLError{Number: 1836}, is: namedlock.ErrUnsupported, insured: true},
 		"a broken connection":       {err: broken, is: namedlock.ErrUnavailable, discards: true},
 		"no row at all":             {rows: sqlmock.NewRows([]string{"answer"}), is: namedlock.ErrUnavailable, discards: true},
 	} {
@@ -432,8 +435,8 @@ func TestAStatementLimitThatCutsOffTheTryIsOverridden(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnError(&mysql.MySQLError{Number: 3024})
 	mock.ExpectQuery(releaseLock).WithArgs("report").WillReturnRows(answer(nil))
-	mock.ExpectQuery(greeting).
-		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800))
+	mock.ExpectQuery(greeting + results).
+		WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, "utf8mb4"))
 	mock.ExpectQuery("SELECT /*+ MAX_EXECUTION_TIME(1) */ GET_LOCK(?, ?)").WithArgs("report", 1).WillReturnRows(answer(1))
 	mock.ExpectPrepare(releaseLock).ExpectQuery().WithArgs("report").WillReturnRows(answer(1))
 
@@ -448,7 +451,7 @@ func TestTheStatementsOfAWait(t *testing.T) {
 		},
 		"10.11.19-MariaDB": func(mock sqlmock.Sqlmock) {
 			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(0.0))
-			mock.ExpectPrepare(getLock).ExpectQuery().WithArgs("report", 0.05).WillReturnRows(answer(1))
+			mock.ExpectQuery(getLock).WithArgs("report", 0.05).WillReturnRows(answer(1))
 		},
 		"11.8.1-MariaDB-log": func(mock sqlmock.Sqlmock) {
 			mock.ExpectQuery("SELECT @@max_statement_time").WillReturnRows(answer(2.5))
@@ -458,7 +461,7 @@ func TestTheStatementsOfAWait(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			locker, mock, _ := mocked(t)
 			mock.ExpectQuery(getLock).WithArgs("report", 0).WillReturnRows(answer(0))
-			mock.ExpectQuery(greeting).WillReturnRows(answer(version, "", "utf8mb4", "utf8mb4", 28800))
+			mock.ExpectQuery(greeting + results).WillReturnRows(answer(version, "", "utf8mb4", "utf8mb4", 28800, "utf8mb4"))
 			expect(mock)
 			expectUnlock(mock, "report")
 
@@ -467,28 +470,29 @@ func TestTheStatementsOfAWait(t *testing.T) {
 	}
 }
 
-func TestANameOutsideASCIINeedsUTF8(t *testing.T) {
-	for charsets, is := range map[[2]string]error{
-		{"utf8mb4", "utf8mb4"}: nil,
-		{"utf8mb3", "utf8"}:    nil,
-		{"latin1", "utf8mb4"}:  namedlock.ErrUnsupported,
-		{"utf8mb4", "latin1"}:  namedlock.ErrUnsupported,
+// Where a character set could make another name of it, a name goes as a literal that has
+// its own. Before a name outside ASCII that is asked.
+func TestHowANameIsSpelt(t *testing.T) {
+	const cafe = "_utf8mb4 0x636166C3A9"
+	for charsets, literal := range map[[3]any]bool{
+		{"utf8mb4", "utf8mb4", "utf8mb4"}: false,
+		{"utf8mb3", "utf8", nil}:          false,
+		{"latin1", "utf8mb4", "utf8mb4"}:  true,
+		{"utf8mb4", "ucs2", "utf8mb4"}:    true,
+		{"utf8mb4", "utf8mb4", "utf16"}:   true,
 	} {
 		locker, mock, db := mocked(t)
-		mock.ExpectQuery(greeting).
-			WillReturnRows(answer("9.7.4", "MySQL Community Server", charsets[0], charsets[1], 28800))
-		if is == nil {
+		mock.ExpectQuery(greeting + results).
+			WillReturnRows(answer("9.7.4", "MySQL Community Server", charsets[0], charsets[1], 28800, charsets[2]))
+		if literal {
+			mock.ExpectQuery("SELECT GET_LOCK(" + cafe + ", 0)").WillReturnRows(answer(1))
+			mock.ExpectQuery("SELECT RELEASE_LOCK(" + cafe + ")").WillReturnRows(answer(1))
+		} else {
 			expectLock(mock, "café")
 			expectUnlock(mock, "café")
 		}
-		err := locker.WithLock(ctx, "café", 0, nothing)
-		if is == nil {
-			assert.NoError(t, err, "%v", charsets)
-		} else {
-			assert.ErrorIs(t, err, is, "%v", charsets)
-			assert.ErrorContains(t, err, "latin1")
-			assertPooled(t, db)
-		}
+		assert.NoError(t, locker.WithLock(ctx, "café", 0, nothing), "%v", charsets)
+		assertPooled(t, db)
 	}
 }
 
@@ -702,7 +706,7 @@ func TestAProofNeedsAnAnswer(t *testing.T) {
 				locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Second))
 				defer db.Close()
 				expectLock(mock, "report")
-				mock.ExpectQuery(greeting).WillReturnRows(answer("9.7.4", "", "utf8mb4", "utf8mb4", 28800))
+				mock.ExpectQuery(greeting + results).WillReturnRows(answer("9.7.4", "", "utf8mb4", "utf8mb4", 28800, "utf8mb4"))
 				mock.ExpectQuery(proof).WithArgs("report").WillReturnRows(c.rows)
 				if !c.lost {
 					expectUnlock(mock, "report")
@@ -816,7 +820,7 @@ func TestWaitingForAConnectionThatOthersHave(t *testing.T) {
 		}
 
 		// And it is granted when there is one.
-		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()").WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0))
+		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()" + results).WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, "utf8mb4"))
 		expectLock(mock, "report")
 		expectUnlock(mock, "report")
 		go func() {
@@ -883,7 +887,7 @@ func TestNobodyWaitsForAConnectionThatIsGone(t *testing.T) {
 		locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Second))
 		defer db.Close()
 		expectLock(mock, "report")
-		mock.ExpectQuery(greeting).WillReturnError(driver.ErrBadConn) // the keep-alive's
+		mock.ExpectQuery(greeting + results).WillReturnError(driver.ErrBadConn) // the keep-alive's
 
 		lock, err := locker.Acquire(ctx, "report", 0)
 		require.NoError(t, err)

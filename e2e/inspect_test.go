@@ -224,20 +224,6 @@ func TestHolder_BesideLocks(t *testing.T) {
 	})
 }
 
-// In another character set it would be another lock.
-func TestHolder_CharacterSet(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.lockerOn(t, at.open(t, "charset=latin1")), at.foreign(t), newName("charset")
-		f.lock(name)
-		assert.EqualValues(t, f.id, requireHolder(t, l, name).ConnectionID)
-		_, _, err := l.Holder(t.Context(), name+"é")
-		requireError(t, err, namedlock.ErrUnsupported, name+"é")
-		_, err = l.Holders(t.Context(), name)
-		requireError(t, err, namedlock.ErrUnsupported, name)
-	})
-}
-
 // The server does not answer: Holder ends with its context, and with a Locker that is closed.
 func TestHolder_SilentServer(t *testing.T) {
 	t.Parallel()

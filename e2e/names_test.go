@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-namedlock/namedlock"
@@ -73,31 +72,6 @@ func TestPromise21_SentAsWritten(t *testing.T) {
 				}
 			}
 			assert.Equal(t, []any{written, written}, args)
-		}
-	})
-}
-
-// A session of another character set would lock another name.
-func TestPromise21_CharacterSet(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		for _, opts := range [][]namedlock.Option{nil, {namedlock.WithoutServerCheck()}} {
-			latin, f := at.lockerOn(t, at.open(t, "charset=latin1"), opts...), at.foreign(t)
-			cafe := newName("café")
-			for _, timeout := range []time.Duration{0, namedlock.Forever} {
-				err := latin.WithLock(t.Context(), cafe, timeout, unexpected(t))
-				requireError(t, err, namedlock.ErrUnsupported, cafe)
-				assert.ErrorContains(t, err, "latin1")
-			}
-			require.NoError(t, latin.WithLock(t.Context(), newName("ascii"), 0, nothing))
-			f.free(cafe)
-			for _, charset := range []string{"utf8mb4", "utf8"} {
-				l := at.lockerOn(t, at.open(t, "charset="+charset), opts...)
-				require.NoError(t, l.WithLock(t.Context(), cafe, 0, func(context.Context) error {
-					assert.NotZero(t, f.holder(cafe))
-					return nil
-				}))
-			}
 		}
 	})
 }

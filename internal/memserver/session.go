@@ -138,19 +138,24 @@ func (c *session) run(text string) (row []any, ok bool) {
 			}
 			row = append(row, owned)
 		}
-		return append(row, readOnly), true
+		return append(row, readOnly, 0), true
 	case strings.Contains(text, "VERSION()"):
 		row = []any{"10.11.0-MariaDB", "in memory", "utf8mb4", "utf8mb4", 28800}
 		if strings.Contains(text, "RELEASE_ALL_LOCKS") {
 			row = append(row, 0)
 		}
+	case text == "SELECT RELEASE_ALL_LOCKS()":
+		return []any{0}, true
 	case strings.Contains(text, "max_statement_time"):
 		return []any{0}, true
 	case strings.HasPrefix(text, "SET "):
 		return nil, true
 	}
-	if strings.Contains(text, "@@read_only") {
-		row = append(row, readOnly)
+	if strings.Contains(text, "@@read_only, @@innodb_read_only") {
+		row = append(row, readOnly, 0)
+	}
+	if strings.Contains(text, "@@character_set_results") {
+		row = append(row, "utf8mb4")
 	}
 	if strings.Contains(text, "/*M!") {
 		row = append(row, 0)

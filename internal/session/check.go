@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,11 +15,10 @@ import (
 // What tells whether a server's locks exclude. A server that is no such node does
 // not know the variable, as a rule.
 const (
-	askGalera       = "SELECT @@wsrep_on"
+	askGalera       = "@@wsrep_on"
 	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
-	askGroup        = "SELECT @@group_replication_single_primary_mode"
+	askGroup        = "@@group_replication_single_primary_mode"
 	countPrimaries  = "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'"
-	askReadOnly     = "SELECT @@read_only"
 )
 
 // andCluster is a column more for another question: 0 if the server is certainly no
@@ -48,30 +48,91 @@ func (c *clusterCheck) passed(begun time.Duration) {
 	c.found, c.ever = begun, true
 }
 
-// scanServer runs text for one row that tells what the server is, and has it tell
-// whether it is in a cluster, unless that was found out a short while ago.
-func (s *Session) scanServer(bound time.Duration, text string, srv *server, dest ...sql.Scanner) error {
-	srv.cluster = sql.NullString{}
-	if s.config.CheckServer && !s.config.cluster.fresh(s.config.KeepAlive) {
-		err := s.scan(bound, text+andCluster, append(dest, &srv.cluster)...)
-		if !isAnswer(err) || errorNumber(err) == erQueryInterrupted {
+// A column is an expression of a SELECT, and where its value goes.
+type column struct {
+	text string
+	dest sql.Scanner
+}
+
+// readOnlyColumns ask whether the server can be written to. An Aurora reader shows it by
+// innodb_read_only alone, as does a server that was started with that.
+func (s *Session) readOnlyColumns(srv *server) []column {
+	columns := []column{{"@@read_only", &srv.readOnly}}
+	if !s.config.noInnoDB.Load() {
+		columns = append(columns, column{innodbReadOnly, &srv.innodbReadOnly})
+	}
+	return columns
+}
+
+const innodbReadOnly = "@@innodb_read_only"
+
+// writable returns an error if the server said that it cannot be written to.
+func (srv *server) writable() error {
+	switch {
+	case !isOff(srv.readOnly.String):
+		return errors.New("the server is read-only, as replicas are (@@read_only)")
+	case srv.innodbReadOnly.Valid && !isOff(srv.innodbReadOnly.String):
+		return errors.New("the server is read-only (@@innodb_read_only), as readers of Aurora are")
+	}
+	return nil
+}
+
+// A clusterQuestion is whether the server may be in a cluster, asked beside another
+// question; nil where it need not be asked.
+type clusterQuestion struct{ answer sql.NullString }
+
+// clusterQuestion decides once whether to ask: the last verdict may become stale while
+// the question is on its way.
+func (s *Session) clusterQuestion() *clusterQuestion {
+	if !s.config.CheckServer || s.config.cluster.fresh(s.config.KeepAlive) {
+		return nil
+	}
+	return new(clusterQuestion)
+}
+
+// scanServer selects columns that tell what the server is, and has it answer cluster. It
+// asks again, for less, where the server does not understand.
+func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
+	withCluster := cluster != nil
+	for {
+		texts, dest := make([]string, len(columns)), make([]sql.Scanner, len(columns))
+		for i, c := range columns {
+			texts[i], dest[i] = c.text, c.dest
+		}
+		text := s.selecting(texts...)
+		if withCluster && !s.asBytes {
+			text += andCluster
+			dest = append(dest, &cluster.answer)
+		}
+		err := s.scan(bound, text, dest...)
+		switch {
+		case !declined(err):
+			return err
+		case errors.As(err, new(otherAnswer)) && !s.asBytes && s.server == nil:
+			s.readAsBytes()
+		case withCluster:
+			withCluster = false // checkCluster will ask
+		case errorNumber(err) == erUnknownVariable && slices.ContainsFunc(columns, isInnoDB):
+			s.config.noInnoDB.Store(true)
+			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
+		default:
 			return err
 		}
-		// A server that does not understand: checkCluster will ask.
 	}
-	return s.scan(bound, text, dest...)
 }
+
+func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 
 // checkServer returns an error that matches fault.ErrUnsupported if another session,
 // on another node, could be granted the same lock at the same time. scanServer has
 // been asked.
-func (s *Session) checkServer() error {
+func (s *Session) checkServer(cluster *clusterQuestion) error {
 	begun := time.Since(epoch)
-	if !isOff(s.server.readOnly.String) {
-		return notExclusive("the server is read-only, as replicas are, so its locks exclude nobody on the primary: connect to the primary")
+	if err := s.server.writable(); err != nil {
+		return notExclusive(err.Error() + ", so its locks exclude nobody on the primary: connect to the primary")
 	}
-	if !s.config.cluster.fresh(s.config.KeepAlive) {
-		if s.server.cluster.String != "0" {
+	if cluster != nil {
+		if cluster.answer.String != "0" {
 			if err := s.checkCluster(); err != nil {
 				return err
 			}
@@ -84,10 +145,11 @@ func (s *Session) checkServer() error {
 
 // checkAgain is checkServer for a session that was greeted a while ago.
 func (s *Session) checkAgain() error {
-	if err := s.scanServer(answerTime, askReadOnly, s.server, &s.server.readOnly); err != nil {
+	cluster := s.clusterQuestion()
+	if err := s.scanServer(answerTime, s.readOnlyColumns(s.server), cluster); err != nil {
 		return s.refusedOr(err, "the server refused to tell whether it is read-only")
 	}
-	return s.checkServer()
+	return s.checkServer(cluster)
 }
 
 func (s *Session) checkCluster() error {
@@ -141,7 +203,7 @@ func (s *Session) checkGroup() error {
 // on servers that are like them. That it was kept from answering says nothing.
 func (s *Session) variable(ask string) (string, error) {
 	var value sql.NullString
-	err := s.scan(answerTime, ask, &value)
+	err := s.scan(answerTime, s.selecting(ask), &value)
 	if err != nil && !declined(err) {
 		return "", s.refusedOr(err, "the server did not tell whether it is in a cluster")
 	}

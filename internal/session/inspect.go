@@ -38,10 +38,12 @@ type Holder struct {
 // two tables: one is for whoever may read the performance schema, the other, with those
 // of the user's own account, for everybody; so there are two texts. Measured on MySQL
 // 9.7 and MariaDB 10.11.
+//
+// Each column is converted to UTF-8 and sent as bytes, which the server does not convert
+// to the session's character_set_results.
 const (
-	usedBy = "SELECT IS_USED_LOCK(?)"
+	usedBy = "IS_USED_LOCK(?)"
 
-	holderColumns = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME"
 	ofHolder      = withProcess + "session_connect_attrs" + asProgram
 	ofHolderOfOwn = withProcess + "session_account_connect_attrs" + asProgram
 	withProcess   = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema."
@@ -67,18 +69,24 @@ const (
 		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
 )
 
+var holderColumns = "SELECT " + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "l.NAME")
+
+func asUTF8(columns ...string) string {
+	for i, column := range columns {
+		columns[i] = "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY)"
+	}
+	return strings.Join(columns, ", ")
+}
+
 // Holder asks who holds the lock; false: nobody does.
 func (s *Session) Holder(name string) (Holder, bool, error) {
 	if err := s.greet(); err != nil {
 		return Holder{}, false, err
 	}
-	if err := s.accepts(name); err != nil {
-		return Holder{}, false, err
-	}
 	if strings.Contains(s.server.version.String, "TiDB") {
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
 	}
-	found, err := s.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, usedBy)
+	found, err := s.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, s.selecting(usedBy))
 	switch {
 	case errorNumber(err) == erNoSuchFunction:
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
@@ -96,9 +104,6 @@ func (s *Session) Holder(name string) (Holder, bool, error) {
 func (s *Session) Holders(prefix string) ([]Holder, error) {
 	if err := s.greet(); err != nil {
 		return nil, err
-	}
-	if charset := s.server.foreignCharset(); charset != "" {
-		return nil, fault.Because(fault.ErrUnsupported, fmt.Sprintf("the session's character set is %s, in which names may not be what they are: connect with utf8mb4", charset), nil)
 	}
 	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info' lets it"
 	if !s.server.mariaDB() {
@@ -144,18 +149,12 @@ func (s *Session) noList(err error, remedy string) error {
 func (s *Session) holders(args []driver.Value, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
-		err = s.query(s.patience(), &statement{text: text, spell: s.config.spell}, args, &found)
+		err = s.query(s.patience(), &statement{text: text}, args, &found)
 		if !declined(err) {
 			break
 		}
 	}
 	return found, err
-}
-
-// declined reports whether the server will not carry the statement out, rather than has
-// been kept from it.
-func declined(err error) bool {
-	return isAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err)
 }
 
 // holders receives a row for each. Columns that the server has left out stay unset.
@@ -254,7 +253,7 @@ func (p *Pool) inspectBeside(ctx context.Context, ask func(*Session) error) (bro
 		err = ask(s)
 	}
 	if !stop() || s.Broken() {
-		s.discard()
+		_ = s.discard()
 		p.Observer.SessionDiscarded(err)
 		return true, err
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -34,13 +34,14 @@ type Config struct {
 	Logger         *slog.Logger
 	Observer       Observer // nil: none
 
-	cluster *clusterCheck
-	hangups *hangup.Listener
-	spell   bool // sessions may be short-lived: spare them what pays later
+	cluster  *clusterCheck
+	noInnoDB *atomic.Bool // the server does not know @@innodb_read_only
+	hangups  *hangup.Listener
+	spell    bool // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
-	c.cluster = new(clusterCheck)
+	c.cluster, c.noInnoDB = new(clusterCheck), new(atomic.Bool)
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}
@@ -70,12 +71,14 @@ type place struct {
 	busy      bool // somebody has the turn
 	waiting   bool // the one who has the turn waits for a lock with it
 	holds     map[Hold]struct{}
+	locked    bool        // there is a lock of ours on it, as far as is known
 	dead      error       // why the session has gone
 	urgent    []chan bool // releases and the like that must have this very session
 	idleSince time.Time   // when it was last put back without a lock on it
 
 	// For the watch; times are since epoch.
 	due       time.Duration // of the next proof
+	proved    time.Duration // when the last proof began, or the first of the locks was granted
 	idleLimit time.Duration // the server gives the session up when it hears nothing for so long; 0: not known
 	proving   bool
 	probing   bool
@@ -449,7 +452,7 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 		if err == nil {
 			return s, nil
 		}
-		s.discard()
+		_ = s.discard()
 		p.Observer.SessionDiscarded(err)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -617,7 +620,7 @@ func (p *Pool) bury(s *Session, cause error) (report func()) {
 		p.waiting--
 	}
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	lost, urgent := s.holds, s.urgent
+	lost, urgent, locked := s.holds, s.urgent, s.locked
 	s.holds, s.urgent = nil, nil
 	p.mu.Unlock()
 
@@ -632,7 +635,7 @@ func (p *Pool) bury(s *Session, cause error) (report func()) {
 	p.mu.Lock()
 	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
-	p.discard(s)
+	p.discard(s, locked)
 	return func() {
 		p.Observer.SessionDiscarded(cause)
 		switch {
@@ -659,21 +662,24 @@ func someNames(holds map[Hold]struct{}) (names []string) {
 	return names
 }
 
-// discard closes the connection of s. It waits for that, but not for ever: an
-// open transaction of the user's own on a connection given to New can hold it up
-// (golang/go#81606).
-func (p *Pool) discard(s *Session) {
+// discard closes the connection of s. It waits for that, but not for ever: a statement
+// of the user's own on a connection given to New can hold it up.
+func (p *Pool) discard(s *Session, locked bool) {
 	done := make(chan struct{})
 	p.work.Go(func() {
 		defer close(done)
-		s.discard()
+		if errors.Is(s.discard(), errConnClosed) && locked {
+			s.cut()
+		}
 	})
 	timer := time.NewTimer(p.ReleaseTimeout)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		p.Logger.Warn("namedlock: a broken connection is still in use and cannot be closed yet")
+		if !s.cut() {
+			p.Logger.Warn("namedlock: a broken connection is still in use and cannot be closed yet")
+		}
 	}
 }
 
@@ -703,8 +709,10 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 		s.holds = make(map[Hold]struct{})
 	}
 	s.holds[h] = struct{}{}
+	s.locked = true
 	if len(s.holds) == 1 {
 		now := time.Since(epoch)
+		s.proved = now
 		s.due = now + s.interval() // the clock starts at the grant
 		if now-s.call.begun > s.interval() {
 			s.due = now // which came after a long wait, or a stop: is it still so?
@@ -747,6 +755,7 @@ func (p *Pool) Drop(s *Session, h Hold) (report func()) {
 	p.mu.Lock()
 	delete(s.holds, h)
 	if s.doubt == nil {
+		s.locked = len(s.holds) > 0
 		p.pass(s)
 		p.mu.Unlock()
 		return nothing
@@ -886,9 +895,9 @@ func (p *Pool) sweep(age time.Duration) {
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.
 func (s *Session) giveBack() {
-	if err := s.unsetLease(); err != nil {
-		s.discard()
-		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
+	if err := s.restore(); err != nil {
+		_ = s.discard()
+		s.config.Observer.SessionDiscarded(err)
 		return
 	}
 	s.letGo()
@@ -919,11 +928,15 @@ func (p *Pool) Close() {
 }
 
 // leave lets go of the connection that was given to New, as it came but for locks
-// that had leaked.
+// that had leaked. Where rows of its owner's are open on it nothing is in doubt, and it
+// stays open; but nothing can be sent.
 func (s *Session) leave() {
-	if err := s.unsetLease(); err != nil {
-		s.discard()
-		s.config.Observer.SessionDiscarded(fmt.Errorf("wait_timeout could not be set back: %w", err))
+	switch err := s.restore(); {
+	case errors.Is(err, errOccupied):
+		s.config.Logger.Warn("namedlock: left the connection as it was, with the lease for its wait_timeout", "cause", err)
+	case err != nil:
+		_ = s.discard()
+		s.config.Observer.SessionDiscarded(err)
 		return
 	}
 	s.letGo()

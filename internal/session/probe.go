@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"net"
 	"reflect"
 	"sync"
@@ -17,13 +18,25 @@ const (
 	open                      // as far as can be seen
 	closed                    // by the server, or by the driver after a failure
 	occupied                  // by something that is still to be read; nothing can be sent
+	returned                  // by the caller of New, who has closed the *sql.Conn
 )
+
+// cause is why a session is lost of which that is the state.
+func (state connState) cause() error {
+	switch state {
+	case closed:
+		return errClosed
+	case returned:
+		return errConnClosed
+	}
+	return nil
+}
 
 // look looks whether the server has closed the connection: without traffic, and
 // without blocking while no statement runs.
 func (s *Session) look() connState {
 	state := unseen
-	err := s.conn.Raw(func(conn any) error {
+	err := s.raw(func(conn any) error {
 		state = s.lookAt(conn)
 		switch {
 		case state == open && !socketOpen(conn), state == occupied && !s.lent:
@@ -31,7 +44,10 @@ func (s *Session) look() connState {
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errConnClosed):
+		return returned
+	case err != nil:
 		return closed
 	}
 	return state
@@ -114,7 +130,7 @@ func watched(conn any) bool {
 
 // socketOf returns the network connection beneath conn, TLS or not; nil if it cannot be
 // told.
-func socketOf(conn any) any {
+func socketOf(conn any) net.Conn {
 	if !fromGoSQLDriver(conn) {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,12 @@ import (
 // session has the same bound.
 const answerTime = 5 * time.Second
 
-// The statements of an uncontended cycle. They stand in the package
+// What the statements of an uncontended cycle select. They stand in the package
 // documentation of namedlock: users mock them.
 const (
-	getLock     = "SELECT GET_LOCK(?, ?)"
-	releaseLock = "SELECT RELEASE_LOCK(?)"
+	getLock         = "GET_LOCK(?, ?)"
+	releaseLock     = "RELEASE_LOCK(?)"
+	releaseAllLocks = "RELEASE_ALL_LOCKS()"
 )
 
 // A Session is one connection, dedicated to locks. Whoever calls its methods
@@ -49,14 +51,17 @@ type Session struct {
 
 	tether   driver.Rows // see wire; nil: none
 	listened bool        // listen has been called
+	socket   net.Conn    // beneath a connection that was given to New; nil: not known
 
 	get, release statement
-	waitSlice    statement       // MySQL's, for a whole slice
 	call         call            // the one that runs, or ran last
 	runCall      func(any) error // runCallOn, made once
 	number       number          // its answer
 	server       *server         // nil until greeted
+	literals     bool            // names go as literals: see chooseSpelling
+	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
+	leftover     bool            // a lock that nobody knows of may be on it: see releaseInCase
 	doubt        error           // why the session cannot be trusted any more
 
 	place // guarded by Pool.mu
@@ -64,11 +69,10 @@ type Session struct {
 
 func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
-		conn:      conn,
-		config:    config,
-		get:       statement{text: getLock, keep: true, spell: config.spell},
-		release:   statement{text: releaseLock, keep: true, spell: config.spell},
-		waitSlice: statement{text: limited(slice), keep: true, spell: config.spell},
+		conn:    conn,
+		config:  config,
+		get:     statement{text: "SELECT " + getLock, prepares: true},
+		release: statement{text: "SELECT " + releaseLock, prepares: true},
 	}
 	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -92,7 +96,7 @@ func (s *Session) Kill() {
 // It returns true if the lock was granted and false if others kept it. On an
 // error nothing is held.
 func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err error) {
-	if err := s.accepts(name); err != nil {
+	if err := s.readyFor(name); err != nil {
 		return false, err
 	}
 	answer, err := s.askForLock(name, wait)
@@ -111,12 +115,53 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	case err != nil && !isAnswer(err):
 		return false, s.distrust(err)
 	}
-	// An error or a NULL says that the wait ended, and no manual says that the
-	// lock cannot have been granted in the same moment. To ask is cheap.
-	if _, err := s.ask(s.patience(), &s.release, []driver.Value{name}); err != nil && !isRefusal(err) {
-		return false, s.distrust(err)
+	if err := s.releaseInCase(name); err != nil {
+		return false, err
 	}
 	return false, verdict(err)
+}
+
+// releaseInCase is for a GET_LOCK that was answered by an error, or by NULL. That says
+// that the wait ended, and no manual says that the lock cannot have been granted in the
+// same moment. To ask is cheap. An error in answer to that is an answer, too: it decides
+// on nothing but that there may be a lock on the session that nobody knows of.
+func (s *Session) releaseInCase(name string) error {
+	_, err := s.ask(s.patience(), &s.release, []driver.Value{name})
+	switch {
+	case err == nil:
+	case !isAnswer(err):
+		return s.distrust(err)
+	case !isRefusal(err):
+		s.leftover = true
+	}
+	return nil
+}
+
+// releaseLeftovers gets rid of a lock that releaseInCase may have left, when there is no
+// other on the session that would go with it.
+func (s *Session) releaseLeftovers() error {
+	if !s.leftover || s.locks > 0 {
+		return nil
+	}
+	if err := s.scan(s.patience(), s.selecting(releaseAllLocks), new(sql.NullInt64)); err != nil {
+		return s.refusedOr(err, "the server refused RELEASE_ALL_LOCKS")
+	}
+	s.leftover = false
+	return nil
+}
+
+// readyFor sees that the session can name the lock.
+func (s *Session) readyFor(name string) error {
+	if err := s.releaseLeftovers(); err != nil {
+		return err
+	}
+	if !names.ASCII(name) {
+		if err := s.greet(); err != nil {
+			return err // how the name is to be spelt depends on the character sets
+		}
+	}
+	s.chooseSpelling()
+	return nil
 }
 
 func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
@@ -127,7 +172,7 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 		}
 		// The server's limit for statements is so short that it cut off even the
 		// try; a wait overrides the limit. See GetLock for the release.
-		if _, err := s.ask(s.patience(), &s.release, []driver.Value{name}); err != nil {
+		if err := s.releaseInCase(name); err != nil {
 			return answer, err
 		}
 		wait = time.Millisecond
@@ -146,9 +191,8 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 // ReleaseLock gives the lock back. It returns nil only if the server said that
 // this session held it. After any other answer the session is in doubt.
 func (s *Session) ReleaseLock(name string) error {
-	s.locks--
 	bound := s.config.ReleaseTimeout
-	if s.locks > 0 {
+	if s.locks > 1 {
 		bound = min(bound, s.patience())
 	}
 	answer, err := s.ask(bound, &s.release, []driver.Value{name})
@@ -160,6 +204,7 @@ func (s *Session) ReleaseLock(name string) error {
 	case answer.Int64 != 1:
 		s.doubt = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
 	default:
+		s.locks--
 		return nil
 	}
 	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.doubt)
@@ -199,17 +244,23 @@ func (s *Session) distrust(err error) error {
 	return fault.Because(fault.ErrUnavailable, "session broken", err)
 }
 
-// accepts returns an error if the session's server would lock another name.
-func (s *Session) accepts(name string) error {
-	if names.ASCII(name) {
-		return nil
+// raw has f use the driver's connection.
+func (s *Session) raw(f func(conn any) error) error {
+	err := s.conn.Raw(f)
+	if errors.Is(err, sql.ErrConnDone) && s.lent {
+		return errConnClosed
 	}
-	if err := s.greet(); err != nil {
+	return err
+}
+
+// restore leaves the session as it came, but for locks that other code had left on it. No
+// lock of ours is on it any more.
+func (s *Session) restore() error {
+	if err := s.releaseLeftovers(); err != nil {
 		return err
 	}
-	if charset := s.server.foreignCharset(); charset != "" {
-		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the session's character set is %s, so the server would lock another name than %q: "+
-			"connect with utf8mb4, or use a name in ASCII", charset, name), nil)
+	if err := s.unsetLease(); err != nil {
+		return fmt.Errorf("wait_timeout could not be set back: %w", err)
 	}
 	return nil
 }
@@ -217,11 +268,10 @@ func (s *Session) accepts(name string) error {
 // letGo frees what was prepared, unless rows of the user's are in the way, and lets go
 // of the connection. It stays usable.
 func (s *Session) letGo() {
-	_ = s.conn.Raw(func(conn any) error {
+	_ = s.raw(func(conn any) error {
 		if s.lookAt(conn) != occupied {
 			s.get.close()
 			s.release.close()
-			s.waitSlice.close()
 		}
 		s.untether()
 		s.listenNoMore(conn)
@@ -233,8 +283,32 @@ func (s *Session) letGo() {
 
 // discard closes the connection for good, which frees its locks at once. The
 // connection never goes back to a pool.
-func (s *Session) discard() {
+func (s *Session) discard() error {
 	s.cancel() // a statement that hangs would keep Raw waiting
-	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	err := s.raw(s.closeConn)
 	s.listenNoMore(nil)
+	return err
+}
+
+// closeConn closes the driver's connection, for raw. On one that was given to New its
+// owner may have rows or a transaction open, and to return driver.ErrBadConn would wait
+// for their end (golang/go#81606). So the connection is closed right here; database/sql
+// finds it invalid when its owner lets go of it. That takes a driver which tells: others
+// may not bear to be closed twice.
+func (s *Session) closeConn(conn any) error {
+	c, isConn := conn.(driver.Conn)
+	if _, tells := conn.(driver.Validator); s.lent && isConn && tells {
+		_ = c.Close()
+		return nil
+	}
+	return driver.ErrBadConn
+}
+
+// cut closes the socket of a connection that was given to New, whoever uses it now, and
+// reports whether it could. It is for a connection that cannot be closed otherwise: its
+// owner runs a statement on it, or has closed the *sql.Conn, and the connection has gone
+// back to its pool with our locks on it. The pool's next borrower would enter those
+// locks again without noticing; to close the socket frees them.
+func (s *Session) cut() bool {
+	return s.socket != nil && s.socket.Close() == nil
 }

@@ -6,23 +6,15 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 )
 
-// A statement is sent as text the first time and prepared from the second: a
-// session that lives for one lock spares the preparing, one that stays spares the
-// parsing. It belongs to one session.
+// A statement belongs to one session.
 type statement struct {
 	text     string
-	keep     bool // it comes again on this session
-	spell    bool // the text may have the arguments spelt out
+	prepares bool // it comes again, and the server answers it by a row: it is prepared from its second use
 	used     bool
-	refused  bool // the server does not prepare (its max_prepared_stmt_count, a proxy)
+	refused  bool // the server did not prepare it: its max_prepared_stmt_count, a proxy
 	prepared driver.Stmt
 }
 
@@ -30,6 +22,8 @@ var (
 	errSilent   = errors.New("no answer in time")
 	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
 	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
+
+	errConnClosed = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
 // ask runs st for one number. It is bounded by the time from the moment that the
@@ -64,7 +58,7 @@ type call struct {
 // on a connection that was given to New, is in the way.
 func (s *Session) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	s.call = call{bound: bound, statement: st, args: args, answer: answer, begun: time.Since(epoch)}
-	err := s.conn.Raw(s.runCall)
+	err := s.raw(s.runCall)
 	if s.call.err != nil {
 		err = s.call.err
 	}
@@ -78,6 +72,9 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.Value,
 // doubt is discarded by its pool, not here.
 func (s *Session) runCallOn(conn any) error {
 	s.listen(conn)
+	if s.lent && s.socket == nil {
+		s.socket = socketOf(conn)
+	}
 	c := &s.call
 	if s.lookAt(conn) == occupied {
 		c.err = errOccupied
@@ -88,7 +85,7 @@ func (s *Session) runCallOn(conn any) error {
 	}
 	c.begun = time.Since(epoch)
 	s.silence.Reset(c.bound)
-	c.err = s.run(c.statement, conn, c.args, c.answer)
+	c.err = classified(s.run(c.statement, conn, c.args, c.answer), conn)
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
@@ -109,11 +106,11 @@ func hideContext(err error) error {
 
 // run sends st and hands its rows to answer.
 func (s *Session) run(st *statement, conn any, args []driver.Value, answer receiver) error {
-	if !st.keep {
+	rows, once, err := s.send(st, s.wire(conn), args)
+	if once != nil {
 		// Now, not later: even this must not come between the rows of others.
-		defer st.close()
+		defer once.Close()
 	}
-	rows, err := st.rows(s.wire(conn), args)
 	if err != nil {
 		return err
 	}
@@ -125,35 +122,67 @@ func (s *Session) run(st *statement, conn any, args []driver.Value, answer recei
 	return err
 }
 
-func (st *statement) rows(w wire, args []driver.Value) (driver.Rows, error) {
+// send sends st in the cheapest of the ways that the session, the driver and the server
+// allow. Only the first two of them need the server to prepare anything, and where it
+// does not, or has forgotten what it had prepared, the text is sent: what proves or
+// releases a lock must not depend on a resource that others can use up. If once is not
+// nil, close it after the rows.
+func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true
-	if st.prepared == nil && !first && !st.refused {
-		prepared, err := w.prepare(st.text)
-		if err != nil && !isAnswer(err) {
-			return nil, err
+	if s.literals {
+		return w.text(s.spellOut(st.text, args))
+	}
+	if !first {
+		if err := st.prepare(w); err != nil {
+			return nil, nil, err
 		}
-		st.prepared, st.refused = prepared, err != nil
 	}
-	if st.prepared != nil {
-		return w.run(st.prepared, args)
+	if rows, ran, err := st.execute(w, args); ran {
+		return rows, nil, err
 	}
-	rows, err := w.query(st.text, args)
+	rows, err = w.query(st.text, args)
 	if !errors.Is(err, driver.ErrSkip) {
-		return rows, err
+		return rows, nil, err
 	}
-	// The driver puts arguments into prepared statements only.
-	if text, ok := spellOut(st.text, args); ok && st.spell {
-		if rows, err = w.query(text, nil); !errors.Is(err, driver.ErrSkip) {
-			return rows, err
+	// The driver puts arguments into prepared statements only. With Open a session may
+	// be short-lived, so preparing would not pay at the first use.
+	if !s.config.spell {
+		if err := st.prepare(w); err != nil {
+			return nil, nil, err
 		}
+		if rows, ran, err := st.execute(w, args); ran {
+			return rows, nil, err
+		}
+	}
+	return w.text(s.spellOut(st.text, args))
+}
+
+// prepare has the server prepare st, if it is worth that and the server does.
+func (st *statement) prepare(w wire) error {
+	if !st.prepares || st.refused || st.prepared != nil {
+		return nil
 	}
 	prepared, err := w.prepare(st.text)
-	if err != nil {
-		return nil, err
+	if err = classified(err, w.conn); err != nil && !isAnswer(err) {
+		return err
 	}
-	st.prepared = prepared
-	return w.run(prepared, args)
+	st.prepared, st.refused = prepared, err != nil
+	return nil
+}
+
+// execute runs what was prepared, if anything. ran is false if the server has not run
+// it: there is nothing prepared, or no more.
+func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
+	if st.prepared == nil {
+		return nil, false, nil
+	}
+	rows, err = w.run(st.prepared, args)
+	if isForgotten(err) {
+		st.close()
+		return nil, false, nil
+	}
+	return rows, true, err
 }
 
 func (st *statement) close() {
@@ -161,124 +190,4 @@ func (st *statement) close() {
 		_ = st.prepared.Close() // nothing is answered, and nothing depends on it
 		st.prepared = nil
 	}
-}
-
-// spellOut puts args into text in the place of its question marks, if it can be told
-// without knowing the session's sql_mode and character set what a server makes of
-// them: a name has to be plain.
-func spellOut(text string, args []driver.Value) (string, bool) {
-	var b strings.Builder
-	for _, arg := range args {
-		before, after, ok := strings.Cut(text, "?")
-		if !ok {
-			return "", false
-		}
-		b.WriteString(before)
-		text = after
-		switch value := arg.(type) {
-		case int64:
-			b.WriteString(strconv.FormatInt(value, 10))
-		case float64:
-			b.WriteString(strconv.FormatFloat(value, 'f', -1, 64))
-		case string:
-			if !plain(value) {
-				return "", false
-			}
-			b.WriteString("'" + value + "'")
-		default:
-			return "", false
-		}
-	}
-	b.WriteString(text)
-	return b.String(), true
-}
-
-// plain reports whether text means itself between quotes, to whatever reads it on the
-// way.
-func plain(text string) bool {
-	for _, r := range text {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-		case strings.ContainsRune("-_.:/@+=", r):
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// A receiver takes the rows of an answer. The values are the driver's until it
-// returns.
-type receiver interface {
-	receive(rows driver.Rows) error
-}
-
-// A number receives a row with one number, or NULL.
-type number struct {
-	row   [1]driver.Value
-	value sql.NullInt64
-}
-
-func (n *number) receive(rows driver.Rows) error {
-	if err := rows.Next(n.row[:]); err != nil {
-		return noRows(err)
-	}
-	return n.value.Scan(n.row[0])
-}
-
-// one receives a row with a column for each destination. Where the server has left
-// some out, those destinations stay unset, as for NULL.
-type one []sql.Scanner
-
-func (dest one) receive(rows driver.Rows) error {
-	row := make([]driver.Value, len(rows.Columns()))
-	if err := rows.Next(row); err != nil {
-		return noRows(err)
-	}
-	return dest.scan(row)
-}
-
-func (dest one) scan(row []driver.Value) error {
-	if len(row) > len(dest) {
-		return fmt.Errorf("%d columns where %d were expected", len(row), len(dest))
-	}
-	for i, value := range row {
-		if err := dest[i].Scan(value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// none expects no row, and looks for none.
-type none struct{}
-
-func (none) receive(driver.Rows) error { return nil }
-
-func noRows(err error) error {
-	if err == io.EOF {
-		return sql.ErrNoRows
-	}
-	return err
-}
-
-// errorNumber returns the server's error number, or 0 if err is no answer of a server.
-func errorNumber(err error) uint16 {
-	if err == nil {
-		return 0
-	}
-	if e := (*mysql.MySQLError)(nil); errors.As(err, &e) {
-		return e.Number
-	}
-	return 0
-}
-
-// isAnswer reports whether the server answered by an error, so that the session
-// lives on, as far as the answer tells.
-func isAnswer(err error) bool {
-	switch errorNumber(err) {
-	case 0, erServerShutdown, erConnectionKilled, erSessionWasKilled, erClientInteractionTimeout:
-		return false
-	}
-	return !errors.Is(err, errSilent)
 }

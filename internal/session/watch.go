@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -160,8 +159,8 @@ func (p *Pool) probeSingle(s *Session) {
 	p.mu.Lock()
 	s.probing, s.unseen = false, state == unseen
 	p.mu.Unlock()
-	if state == closed {
-		p.bury(s, errClosed)()
+	if cause := state.cause(); cause != nil {
+		p.bury(s, cause)()
 	}
 }
 
@@ -192,7 +191,7 @@ func (p *Pool) proveAll(s *Session) bool {
 	}
 	p.mu.Unlock()
 
-	next := begun + s.interval()
+	next, proved := begun+s.interval(), true
 	for len(holds) > 0 {
 		var names []driver.Value
 		names, holds = p.stillHeld(s, holds)
@@ -201,7 +200,13 @@ func (p *Pool) proveAll(s *Session) bool {
 		}
 		err := s.proveLocks(names)
 		if errors.Is(err, errOccupied) {
-			next = begun // a loss shows to whoever reads the rows, or when they are read
+			next, proved = begun, false // a loss shows to whoever reads the rows, or when they are read
+			break
+		}
+		if isAnswer(err) && begun < p.lastChance(s) {
+			// The session lives, and somebody has only kept it from answering: KILL QUERY, a
+			// limit for statements. That may last, so it is asked again, but not for ever.
+			next, proved = begun+s.interval()/8, false
 			break
 		}
 		if err != nil {
@@ -214,9 +219,20 @@ func (p *Pool) proveAll(s *Session) bool {
 	}
 	p.mu.Lock()
 	s.due = next
+	if proved {
+		s.proved = begun
+	}
 	s.setIdleLimit()
 	p.mu.Unlock()
 	return true
+}
+
+// lastChance is when a proof has to begin at the latest that is to be over before the
+// second interval since the last one is.
+func (p *Pool) lastChance(s *Session) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s.proved + s.interval()*7/4
 }
 
 // stillHeld returns the names of the first holds that have not been released
@@ -246,27 +262,22 @@ func (s *Session) proveLocks(names []driver.Value) error {
 		}
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
-	text := "SELECT " + strings.Repeat("IS_USED_LOCK(?) = CONNECTION_ID(), ", len(names))
+	var readOnly server // that is all that is asked of it
+	columns := []column{{"0", &readOnly.readOnly}}
 	if s.config.CheckServer {
-		text += "@@read_only"
-	} else {
-		text += "0"
+		columns = s.readOnlyColumns(&readOnly)
 	}
 	owned := make([]sql.NullBool, len(names))
-	var readOnly sql.NullString
-	answer := make(one, 0, len(names)+1)
+	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
 	for i := range owned {
-		answer = append(answer, &owned[i])
+		texts, answer = append(texts, "IS_USED_LOCK(?) = CONNECTION_ID()"), append(answer, &owned[i])
 	}
-	answer = append(answer, &readOnly)
+	for _, c := range columns {
+		texts, answer = append(texts, c.text), append(answer, c.dest)
+	}
 
-	st := &statement{text: text}
-	err := s.query(s.patience(), st, names, answer)
-	if isAnswer(err) {
-		// Somebody may have cut off this one (KILL QUERY), which says nothing.
-		err = s.query(s.patience(), st, names, answer)
-	}
-	if err != nil {
+	st := &statement{text: s.selecting(texts...)}
+	if err := s.query(s.patience(), st, names, answer); err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
 	for i := range owned {
@@ -274,8 +285,5 @@ func (s *Session) proveLocks(names []driver.Value) error {
 			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
 		}
 	}
-	if !isOff(readOnly.String) {
-		return errors.New("the server has become read-only: it is no primary any more")
-	}
-	return nil
+	return readOnly.writable()
 }

@@ -143,8 +143,9 @@ func TestWatch_WrongAnswers(t *testing.T) {
 		"nobody's":            {&memserver.Reply{Row: []any{nil, 0}}, "does not hold"},
 		"read-only":           {&memserver.Reply{Row: []any{1, 1}}, "read-only"},
 		"writable, who knows": {&memserver.Reply{Row: []any{1, nil}}, "read-only"},
+		"innodb-read-only":    {&memserver.Reply{Row: []any{1, 0, 1}}, "innodb_read_only"},
 		"half an answer":      {&memserver.Reply{Row: []any{1}}, "read-only"},
-		"more than was asked": {&memserver.Reply{Row: []any{1, 0, 0}}, "columns"},
+		"more than was asked": {&memserver.Reply{Row: []any{1, 0, 0, 0}}, "columns"},
 		"text":                {&memserver.Reply{Row: []any{"yes!", 0}}, "convert"},
 		"no row":              {&memserver.Reply{}, "no rows"},
 		"the end":             {&memserver.Reply{Drop: true}, "invalid connection"},
@@ -172,17 +173,34 @@ func TestWatch_WrongAnswers(t *testing.T) {
 			b.release(s, h)
 		})
 	})
-	t.Run("an error twice", func(t *testing.T) {
+	t.Run("an error that stays for a while", func(t *testing.T) {
 		inBubble(t, nil, func(b *bubble) {
-			_, h := b.held("a")
+			s, h := b.held("a")
+			granted := time.Now()
 			b.server.Script(func(st memserver.Statement) *memserver.Reply {
-				if st.Text[:6] == "SELECT" {
+				if strings.Contains(st.Text, proof) && time.Since(granted) < s.interval()*3/2 {
 					return &memserver.Reply{Number: erQueryInterrupted}
 				}
 				return nil
 			})
-			<-h.lost
-			assert.Len(b, b.server.Sent(proof), 2)
+			time.Sleep(5 * s.interval())
+			b.requireHeld(h)
+			b.release(s, h)
+		})
+	})
+	t.Run("an error that stays", func(t *testing.T) {
+		inBubble(t, nil, func(b *bubble) {
+			s, h := b.held("a")
+			granted := time.Now()
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, proof) {
+					return &memserver.Reply{Number: erQueryInterrupted}
+				}
+				return nil
+			})
+			at := <-h.lost
+			assert.Less(b, at.Sub(granted), 2*s.interval())
+			assert.Greater(b, at.Sub(granted), s.interval()*3/2)
 		})
 	})
 }

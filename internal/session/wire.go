@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -78,6 +79,21 @@ func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
 		return conn.QueryContext(w.ctx, text, named(args))
 	}
 	return nil, driver.ErrSkip
+}
+
+// text sends text. A driver that runs prepared statements only has it prepared for this
+// once; then the caller closes once, after the rows.
+func (w wire) text(text string) (rows driver.Rows, once driver.Stmt, err error) {
+	rows, err = w.query(text, nil)
+	if !errors.Is(err, driver.ErrSkip) {
+		return rows, nil, err
+	}
+	once, err = w.prepare(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err = w.run(once, nil)
+	return rows, once, err
 }
 
 func (w wire) prepare(text string) (driver.Stmt, error) {

@@ -10,12 +10,20 @@ import (
 // The statements that ask who holds a lock join a list of locks to the process list
 // and to the connections' attributes. They are known by their shape, and not read.
 var (
-	asksForHolders = regexp.MustCompile(`^SELECT l\.ID, p\.USER, p\.HOST, p\.COMMAND, p\.TIME, p\.INFO, a\.ATTR_VALUE, l\.NAME FROM \((.*)\) AS l` +
+	asksForHolders = regexp.MustCompile(`^SELECT ` + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "l.NAME") + ` FROM \((.*)\) AS l` +
 		` LEFT JOIN information_schema\.PROCESSLIST AS p ON .* LEFT JOIN performance_schema\.session_(?:account_)?connect_attrs AS a ON .*'program_name'$`)
 	ofOneLock = regexp.MustCompile(`^SELECT IS_USED_LOCK\(\?\) AS ID, NULL AS NAME$`)
 	ofPrefix  = regexp.MustCompile(`^SELECT t\.PROCESSLIST_ID AS ID, m\.OBJECT_NAME AS NAME FROM performance_schema\.metadata_locks AS m JOIN .*` +
 		`LEFT\(m\.OBJECT_NAME, CHAR_LENGTH\(\?\)\) AS BINARY\) = CAST\(LOWER\(CONVERT\(\? USING utf8mb3\)\) AS BINARY\)$`)
 )
+
+// asUTF8 is an expression for columns of a text that does not depend on the session.
+func asUTF8(columns ...string) string {
+	for i, column := range columns {
+		columns[i] = regexp.QuoteMeta("CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY)")
+	}
+	return strings.Join(columns, ", ")
+}
 
 // Whether the list of locks is complete is a row of subqueries: it always is.
 var (

@@ -15,9 +15,11 @@ import (
 const (
 	beside = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
 		" LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
-	askHolder = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME" +
+	askHolder = holderColumns +
 		" FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + beside
-	askHeld = "SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME" +
+	holderColumns = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY)"
+
+	askHeld = holderColumns +
 		" FROM (SELECT t.PROCESSLIST_ID AS ID, m.OBJECT_NAME AS NAME" +
 		" FROM performance_schema.metadata_locks AS m JOIN performance_schema.threads AS t ON t.THREAD_ID = m.OWNER_THREAD_ID" +
 		" WHERE m.OBJECT_TYPE = 'USER LEVEL LOCK' AND m.LOCK_STATUS = 'GRANTED'" +
@@ -99,8 +101,8 @@ func TestInspect_NotUnderstood(t *testing.T) {
 		askHolder:              1210,
 		askHeld:                1210,
 		askHolder + " LIMIT 1": 1064,
-		"SELECT l.ID FROM (SELECT IS_USED_LOCK(?) AS ID) AS l" + beside:                                              1064,
-		"SELECT l.ID, p.USER, p.HOST, p.COMMAND, p.TIME, p.INFO, a.ATTR_VALUE, l.NAME FROM (SELECT 1) AS l" + beside: 1064,
+		"SELECT l.ID FROM (SELECT IS_USED_LOCK(?) AS ID) AS l" + beside: 1064,
+		holderColumns + " FROM (SELECT 1) AS l" + beside:                1064,
 		"SELECT '": 1064,
 	} {
 		_, err := ask(conn, query)

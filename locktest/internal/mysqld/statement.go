@@ -3,6 +3,7 @@ package mysqld
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -124,14 +125,14 @@ func parse(text string) (statement, error) {
 //
 //	list    = expression { "," expression }
 //	expression = operand [ "=" operand ]
-//	operand = "?" | number | string | "NULL" | "@@" variable | function "(" [ list ] ")"
+//	operand = "?" | number | string | "_utf8mb4 0x" digits | "NULL" | "@@" variable | function "(" [ list ] ")"
 type parser struct {
 	rest   []string
 	params int
 	err    error // the first
 }
 
-var tokens = regexp.MustCompile(`@@[\w.]+|'[^']*'|\w+|[^\s\w]`)
+var tokens = regexp.MustCompile(`@@[\w.]+|'[^']*'|_utf8mb4 0x[0-9A-F]+|\w+|[^\s\w]`)
 
 func (p *parser) list() []expression {
 	list := []expression{p.expression()}
@@ -173,6 +174,13 @@ func (p *parser) operand() expression {
 	}
 	if len(token) > 1 && token[0] == '\'' {
 		return constant([]byte(token[1 : len(token)-1]))
+	}
+	if digits, ok := strings.CutPrefix(token, "_utf8mb4 0x"); ok {
+		name, err := hex.DecodeString(digits)
+		if err != nil {
+			p.fail(errSyntax(token))
+		}
+		return constant(name)
 	}
 	switch token {
 	case "NULL":
@@ -286,11 +294,11 @@ func variable(name string) expression {
 		return func(x *execution) (driver.Value, error) { return x.conn.getWaitTimeout(), nil }
 	case "version_comment":
 		return constant([]byte("namedlock/locktest"))
-	case "character_set_client", "character_set_connection":
+	case "character_set_client", "character_set_connection", "character_set_results":
 		return constant([]byte("utf8mb4"))
 	case "performance_schema":
 		return constant(int64(1))
-	case "read_only":
+	case "read_only", "innodb_read_only":
 		return constant(int64(0))
 	}
 	return func(*execution) (driver.Value, error) {

@@ -1,0 +1,93 @@
+package session
+
+import (
+	"database/sql/driver"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A name must be the same lock for every session, whatever the session's character sets
+// and sql_mode. Where the character sets are known to be harmless a name may go as an
+// argument or between quotes. Elsewhere even ASCII is not safe: MySQL with client swe7,
+// and MariaDB with connection ucs2, lock other names than those that were sent. There
+// it goes as a literal that says its own character set and is read byte by byte.
+
+// spellOut puts args into text in the place of its question marks.
+func (s *Session) spellOut(text string, args []driver.Value) string {
+	var b strings.Builder
+	for _, arg := range args {
+		before, after, _ := strings.Cut(text, "?")
+		b.WriteString(before)
+		text = after
+		switch value := arg.(type) {
+		case int64:
+			b.WriteString(strconv.FormatInt(value, 10))
+		case float64:
+			b.WriteString(strconv.FormatFloat(value, 'f', -1, 64))
+		case string:
+			b.WriteString(s.spellName(value))
+		default:
+			panic(fmt.Sprintf("session: a %T cannot be spelt out", arg))
+		}
+	}
+	b.WriteString(text)
+	return b.String()
+}
+
+func (s *Session) spellName(name string) string {
+	if s.server != nil && !s.literals && plain(name) {
+		return "'" + name + "'"
+	}
+	if name == "" {
+		return "''" // a prefix may be; 0x alone is no literal
+	}
+	return "_utf8mb4 0x" + strings.ToUpper(hex.EncodeToString([]byte(name)))
+}
+
+// plain reports whether text means itself between quotes, to whatever reads it on the
+// way.
+func plain(text string) bool {
+	for _, r := range text {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		case strings.ContainsRune("-_.:/@+=", r):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// chooseSpelling says how names are spelt from now on. It must not change while the
+// session holds locks, or those that it holds might go by other names.
+func (s *Session) chooseSpelling() {
+	if s.locks == 0 && s.server != nil {
+		s.literals = !s.server.harmless()
+	}
+}
+
+// selecting is the text of a SELECT of columns.
+func (s *Session) selecting(columns ...string) string { return "SELECT " + s.columns(columns...) }
+
+// columns separates columns by commas. Where s.asBytes is set each is read as bytes: see
+// readAsBytes.
+func (s *Session) columns(columns ...string) string {
+	if s.asBytes {
+		bytes := make([]string, len(columns))
+		for i, column := range columns {
+			bytes[i] = "CAST(" + column + " AS BINARY)"
+		}
+		columns = bytes
+	}
+	return strings.Join(columns, ", ")
+}
+
+// readAsBytes is for a session whose numbers the driver cannot read: MariaDB sends them
+// in character_set_results, and in UTF-16, say, they are no numbers to the driver.
+func (s *Session) readAsBytes() {
+	s.asBytes = true
+	s.get = statement{text: s.selecting(getLock), prepares: true}
+	s.release = statement{text: s.selecting(releaseLock), prepares: true}
+}
