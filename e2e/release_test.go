@@ -290,27 +290,6 @@ func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	})
 }
 
-// With New, rows that somebody left unread on the connection may cost the session, never leave the lock.
-func TestPromise16_RowsLeftOpen(t *testing.T) {
-	t.Parallel()
-	onEachServer(t, func(t *testing.T, srv *server) {
-		l, f, name := setup{srv, byNew}.locker(t, namedlock.WithReleaseTimeout(time.Second)), srv.foreign(t), newName("rows")
-		var rows *sql.Rows
-		err := receive(t, inBackground(func() error {
-			return l.WithLock(t.Context(), name, 0, func(context.Context) (err error) {
-				//nolint:rowserrcheck,sqlclosecheck // that is the point
-				rows, err = l.conn.QueryContext(background, "SELECT 1 UNION SELECT 2 UNION SELECT 3")
-				return err
-			})
-		}), "the release")
-		if err != nil {
-			requireError(t, err, namedlock.ErrLost, name)
-		}
-		_ = rows.Close()
-		f.lockSoon(name)
-	})
-}
-
 // What fn returned and what the release found can both be matched; a lock that was lost is ErrLost also
 // where fn returned nil.
 func TestPromise17_LossIsJoinedToFnsError(t *testing.T) {
