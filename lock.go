@@ -128,9 +128,8 @@
 //     Then it asks as Holder does, with another list in the place of l: of locks in
 //     performance_schema.metadata_locks and threads, or on MariaDB in
 //     information_schema.METADATA_LOCK_INFO.
-//   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case. Where that is
-//     answered by an error, too, SELECT RELEASE_ALL_LOCKS() is sent when the session has no
-//     lock on it any more.
+//   - If GET_LOCK answers an error or NULL, RELEASE_LOCK follows, in case; and once
+//     more before the session's next lock, if that is answered by an error, too.
 //   - The keep-alive is
 //     SELECT IS_USED_LOCK(?) = CONNECTION_ID(), ..., @@read_only, @@innodb_read_only
 //     for up to 64 locks of a session at once; with 0 in the place of the last two where

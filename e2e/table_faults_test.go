@@ -17,6 +17,7 @@ type fault struct {
 	make  func(c *faultCase) spy.Fault
 	sends bool // the server gets the statement, and carries it out
 	every bool // it hits the statement each time
+	times int  // or so many times; 0: once
 	quiet bool // nothing is heard: only a deadline or a bound ends it
 }
 
@@ -28,8 +29,8 @@ func plainly(f spy.Fault) func(*faultCase) spy.Fault {
 }
 
 var (
-	notSent      = fault{is: "fails before it is sent", make: plainly(spy.FailBefore(errInjected))}
-	answerLost   = fault{is: "done, but the answer is lost", make: plainly(spy.FailAfter(errInjected)), sends: true}
+	notSent      = fault{is: "an unknown error, not sent", make: plainly(spy.FailBefore(errInjected))}
+	answerLost   = fault{is: "done, then an unknown error", make: plainly(spy.FailAfter(errInjected)), sends: true}
 	badConn      = fault{is: "`driver.ErrBadConn`", make: plainly(spy.FailBefore(driver.ErrBadConn))}
 	badConnLate  = fault{is: "done, then `driver.ErrBadConn`", make: plainly(spy.FailAfter(driver.ErrBadConn)), sends: true}
 	invalidConn  = fault{is: "`mysql.ErrInvalidConn`", make: plainly(spy.FailBefore(mysql.ErrInvalidConn))}
@@ -69,7 +70,11 @@ var (
 )
 
 // deadConnection is every way in which a connection can fail at a statement.
-var deadConnection = []fault{notSent, answerLost, badConn, badConnLate, invalidConn, brokeInReply, killed}
+var deadConnection = []fault{badConn, badConnLate, invalidConn, brokeInReply, killed}
+
+// unknownError is an error that is none of a server's, nor one that go-sql-driver has for dead connections, on a
+// connection that is valid: as drivers other than that have.
+var unknownError = []fault{notSent, answerLost}
 
 func answerOf(number uint16) error {
 	return &mysql.MySQLError{Number: number, Message: "injected"}
@@ -95,6 +100,15 @@ func lateErrorsOf(numbers ...uint16) (faults []fault) {
 func alwaysErrorsOf(numbers ...uint16) (faults []fault) {
 	for _, f := range errorsOf(numbers...) {
 		f.is, f.every = f.is+", every time", true
+		faults = append(faults, f)
+	}
+	return faults
+}
+
+// someErrorsOf are refusals that stay for a while.
+func someErrorsOf(numbers ...uint16) (faults []fault) {
+	for _, f := range errorsOf(numbers...) {
+		f.is, f.times = f.is+", four times", 4
 		faults = append(faults, f)
 	}
 	return faults

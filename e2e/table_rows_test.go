@@ -26,88 +26,107 @@ var faultTable = []row{
 	{connecting, these(unheard), expired, notHere},
 
 	{greeting, of(deadConnection, these(everyTime, text, noRow)), gone, gone},
+	{greeting, unknownError, gone, unharmed},                                     // the same
 	{greeting, errorsOf(1064, 1142, 1193, 1205, 1969, 3024), unharmed, unharmed}, // asked again in plainer words
 	{greeting, alwaysErrorsOf(1040, 1142, 1205), gone, unavailable},
+	{greeting, alwaysErrorsOf(1105, 1235, 1305, 1836), unsupported, unsupported}, // no lock functions
 	{greeting, errorsOf(1317), cutOff, interrupted},
 	{greeting, these(null), refused, unsupported}, // not known to be writable
 	{greeting, these(silence), expiredDiscarded, expiredSlowly},
 
-	{greetingPooled, of(deadConnection, these(text, noRow)), again, notHere},
+	{greetingPooled, of(deadConnection, unknownError, these(text, noRow)), again, notHere},
 	{greetingPooled, these(silence), expiredDiscarded, notHere},
 
 	{cluster, of(deadConnection, these(noRow)), gone, gone},
+	{cluster, unknownError, gone, unavailable},
 	{cluster, of(errorsOf(1142, 1193), these(null)), unharmed, unharmed}, // no such variable, no such node
 	{cluster, errorsOf(1969, 3024), gone, unavailable},                   // kept from answering
 	{cluster, errorsOf(1317), cutOff, interrupted},
 	{cluster, these(silence), expiredDiscarded, expiredSlowly},
 
 	{clusterSize, deadConnection, gone, gone},
+	{clusterSize, unknownError, gone, unavailable},
 	{clusterSize, these(one, zero, noRow), unharmed, unharmed},
 	{clusterSize, these(nonsense), refused, unsupported}, // two nodes
 	{clusterSize, errorsOf(1142, 1205), gone, unavailable},
 	{clusterSize, errorsOf(1317), cutOff, interrupted},
 
 	{primaries, of(deadConnection, these(text, noRow)), gone, gone},
+	{primaries, unknownError, gone, unsupported},
 	{primaries, these(one, zero), unharmed, unharmed},
 	{primaries, these(nonsense), refused, unsupported}, // two primaries
 	{primaries, errorsOf(1142), refused, unsupported},
 
 	{checkedAgain, of(deadConnection, these(noRow)), again, gone},
+	{checkedAgain, unknownError, again, unharmed},
 	{checkedAgain, errorsOf(1142, 1205), unharmed, unharmed},
 	{checkedAgain, alwaysErrorsOf(1142, 1205), gone, unavailable},
 	{checkedAgain, errorsOf(1317), cutOff, interrupted},
 	{checkedAgain, these(one, null), refused, unsupported}, // read-only, or not known to be writable
 
 	{lease, deadConnection, gone, gone},
+	{lease, unknownError, gone, unavailable},
 	{lease, errorsOf(1142, 1193, 1227, 1231), gone, unavailable},
 	{lease, errorsOf(1317), cutOff, interrupted},
 	{lease, these(silence), expiredDiscarded, expiredSlowly},
 
 	{getText, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, gone},
+	{getText, unknownError, again, unavailable},
 	{getText, these(everyTime), goneTwice, gone},
 	{getText, of(errorsOf(1040, 1142, 1205, 1226, 1461, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
 	{getText, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{getText, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{getText, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{getText, errorsOf(1059, 3057, 4163), invalid, invalid},
-	{getText, errorsOf(1305), unsupported, unsupported},
+	{getText, of(errorsOf(1105, 1235, 1305, 1836), alwaysErrorsOf(1105, 1235, 1305, 1836)), unsupported, unsupported},
+	{getText, of(alwaysErrorsOf(1142, 1205, 2013)), unavailable, unavailable},
 	{getText, these(silence), expiredSlowly, expiredSlowly},
 
 	{getOnce, of(deadConnection, these(text, noRow)), again, gone},
+	{getOnce, unknownError, again, unavailable},
 	{getOnce, these(zeroUnsent), timedOut, timedOut},
 	{getOnce, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024)), unharmed, unharmed}, // not the end of a wait
 	{getOnce, of(errorsOf(1317), these(null)), interrupted, interrupted},
 
-	{getSpelt, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, notHere},
+	{getSpelt, of(deadConnection, unknownError, these(idleClosed, nonsense, text, noRow)), again, notHere},
 	{getSpelt, errorsOf(1142, 1205, 2013), unavailable, notHere},
 	{getSpelt, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, notHere},
 	{getSpelt, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, notHere},
 
 	{getPrepare, deadConnection, again, gone},
+	{getPrepare, unknownError, again, unharmed},
 	{getPrepare, these(everyTime), again, gone},                                    // the fresh session sends text
 	{getPrepare, errorsOf(1142, 1205, 1295, 1317, 1461, 2013), unharmed, unharmed}, // sent as text
 	{getPrepare, these(silence), expiredSlowly, expiredSlowly},
 
 	{getExecute, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, gone},
-	{getExecute, of(errorsOf(1142, 1205, 1243, 1615, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
+	{getExecute, unknownError, again, unavailable},
+	{getExecute, errorsOf(1243, 1615), unharmed, unharmed}, // sent as text
+	{getExecute, of(errorsOf(1142, 1205, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
 	{getExecute, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{getExecute, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{getExecute, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{getExecute, these(silence), expiredSlowly, expiredSlowly},
 
-	{releaseInCase, of(deadConnection, these(idleClosed, text, noRow), errorsOf(1142, 1205, 1317, 2013)), again, gone},
+	{releaseInCase, of(deadConnection, these(idleClosed, text, noRow)), again, gone},
+	{releaseInCase, of(errorsOf(1105, 1142, 1205, 1317, 2013)), again, notHere}, // New: see the next rows
 	{releaseInCase, these(null, zero, one, nonsense), interrupted, interrupted},
+	{releaseForNothing, of(unknownError, errorsOf(1105, 1142, 1205, 1317, 2013)), again, interrupted}, // decides on no other lock
+	{releaseForNothing, alwaysErrorsOf(1105, 1142, 1205, 2013), notHere, interrupted},
 
 	{timeLimit, of(deadConnection, these(text, noRow)), again, gone},
-	{timeLimit, errorsOf(1142, 1205), unavailable, unavailable},
+	{timeLimit, unknownError, again, unavailable},
+	{timeLimit, of(errorsOf(1142, 1205), alwaysErrorsOf(1142, 1205)), unavailable, unavailable},
 	{timeLimit, errorsOf(1317), interrupted, interrupted},
 
-	{waitPrepare, deadConnection, again, gone},
-	{waitPrepare, errorsOf(1142, 1295, 1317, 1461), unharmed, unharmed},
+	{anyPrepare, alwaysErrorsOf(1295, 1317, 1461), unharmed, unharmed},
+	{anyPreparePlain, alwaysErrorsOf(1295, 1317, 1461), unharmed, unharmed},
+	{anyExecute, of(alwaysErrorsOf(1243, 1615), someErrorsOf(1243, 1615)), unharmed, unharmed},
 
 	{waiting, of(deadConnection, these(killedMeanwhile, idleClosed, nonsense, text, noRow)), again, gone},
+	{waiting, unknownError, again, unavailable},
 	{waiting, these(everyTime), goneTwice, gone},
-	{waiting, of(errorsOf(1142, 1205, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
+	{waiting, of(errorsOf(1142, 1205, 2013), lateErrorsOf(1205, 2013), alwaysErrorsOf(1142, 1205, 2013)), unavailable, unavailable},
 	{waiting, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{waiting, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{waiting, these(queryKilled), interrupted, notHere}, // the waits of New are too short to aim at
@@ -115,21 +134,22 @@ var faultTable = []row{
 	{waiting, these(unheard), expiredDiscarded, expiredSlowly},
 
 	{keepAlive, of(deadConnection, these(idleClosed, everyTime, silence, null, zero, nonsense, text, noRow)), lost, lost},
-	{keepAlive, errorsOf(1142, 1205, 1317, 1969, 2013, 3024), unharmed, unharmed}, // asked again
+	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 2013, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // asked again
 	{keepAlive, alwaysErrorsOf(1142, 1205, 1317, 2013), lost, lost},
 
-	{releaseText, of(deadConnection, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
+	{releaseText, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
 	{releaseText, of(errorsOf(1142, 1205, 1305, 1317, 1969, 2013, 3024), lateErrorsOf(1205, 1317, 2013)), doubt, doubt},
 
-	{releaseSpelt, of(deadConnection, these(silence, null, zero, nonsense, noRow), errorsOf(1317, 2013)), doubt, notHere},
+	{releaseSpelt, of(deadConnection, unknownError, these(silence, null, zero, nonsense, noRow), errorsOf(1317, 2013)), doubt, notHere},
 
 	{releasePrepare, of(deadConnection, these(silence)), doubt, doubt},
-	{releasePrepare, errorsOf(1142, 1205, 1295, 1317, 1461, 2013), unharmed, unharmed}, // sent as text
+	{releasePrepare, of(unknownError, errorsOf(1142, 1205, 1295, 1317, 1461, 2013)), unharmed, unharmed}, // sent as text
 
-	{releaseExecute, of(deadConnection, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
-	{releaseExecute, of(errorsOf(1142, 1205, 1243, 1317, 1615, 1969, 2013, 3024), lateErrorsOf(1205, 1317, 2013)), doubt, doubt},
+	{releaseExecute, errorsOf(1243, 1615), unharmed, unharmed}, // sent as text
+	{releaseExecute, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
+	{releaseExecute, of(errorsOf(1142, 1205, 1317, 1969, 2013, 3024), lateErrorsOf(1205, 1317, 2013)), doubt, doubt},
 
-	{leaseBack, of(deadConnection, errorsOf(1142, 1317)), discarded, discarded},
+	{leaseBack, of(deadConnection, unknownError, errorsOf(1142, 1317)), discarded, discarded},
 	{leaseBack, these(silence), discardedSlowly, discardedSlowly},
 
 	{statementClose, these(notSent, answerLost, badConn, badConnLate, invalidConn, brokeInReply), unharmed, unharmed},

@@ -53,7 +53,7 @@ func clusterUnknown(c *faultCase) {
 
 var connecting = &step{is: "Connect", says: "opening a connection", how: spy.Connect}
 
-var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only`", text: everywhere("VERSION()")}
+var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere("VERSION()")}
 
 var greetingPooled = &step{
 	is: "Greeting of a pooled connection", says: "the same, on a connection that has lain idle in the db", text: everywhere("VERSION()"),
@@ -86,7 +86,7 @@ var primaries = &step{
 }
 
 var checkedAgain = &step{
-	is: "Check of a session in use", says: "`SELECT @@read_only`, a keep-alive interval after the last", text: everywhere("SELECT @@read_only"),
+	is: "Check of a session in use", says: "`SELECT @@read_only, @@innodb_read_only`, a keep-alive interval after the last", text: everywhere("SELECT @@read_only"),
 	opts: []namedlock.Option{namedlock.WithKeepAlive(often)},
 	ready: func(c *faultCase) {
 		requireUsable(c.t, c.l)
@@ -113,6 +113,11 @@ var releaseInCase = &step{
 	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Replace(nil)) },
 }
 
+var releaseForNothing = &step{
+	is: "RELEASE_LOCK, in case, and in vain", says: "the same, where nothing was granted", text: everywhere(releaseLock),
+	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Instead(nil)) },
+}
+
 var timeLimit = &step{
 	is: "Statement limit", says: "`SELECT @@max_statement_time`, before the first wait", only: servers.MariaDB, text: everywhere("@@max_statement_time"),
 	contended: true,
@@ -123,12 +128,23 @@ var waiting = &step{
 	text: everywhere(getLock), nth: 2, contended: true,
 }
 
-var waitPrepare = &step{
-	is: "Wait, prepared", says: "COM_STMT_PREPARE of a wait", only: servers.MariaDB, how: spy.Prepare, text: everywhere(getLock), contended: true,
+var anyPrepare = &step{
+	is: "Any preparing", says: "each COM_STMT_PREPARE, where the driver puts the arguments in", how: spy.Prepare, text: everywhere(""), ready: cycles(1),
 }
 
+var anyPreparePlain = &step{
+	is: "Any preparing, no interpolation", says: "each COM_STMT_PREPARE, where the driver does not", how: spy.Prepare, text: everywhere(""), plain: true,
+	ready: func(c *faultCase) {
+		if c.at.way == byOpen { // sends text the first time
+			cycles(1)(c)
+		}
+	},
+}
+
+var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: spy.Run, text: everywhere(""), ready: cycles(2)}
+
 var keepAlive = &step{
-	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only`", text: everywhere("IS_USED_LOCK("),
+	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere("IS_USED_LOCK("),
 	opts: []namedlock.Option{namedlock.WithKeepAlive(often)}, during: true,
 }
 

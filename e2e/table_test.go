@@ -144,11 +144,11 @@ func (c *faultCase) arm() {
 	if !ok {
 		text = c.step.text[""]
 	}
-	add := c.l.spy.On
+	times := max(c.fault.times, 1)
 	if c.fault.every {
-		add = c.l.spy.AlwaysOn
+		times = -1
 	}
-	add(c.step.how, max(c.step.nth, 1), text, armed)
+	c.l.spy.OnSome(c.step.how, max(c.step.nth, 1), times, text, armed)
 }
 
 func (c *faultCase) wasHit() bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -74,10 +75,14 @@ var brokenBy = []error{
 	io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 
-// classified returns err, as an otherAnswer if it is one. It is called where nobody else
-// uses the connection.
-func classified(err error, conn any) error {
-	if err == nil || errorNumber(err) != 0 || errors.As(err, new(nonsense)) || errors.As(err, new(net.Error)) ||
+// classified returns err, as an otherAnswer if it is one. A session of our own that holds
+// no lock is not worth the doubt: another is tried in its place. It is called where
+// nobody else uses the connection.
+func (s *Session) classified(err error, conn any) error {
+	if err == nil || errorNumber(err) != 0 || !s.lent && s.locks == 0 {
+		return err
+	}
+	if errors.As(err, new(nonsense)) || errors.As(err, new(net.Error)) ||
 		slices.ContainsFunc(brokenBy, func(by error) bool { return errors.Is(err, by) }) {
 		return err
 	}
@@ -85,6 +90,11 @@ func classified(err error, conn any) error {
 		return err
 	}
 	return otherAnswer{err}
+}
+
+// isUnreadable reports whether a number came that is none to the driver.
+func isUnreadable(err error) bool {
+	return errors.As(err, new(*strconv.NumError)) && !errors.As(err, new(nonsense))
 }
 
 // isAnswer reports whether the server answered by an error, so that the session

@@ -106,10 +106,10 @@ func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clu
 		}
 		err := s.scan(bound, text, dest...)
 		switch {
-		case !declined(err):
-			return err
-		case errors.As(err, new(otherAnswer)) && !s.asBytes && s.server == nil:
+		case isUnreadable(err) && !s.asBytes && s.server == nil:
 			s.readAsBytes()
+		case !isAnswer(err) || errorNumber(err) == erQueryInterrupted:
+			return err
 		case withCluster:
 			withCluster = false // checkCluster will ask
 		case errorNumber(err) == erUnknownVariable && slices.ContainsFunc(columns, isInnoDB):
@@ -204,7 +204,7 @@ func (s *Session) checkGroup() error {
 func (s *Session) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := s.scan(answerTime, s.selecting(ask), &value)
-	if err != nil && !declined(err) {
+	if err != nil && (!declined(err) || errors.As(err, new(otherAnswer))) {
 		return "", s.refusedOr(err, "the server did not tell whether it is in a cluster")
 	}
 	return value.String, nil

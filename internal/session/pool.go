@@ -279,7 +279,7 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 		return false, nil
 	}
 	another = s.Broken() && s != p.single
-	if s != p.single {
+	if s != p.single && !prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another server.
 		_ = s.distrust(err)
 	}
@@ -451,6 +451,10 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 		}
 		if err == nil {
 			return s, nil
+		}
+		if prohibits(err) {
+			s.giveBack() // there is nothing wrong with the connection
+			return nil, err
 		}
 		_ = s.discard()
 		p.Observer.SessionDiscarded(err)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,7 +62,7 @@ type Session struct {
 	literals     bool            // names go as literals: see chooseSpelling
 	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
-	leftover     bool            // a lock that nobody knows of may be on it: see releaseInCase
+	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
 	doubt        error           // why the session cannot be trusted any more
 
 	place // guarded by Pool.mu
@@ -115,44 +116,50 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	case err != nil && !isAnswer(err):
 		return false, s.distrust(err)
 	}
-	if err := s.releaseInCase(name); err != nil {
+	if err := s.releaseInCase(name, err); err != nil {
 		return false, err
 	}
 	return false, verdict(err)
 }
 
-// releaseInCase is for a GET_LOCK that was answered by an error, or by NULL. That says
-// that the wait ended, and no manual says that the lock cannot have been granted in the
-// same moment. To ask is cheap. An error in answer to that is an answer, too: it decides
-// on nothing but that there may be a lock on the session that nobody knows of.
-func (s *Session) releaseInCase(name string) error {
+// releaseInCase is for a GET_LOCK that was answered by an error, its cause, or by NULL.
+// That says that the wait ended, and no manual says that the lock cannot have been granted
+// in the same moment. To ask is cheap. An error in answer to that is an answer, too, and
+// must not cost the session its other locks: the release is then left for later. (A
+// session of our own without locks costs nothing.)
+func (s *Session) releaseInCase(name string, cause error) error {
 	_, err := s.ask(s.patience(), &s.release, []driver.Value{name})
 	switch {
-	case err == nil:
-	case !isAnswer(err):
-		return s.distrust(err)
-	case !isRefusal(err):
-		s.leftover = true
-	}
-	return nil
-}
-
-// releaseLeftovers gets rid of a lock that releaseInCase may have left, when there is no
-// other on the session that would go with it.
-func (s *Session) releaseLeftovers() error {
-	if !s.leftover || s.locks > 0 {
+	case err == nil, isRefusal(err) && isRefusal(cause):
 		return nil
+	case !isAnswer(err), !s.lent && s.locks == 0:
+		return s.distrust(err)
 	}
-	if err := s.scan(s.patience(), s.selecting(releaseAllLocks), new(sql.NullInt64)); err != nil {
-		return s.refusedOr(err, "the server refused RELEASE_ALL_LOCKS")
-	}
-	s.leftover = false
+	s.leftovers = append(s.leftovers, name)
 	return nil
 }
 
-// readyFor sees that the session can name the lock.
+// releaseLeftovers releases what releaseInCase has left, as far as the server lets it.
+func (s *Session) releaseLeftovers() (refused error) {
+	for i := len(s.leftovers) - 1; i >= 0; i-- {
+		_, err := s.ask(s.patience(), &s.release, []driver.Value{s.leftovers[i]})
+		switch {
+		case err == nil:
+			s.leftovers = slices.Delete(s.leftovers, i, i+1)
+		case !isAnswer(err):
+			return s.distrust(err)
+		default:
+			refused = fault.Because(fault.ErrUnavailable, "the server refused to release a lock that an interrupted GET_LOCK may have left", err)
+		}
+	}
+	return refused
+}
+
+// readyFor sees that the session can name the lock, and does not hold it.
 func (s *Session) readyFor(name string) error {
-	if err := s.releaseLeftovers(); err != nil {
+	if err := s.releaseLeftovers(); err != nil && (s.Broken() || slices.ContainsFunc(s.leftovers, func(left string) bool {
+		return names.Fold(left) == names.Fold(name)
+	})) {
 		return err
 	}
 	if !names.ASCII(name) {
@@ -172,7 +179,7 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 		}
 		// The server's limit for statements is so short that it cut off even the
 		// try; a wait overrides the limit. See GetLock for the release.
-		if err := s.releaseInCase(name); err != nil {
+		if err := s.releaseInCase(name, err); err != nil {
 			return answer, err
 		}
 		wait = time.Millisecond

@@ -85,7 +85,7 @@ func (s *Session) runCallOn(conn any) error {
 	}
 	c.begun = time.Since(epoch)
 	s.silence.Reset(c.bound)
-	c.err = classified(s.run(c.statement, conn, c.args, c.answer), conn)
+	c.err = s.classified(s.run(c.statement, conn, c.args, c.answer), conn)
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
@@ -134,7 +134,7 @@ func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.
 		return w.text(s.spellOut(st.text, args))
 	}
 	if !first {
-		if err := st.prepare(w); err != nil {
+		if err := s.prepare(st, w); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -148,7 +148,7 @@ func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.
 	// The driver puts arguments into prepared statements only. With Open a session may
 	// be short-lived, so preparing would not pay at the first use.
 	if !s.config.spell {
-		if err := st.prepare(w); err != nil {
+		if err := s.prepare(st, w); err != nil {
 			return nil, nil, err
 		}
 		if rows, ran, err := st.execute(w, args); ran {
@@ -159,12 +159,12 @@ func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.
 }
 
 // prepare has the server prepare st, if it is worth that and the server does.
-func (st *statement) prepare(w wire) error {
+func (s *Session) prepare(st *statement, w wire) error {
 	if !st.prepares || st.refused || st.prepared != nil {
 		return nil
 	}
 	prepared, err := w.prepare(st.text)
-	if err = classified(err, w.conn); err != nil && !isAnswer(err) {
+	if err = s.classified(err, w.conn); err != nil && !isAnswer(err) {
 		return err
 	}
 	st.prepared, st.refused = prepared, err != nil

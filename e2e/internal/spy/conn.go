@@ -4,13 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"sync"
 )
 
 // conn has the optional interfaces of the MySQL driver's connections.
 type conn struct {
 	driver.Conn
-	spy *Spy
-	id  int
+	spy    *Spy
+	id     int
+	closed sync.Once // it may be closed twice, and ends once
 }
 
 var _ interface {
@@ -25,7 +27,7 @@ var _ interface {
 } = (*conn)(nil)
 
 func (c *conn) Close() error {
-	c.spy.recordClosed()
+	c.closed.Do(c.spy.recordClosed)
 	return c.Conn.Close()
 }
 

@@ -219,9 +219,9 @@ func (s *Spy) On(how string, n int, text string, f Fault) {
 	s.add(&rule{how: how, text: text, skip: n - 1, left: 1, fault: f})
 }
 
-// AlwaysOn is On for all from the n-th.
-func (s *Spy) AlwaysOn(how string, n int, text string, f Fault) {
-	s.add(&rule{how: how, text: text, skip: n - 1, left: -1, fault: f})
+// OnSome is On for so many from the n-th; negative: for all.
+func (s *Spy) OnSome(how string, n, times int, text string, f Fault) {
+	s.add(&rule{how: how, text: text, skip: n - 1, left: times, fault: f})
 }
 
 func (s *Spy) add(r *rule) {

@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What a server answers is no reason to give up a session, nor the locks on it.
+
+// A server that prepares nothing any more, since other programs have used its statements up, takes no lock away:
+// not by a keep-alive, a wait, or a release, nor does it stand in the way of a new lock.
+func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
+	t.Parallel()
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		f := srv.foreign(t)
+		for _, params := range [][]string{nil, {"interpolateParams=true"}} {
+			for _, way := range []string{byOpen, byNew} {
+				at := setup{srv, way}
+				_, err := srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 16382")
+				require.NoError(t, err)
+				l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(often))
+				names := []string{newName("plain"), newName("not plain"), newName("café")}
+				var calls []*call
+				var ctxs []context.Context
+				for _, name := range names {
+					c, ctx := hold(t, t.Context(), l, name)
+					calls, ctxs = append(calls, c), append(ctxs, ctx)
+				}
+				_, err = srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 0")
+				require.NoError(t, err)
+				<-time.After(3 * often)
+				for _, ctx := range ctxs {
+					require.NoError(t, context.Cause(ctx))
+				}
+				for _, name := range []string{newName("late"), newName("läte")} {
+					require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
+					_, err := f.conn.ExecContext(t.Context(), "SELECT GET_LOCK('"+name+"', 0)")
+					require.NoError(t, err)
+					requireError(t, l.WithLock(t.Context(), name, 10*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+				}
+				for _, c := range calls {
+					c.release(t)
+				}
+				require.NoError(t, l.Close())
+			}
+		}
+	})
+}
+
+// A server that cannot be written to for its InnoDB is no primary, though @@read_only is off.
+func TestPromise22_InnoDBReadOnly(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, name := at.spied(t, namedlock.WithKeepAlive(often)), newName("innodb")
+		require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
+		assert.Equal(t, 1, l.spy.Count("@@read_only, @@innodb_read_only, @@character_set_results"))
+	})
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		t.Run("started so/"+string(kind), func(t *testing.T) {
+			t.Parallel()
+			s := servers.ForTest(t, kind, servers.WithArgs("--innodb-read-only=ON"))
+			admin, err := openDB(s.DSN())
+			require.NoError(t, err)
+			t.Cleanup(func() { admin.Close() })
+			srv := &server{s, admin}
+			for _, way := range []string{byOpen, byNew} {
+				l, name := setup{srv, way}.locker(t), newName("innodb")
+				err := l.WithLock(t.Context(), name, 0, unexpected(t))
+				requireError(t, err, namedlock.ErrUnsupported, name)
+				assert.ErrorContains(t, err, "innodb_read_only")
+			}
+		})
+	}
+}
+
+// The RELEASE_LOCK that is sent in case decides on no other lock of the session. What it could not release, if
+// there was anything, is released before the next lock, and before the connection is given back.
+func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l, f := setup{srv, byNew}.spied(t), srv.foreign(t)
+		outer, name, other := newName("outer"), newName("raced"), newName("other")
+		c, ctx := hold(t, t.Context(), l, outer)
+		l.spy.Once(getLock, spy.FailAfter(answerOf(1205))) // granted all the same
+		l.spy.Always(releaseLock, spy.FailBefore(answerOf(1205)))
+		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
+		require.NoError(t, context.Cause(ctx), "the other lock is not touched")
+
+		err := l.WithLock(t.Context(), name, 0, unexpected(t))
+		requireError(t, err, namedlock.ErrUnavailable, name)
+		assert.ErrorContains(t, err, "may have left", "to ask again would enter the lock twice")
+		l.spy.Forgive()
+		require.NoError(t, l.WithLock(t.Context(), other, 0, func(context.Context) error {
+			f.free(name)
+			return nil
+		}))
+		c.release(t)
+
+		l.spy.Once(getLock, spy.FailAfter(answerOf(1205)))
+		l.spy.Once(releaseLock, spy.FailBefore(answerOf(1205)))
+		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
+		require.NoError(t, l.Close())
+		f.free(name)
+		require.NoError(t, l.conn.PingContext(t.Context()))
+	})
+}
+
+// A server that does not allow lock functions is unsupported, says why, and costs no connection.
+func TestPromise22_LockFunctionsProhibited(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, at := range []struct {
+			setup
+			text string
+		}{{at, "RELEASE_ALL_LOCKS"}, {at, getLock}} {
+			for _, number := range []uint16{1105, 1235, 1836} {
+				l, name := at.spied(t), newName("prohibited")
+				l.spy.Always(at.text, spy.FailBefore(answerOf(number)))
+				l.spy.Always(releaseLock, spy.FailBefore(answerOf(number)))
+				for range 3 {
+					err := l.WithLock(t.Context(), name, 0, unexpected(t))
+					requireError(t, err, namedlock.ErrUnsupported, name)
+					assert.ErrorContains(t, err, "injected", "the reason")
+				}
+				assert.Equal(t, 1, l.spy.Opened())
+				assert.Zero(t, l.spy.Closed())
+			}
+		}
+	})
+}
