@@ -223,6 +223,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 	l := &Locker{namespace: o.namespace}
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer
+	o.sessions.Logger = l.observer.logger
 	l.queue = queue.New(sessions(o.sessions), o.handOff)
 	l.queue.Namespace = o.namespace
 	return l
@@ -300,6 +301,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Duration) (*Lock, error) {
 	begun := time.Now()
 	o := &l.observer
+	counted := o.begin()
 	o.began(ctx, name, timeout)
 	w := o.newWait(ctx, name, timeout, begun)
 	grant, err := l.acquire(ctx, name, timeout, left, w)
@@ -308,9 +310,10 @@ func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Du
 	waited := now.Sub(begun)
 	o.ended(ctx, name, timeout, waited, err)
 	if err != nil {
+		o.end(counted)
 		return nil, err
 	}
-	return &Lock{name: name, grant: grant, observer: o, callCtx: ctx, waited: waited, acquired: now}, nil
+	return &Lock{name: name, grant: grant, observer: o, counted: counted, callCtx: ctx, waited: waited, acquired: now}, nil
 }
 
 func (l *Locker) acquire(ctx context.Context, name string, timeout, left time.Duration, w *wait) (*queue.Grant, error) {
@@ -374,6 +377,7 @@ type Lock struct {
 
 	// For the observer.
 	observer  *observer
+	counted   bool // among the observer's calls
 	callCtx   context.Context
 	waited    time.Duration
 	acquired  time.Time
@@ -402,6 +406,7 @@ func (k *Lock) Release() error {
 	}
 	if k.ended.CompareAndSwap(false, true) {
 		k.observer.released(k, err)
+		k.observer.end(k.counted)
 	}
 	return err
 }

@@ -344,6 +344,7 @@ func TestABadReleaseIsErrLostAndDiscardsTheConnection(t *testing.T) {
 				_ = locker.WithLock(ctx, "report", 0, func(context.Context) error { panic("fn's own") })
 			})
 
+			require.NoError(t, locker.Close())
 			assert.Contains(t, log.String(), "report", "nobody else can be told")
 			assertDiscarded(t, db)
 		})
@@ -920,5 +921,44 @@ func TestReleaseDuringRelease(t *testing.T) {
 		for range 2 {
 			assert.Equal(t, first, <-found)
 		}
+	})
+}
+
+// stuck is a connector whose dialer does not listen to its context.
+type stuck struct{ until chan struct{} }
+
+func (c stuck) Connect(context.Context) (driver.Conn, error) {
+	<-c.until
+	return nil, errors.New("too late")
+}
+
+func (stuck) Driver() driver.Driver { return nil }
+
+// Opening a session is bounded, whatever the dialer does, and Close does not wait for it.
+func TestADialerThatIgnoresItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := make(chan struct{})
+		db := sql.OpenDB(stuck{until})
+		locker, err := namedlock.Open(db)
+		require.NoError(t, err)
+		begun := time.Now()
+		err = locker.WithLock(ctx, "report", time.Hour, nothing)
+		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+		assert.ErrorContains(t, err, "no connection to the server within 5s")
+		assert.Equal(t, 5*time.Second, time.Since(begun))
+
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		begun = time.Now()
+		assert.ErrorIs(t, locker.WithLock(short, "report", time.Hour, nothing), context.DeadlineExceeded)
+		assert.Equal(t, time.Second, time.Since(begun))
+		begun = time.Now()
+		_, _, err = locker.Holder(ctx, "report")
+		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
+		assert.Equal(t, 5*time.Second, time.Since(begun))
+		require.NoError(t, locker.Close())
+		close(until)
+		synctest.Wait()
+		require.NoError(t, db.Close())
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,11 @@ type Stats struct {
 	Waiting  int // calls under way that have no lock yet
 	Sessions int // connections taken from the db now; with New, 1 until its connection has gone
 
+	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
+	// earliest, not at once: the driver is not go-sql-driver itself, as behind a wrapper for
+	// tracing. (Under WithProbe(0) it is 0.)
+	Unwatched int
+
 	Acquired int64 // locks acquired, hand-offs included
 	Timeouts int64 // calls that ended with ErrTimeout
 	Failed   int64 // calls that ended with any other error, a context's end included
@@ -25,27 +31,28 @@ type Stats struct {
 	WaitTime time.Duration // all that calls took, from their begin to the lock or the error
 	HoldTime time.Duration // all that locks were held for, from the lock to its release
 
-	DroppedEvents int64 // events that no hook was told of, since the hooks are too slow
+	// DroppedEvents counts the events that no hook was told of, and the lines that were not
+	// logged, since the hooks or the log's handler are too slow.
+	DroppedEvents int64
 }
 
 // Stats returns what l is doing and has done. It is cheap, and sends nothing.
 func (l *Locker) Stats() Stats {
 	o := &l.observer
 	s := Stats{
-		Held:     int(o.held.Load()),
-		Waiting:  int(o.waiting.Load()),
-		Sessions: l.queue.Sessions(),
-		Acquired: o.acquired.Load(),
-		Timeouts: o.timeouts.Load(),
-		Failed:   o.failed.Load(),
-		Lost:     o.lost.Load(),
-		HandOffs: l.queue.HandOffs(),
-		WaitTime: time.Duration(o.waitTime.Load()),
-		HoldTime: time.Duration(o.holdTime.Load()),
+		Held:      int(o.held.Load()),
+		Waiting:   int(o.waiting.Load()),
+		Sessions:  l.queue.Sessions(),
+		Unwatched: l.queue.Unwatched(),
+		Acquired:  o.acquired.Load(),
+		Timeouts:  o.timeouts.Load(),
+		Failed:    o.failed.Load(),
+		Lost:      o.lost.Load(),
+		HandOffs:  l.queue.HandOffs(),
+		WaitTime:  time.Duration(o.waitTime.Load()),
+		HoldTime:  time.Duration(o.holdTime.Load()),
 	}
-	if o.notifier != nil {
-		s.DroppedEvents = o.notifier.Dropped()
-	}
+	s.DroppedEvents = o.events.Dropped() + o.lines.Dropped()
 	return s
 }
 
@@ -54,7 +61,7 @@ func (l *Locker) Stats() Stats {
 // own, a moment after the event: so a hook that blocks or panics holds nobody up, no
 // caller and no release, but the hooks behind it. If 10,000 events are pending, further ones
 // are dropped (Stats counts them). A panic goes to the log (WithLogger). Close waits
-// until all have been told, for 5 s at most.
+// until all have been told of every call that began before it, for 5 s at most.
 //
 // Each says which fields of Event are set, beside Time.
 type Hooks struct {
@@ -101,8 +108,12 @@ func WithHooks(hooks Hooks) Option {
 // slowWait is how long a call waits before that is worth a line in the log.
 const slowWait = 5 * time.Second
 
-// patienceWithHooks is how long Close waits for the hooks.
-const patienceWithHooks = 5 * time.Second
+// warnEvery is how often, at most, the log tells of long waits for the same name: in an
+// outage thousands of calls wait for it.
+const warnEvery = time.Minute
+
+// patienceWithUsers is how long Close waits for hooks, and for the log.
+const patienceWithUsers = 5 * time.Second
 
 // An observer sees what happens in a Locker, and tells whoever wants to know.
 type observer struct {
@@ -110,19 +121,29 @@ type observer struct {
 	acquired, timeouts, failed, lost atomic.Int64
 	waitTime, holdTime               atomic.Int64
 
-	hooks    Hooks
-	notifier *notify.Notifier // nil without hooks
-	logger   *slog.Logger
+	hooks  Hooks
+	logger *slog.Logger    // writes to lines
+	events notify.Notifier // calls hooks
+	lines  notify.Notifier // writes the log
+
+	mu     sync.Mutex // guards what follows
+	calls  int        // under way, from their begin to the end of what they lead to
+	closed bool
+	idle   chan struct{}         // closed when closed is set and calls is 0
+	warned map[warning]time.Time // when the log last had the line
 }
 
+// A warning is a line of the log about a name.
+type warning struct{ line, name string }
+
 func (o *observer) init(hooks *Hooks, logger *slog.Logger) {
-	o.logger = logger
+	o.logger = o.lines.Logger(logger)
+	o.idle = make(chan struct{})
+	o.warned = make(map[warning]time.Time)
 	if hooks != nil {
 		o.hooks = *hooks
-		o.notifier = &notify.Notifier{Panicked: func(value any) {
-			logger.Error("namedlock: a hook panicked", "panic", value)
-		}}
 	}
+	o.events.Panicked = func(value any) { o.logger.Error("namedlock: a hook panicked", "panic", value) }
 }
 
 // tell has hook called with e, if there is such a hook.
@@ -131,14 +152,74 @@ func (o *observer) tell(hook func(Event), e Event) {
 		return
 	}
 	e.Time = time.Now()
-	o.notifier.Tell(func() { hook(e) })
+	o.events.Tell(func() { hook(e) })
 }
 
-// close waits until the hooks have been told everything.
-func (o *observer) close() {
-	if o.notifier != nil {
-		o.notifier.Drain(patienceWithHooks)
+// begin counts a call, and reports whether it did: one that begins after Close is told of
+// like any other, but Close does not wait for that. end undoes it.
+func (o *observer) begin() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false
 	}
+	o.calls++
+	return true
+}
+
+func (o *observer) end(begun bool) {
+	if !begun {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls--
+	if o.closed && o.calls == 0 {
+		close(o.idle)
+	}
+}
+
+// close waits for what the calls still have to tell, and until the hooks and the log have
+// been told everything. The locks have been released.
+func (o *observer) close() {
+	o.mu.Lock()
+	if !o.closed {
+		o.closed = true
+		if o.calls == 0 {
+			close(o.idle)
+		}
+	}
+	o.mu.Unlock()
+	<-o.idle
+	until := time.Now().Add(patienceWithUsers)
+	o.events.Drain(time.Until(until))
+	o.lines.Drain(time.Until(until))
+}
+
+// warn writes a line about a name, unless the last one is so recent that it tells nothing
+// new.
+func (o *observer) warn(ctx context.Context, line, name string, args ...any) {
+	if o.mayWarn(warning{line, name}) {
+		o.logger.WarnContext(ctx, line, append([]any{"name", name}, args...)...)
+	}
+}
+
+func (o *observer) mayWarn(w warning) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	if last, ok := o.warned[w]; ok && now.Sub(last) < warnEvery {
+		return false
+	}
+	if len(o.warned) >= 1000 {
+		for other, last := range o.warned {
+			if now.Sub(last) >= warnEvery {
+				delete(o.warned, other)
+			}
+		}
+	}
+	o.warned[w] = now
+	return true
 }
 
 // closing is the begin of Close, which waits for the locks that are held. done is its end.
@@ -186,7 +267,7 @@ type wait struct {
 
 // newWait returns nil if nobody wants to know.
 func (o *observer) newWait(ctx context.Context, name string, timeout time.Duration, begun time.Time) *wait {
-	if o.hooks.Waiting == nil && !o.logger.Enabled(ctx, slog.LevelWarn) {
+	if o.hooks.Waiting == nil && !o.logger.Enabled(ctx, slog.LevelWarn) { // asks no code of the user's
 		return nil
 	}
 	return &wait{observer: o, ctx: ctx, name: name, timeout: timeout, begun: begun}
@@ -201,8 +282,7 @@ func (w *wait) begin() {
 		return // its end says enough
 	}
 	w.slow = time.AfterFunc(slowWait, func() {
-		w.observer.logger.WarnContext(w.ctx, "namedlock: still waiting for a lock",
-			"name", w.name, "waited", time.Since(w.begun), "timeout", w.timeout)
+		w.observer.warn(w.ctx, "namedlock: still waiting for a lock", w.name, "waited", time.Since(w.begun), "timeout", timeoutText(w.timeout))
 	})
 }
 
@@ -219,11 +299,17 @@ func (w *wait) end(err error) {
 	switch {
 	case waited < slowWait:
 	case err != nil:
-		w.observer.logger.WarnContext(w.ctx, "namedlock: waited long for a lock, in vain", "name", w.name, "waited", waited, "error", err)
+		w.observer.warn(w.ctx, "namedlock: waited long for a lock, in vain", w.name, "waited", waited, "error", err)
 	default:
-		// The lock is held already: a handler that blocks must not hold that up.
-		go w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
+		w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
 	}
+}
+
+func timeoutText(timeout time.Duration) string {
+	if timeout == Forever {
+		return "forever"
+	}
+	return timeout.String()
 }
 
 // lostNow is called when the code under the lock is told that it is lost. It may be

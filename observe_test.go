@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,5 +261,108 @@ func TestACloseThatWaitsIsLogged(t *testing.T) {
 		require.NoError(t, locks.Close())
 		synctest.Wait()
 		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close waits for locks that are still held" names="[another one]"`)
+	})
+}
+
+// Close returns when the hooks have been told of all that it has ended, and Stats agree.
+func TestCloseWaitsUntilTheHooksKnow(t *testing.T) {
+	const calls = 2000
+	for range 20 {
+		var told atomic.Int64
+		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{Acquired: func(namedlock.Event) { told.Add(1) }}))
+		release := locks.HoldElsewhere("report")
+		var began sync.WaitGroup
+		for range calls {
+			began.Add(1)
+			go func() {
+				began.Done()
+				_ = locks.WithLock(ctx, "report", namedlock.Forever, nothing)
+			}()
+		}
+		began.Wait()
+		for locks.Stats().Waiting < calls {
+			runtime.Gosched()
+		}
+		require.NoError(t, locks.Close())
+		assert.EqualValues(t, calls, told.Load())
+		stats := locks.Stats()
+		assert.Zero(t, stats.Waiting)
+		assert.EqualValues(t, calls, stats.Failed)
+		release()
+	}
+}
+
+// A blocking is a handler that does not return, as one that writes to a full pipe.
+type blocking struct {
+	slog.Handler
+	until chan struct{}
+}
+
+func (h blocking) Enabled(context.Context, slog.Level) bool {
+	<-h.until
+	return true
+}
+
+// A log that blocks holds up no call and no release, and Close for 5 s at most.
+func TestALogThatBlocksHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := make(chan struct{})
+		defer close(until)
+		locks := locktest.New(namedlock.WithLogger(slog.New(blocking{slog.DiscardHandler, until})))
+		release := locks.HoldElsewhere("report")
+		begun := time.Now()
+		require.ErrorIs(t, locks.WithLock(ctx, "report", 10*time.Second, nothing), namedlock.ErrTimeout)
+		assert.Equal(t, 10*time.Second, time.Since(begun).Truncate(100*time.Millisecond))
+		release()
+		begun = time.Now()
+		err := locks.WithLock(ctx, "report", time.Second, func(context.Context) error {
+			locks.Lose("report")
+			return nil
+		})
+		require.ErrorIs(t, err, namedlock.ErrLost)
+		require.NoError(t, locks.WithLock(ctx, "report", time.Second, nothing))
+		assert.Less(t, time.Since(begun), time.Second)
+		begun = time.Now()
+		require.NoError(t, locks.Close())
+		assert.LessOrEqual(t, time.Since(begun), 5*time.Second)
+	})
+}
+
+// A handler that panics loses its line, and nothing else.
+func TestALogThatPanicsHarmsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New(namedlock.WithLogger(slog.New(panicking{slog.DiscardHandler})))
+		err := locks.WithLock(ctx, "report", time.Second, func(context.Context) error {
+			locks.Lose("report")
+			return nil
+		})
+		require.ErrorIs(t, err, namedlock.ErrLost)
+		require.NoError(t, locks.Close())
+	})
+}
+
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool { panic("a bad log") }
+
+// Many calls that wait for the same name are worth one line a minute.
+func TestLongWaitsAreLoggedOnceANameAndMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		locks := locktest.New(namedlock.WithLogger(textLogger(&log)))
+		release := locks.HoldElsewhere("report")
+		defer locks.HoldElsewhere("other")()
+		var calls sync.WaitGroup
+		for range 100 {
+			calls.Go(func() { _ = locks.WithLock(ctx, "report", namedlock.Forever, nothing) })
+		}
+		calls.Go(func() { _ = locks.WithLock(ctx, "other", 10*time.Second, nothing) })
+		time.Sleep(30 * time.Second)
+		release()
+		calls.Wait()
+		require.NoError(t, locks.Close())
+		assert.Equal(t, 2, strings.Count(log.String(), "still waiting"), log.String())
+		assert.Contains(t, log.String(), "name=report waited=5s timeout=forever")
+		assert.Contains(t, log.String(), "name=other waited=5s timeout=10s")
 	})
 }

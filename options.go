@@ -170,10 +170,14 @@ func WithNamespace(prefix string) Option {
 
 // WithLogger has what a person on call would want to know written to l. Errors: a
 // session that was lost with its locks, a lock that its release found lost, a hook
-// that panicked. Warnings: a call that has waited for 5 s, a Close that has waited for so
-// long for locks that are held, a connection that was discarded, locks that other code
-// had left on a pooled connection. Infos: a lock
-// acquired after such a wait. The default logs nothing.
+// that panicked. Warnings: a call that has waited for 5 s (once a minute for each name), a
+// Close that has waited for so long for locks that are held, a connection that was
+// discarded, locks that other code had left on a pooled connection, a driver behind which a
+// loss shows late. Infos: a lock acquired after such a wait. The default logs nothing.
+//
+// Lines are written by a goroutine of their own, a moment after the event, with the time of
+// the event: a handler that blocks or panics holds nobody up. If 10,000 lines are pending,
+// further ones are dropped (Stats counts them). Close waits for them, for 5 s at most.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) error {
 		if l == nil {

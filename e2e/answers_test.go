@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,5 +136,34 @@ func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 				assert.Zero(t, l.spy.Closed())
 			}
 		}
+	})
+}
+
+// Behind a wrapper around the driver a loss shows late: the log says so, once a Locker, and Stats.
+func TestPromise11_WrappedDriverIsToldOf(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, probe := range []bool{true, false} {
+			var log bytes.Buffer // written by the Locker's goroutine alone, until Close
+			db, _ := at.openWrapped(t)
+			opts := []namedlock.Option{namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))}
+			if !probe {
+				opts = append(opts, namedlock.WithProbe(0))
+			}
+			l := at.lockerOn(t, db, opts...)
+			c, ctx := hold(t, t.Context(), l, newName("wrapped"))
+			assert.Equal(t, probe, l.Stats().Unwatched == 1)
+			require.NoError(t, l.WithLock(ctx, newName("wrapped"), 0, nothing))
+			other, _ := hold(t, t.Context(), l, newName("wrapped"))
+			c.release(t)
+			other.release(t)
+			require.NoError(t, l.Close())
+			assert.Equal(t, probe, strings.Count(log.String(), "level=WARN") == 1, log.String())
+			assert.Equal(t, probe, strings.Contains(log.String(), "is not go-sql-driver's own"))
+		}
+		plain := at.locker(t)
+		c, _ := hold(t, t.Context(), plain, newName("plain"))
+		assert.Zero(t, plain.Stats().Unwatched)
+		c.release(t)
 	})
 }

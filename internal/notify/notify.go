@@ -14,7 +14,8 @@ const most = 10_000
 // A Notifier makes calls in the order in which it is told to. It has a goroutine only
 // while there is something to call.
 type Notifier struct {
-	// Panicked is told the value of a panic in a call, which goes no further.
+	// Panicked, unless it is nil, is told the value of a panic in a call, which goes no
+	// further.
 	Panicked func(value any)
 
 	mu      sync.Mutex // guards all below
@@ -100,7 +101,7 @@ func (n *Notifier) next() func() {
 
 func (n *Notifier) call(f func()) {
 	defer func() {
-		if value := recover(); value != nil {
+		if value := recover(); value != nil && n.Panicked != nil {
 			n.Panicked(value)
 		}
 	}()

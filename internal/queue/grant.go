@@ -142,8 +142,7 @@ func (g *Grant) giveBack(heir *waiter) error {
 		return nil
 	}
 	err := s.ReleaseLock(g.name)
-	report := pool.Drop(s, g)
+	pool.Drop(s, g)
 	g.queue.release(g, err)
-	report()
 	return err
 }

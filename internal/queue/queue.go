@@ -333,6 +333,9 @@ func (q *Queue) release(g *Grant, err error) {
 // Sessions is how many sessions there are now.
 func (q *Queue) Sessions() int { return q.pool.Sessions() }
 
+// Unwatched is how many of them cannot be looked at.
+func (q *Queue) Unwatched() int { return q.pool.Unwatched() }
+
 // HandOffs is how often a lock was passed on without the server.
 func (q *Queue) HandOffs() int64 {
 	q.mu.Lock()

@@ -243,9 +243,9 @@ func (p *Pool) Inspect(ctx context.Context, ask func(*Session) error) error {
 }
 
 func (p *Pool) inspectBeside(ctx context.Context, ask func(*Session) error) (broken bool, err error) {
-	conn, err := p.db.Conn(ctx)
+	conn, err := p.dial(ctx)
 	if err != nil {
-		return false, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
+		return false, noConnection(err, answerTime)
 	}
 	s := newSession(conn, &p.Config)
 	stop := context.AfterFunc(ctx, s.cancel)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -31,17 +32,18 @@ type Config struct {
 	Probe          time.Duration // 0: never
 	Lease          time.Duration // 0: none
 	CheckServer    bool
-	Logger         *slog.Logger
+	Logger         *slog.Logger // never blocks: see notify.Notifier.Logger
 	Observer       Observer // nil: none
 
 	cluster  *clusterCheck
 	noInnoDB *atomic.Bool // the server does not know @@innodb_read_only
 	hangups  *hangup.Listener
+	blind    *atomic.Bool // it has been logged that a session cannot be looked at
 	spell    bool // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
-	c.cluster, c.noInnoDB = new(clusterCheck), new(atomic.Bool)
+	c.cluster, c.noInnoDB, c.blind = new(clusterCheck), new(atomic.Bool), new(atomic.Bool)
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}
@@ -482,7 +484,7 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) 
 			limit = math.MaxInt64
 		}
 		bounded, cancel := context.WithTimeout(ctx, limit)
-		conn, err = p.db.Conn(bounded)
+		conn, err = p.dial(bounded)
 		late := bounded.Err() != nil
 		cancel()
 		if stuck {
@@ -499,8 +501,43 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) 
 			took = 0 // others took the last one meanwhile: that was a wait for them
 			continue
 		}
-		return nil, took, fault.Because(fault.ErrUnavailable, "no connection to be had", hideContext(err))
+		return nil, took, noConnection(err, limit)
 	}
+}
+
+// dial takes a connection from the db. It returns when ctx ends, also where the dialer,
+// which is code of the user's, does not: then nobody waits for its end, and a connection
+// that comes later goes back to the db.
+func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
+	type dialed struct {
+		conn *sql.Conn
+		err  error
+	}
+	result := make(chan dialed)
+	go func() {
+		conn, err := p.db.Conn(ctx)
+		select {
+		case result <- dialed{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-result:
+		return r.conn, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// noConnection is the error where the db gave no connection within limit.
+func noConnection(err error, limit time.Duration) error {
+	if isContext(err) {
+		return fault.Because(fault.ErrUnavailable, fmt.Sprintf("no connection to the server within %v", limit.Round(time.Millisecond)), nil)
+	}
+	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
 }
 
 // getStuck counts one more, or less, who waits for a connection that others have.
@@ -576,7 +613,7 @@ func (p *Pool) Yield(s *Session) error {
 // discarded before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {
 	if s.doubt != nil {
-		p.bury(s, s.doubt)()
+		p.bury(s, s.doubt)
 		return
 	}
 	p.mu.Lock()
@@ -610,13 +647,12 @@ func (p *Pool) pass(s *Session) {
 }
 
 // bury takes s out of the pool, tells everybody who counted on it, and discards
-// its connection. report is for those who watch: it logs, by code of the user's, so
-// nothing may depend on its end.
-func (p *Pool) bury(s *Session, cause error) (report func()) {
+// its connection.
+func (p *Pool) bury(s *Session, cause error) {
 	p.mu.Lock()
 	if s.dead != nil {
 		p.mu.Unlock()
-		return nothing
+		return
 	}
 	s.dead = cause
 	if s.waiting {
@@ -640,17 +676,15 @@ func (p *Pool) bury(s *Session, cause error) (report func()) {
 	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
 	p.discard(s, locked)
-	return func() {
-		p.Observer.SessionDiscarded(cause)
-		switch {
-		case len(lost) > 0:
-			p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
-		case s.killed.Load():
-			// On purpose: nobody wanted what it was waiting for any more.
-			p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
-		default:
-			p.Logger.Warn("namedlock: connection discarded", "cause", cause)
-		}
+	p.Observer.SessionDiscarded(cause)
+	switch {
+	case len(lost) > 0:
+		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
+	case s.killed.Load():
+		// On purpose: nobody wanted what it was waiting for any more.
+		p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
+	default:
+		p.Logger.Warn("namedlock: connection discarded", "cause", cause)
 	}
 }
 
@@ -754,21 +788,19 @@ func (s *Session) setIdleLimit() {
 }
 
 // Drop records that a lock has been released from s, and ends the caller's turn as
-// Put does. What there is to be logged is left to report.
-func (p *Pool) Drop(s *Session, h Hold) (report func()) {
+// Put does.
+func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
 	delete(s.holds, h)
 	if s.doubt == nil {
 		s.locked = len(s.holds) > 0
 		p.pass(s)
 		p.mu.Unlock()
-		return nothing
+		return
 	}
 	p.mu.Unlock()
-	return p.bury(s, s.doubt)
+	p.bury(s, s.doubt)
 }
-
-func nothing() {}
 
 // Wait asks for leave to block s, on which the caller has the turn, in a wait of a
 // chain that holds so many locks on it. It is refused where somebody else's release
@@ -844,6 +876,18 @@ func (p *Pool) Sessions() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.sessions) + p.opening
+}
+
+// Unwatched is how many of them cannot be looked at.
+func (p *Pool) Unwatched() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		if s.blind.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // Polling says that one caller more (or, with -1, one less) polls.

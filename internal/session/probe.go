@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"net"
 	"reflect"
 	"sync"
@@ -60,6 +61,14 @@ func (s *Session) listen(conn any) {
 		return
 	}
 	s.listened = true
+	if s.lookAt(conn) == unseen {
+		s.blind.Store(true)
+		if !s.config.blind.Swap(true) {
+			s.config.Logger.Warn("namedlock: the loss of a lock is noticed by a keep-alive at the earliest, not at once: "+
+				"the driver's connection is not go-sql-driver's own, so its socket cannot be watched",
+				"connection", fmt.Sprintf("%T", conn), "keepalive", s.config.KeepAlive)
+		}
+	}
 	if id, err := s.config.hangups.Add(socketOf(conn)); err == nil {
 		s.hangupID.Store(id)
 	}

@@ -52,6 +52,7 @@ type Session struct {
 
 	tether   driver.Rows // see wire; nil: none
 	listened bool        // listen has been called
+	blind    atomic.Bool // nobody can tell when the server closes the connection
 	socket   net.Conn    // beneath a connection that was given to New; nil: not known
 
 	get, release statement

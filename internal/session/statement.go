@@ -23,6 +23,7 @@ var (
 	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
 	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
 
+	errGivenUp    = errors.New("the statement was given up, since nobody wanted its answer any more")
 	errConnClosed = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
@@ -94,14 +95,18 @@ func (s *Session) runCallOn(conn any) error {
 	return nil
 }
 
-// hideContext keeps the text of an error that stems from the session's own
-// context but not its identity: callers look for their own context's end with
+// hideContext is for an error that stems from the session's own context, which ends when
+// nobody wants the statement any more. Callers look for their own context's end with
 // errors.Is.
 func hideContext(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("statement cut off: %v", err)
+	if isContext(err) {
+		return errGivenUp
 	}
 	return err
+}
+
+func isContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // run sends st and hands its rows to answer.

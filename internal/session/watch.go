@@ -117,7 +117,7 @@ func (p *Pool) look(s *Session, probe bool) {
 	switch {
 	case s.dead != nil || len(s.holds) == 0:
 	case p.single == nil && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
-		p.work.Go(func() { p.bury(s, errOverdue)() })
+		p.work.Go(func() { p.bury(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
@@ -160,7 +160,7 @@ func (p *Pool) probeSingle(s *Session) {
 	s.probing, s.unseen = false, state == unseen
 	p.mu.Unlock()
 	if cause := state.cause(); cause != nil {
-		p.bury(s, cause)()
+		p.bury(s, cause)
 	}
 }
 
