@@ -981,7 +981,7 @@ func (p *Pool) Close() {
 func (s *Session) leave() {
 	switch err := s.restore(); {
 	case errors.Is(err, errOccupied):
-		s.config.Logger.Warn("namedlock: left the connection as it was, with the lease for its wait_timeout", "cause", err)
+		s.config.Logger.Warn("namedlock: left the connection with the lease for its wait_timeout", "cause", err)
 	case err != nil:
 		_ = s.discard()
 		s.config.Observer.SessionDiscarded(err)

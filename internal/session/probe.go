@@ -64,8 +64,7 @@ func (s *Session) listen(conn any) {
 	if s.lookAt(conn) == unseen {
 		s.blind.Store(true)
 		if !s.config.blind.Swap(true) {
-			s.config.Logger.Warn("namedlock: the loss of a lock is noticed by a keep-alive at the earliest, not at once: "+
-				"the driver's connection is not go-sql-driver's own, so its socket cannot be watched",
+			s.config.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once: the connection is not go-sql-driver's own",
 				"connection", fmt.Sprintf("%T", conn), "keepalive", s.config.KeepAlive)
 		}
 	}
