@@ -1,0 +1,71 @@
+package session
+
+import "time"
+
+// Hold records that a lock is now on s, on which the caller has the turn: the watch
+// takes care of it, and it is told if s goes. It returns false if s has gone
+// already.
+func (p *Pool) Hold(s *Session, h Hold) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil {
+		return false
+	}
+	if s.holds == nil {
+		s.holds = make(map[Hold]struct{})
+	}
+	s.holds[h] = struct{}{}
+	s.locked = true
+	if len(s.holds) == 1 {
+		now := time.Since(epoch)
+		s.proved = now
+		s.due = now + s.interval() // the clock starts at the grant
+		if now-s.call.begun > s.interval() {
+			s.due = now // which came after a long wait, or a stop: is it still so?
+		}
+	}
+	s.setIdleLimit()
+	p.startWatch()
+	if p.resting && p.toBeLookedAt(s) {
+		p.resting = false
+		p.hangups.Wake()
+	}
+	return true
+}
+
+// Replace records that the one lock on s, on which the caller has the turn, has passed
+// from one holder to the next, and ends the turn. It returns false, and the turn goes
+// on, if s has gone or holds another lock.
+func (p *Pool) Replace(s *Session, from, to Hold) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil || len(s.holds) != 1 {
+		return false
+	}
+	delete(s.holds, from)
+	s.holds[to] = struct{}{}
+	p.pass(s)
+	return true
+}
+
+// setIdleLimit lets the watch know what the session, by its greeting, knows.
+func (s *Session) setIdleLimit() {
+	if s.server != nil {
+		s.idleLimit = s.server.idleLimit
+	}
+}
+
+// Drop records that a lock has been released from s, and ends the caller's turn as
+// Put does.
+func (p *Pool) Drop(s *Session, h Hold) {
+	p.mu.Lock()
+	delete(s.holds, h)
+	if s.doubt == nil {
+		s.locked = len(s.holds) > 0
+		p.pass(s)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	p.bury(s, s.doubt)
+}

@@ -1,0 +1,100 @@
+package session
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+var errGivenBack = errors.New("session given back")
+
+// armJanitor sees to it that idle sessions are looked for after d.
+func (p *Pool) armJanitor(d time.Duration) {
+	if p.janitor != nil || p.closing.Err() != nil {
+		return
+	}
+	p.work.Add(1)
+	p.janitor = time.AfterFunc(d, func() {
+		defer p.work.Done()
+		p.sweep(idleTime)
+	})
+}
+
+// sweep gives back the sessions that have been idle for so long.
+func (p *Pool) sweep(age time.Duration) {
+	p.mu.Lock()
+	if age > 0 {
+		p.janitor = nil
+	}
+	now := time.Now()
+	var idle []*Session
+	next := time.Duration(0) // until the youngest of those that stay is due
+	p.sessions = slices.DeleteFunc(p.sessions, func(s *Session) bool {
+		if s.busy || len(s.holds) > 0 || p.single != nil {
+			return false
+		}
+		if left := age - now.Sub(s.idleSince); left > 0 {
+			next = max(next, left)
+			return false
+		}
+		s.dead = errGivenBack
+		idle = append(idle, s)
+		return true
+	})
+	if next > 0 {
+		p.armJanitor(next)
+	}
+	p.mu.Unlock()
+	for _, s := range idle {
+		p.work.Go(s.giveBack) // on a silent network it takes time
+	}
+}
+
+// giveBack returns the connection, which holds no lock, to its db, as it came.
+func (s *Session) giveBack() {
+	if err := s.restore(); err != nil {
+		_ = s.discard()
+		s.config.Observer.SessionDiscarded(err)
+		return
+	}
+	s.letGo()
+	_ = s.conn.Close()
+}
+
+// Close gives all sessions back. Nobody may have a turn or want one.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.close()
+	if p.janitor != nil && p.janitor.Stop() {
+		p.work.Done()
+	}
+	sessions := p.sessions
+	p.sessions = nil
+	p.hangups.Wake()
+	p.mu.Unlock()
+	for _, s := range sessions {
+		p.work.Go(func() {
+			if s == p.single {
+				s.leave()
+			} else {
+				s.giveBack()
+			}
+		})
+	}
+	p.work.Wait()
+}
+
+// leave lets go of the connection that was given to New, as it came but for locks
+// that had leaked. Where rows of its owner's are open on it nothing is in doubt, and it
+// stays open; but nothing can be sent.
+func (s *Session) leave() {
+	switch err := s.restore(); {
+	case errors.Is(err, errOccupied):
+		s.config.Logger.Warn("namedlock: left the connection with the lease for its wait_timeout", "cause", err)
+	case err != nil:
+		_ = s.discard()
+		s.config.Observer.SessionDiscarded(err)
+		return
+	}
+	s.letGo()
+}

@@ -1,0 +1,202 @@
+package session
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// limit is how many sessions the pool may have now. It leaves one of the db's
+// connections to the code under the locks.
+func (p *Pool) limit() (int, error) {
+	return Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
+}
+
+// Limit returns how many sessions a db with that many connections (0: no limit)
+// is good for, where wanted (0: not said) were asked for.
+func Limit(wanted, maxOpen int) (int, error) {
+	const unlimited = 16
+	switch {
+	case maxOpen == 1:
+		return 0, fault.Because(fault.ErrUnsupported, "the db allows a single connection (SetMaxOpenConns(1)), so that code under a lock could never query it: "+
+			"allow more, give the Locker a db of its own, or use namedlock.New with a *sql.Conn", nil)
+	case wanted == 0 && maxOpen == 0:
+		return unlimited, nil
+	case wanted == 0:
+		wanted = max(2, maxOpen/4)
+	}
+	if maxOpen > 0 {
+		wanted = min(wanted, maxOpen-1)
+	}
+	return wanted, nil
+}
+
+// exhausted reports whether the db has no connection to give, so that to borrow
+// one is to wait for others.
+func (p *Pool) exhausted() bool {
+	stats := p.db.Stats()
+	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
+}
+
+func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
+	begun := time.Now()
+	s, err := p.connect(ctx, crowded)
+	p.Observer.SessionOpened(time.Since(begun), err)
+	p.mu.Lock()
+	p.opening--
+	closed := p.closing.Err() != nil
+	switch {
+	case err != nil:
+		p.wakeSeekers(anySession) // there is room again
+	case !closed:
+		s.busy = true
+		p.sessions = append(p.sessions, s)
+	}
+	p.mu.Unlock()
+	if err == nil && closed { // after Widen: Close has not seen it
+		s.giveBack()
+		return nil, errGivenBack
+	}
+	return s, err
+}
+
+// connect borrows a connection and greets it. Where the greeting fails on one
+// that had been lying idle in the db, there may be a live one behind it.
+func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
+	stale := p.db.Stats().Idle
+	left := answerTime // for all of it but the wait for others
+	for {
+		conn, took, err := p.borrow(ctx, left, crowded)
+		left -= took
+		if err != nil {
+			return nil, err
+		}
+		bound := left
+		if stale > 0 {
+			bound = min(left, staleTime)
+		}
+		s := newSession(conn, &p.Config)
+		stop := context.AfterFunc(ctx, s.cancel)
+		begun := time.Now()
+		err = s.greetBorrowed(bound)
+		left -= time.Since(begun)
+		if !stop() && err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			return s, nil
+		}
+		if prohibits(err) {
+			s.giveBack() // there is nothing wrong with the connection
+			return nil, err
+		}
+		_ = s.discard()
+		p.Observer.SessionDiscarded(err)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !s.Broken() || stale == 0 || left <= 0 {
+			return nil, err
+		}
+		stale--
+	}
+}
+
+// borrow takes a connection from the db, and says how long that took. To connect is
+// bounded by limit; to wait for one that others have is not, nor does it count: that
+// is for the callers to end, who are told by crowded.
+func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) (conn *sql.Conn, took time.Duration, err error) {
+	for {
+		begun := time.Now()
+		limit := limit
+		stuck := p.exhausted()
+		if stuck {
+			p.getStuck(+1)
+			crowded()
+			limit = math.MaxInt64
+		}
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		conn, err = p.dial(bounded)
+		late := bounded.Err() != nil
+		cancel()
+		if stuck {
+			p.getStuck(-1)
+		} else {
+			took = time.Since(begun)
+		}
+		switch {
+		case err == nil:
+			return conn, took, nil
+		case ctx.Err() != nil:
+			return nil, took, ctx.Err()
+		case late && p.exhausted():
+			took = 0 // others took the last one meanwhile: that was a wait for them
+			continue
+		}
+		return nil, took, noConnection(err, limit)
+	}
+}
+
+// dial takes a connection from the db. It returns when ctx ends, also where the dialer,
+// which is code of the user's, does not: then nobody waits for its end, and a connection
+// that comes later goes back to the db.
+func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
+	type dialed struct {
+		conn *sql.Conn
+		err  error
+	}
+	result := make(chan dialed)
+	go func() {
+		conn, err := p.db.Conn(ctx)
+		select {
+		case result <- dialed{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-result:
+		return r.conn, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// noConnection is the error where the db gave no connection within limit.
+func noConnection(err error, limit time.Duration) error {
+	if isContext(err) {
+		return fault.Because(fault.ErrUnavailable, fmt.Sprintf("no connection to the server within %v", limit.Round(time.Millisecond)), nil)
+	}
+	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
+}
+
+// getStuck counts one more, or less, who waits for a connection that others have.
+// Those who wait for a session have to know: it may be their wait, too.
+func (p *Pool) getStuck(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stuck += n
+	if n > 0 {
+		p.wakeSeekers(anySession)
+	}
+}
+
+// ready sees to it that s, on which the caller has the turn, has been greeted, and
+// that its server was fit for locks an interval ago at most. One that is in
+// steady use would not be asked otherwise: neither is it borrowed anew, nor has it
+// a lock for long enough to have to prove it.
+func (p *Pool) ready(s *Session) error {
+	switch {
+	case s.server == nil && (p.CheckServer || p.Lease > 0):
+		return s.greetBorrowed(answerTime) // the single session, at its first use
+	case p.CheckServer && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
+		return s.checkAgain()
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package session
+
+import (
+	"slices"
+	"time"
+)
+
+// Wait asks for leave to block s, on which the caller has the turn, in a wait of a
+// chain that holds so many locks on it. It is refused where somebody else's release
+// would have to wait for it. The answer is for how long at most; 0 is a refusal, and
+// the caller has to poll. Waited must follow a wait.
+//
+//   - A session without locks waits for a slice.
+//   - One whose locks are all the chain's own waits for so short that its
+//     silence is noticed in time.
+//   - The cap's last session never waits, so that there is always one to try on.
+//   - A single session waits so briefly that its other callers hardly notice, and
+//     not at all while one of them is there.
+func (p *Pool) Wait(s *Session, mine int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.dead != nil || len(s.urgent) > 0 || len(s.holds) != mine {
+		return 0
+	}
+	limit := slice
+	if len(s.holds) > 0 {
+		limit = min(sliceHolding, s.interval()/2)
+	}
+	if p.single != nil {
+		if len(p.seekers) > 0 || p.pollers > 0 {
+			return 0
+		}
+		limit = min(limit, sliceSingle)
+	} else if !p.mayWait() {
+		return 0
+	}
+	s.waiting = true
+	p.waiting++
+	// Those who wait for a turn on s, or on any if this was the last, had better look
+	// again.
+	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return !s.waiting })
+	p.wakeSeekers(func(k *seeker) bool { return k.want == s || last && k.want == nil })
+	return limit
+}
+
+// mayWait reports whether one session more may wait: the last of the cap never does.
+func (p *Pool) mayWait() bool {
+	most, err := p.limit()
+	return err == nil && p.waiting+1 < most
+}
+
+// No statement blocks for longer than a slice.
+const (
+	slice        = 30 * time.Second
+	sliceHolding = time.Second
+	sliceSingle  = 50 * time.Millisecond
+)
+
+// Waited says that the wait on s is over. The caller still has the turn.
+func (p *Pool) Waited(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.waiting {
+		s.waiting = false
+		p.waiting--
+	}
+}
+
+// Expendable reports whether s may be killed to end a wait on it: it holds
+// nothing, and there can be another.
+func (p *Pool) Expendable(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.single == nil && len(s.holds) == 0
+}
+
+// Polling says that one caller more (or, with -1, one less) polls.
+func (p *Pool) Polling(n int) {
+	p.mu.Lock()
+	p.pollers += n
+	p.mu.Unlock()
+}
