@@ -109,7 +109,8 @@
 //     SELECT GET_LOCK(?, ?)
 //     with a fractional timeout, after one SELECT @@max_statement_time on the session;
 //     if that is not 0, with SET STATEMENT max_statement_time=0 FOR in front.
-//     Where a wait is not possible, the first statement is repeated every 50 ms.
+//     Where a wait is not possible, the first statement is repeated every 50 ms, or less
+//     often if that would take more than half of a session's time.
 //   - A lock of which callers of one Locker from Open stand in line is asked for ahead: the
 //     wait of the next, without a first question, is sent while the release before it is
 //     on its way, on a second session.

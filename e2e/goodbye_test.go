@@ -3,7 +3,7 @@ package e2e
 import (
 	"context"
 	"database/sql"
-	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -102,7 +102,7 @@ func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 func TestPromise11_ALossByTheGreetingIsOnlyALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
-		broken := errors.New("broken")
+		broken := fmt.Errorf("broken: %w", mysql.ErrInvalidConn)
 		l := setup{srv, byNew}.spied(t, namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often))
 		l.spy.Once("SELECT VERSION()", spy.FailBefore(broken))
 		name := newName("greeting")

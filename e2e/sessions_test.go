@@ -233,3 +233,33 @@ func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
 		}
 	})
 }
+
+// At the user's or the server's limit for connections the sessions that there are, are shared.
+func TestPromise02_SharesAtTheServersLimit(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		user := newUser()
+		db := srv.openAs(t, user, nil)
+		_, err := srv.admin.ExecContext(t.Context(), "ALTER USER "+user+" WITH MAX_USER_CONNECTIONS 2")
+		require.NoError(t, err)
+		db.SetMaxIdleConns(0)
+		l, f := setup{srv, byOpen}.lockerOn(t, db), srv.foreign(t)
+		var calls []*call
+		for range 6 {
+			c, _ := hold(t, t.Context(), l, newName("limit"))
+			calls = append(calls, c)
+		}
+		assert.LessOrEqual(t, l.Stats().Sessions, 2)
+		busy := newName("busy")
+		f.lock(busy)
+		waiting := begin(t, t.Context(), l, busy, patience)
+		waiting.queued(t)
+		require.NoError(t, l.WithLock(t.Context(), newName("limit"), 0, nothing))
+		f.unlock(busy)
+		waiting.holds(t)
+		waiting.release(t)
+		for _, c := range calls {
+			c.release(t)
+		}
+	})
+}

@@ -138,7 +138,11 @@ func (c *session) run(text string) (row []any, ok bool) {
 			}
 			row = append(row, owned)
 		}
-		return append(row, readOnly, 0), true
+		row = append(row, readOnly)
+		if strings.Contains(text, "@@innodb_read_only") {
+			row = append(row, 0)
+		}
+		return row, true
 	case strings.Contains(text, "VERSION()"):
 		row = []any{"10.11.0-MariaDB", "in memory", "utf8mb4", "utf8mb4", 28800}
 		if strings.Contains(text, "RELEASE_ALL_LOCKS") {

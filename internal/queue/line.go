@@ -22,8 +22,9 @@ type line struct {
 
 	look *look // who holds the lock on the server, or held it a while ago; may still be asked
 
-	clock *time.Timer // wakes those whose timeout has passed, and has the server asked before
-	rings time.Time   // when the clock does so; zero: it is not set
+	length, left int       // how many are in line, and how many have left it since furthest was found
+	furthest     time.Time // no earlier than the last until in line; see lasts
+	endless      bool      // somebody in line may have no until
 }
 
 // A waiter is a caller in line.
@@ -33,10 +34,11 @@ type waiter struct {
 	line     *line
 	name     string
 	limit    Limit
-	deadline time.Time // of limit; zero: none
-	spared   time.Time // the deadline, before it was moved for a ghost; zero: it was not
-	until    time.Time // the earlier of deadline and the context's; zero: none
-	due      time.Time // when the clock has something to do for it: before the deadline, and then; zero: never
+	deadline time.Time   // of limit; zero: none
+	spared   time.Time   // the deadline, before it was moved for a ghost; zero: it was not
+	until    time.Time   // the earlier of deadline and the context's; zero: none
+	due      time.Time   // when the timer has something to do for it: before the deadline, and then; zero: never
+	timer    *time.Timer // rings then; nil until it is known that w waits for others
 
 	// called has room for one: it is told to look at what follows, which the queue's
 	// mu guards.
@@ -61,10 +63,38 @@ func (l *line) join(w *waiter) {
 		l.front = w
 	}
 	l.back = w
+	l.length++
+	l.reach(w)
+}
+
+// lasts returns until when somebody in line waits, at most; endless: somebody waits for
+// ever. To look through the line for it at each wait would take, over the life of a line,
+// the square of its length. So it is looked for anew only when as many have left as are
+// there: until then those who have left may count, too, and a wait may be asked for that is
+// longer than anybody wants. Who leaves it last then breaks its connection.
+func (l *line) lasts() (until time.Time, endless bool) {
+	if l.left >= l.length {
+		l.furthest, l.endless, l.left = time.Time{}, false, 0
+		for w := l.front; w != nil; w = w.next {
+			l.reach(w)
+		}
+	}
+	return l.furthest, l.endless
+}
+
+func (l *line) reach(w *waiter) {
+	switch {
+	case w.until.IsZero():
+		l.endless = true
+	case w.until.After(l.furthest):
+		l.furthest = w.until
+	}
 }
 
 // part takes w out of the line.
 func (l *line) part(w *waiter) {
+	l.length--
+	l.left++
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -87,6 +117,9 @@ func (w *waiter) setDeadline(at time.Time) {
 	w.due = at
 	if look := w.lookAt(); !look.IsZero() {
 		w.due = look
+	}
+	if w.timer != nil {
+		w.timer.Reset(time.Until(w.due))
 	}
 }
 
@@ -113,8 +146,12 @@ func (w *waiter) late(now time.Time) bool {
 
 // timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
-	if r := w.line.run; r != nil && r.crowded && !w.asked {
-		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no connection of the db was free to ask the server", w.limit.Timeout), nil)
+	if r := w.line.run; r != nil && !w.asked && (r.crowded || r.queued) {
+		free := "session of the Locker (WithMaxSessions)"
+		if r.crowded {
+			free = "connection of the db"
+		}
+		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)
 	}
 	if w.limit.Timeout == 0 {
 		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
@@ -123,58 +160,30 @@ func (w *waiter) timedOut() error {
 	return &Timeout{err, w.inTheWay(time.Now())}
 }
 
-// watchClock sees to it that w is called when its timeout has passed. One clock serves
-// the whole line: it stands at what is due first, and most callers find it set. Whose
-// question the server has not answered yet needs none, for that is no wait for others;
-// nor does one who has left, perhaps as the last.
-func (l *line) watchClock(w *waiter) {
-	if w.served || w.due.IsZero() || !l.rings.IsZero() && !w.due.Before(l.rings) {
-		return
+// startTimer has w told when its timeout has passed. It is called when it is known that w
+// waits for others: most callers never do, and need no timer.
+func (w *waiter) startTimer() {
+	if w.timer == nil && !w.served && !w.due.IsZero() {
+		w.timer = time.AfterFunc(time.Until(w.due), w.ring)
 	}
-	l.setClock(w.due)
 }
 
-func (l *line) setClock(at time.Time) {
-	if l.clock == nil || !l.clock.Stop() {
-		l.queue.active++ // a clock that rings just now counts for itself
-	}
-	if d := time.Until(at); l.clock == nil {
-		l.clock = time.AfterFunc(d, l.ring)
-	} else {
-		l.clock.Reset(d)
-	}
-	l.rings = at
-}
-
-// stopClock is for a line that has ended.
-func (l *line) stopClock() {
-	if l.clock != nil && l.clock.Stop() {
-		l.queue.active--
-	}
-	l.rings = time.Time{}
-}
-
-// ring calls all whose time is up, and looks who is in the way of those whose time soon
-// will be.
-func (l *line) ring() {
-	q := l.queue
+// ring has the server asked who is in the way of w, shortly before its time is up, and
+// then tells it. Where w is being served at that moment the run does so.
+func (w *waiter) ring() {
+	q := w.line.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	defer q.finish()
 	now := time.Now()
-	if now.Before(l.rings) {
-		return // it has been set anew meanwhile
-	}
-	l.rings = time.Time{}
-	for w := l.front; w != nil; w = w.next {
-		if w.late(now) {
-			w.call()
-			continue
-		}
-		if !now.Before(w.due) {
-			w.due = w.deadline
-			l.lookFor(w, now)
-		}
-		l.watchClock(w)
+	switch {
+	case w.served:
+	case w.late(now):
+		w.call()
+	case !now.Before(w.due):
+		w.due = w.deadline
+		w.line.lookFor(w, now)
+		fallthrough
+	default:
+		w.timer.Reset(time.Until(w.due))
 	}
 }

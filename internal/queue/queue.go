@@ -45,8 +45,10 @@ type Queue struct {
 	closed  bool
 	ghosts  map[string]time.Time // when a session last died under a lock, by the line's key
 	laid    time.Time            // when they were last looked through
+	polling int                  // runs that pause between polls
+	trip    time.Duration        // that a question takes, as a moving average
 	handed  int64                // how often a lock was passed on without the server
-	active  int                  // grants, runs, clocks and questions that are under way
+	active  int                  // grants, runs and questions that are under way
 	looks   []*look              // still to be asked
 	looking bool                 // somebody asks them
 	idle    chan struct{}        // closed when closed is set and active is 0
@@ -141,7 +143,7 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 	q.advance(l)
 	if !q.beingServed(w) {
 		w.waits()
-		l.watchClock(w)
+		w.startTimer()
 	}
 	return w, nil
 }
@@ -220,11 +222,13 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 }
 
 // beingServed reports whether what is under way for w is no wait for others: a
-// session is being opened for it, or the server asked for the first time. The
-// queue's mu must be held.
+// session is being opened for it, or the server asked for the first time. (To wait for a
+// turn on a session is a wait for others, but not to one who tries once: that has no time
+// to wait, and the lock may be free.) The queue's mu must be held.
 func (q *Queue) beingServed(w *waiter) bool {
 	r := w.line.run
-	return !w.asked && r != nil && w.line.front == w && w.line.holder == nil && !r.crowded && r.wait == nil
+	return !w.asked && r != nil && w.line.front == w && w.line.holder == nil && r.wait == nil &&
+		!r.crowded && (!r.queued || w.limit.Left == 0)
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.
@@ -270,6 +274,9 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 // serve ends the wait of w, by a lock or by an error.
 func (q *Queue) serve(w *waiter, g *Grant, err error) {
 	w.line.part(w)
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	delete(q.nested, w)
 	w.served, w.grant, w.err = true, g, err
 	if w.turn != nil {
@@ -304,7 +311,6 @@ func (q *Queue) advance(l *line) {
 		return
 	}
 	if l.front == nil {
-		l.stopClock()
 		if q.lines[l.key] == l {
 			delete(q.lines, l.key)
 		}
@@ -343,7 +349,7 @@ func (q *Queue) HandOffs() int64 {
 	return q.handed
 }
 
-// finish counts a grant, a run, a clock or a question that has ended. The queue's mu
+// finish counts a grant, a run or a question that has ended. The queue's mu
 // must be held.
 func (q *Queue) finish() {
 	q.active--

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,7 +54,7 @@ func inBubble(t *testing.T, handOff time.Duration, test func(b *bubble)) {
 		b.queue.mu.Lock()
 		active, lines := b.queue.active, len(b.queue.lines)
 		b.queue.mu.Unlock()
-		require.Zero(t, active, "grants, runs and clocks under way")
+		require.Zero(t, active, "grants and runs under way")
 		require.Zero(t, lines)
 		<-closed
 		assert.Zero(t, b.db.Stats().InUse)
@@ -73,7 +75,7 @@ func (b *bubble) closing() <-chan struct{} {
 	return closed
 }
 
-// active is how many grants, runs and clocks are under way.
+// active is how many grants and runs are under way.
 func (b *bubble) active() int {
 	synctest.Wait()
 	b.queue.mu.Lock()
@@ -205,9 +207,8 @@ func TestQueue_TheWaitBelongsToTheName(t *testing.T) {
 	})
 }
 
-// One clock serves a line: every caller's timeout ends it to the instant, in whatever
-// order they have come.
-func TestLine_OneClockForAll(t *testing.T) {
+// Every caller's timeout ends it to the instant, in whatever order they have come.
+func TestLine_TimeoutsInAnyOrder(t *testing.T) {
 	orders := [][]time.Duration{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}, {2, 2, 1}, {3, 1, 3}}
 	for _, seconds := range orders {
 		t.Run(fmt.Sprint(seconds), func(t *testing.T) {
@@ -217,7 +218,6 @@ func TestLine_OneClockForAll(t *testing.T) {
 				var calls []*call
 				for _, s := range seconds {
 					calls = append(calls, b.call(background, "a", s*time.Second))
-					assert.Equal(b, 2, b.active(), "the holder and one clock")
 				}
 				for i, c := range calls {
 					c.fails(b, fault.ErrTimeout)
@@ -231,44 +231,217 @@ func TestLine_OneClockForAll(t *testing.T) {
 	}
 }
 
-// A caller who comes while the line's clock has run down, and before it has rung.
-func TestLine_ClockSetAnewWhileItRings(t *testing.T) {
+// The longest wait of a line is known without looking through it each time, and never too
+// short, whoever comes and leaves.
+func TestLine_Lasts(t *testing.T) {
+	q := New(nil, 0)
+	random := rand.New(rand.NewPCG(1, 2))
+	now := time.Now()
+	l := &line{queue: q}
+	var in []*waiter
+	for range 20_000 {
+		if n := len(in); n > 0 && random.IntN(2) == 0 {
+			i := random.IntN(n)
+			l.part(in[i])
+			in = append(in[:i], in[i+1:]...)
+		} else {
+			w := &waiter{ctx: background, line: l}
+			if random.IntN(50) > 0 {
+				w.setDeadline(now.Add(time.Duration(1 + random.IntN(1000))))
+			}
+			l.join(w)
+			in = append(in, w)
+		}
+		until, endless := l.lasts()
+		if endless {
+			continue
+		}
+		for _, w := range in {
+			require.False(t, w.until.IsZero())
+			require.False(t, w.until.After(until))
+		}
+		if len(in) == 1 {
+			require.Equal(t, in[0].until, until, "who is alone is known exactly")
+		}
+	}
+}
+
+// A line of four times as many callers costs about four times as much.
+func TestLine_CostIsLinear(t *testing.T) {
+	cost := func(n int, timeout time.Duration) time.Duration {
+		least := time.Duration(math.MaxInt64)
+		for range 5 { // what disturbs takes time, and gives none
+			begun := time.Now()
+			q := New(nil, 0)
+			l := &line{queue: q}
+			for range n {
+				w := &waiter{ctx: background, line: l, called: make(chan struct{}, 1), limit: For(timeout)}
+				w.setDeadline(time.Now().Add(timeout))
+				l.join(w)
+			}
+			for l.front != nil { // as each is served, the next wait begins
+				wt := &wait{}
+				wt.longest(l, slice)
+				q.mu.Lock()
+				q.serve(l.front, nil, errGone)
+				q.mu.Unlock()
+			}
+			least = min(least, time.Since(begun))
+		}
+		return least
+	}
+	for _, timeout := range []time.Duration{time.Second, 10 * time.Minute} {
+		few, many := cost(5_000, timeout), cost(20_000, timeout)
+		assert.Less(t, many, 10*few, "%v: 5,000 callers took %v, 20,000 took %v", timeout, few, many)
+	}
+}
+
+const slice = 30 * time.Second
+
+// A call waits for a session that others use, no longer than its timeout says; one that
+// tries once waits for that, and finds the lock free.
+func TestRun_WaitingForATurnIsWaiting(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		holder := b.acquire(background, "a")
-		c := b.call(background, "a", time.Second)
-		q := b.queue
-		q.mu.Lock()
-		l := q.lines["a"]
-		time.Sleep(time.Until(l.rings)) // it stands before the queue's mu now
-		require.Equal(b, 2, q.active)
-		l.setClock(time.Now().Add(time.Second))
-		assert.Equal(b, 3, q.active, "one that rings and one that is set")
-		q.mu.Unlock()
-		c.waits(b)
-		assert.Equal(b, 2, b.active(), "the ring that came too late counts no more")
+		b.db.SetMaxOpenConns(5)
+		busy := make(chan struct{})
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK('slow") {
+				<-busy
+			}
+			return nil
+		})
+		var slow []*call
+		for i := range 4 { // all sessions are busy with first questions
+			slow = append(slow, b.call(background, fmt.Sprint("slow", i), 0))
+		}
+		begun := time.Now()
+		c := b.call(background, "free", 200*time.Millisecond)
+		once := b.call(background, "once", 0)
 		c.fails(b, fault.ErrTimeout)
-		assert.Equal(b, 1, b.active())
-		require.NoError(b, holder.Release())
+		assert.ErrorContains(b, c.err, "session")
+		assert.Equal(b, 200*time.Millisecond, c.at.Sub(begun))
+		once.waits(b)
+		close(busy)
+		require.NoError(b, once.granted(b).Release())
+		for _, c := range slow {
+			require.NoError(b, c.granted(b).Release())
+		}
 	})
 }
 
-// A clock that has rung is set again by the next caller, and stops with its line.
-func TestLine_ClockStopsWithItsLine(t *testing.T) {
+// At the cap many names poll on one session. A first question goes before them, and the
+// more they are the less often they ask.
+func TestRun_PollsMakeWay(t *testing.T) {
+	const names, trip = 300, 5 * time.Millisecond
 	inBubble(t, 0, func(b *bubble) {
-		holder := b.acquire(background, "a")
-		for range 3 {
-			c := b.call(background, "a", time.Second)
-			c.fails(b, fault.ErrTimeout)
-			assert.Equal(b, 1, b.active(), "rung")
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			time.Sleep(trip)
+			return nil
+		})
+		var calls []*call
+		for i := range names {
+			name := fmt.Sprint("busy", i)
+			b.server.Lock(name)
+			calls = append(calls, b.call(background, name, time.Hour))
 		}
-		c := b.call(background, "a", time.Hour)
-		assert.Equal(b, 2, b.active(), "set")
-		c.cancel(nil)
-		c.fails(b, context.Canceled)
-		require.NoError(b, holder.Release())
-		assert.Zero(b, b.active(), "the line has ended")
-		closed := b.closing()
-		assert.Equal(b, struct{}{}, <-closed)
+		for len(b.server.Sent("GET_LOCK('busy")) < names+names/2 { // until they poll, all at the same time
+			time.Sleep(trip)
+		}
+		for range 20 {
+			begun := time.Now()
+			once := b.call(background, "free", 0)
+			require.NoError(b, once.granted(b).Release())
+			assert.LessOrEqual(b, once.at.Sub(begun), 4*trip, "one poll that is on its way, and the question")
+			late := b.call(background, "busy0", 200*time.Millisecond)
+			begun = time.Now()
+			late.fails(b, fault.ErrTimeout)
+			assert.LessOrEqual(b, late.at.Sub(begun), 210*time.Millisecond)
+			time.Sleep(77 * time.Millisecond)
+		}
+		asked := len(b.server.Sent("GET_LOCK('busy"))
+		time.Sleep(time.Minute)
+		asked = len(b.server.Sent("GET_LOCK('busy")) - asked
+		assert.LessOrEqual(b, asked, int(time.Minute/trip*6/10), "polls in a minute")
+		assert.GreaterOrEqual(b, asked, int(time.Minute/trip*3/10))
+
+		b.server.Script(nil)
+		for i, c := range calls {
+			b.server.Unlock(fmt.Sprint("busy", i))
+			require.NoError(b, c.granted(b).Release())
+		}
+	})
+}
+
+// No stream of first questions starves the polls.
+func TestRun_PollsDoNotStarve(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			time.Sleep(5 * time.Millisecond)
+			return nil
+		})
+		for i := range 6 {
+			b.server.Lock(fmt.Sprint("busy", i))
+		}
+		var calls []*call
+		for i := range 6 {
+			calls = append(calls, b.call(background, fmt.Sprint("busy", i), time.Hour))
+		}
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		for i := range 20 {
+			go func() {
+				defer func() { stopped <- struct{}{} }()
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					g, err := b.queue.Acquire(background, fmt.Sprint("free", i, "-", n), For(0), nil)
+					if assert.NoError(b, err) {
+						_ = g.Release()
+					}
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		b.server.Unlock("busy5")
+		unlocked := time.Now()
+		<-calls[5].done
+		assert.Less(b, calls[5].at.Sub(unlocked), 2*time.Second)
+		close(stop)
+		for range 20 {
+			<-stopped
+		}
+		require.NoError(b, calls[5].granted(b).Release())
+		for i, c := range calls[:5] {
+			b.server.Unlock(fmt.Sprint("busy", i))
+			require.NoError(b, c.granted(b).Release())
+		}
+	})
+}
+
+// The cap is lowered below the number of sessions that wait: a free name is to be had all
+// the same, and all who wait go on waiting.
+func TestRun_CapLoweredWhileSessionsWait(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.db.SetMaxOpenConns(20)
+		var calls []*call
+		for i := range 3 {
+			b.server.Lock(fmt.Sprint("busy", i))
+			calls = append(calls, b.call(background, fmt.Sprint("busy", i), time.Hour))
+		}
+		time.Sleep(2 * time.Second) // the idle one goes back
+		require.Equal(b, 3, b.queue.Sessions())
+		b.db.SetMaxOpenConns(3)
+		begun := time.Now()
+		c := b.call(background, "free", 10*time.Second)
+		require.NoError(b, c.granted(b).Release())
+		assert.Less(b, c.at.Sub(begun), time.Second)
+		for i, c := range calls {
+			c.waits(b)
+			b.server.Unlock(fmt.Sprint("busy", i))
+			require.NoError(b, c.granted(b).Release())
+		}
 	})
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// pollInterval is how often a run asks that has no session to wait with.
+// pollInterval is how often a run asks that has no session to wait with, unless there are
+// so many of them that this would take more than half of a session's time.
 const pollInterval = 50 * time.Millisecond
 
 // shortestSlice bounds how far waits are cut into slices when connections keep
@@ -39,6 +40,7 @@ type run struct {
 	ctx      context.Context // of all that can be given up at once, nil until needed; not of statements
 	cancel   context.CancelFunc
 	detached bool  // the line has let go of it: served, or not wanted any more
+	queued   bool  // it waits for a session that others use
 	crowded  bool  // it waits for a connection that others have
 	trying   bool  // it asks without waiting
 	wait     *wait // the statement that waits, nil while none does
@@ -170,9 +172,9 @@ func (r *run) end() {
 func (r *run) session(w *waiter) (*session.Session, error) {
 	q := r.queue
 	q.mu.Lock()
-	home := w.chain.home()
+	home, poll := w.chain.home(), w.asked
 	q.mu.Unlock()
-	return q.pool.Take(session.Request{Home: home, Fresh: r.failed, Caller: r})
+	return q.pool.Take(session.Request{Home: home, Fresh: r.failed, Poll: poll, Caller: r})
 }
 
 // Context implements session.Caller: it ends when nobody wants the run any more.
@@ -187,6 +189,18 @@ func (r *run) Context() context.Context {
 		}
 	}
 	return r.ctx
+}
+
+// Queued implements session.Caller: there is no session but by waiting for others.
+func (r *run) Queued() {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r.queued = true
+	if w := r.line.front; !r.detached && w != nil && !q.beingServed(w) {
+		w.waits()
+		w.startTimer()
+	}
 }
 
 // Crowded implements session.Caller: there is no connection to be had but by
@@ -209,7 +223,7 @@ func (r *run) Crowded() {
 		return
 	}
 	r.line.front.waits()
-	r.line.watchClock(r.line.front)
+	r.line.front.startTimer()
 }
 
 // try asks once, without waiting. It returns true if others have the lock; then the
@@ -217,10 +231,13 @@ func (r *run) Crowded() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
-	r.crowded, r.trying = false, true
+	r.queued, r.crowded, r.trying = false, false, true
 	q.mu.Unlock()
+	begun := time.Now()
 	granted, err := s.GetLock(w.name, 0)
+	took := time.Since(begun)
 	q.mu.Lock()
+	q.trip += (took - q.trip) / 8
 	r.trying = false
 	if err == nil && !granted {
 		w.asked = true
@@ -228,7 +245,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 		if !w.served && w.limit.Left > 0 {
 			w.waits()
 		}
-		r.line.watchClock(w)
+		w.startTimer()
 	}
 	q.mu.Unlock()
 	if granted || err != nil {
@@ -298,18 +315,14 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 
 // longest is for how long somebody in line wants this wait, up to limit.
 func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
-	now := time.Now()
-	d := time.Millisecond
-	for w := l.front; w != nil; w = w.next {
-		if w != l.front && !wt.suits(w) {
-			continue
-		}
-		if w.until.IsZero() {
-			return limit
-		}
-		d = max(d, w.until.Sub(now))
+	until, endless := l.lasts()
+	if wt.nested { // it is its chain's own
+		until, endless = l.front.until, l.front.until.IsZero()
 	}
-	return min(d, limit)
+	if endless {
+		return limit
+	}
+	return min(max(time.Until(until), time.Millisecond), limit)
 }
 
 // suits reports whether w can take over the wait: it wants exactly that name (on
@@ -437,12 +450,20 @@ func (r *run) failAll(err error) {
 
 // pause passes the time until the next poll.
 func (r *run) pause() {
-	r.queue.pool.Polling(+1)
-	defer r.queue.pool.Polling(-1)
-	timer := time.NewTimer(pollInterval)
+	q := r.queue
+	q.pool.Polling(+1)
+	defer q.pool.Polling(-1)
+	q.mu.Lock()
+	q.polling++
+	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
+	q.mu.Unlock()
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-r.Context().Done():
 	}
+	q.mu.Lock()
+	q.polling--
+	q.mu.Unlock()
 }

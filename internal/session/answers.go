@@ -36,6 +36,14 @@ const (
 	erReadOnlyMode    = 1836
 )
 
+// What servers answer to one who wants to connect, when they have no connection left: at
+// all, or for that user.
+const (
+	erConCount               = 1040
+	erTooManyUserConnections = 1203
+	erUserLimitReached       = 1226
+)
+
 // What servers say before they close a connection. It can have been said long before
 // a statement that it seems to answer.
 const (
@@ -126,6 +134,15 @@ func isTimeLimit(err error) bool {
 func isForgotten(err error) bool {
 	n := errorNumber(err)
 	return n == erUnknownStatement || n == erNeedReprepare
+}
+
+// isFull reports whether the server had no connection left.
+func isFull(err error) bool {
+	switch errorNumber(err) {
+	case erConCount, erTooManyUserConnections, erUserLimitReached:
+		return true
+	}
+	return false
 }
 
 // prohibits reports whether the server does not let this session use lock functions.

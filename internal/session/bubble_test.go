@@ -76,10 +76,13 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 // A caller takes turns. It counts how often it was told that it is crowded.
 type caller struct {
 	ctx     context.Context
+	queued  int
 	crowded int
 }
 
 func (c *caller) Context() context.Context { return c.ctx }
+
+func (c *caller) Queued() { c.queued++ }
 
 func (c *caller) Crowded() { c.crowded++ }
 

@@ -12,12 +12,14 @@ import (
 type Request struct {
 	Home   *Session // of the call chain: where its first lock is; nil if it holds none
 	Fresh  bool     // a session has just failed: do not use one that nobody has spoken to for a while
+	Poll   bool     // it is one of many questions: those who ask for the first time go first
 	Caller Caller
 }
 
 // A Caller is who waits for a turn.
 type Caller interface {
 	Context() context.Context // ends when the caller gives up
+	Queued()                  // told before waiting for a session that others use
 	Crowded()                 // told before waiting for a connection of the db that others have
 }
 
@@ -31,7 +33,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 	}
 	for {
 		p.mu.Lock()
-		s, k, err := p.choose(req.Home)
+		s, k, err := p.choose(req.Home, req.Poll)
 		p.mu.Unlock()
 		switch {
 		case err != nil:
@@ -39,6 +41,8 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		case k != nil:
 			if k.crowded {
 				req.Caller.Crowded()
+			} else {
+				req.Caller.Queued()
 			}
 			ctx := req.Caller.Context()
 			select {
@@ -49,7 +53,11 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				return nil, ctx.Err()
 			}
 		case s == nil:
-			return p.open(req.Caller.Context(), req.Caller.Crowded)
+			s, err := p.open(req.Caller.Context(), req.Caller.Crowded)
+			if isFull(err) && p.shares() {
+				continue
+			}
+			return s, err
 		}
 		if s == nil {
 			continue
@@ -66,9 +74,9 @@ func (p *Pool) Take(req Request) (*Session, error) {
 // TakeIdle is Take for a caller who is in no chain and waits for nobody: it returns
 // nil if there is no idle session without locks.
 func (p *Pool) TakeIdle() (*Session, error) {
-	s := p.chooseIdle()
+	s, err := p.chooseIdle()
 	if s == nil {
-		return nil, nil
+		return nil, err
 	}
 	another, err := p.makeReady(s)
 	switch {
@@ -80,14 +88,26 @@ func (p *Pool) TakeIdle() (*Session, error) {
 	return nil, err
 }
 
-func (p *Pool) chooseIdle() *Session {
+func (p *Pool) chooseIdle() (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.unfit(); err != nil {
+		return nil, err
+	}
 	s := p.idle()
 	if s != nil {
 		s.busy = true
 	}
-	return s
+	return s, nil
+}
+
+// unfit returns an error if the db has been changed so that no session may be taken.
+func (p *Pool) unfit() error {
+	if p.single != nil {
+		return nil
+	}
+	_, err := p.limit()
+	return err
 }
 
 func (p *Pool) idle() *Session {
@@ -116,7 +136,7 @@ func (p *Pool) Widen(s *Session) bool {
 	if p.closing.Err() != nil || p.single != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
 		return false
 	}
-	if limit, err := p.limit(); err != nil || len(p.sessions) >= limit {
+	if limit, err := p.limit(); err != nil || p.count() >= limit {
 		return false
 	}
 	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
@@ -155,7 +175,7 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 
 // choose returns a session whose turn is now the caller's, or a seeker to wait
 // as, or neither: then the caller is to open a session, which is counted already.
-func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
+func (p *Pool) choose(home *Session, poll bool) (*Session, *seeker, error) {
 	if err := p.gone(); err != nil {
 		return nil, nil, err
 	}
@@ -166,35 +186,57 @@ func (p *Pool) choose(home *Session) (*Session, *seeker, error) {
 		}
 		// A statement is over soon; a wait may last.
 		if !home.waiting {
-			return nil, p.seek(home), nil
+			return nil, p.seek(home, poll), nil
 		}
 	}
 	var least *Session // of those that are free, the one with the fewest locks
-	freeSoon := false
+	freeSoon := p.parting > 0
 	for _, s := range p.sessions {
 		freeSoon = freeSoon || !s.waiting
 		if !s.busy && (least == nil || len(s.holds) < len(least.holds)) {
 			least = s
 		}
 	}
-	if p.single == nil && (least == nil || len(least.holds) > 0) {
+	if p.single == nil {
 		limit, err := p.limit()
 		if err != nil {
 			return nil, nil, err
 		}
 		// Sharing a session beats waiting for a connection.
-		if len(p.sessions)+p.opening < limit && !(freeSoon && p.exhausted()) {
+		if (least == nil || len(least.holds) > 0) && p.count() < limit && !(freeSoon && p.exhausted()) {
 			p.opening++
 			return nil, nil, nil
+		}
+		if least == nil && !freeSoon && p.opening == 0 {
+			freeSoon = p.endWaits(p.count() - limit + 1)
 		}
 	}
 	if least != nil {
 		least.busy = true
 		return least, nil, nil
 	}
-	k := p.seek(nil)
+	k := p.seek(nil, poll)
 	k.crowded = p.single == nil && !freeSoon && p.opening == p.stuck
 	return nil, k, nil
+}
+
+// count is how many connections the pool has, or is about to have, or has not quite let
+// go of. p.mu must be held.
+func (p *Pool) count() int { return len(p.sessions) + p.opening + p.parting }
+
+// endWaits ends n waits that have a session without locks for themselves, and reports
+// whether there were any. All sessions wait, and the cap, which has been lowered since they
+// began, lets none be opened: somebody who asks for a free name would have to wait for the
+// end of a slice. Who waited goes on by polling. p.mu must be held.
+func (p *Pool) endWaits(n int) (any bool) {
+	for _, s := range p.sessions {
+		if n > 0 && s.waiting && len(s.holds) == 0 {
+			s.Kill()
+			n, any = n-1, true
+			p.full = time.Time{} // that gives the server a connection back
+		}
+	}
+	return any
 }
 
 // Gone returns an error if there will never be a session again.
@@ -214,8 +256,8 @@ func (p *Pool) gone() error {
 	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.dead)
 }
 
-func (p *Pool) seek(want *Session) *seeker {
-	k := &seeker{want: want, turn: make(chan struct{})}
+func (p *Pool) seek(want *Session, poll bool) *seeker {
+	k := &seeker{want: want, poll: poll, turn: make(chan struct{})}
 	p.seekers = append(p.seekers, k)
 	return k
 }

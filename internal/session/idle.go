@@ -44,10 +44,22 @@ func (p *Pool) sweep(age time.Duration) {
 	if next > 0 {
 		p.armJanitor(next)
 	}
+	p.parting += len(idle)
 	p.mu.Unlock()
 	for _, s := range idle {
-		p.work.Go(s.giveBack) // on a silent network it takes time
+		p.work.Go(func() { // on a silent network it takes time
+			defer p.parted()
+			s.giveBack()
+		})
 	}
+}
+
+// parted makes room for a session in the place of one that has been given back or closed.
+func (p *Pool) parted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parting--
+	p.wakeSeekers(anySession)
 }
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.

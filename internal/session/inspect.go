@@ -286,4 +286,5 @@ func (p *Pool) inspectSingle(ctx context.Context, ask func(*Session) error) erro
 type inspector struct{ ctx context.Context }
 
 func (i inspector) Context() context.Context { return i.ctx }
+func (i inspector) Queued()                  {}
 func (i inspector) Crowded()                 {}

@@ -10,10 +10,30 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
+// fullTime is for how long a server that had no connection for us is not asked for one.
+const fullTime = time.Second
+
 // limit is how many sessions the pool may have now. It leaves one of the db's
-// connections to the code under the locks.
+// connections to the code under the locks. Where the server has just had no connection
+// for us, those that there are have to do. p.mu must be held.
 func (p *Pool) limit() (int, error) {
-	return Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
+	limit, err := Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
+	if len(p.sessions) > 0 && !p.full.IsZero() && time.Since(p.full) < fullTime {
+		limit = min(limit, p.count())
+	}
+	return limit, err
+}
+
+// shares reports whether there are sessions to share after the server had no connection
+// for one more, and has that remembered.
+func (p *Pool) shares() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sessions) == 0 {
+		return false
+	}
+	p.full = time.Now()
+	return true
 }
 
 // Limit returns how many sessions a db with that many connections (0: no limit)

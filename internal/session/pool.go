@@ -98,10 +98,13 @@ type Pool struct {
 	mu       sync.Mutex
 	sessions []*Session // those that live
 	opening  int        // those to come
-	stuck    int        // of them, those that wait for a connection that others have
+	parting  int        // those whose connections are being given back, or closed
+	full     time.Time  // when the server last had no connection for us
+	stuck    int        // of the opening, those that wait for a connection that others have
+	passed   int        // first questions that went ahead of a poll, since the last poll
 	waiting  int        // sessions with a wait on them
 	pollers  int        // callers who poll because they have no session to wait with
-	seekers  []*seeker  // callers who take any session, first come first served
+	seekers  []*seeker  // callers who wait for a turn; see next
 	widened  time.Time  // when Widen last did so
 	janitor  *time.Timer
 	watching bool
@@ -113,6 +116,7 @@ type Pool struct {
 // A seeker waits for a turn: on session want, or on any if want is nil.
 type seeker struct {
 	want    *Session
+	poll    bool          // all others go first
 	turn    chan struct{} // closed when got is set, or when it is time to look again
 	got     *Session
 	crowded bool // no session will be free before others let go of something

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,7 +149,7 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 		assert.Empty(b, b.pool.seekers)
 
 		b.pool.mu.Lock()
-		k := b.pool.seek(nil)
+		k := b.pool.seek(nil, false)
 		b.pool.mu.Unlock()
 		next := begin(func() *Session { return b.take(Request{}) })
 		b.pool.Put(s) // to k
@@ -473,5 +474,94 @@ func TestPool_WidensOnceASecond(t *testing.T) {
 		time.Sleep(time.Second / 2)
 		require.False(b, b.pool.Widen(s), "another is idle")
 		b.pool.Put(s)
+	})
+}
+
+// A connection counts until it is back in its db: there are never more than the cap.
+func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
+	for what, part := range map[string]func(b *bubble, s *Session){
+		"given back": func(b *bubble, s *Session) {
+			b.pool.Put(s)
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, "SET SESSION wait_timeout = 28800") {
+					time.Sleep(time.Second / 2)
+				}
+				return nil
+			})
+			time.Sleep(idleTime + time.Second/4)
+		},
+		"discarded": func(b *bubble, s *Session) {
+			s.doubt = errClosed
+			b.pool.Put(s)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(c *Config) { c.MaxSessions, c.Lease = 1, time.Minute }, func(b *bubble) {
+				part(b, b.take(Request{}))
+				most, done := 0, make(chan struct{})
+				go func() {
+					defer close(done)
+					for range 1000 {
+						most = max(most, b.db.Stats().InUse)
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				c := anybody()
+				s := b.take(Request{Caller: c})
+				<-done
+				assert.LessOrEqual(b, most, 1)
+				assert.Zero(b, c.crowded)
+				b.pool.Put(s)
+			})
+		})
+	}
+}
+
+// A db that is changed to a single connection is refused, also while a session is idle.
+func TestPool_ChangedToASingleConnection(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.pool.Put(b.take(Request{}))
+		b.db.SetMaxOpenConns(1)
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		_, err = b.pool.TakeIdle()
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		b.db.SetMaxOpenConns(0)
+		b.pool.Put(b.take(Request{}))
+	})
+}
+
+// A server that has no connection left for us: the sessions that there are, are shared,
+// and it is not asked again at each call.
+func TestPool_FullServer(t *testing.T) {
+	for _, number := range []uint16{1040, 1203, 1226} {
+		inBubble(t, nil, func(b *bubble) {
+			s, h := b.held("a")
+			refused := 0
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, "VERSION()") {
+					refused++
+					return &memserver.Reply{Number: number}
+				}
+				return nil
+			})
+			for range 5 {
+				shared := b.take(Request{})
+				assert.Same(b, s, shared)
+				b.pool.Put(shared)
+			}
+			assert.LessOrEqual(b, refused, 2, "a greeting, and the same in plainer words")
+			b.server.Script(nil)
+			time.Sleep(fullTime)
+			other := b.take(Request{})
+			assert.NotSame(b, s, other)
+			b.pool.Put(other)
+			b.release(s, h)
+		})
+	}
+	inBubble(t, nil, func(b *bubble) { // there is none to share
+		b.server.Script(func(st memserver.Statement) *memserver.Reply { return &memserver.Reply{Number: 1040} })
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
 	})
 }

@@ -73,18 +73,47 @@ func (p *Pool) pass(s *Session) {
 		turn <- true
 		return
 	}
-	for i, k := range p.seekers {
-		if k.want == nil || k.want == s {
-			p.seekers = slices.Delete(p.seekers, i, i+1)
-			k.wake(s)
-			return
-		}
+	if i := p.next(s); i >= 0 {
+		k := p.seekers[i]
+		p.seekers = slices.Delete(p.seekers, i, i+1)
+		k.wake(s)
+		return
 	}
 	s.busy = false
 	if len(s.holds) == 0 && p.single == nil {
 		s.idleSince = time.Now()
 		p.armJanitor(idleTime)
 	}
+}
+
+// mostPassed is how many first questions may go ahead of a poll: they are answered sooner,
+// and yet no poll starves.
+const mostPassed = 8
+
+// next returns the index of who has the next turn on s, -1 for nobody.
+func (p *Pool) next(s *Session) int {
+	poll, first := -1, -1
+	for i, k := range p.seekers {
+		switch {
+		case k.want != nil && k.want != s:
+		case !k.poll:
+			first = i
+		case poll < 0:
+			poll = i
+		}
+		if first >= 0 {
+			break
+		}
+	}
+	switch {
+	case poll < 0:
+		return first
+	case first >= 0 && p.passed < mostPassed:
+		p.passed++
+		return first
+	}
+	p.passed = 0
+	return poll
 }
 
 // bury takes s out of the pool, tells everybody who counted on it, and discards
@@ -103,7 +132,9 @@ func (p *Pool) bury(s *Session, cause error) {
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
 	lost, urgent, locked := s.holds, s.urgent, s.locked
 	s.holds, s.urgent = nil, nil
+	p.parting++
 	p.mu.Unlock()
+	defer p.parted()
 
 	// Those who hold are told first: a call under a lost lock that waits for a turn had
 	// better end for that reason.
