@@ -36,7 +36,8 @@ var (
 	ErrInterrupted = fault.ErrInterrupted
 
 	// ErrUnavailable: the server could not be asked; the driver's error is inside.
-	// Nothing is held.
+	// Nothing is held. No timeout waits for a server that is down, Forever neither: who
+	// wants to do so pauses before the next call.
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
@@ -68,6 +69,9 @@ func (e *Error) Error() string {
 	text := "namedlock: " + e.Op + " " + strconv.Quote(e.Name) + ": " + e.Err.Error()
 	if e.Holder != nil {
 		text += ": held by " + e.Holder.String()
+		if e.Holder.Local {
+			text += "; a call from under that lock has to pass on the context that its code got"
+		}
 	}
 	return text
 }

@@ -156,10 +156,18 @@ func ExampleLocker_Close() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop() // runs before Close
 
-	for ctx.Err() == nil {
+	const shortest, longest = time.Second, time.Minute
+	for pause := shortest; ctx.Err() == nil; {
 		err := locker.WithLock(ctx, "shard-17", namedlock.Forever, runReport)
-		if err != nil && ctx.Err() == nil {
-			log.Print(err)
+		if err == nil {
+			pause = shortest
+			continue
+		}
+		log.Print(err)
+		select { // the server may be down: no timeout waits for that
+		case <-time.After(pause):
+			pause = min(2*pause, longest)
+		case <-ctx.Done():
 		}
 	}
 }

@@ -80,6 +80,9 @@ func (h Holder) String() string {
 //
 // The answer is from a moment ago: the lock may have gone to another since.
 func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) {
+	if l.isZero() {
+		return Holder{}, false, inspectError(name, errZeroLocker)
+	}
 	full := l.namespace + name
 	if err := names.Check(full); err != nil {
 		return Holder{}, false, inspectError(name, err)
@@ -116,6 +119,9 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 // an empty answer: MySQL needs its performance schema and the privilege to SELECT there;
 // MariaDB needs the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info').
 func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
+	if l.isZero() {
+		return nil, inspectError(prefix, errZeroLocker)
+	}
 	full := l.namespace + prefix
 	if full != "" {
 		if err := names.Check(full); err != nil {

@@ -156,7 +156,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// Forever, as a timeout, waits until the context is done.
+// Forever, as a timeout, waits for others until the context is done. It does not wait for a
+// server that cannot be asked: that is ErrUnavailable, at once, whatever the timeout.
 const Forever time.Duration = math.MaxInt64
 
 var _ Interface = (*Locker)(nil)
@@ -232,7 +233,8 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
 //
-// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. fn runs if and only if the lock was acquired; otherwise the error says
+// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. A server
+// that is down is waited for by no timeout: see ErrUnavailable. fn runs if and only if the lock was acquired; otherwise the error says
 // why, and nothing is held. The lock is released however fn ends: by a return, an
 // error, a panic, runtime.Goexit, and also when ctx has ended meanwhile. A panic
 // goes on with its own value and stack.
@@ -300,11 +302,17 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 
 // getLock is the way into a lock, and tells the observer. left is what is left of timeout.
 func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Duration) (*Lock, error) {
+	if l.isZero() {
+		return nil, acquireError(name, errZeroLocker)
+	}
 	begun := time.Now()
 	o := &l.observer
 	counted := o.begin()
 	o.began(ctx, name, timeout)
 	w := o.newWait(ctx, name, timeout, begun)
+	if w != nil {
+		w.isOurs = func() bool { return l.queue.Local(l.namespace+name) != nil }
+	}
 	grant, err := l.acquire(ctx, name, timeout, left, w)
 	w.end(err)
 	now := time.Now()
@@ -353,7 +361,12 @@ func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) 
 var (
 	errNoFunction = errors.New("the function to run under the lock is nil")
 	errNoContext  = errors.New("the context is nil")
+	errZeroLocker = errors.New("the Locker was not made by New or Open")
+	errZeroLock   = errors.New("the Lock was not returned by Acquire")
 )
+
+// isZero reports whether l was not made by New or Open.
+func (l *Locker) isZero() bool { return l == nil || l.queue == nil }
 
 func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}
@@ -364,6 +377,9 @@ func acquireError(name string, err error) error {
 // sessions back. To call it from code under one of the Locker's own locks, or from a hook,
 // is to wait for oneself. It returns nil, however often it is called.
 func (l *Locker) Close() error {
+	if l.isZero() {
+		return nil
+	}
 	defer l.observer.closing(l.queue.HeldNames)()
 	l.queue.Close()
 	l.observer.close()
@@ -401,6 +417,9 @@ func (k *Lock) Context() context.Context { return k.ctx }
 // may be called again, also at the same time; every call reports what the first
 // one found and touches nothing.
 func (k *Lock) Release() error {
+	if k == nil || k.grant == nil {
+		return &Error{Op: "release", Err: errZeroLock}
+	}
 	err := k.grant.Release()
 	if err != nil {
 		err = &Error{Op: "release", Name: k.name, Err: err}

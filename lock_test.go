@@ -626,10 +626,11 @@ func TestAnotherCallerOfTheProcessQueuesWithoutSQL(t *testing.T) {
 
 	_, err = locker.Acquire(ctx, "Report", 0)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
-	assert.EqualError(t, err, `namedlock: acquire "Report": not acquired at once: others have it`)
+	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired at once: held by this process for `)
+	assert.ErrorContains(t, err, "pass on the context")
 	_, err = locker.Acquire(ctx, "Report", time.Millisecond)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
-	assert.EqualError(t, err, `namedlock: acquire "Report": not acquired within 1ms`)
+	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired within 1ms: held by this process for `)
 	waiting, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
 	_, err = locker.Acquire(waiting, "Report", time.Hour)
@@ -842,15 +843,22 @@ func TestBadOptionsAreErrors(t *testing.T) {
 	require.NoError(t, err)
 	for says, opt := range map[string]namedlock.Option{
 		"WithReleaseTimeout(0s)": namedlock.WithReleaseTimeout(0),
-		"WithKeepAlive(-1s)":     namedlock.WithKeepAlive(-time.Second),
-		"WithProbe(-1s)":         namedlock.WithProbe(-time.Second),
-		"WithLease(-1s)":         namedlock.WithLease(-time.Second),
-		"WithLease(999ms)":       namedlock.WithLease(999 * time.Millisecond),
-		"WithMaxSessions(0)":     namedlock.WithMaxSessions(0),
-		"65 characters":          namedlock.WithNamespace(strings.Repeat("n", 64)),
-		"NUL":                    namedlock.WithNamespace("\x00"),
-		"WithLogger(nil)":        namedlock.WithLogger(nil),
-		"option 0 is nil":        nil,
+		"WithReleaseTimeout(5ns): must be at least 10ms; a number without a unit counts nanoseconds": namedlock.WithReleaseTimeout(5),
+
+		"WithKeepAlive(-1s)": namedlock.WithKeepAlive(-time.Second),
+		"WithKeepAlive(5ns)": namedlock.WithKeepAlive(5),
+		"WithKeepAlive(9ms)": namedlock.WithKeepAlive(9 * time.Millisecond),
+		"WithProbe(25ns)":    namedlock.WithProbe(25),
+		"WithHandOff(10ns)":  namedlock.WithHandOff(10),
+		"WithLease(60ns)":    namedlock.WithLease(60),
+		"WithProbe(-1s)":     namedlock.WithProbe(-time.Second),
+		"WithLease(-1s)":     namedlock.WithLease(-time.Second),
+		"WithLease(999ms)":   namedlock.WithLease(999 * time.Millisecond),
+		"WithMaxSessions(0)": namedlock.WithMaxSessions(0),
+		"65 characters":      namedlock.WithNamespace(strings.Repeat("n", 64)),
+		"NUL":                namedlock.WithNamespace("\x00"),
+		"WithLogger(nil)":    namedlock.WithLogger(nil),
+		"option 0 is nil":    nil,
 	} {
 		_, err := namedlock.New(conn, opt)
 		assert.ErrorContains(t, err, says)
@@ -862,6 +870,28 @@ func TestBadOptionsAreErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "*sql.Conn")
 	_, err = namedlock.Open(nil)
 	assert.ErrorContains(t, err, "*sql.DB")
+}
+
+// A Locker and a Lock that were declared, not made, say so.
+func TestZeroLockers(t *testing.T) {
+	for what, l := range map[string]*namedlock.Locker{"zero": new(namedlock.Locker), "nil": nil} {
+		_, acquired := l.Acquire(ctx, "report", 0)
+		_, _, holder := l.Holder(ctx, "report")
+		_, holders := l.Holders(ctx, "report")
+		for call, err := range map[string]error{
+			"WithLock":  l.WithLock(ctx, "report", 0, nothing),
+			"WithLocks": l.WithLocks(ctx, []string{"report"}, 0, nothing),
+			"Acquire":   acquired, "Holder": holder, "Holders": holders,
+		} {
+			assert.ErrorContains(t, err, "not made by New or Open", "%s: %s", what, call)
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, "report", e.Name)
+		}
+		assert.NoError(t, l.Close())
+		assert.Zero(t, l.Stats())
+	}
+	assert.ErrorContains(t, new(namedlock.Lock).Release(), "not returned by Acquire")
 }
 
 func TestOpenRefusesADBOfOneConnection(t *testing.T) {

@@ -30,6 +30,9 @@ import (
 // errors, panics and sessions hold. A name that the call chain holds already is ErrReentrant
 // before any other is taken.
 func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
+	if l.isZero() {
+		return acquireError(strings.Join(names, ", "), errZeroLocker)
+	}
 	if len(names) == 0 {
 		return acquireError("", fault.Because(fault.ErrInvalidName, "the list of lock names is empty", nil))
 	}

@@ -38,6 +38,9 @@ type Stats struct {
 
 // Stats returns what l is doing and has done. It is cheap, and sends nothing.
 func (l *Locker) Stats() Stats {
+	if l.isZero() {
+		return Stats{}
+	}
 	o := &l.observer
 	s := Stats{
 		Held:      int(o.held.Load()),
@@ -261,6 +264,7 @@ type wait struct {
 	name     string
 	timeout  time.Duration
 	begun    time.Time
+	isOurs   func() bool // whether this process has the lock
 	waits    bool        // begin has been called
 	slow     *time.Timer // set by begin, if it is to be said meanwhile
 }
@@ -282,7 +286,7 @@ func (w *wait) begin() {
 		return // its end says enough
 	}
 	w.slow = time.AfterFunc(slowWait, func() {
-		w.observer.warn(w.ctx, "namedlock: still waiting for a lock", w.name, "waited", time.Since(w.begun), "timeout", timeoutText(w.timeout))
+		w.observer.warn(w.ctx, "namedlock: still waiting for a lock", w.name, "waited", time.Since(w.begun), "timeout", timeoutText(w.timeout), "held_by_this_process", w.isOurs())
 	})
 }
 

@@ -48,14 +48,29 @@ func collect(opts []Option, lease time.Duration) (options, error) {
 	return o, nil
 }
 
+// atLeast returns an error unless d is at least least, or 0 where zero says what that does.
+// What is positive and less is a number whose unit was forgotten.
+func atLeast(option string, d, least time.Duration, zero string) error {
+	switch {
+	case d >= least, d == 0 && zero != "":
+		return nil
+	case d < 0 && zero != "":
+		return fmt.Errorf("namedlock: %s(%v): must not be negative; 0 %s", option, d, zero)
+	case d <= 0:
+		return fmt.Errorf("namedlock: %s(%v): must be positive", option, d)
+	}
+	return fmt.Errorf("namedlock: %s(%v): must be at least %v; a number without a unit counts nanoseconds: write 5*time.Second, not 5", option, d, least)
+}
+
 // WithReleaseTimeout bounds RELEASE_LOCK. When it has passed the session is
 // discarded, which frees the lock too, and the release reports ErrLost. Before it,
 // a release may have to wait for another statement on its session, of which none
-// of the Locker's takes longer than a second or two while the server answers. The default is 5s.
+// of the Locker's takes longer than a second or two while the server answers. The default
+// is 5s, the least 10ms.
 func WithReleaseTimeout(d time.Duration) Option {
 	return func(o *options) error {
-		if d <= 0 {
-			return fmt.Errorf("namedlock: WithReleaseTimeout(%v): must be positive", d)
+		if err := atLeast("WithReleaseTimeout", d, 10*time.Millisecond, ""); err != nil {
+			return err
 		}
 		o.sessions.ReleaseTimeout = d
 		return nil
@@ -67,11 +82,11 @@ func WithReleaseTimeout(d time.Duration) Option {
 // the session's wait_timeout or of the lease is less, it is that. What the socket
 // does not show (a silent network, a lock that has gone from a living session, a
 // primary that has become a replica) is noticed within two of these. The default
-// is 5s.
+// is 5s, the least 10ms.
 func WithKeepAlive(d time.Duration) Option {
 	return func(o *options) error {
-		if d <= 0 {
-			return fmt.Errorf("namedlock: WithKeepAlive(%v): must be positive", d)
+		if err := atLeast("WithKeepAlive", d, 10*time.Millisecond, ""); err != nil {
+			return err
 		}
 		o.sessions.KeepAlive = d
 		return nil
@@ -84,11 +99,11 @@ func WithKeepAlive(d time.Duration) Option {
 // when it does, and every quarter of a second. 0 turns both off; they are off anyway
 // for drivers other than go-sql-driver, under its DSN parameter
 // checkConnLiveness=false, and where a custom dialer returns connections that are no
-// syscall.Conn. The default is 25ms.
+// syscall.Conn. The default is 25ms, the least 100µs.
 func WithProbe(d time.Duration) Option {
 	return func(o *options) error {
-		if d < 0 {
-			return fmt.Errorf("namedlock: WithProbe(%v): must not be negative; 0 turns the probe off", d)
+		if err := atLeast("WithProbe", d, 100*time.Microsecond, "turns the probe off"); err != nil {
+			return err
 		}
 		o.sessions.Probe = d
 		return nil
@@ -103,8 +118,11 @@ func WithProbe(d time.Duration) Option {
 // leaves wait_timeout alone. The default is 1m with Open, 0 with New.
 func WithLease(d time.Duration) Option {
 	return func(o *options) error {
-		if d != 0 && (d < time.Second || d > 365*24*time.Hour) {
-			return fmt.Errorf("namedlock: WithLease(%v): must be 0 or from 1s to a year", d)
+		if err := atLeast("WithLease", d, time.Second, "leaves wait_timeout alone"); err != nil {
+			return err
+		}
+		if d > 365*24*time.Hour {
+			return fmt.Errorf("namedlock: WithLease(%v): must be a year at most", d)
 		}
 		o.lease = &d
 		return nil
@@ -131,8 +149,8 @@ func WithLease(d time.Duration) Option {
 // Dice, Marathe and Shavit, PPoPP 2012. 10ms is a good value for d.
 func WithHandOff(d time.Duration) Option {
 	return func(o *options) error {
-		if d < 0 {
-			return fmt.Errorf("namedlock: WithHandOff(%v): must not be negative; 0 turns it off", d)
+		if err := atLeast("WithHandOff", d, 100*time.Microsecond, "turns it off"); err != nil {
+			return err
 		}
 		o.handOff = d
 		return nil

@@ -350,7 +350,8 @@ func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	})
 }
 
-// When the server has no connection left, calls that need one fail, and locks that are held stay so.
+// When the server has no connection left, locks share those that the Locker has. Without any, calls fail. Locks that
+// are held stay so.
 func TestOperations_NoConnectionLeft(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {
@@ -371,7 +372,8 @@ func TestOperations_NoConnectionLeft(t *testing.T) {
 		require.ErrorAs(t, last, &refused)
 		require.EqualValues(t, 1040, refused.Number)
 
-		err = l.WithLock(t.Context(), newName("one-more"), time.Minute, unexpected(t))
+		require.NoError(t, l.WithLock(t.Context(), newName("one-more"), time.Minute, nothing))
+		err = setup{srv, byOpen}.locker(t).WithLock(t.Context(), newName("one-more"), time.Minute, unexpected(t))
 		require.ErrorIs(t, err, namedlock.ErrUnavailable)
 		require.ErrorAs(t, err, &refused)
 		assert.EqualValues(t, 1040, refused.Number)

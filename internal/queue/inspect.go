@@ -122,10 +122,10 @@ func (q *Queue) nextLook() *look {
 func (w *waiter) inTheWay(now time.Time) *session.Holder {
 	l := w.line
 	switch {
-	case w.limit.Timeout < shortestLook:
-		return nil // that was no wait to speak of
 	case l.holder != nil:
 		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
+	case w.limit.Timeout < shortestLook:
+		return nil // that was no wait to speak of
 	case l.look != nil && l.look.fresh(w.name, now, 2*lookAhead):
 		return l.look.holder
 	}

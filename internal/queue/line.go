@@ -153,11 +153,17 @@ func (w *waiter) timedOut() error {
 		}
 		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)
 	}
-	if w.limit.Timeout == 0 {
-		return fault.Because(fault.ErrTimeout, "not acquired at once: others have it", nil)
+	holder, text := w.inTheWay(time.Now()), fmt.Sprintf("not acquired within %v", w.limit.Timeout)
+	switch {
+	case w.limit.Timeout > 0:
+	case holder != nil:
+		text = "not acquired at once"
+	case w.line.front != nil && w.line.front != w:
+		text = "not acquired at once: others in this process wait for it"
+	default:
+		text = "not acquired at once: others have it"
 	}
-	err := fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v", w.limit.Timeout), nil)
-	return &Timeout{err, w.inTheWay(time.Now())}
+	return &Timeout{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
 
 // startTimer has w told when its timeout has passed. It is called when it is known that w
