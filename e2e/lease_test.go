@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -194,5 +196,41 @@ func TestPromise14_WaitTimeoutIsSetBack(t *testing.T) {
 				assert.EqualValues(t, own, waitTimeout)
 			})
 		}
+	})
+}
+
+// The lease frees the lock of a holder that is cut off, not what its transactions hold on other connections: the next
+// holder meets their row locks, until somebody ends them, by KILL say. docs/RELIABILITY.md says so.
+func TestPromise14_TheLeaseFreesNoRowLocks(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		network := srv.network(t)
+		l := setup{srv, byOpen}.lockerBehind(t, network, nil, namedlock.WithLease(time.Second))
+		f, name := srv.foreign(t), newName("rows")
+		table := "test." + strings.ReplaceAll(newName("rows"), "-", "_")
+		for _, statement := range []string{"CREATE TABLE " + table + " (id INT PRIMARY KEY)", "INSERT INTO " + table + " VALUES (1)"} {
+			_, err := f.conn.ExecContext(t.Context(), statement)
+			require.NoError(t, err)
+		}
+		c, ctx := hold(t, t.Context(), l, name)
+		tx, err := l.db.BeginTx(background, nil)
+		require.NoError(t, err)
+		var worker, id int64
+		require.NoError(t, tx.QueryRowContext(background, "SELECT CONNECTION_ID()").Scan(&worker))
+		require.NoError(t, tx.QueryRowContext(background, "SELECT id FROM "+table+" WHERE id = 1 FOR UPDATE").Scan(&id))
+		network.Silence()
+		f.lockSoon(name) // after the lease
+		receive(t, ctx.Done(), "the holder is told")
+
+		ask := "SELECT id FROM " + table + " WHERE id = 1 FOR UPDATE NOWAIT"
+		_, err = f.ask(ask)
+		var locked *mysql.MySQLError
+		require.ErrorAs(t, err, &locked, "the row is locked still")
+		assert.Contains(t, []uint16{1205, 3572}, locked.Number)
+		f.kill(worker)
+		eventually(t, func() bool { _, err := f.ask(ask); return err == nil }, "KILL frees the row")
+		f.unlock(name)
+		c.finish(nil)
+		require.ErrorIs(t, c.err(t), namedlock.ErrLost)
 	})
 }

@@ -39,7 +39,7 @@ type clusterCheck struct {
 func (c *clusterCheck) fresh(age time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ever && time.Since(epoch)-c.found < age
+	return c.ever && now()-c.found < age
 }
 
 func (c *clusterCheck) passed(begun time.Duration) {
@@ -127,7 +127,7 @@ func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 // on another node, could be granted the same lock at the same time. scanServer has
 // been asked.
 func (s *Session) checkServer(cluster *clusterQuestion) error {
-	begun := time.Since(epoch)
+	begun := now()
 	if err := s.server.writable(); err != nil {
 		return notExclusive(err.Error() + ", so its locks exclude nobody on the primary: connect to the primary")
 	}

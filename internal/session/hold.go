@@ -1,7 +1,5 @@
 package session
 
-import "time"
-
 // Hold records that a lock is now on s, on which the caller has the turn: the watch
 // takes care of it, and it is told if s goes. It returns false if s has gone
 // already.
@@ -17,7 +15,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	s.holds[h] = struct{}{}
 	s.locked = true
 	if len(s.holds) == 1 {
-		now := time.Since(epoch)
+		now := now()
 		s.proved = now
 		s.due = now + s.interval() // the clock starts at the grant
 		if now-s.call.begun > s.interval() {

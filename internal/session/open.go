@@ -215,7 +215,7 @@ func (p *Pool) ready(s *Session) error {
 	switch {
 	case s.server == nil && (p.CheckServer || p.Lease > 0):
 		return s.greetBorrowed(answerTime) // the single session, at its first use
-	case p.CheckServer && s.locks == 0 && time.Since(epoch)-s.server.checked > s.interval():
+	case p.CheckServer && s.locks == 0 && now()-s.server.checked > s.interval():
 		return s.checkAgain()
 	}
 	return nil

@@ -83,9 +83,6 @@ type place struct {
 	hungUp    bool // the kernel has told that the server has closed the connection
 }
 
-// epoch makes times numbers that a change of the clock does not touch.
-var epoch = time.Now()
-
 // A Pool hands out turns on sessions: the right to run statements, one at a time.
 // It opens sessions up to its cap and shares them beyond it.
 type Pool struct {

@@ -107,7 +107,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 		s.locks++
 		if wait > 0 {
 			// The server was busy with the statement all the while, not idle.
-			s.heard.Store(int64(time.Since(epoch)))
+			s.heard.Store(int64(now()))
 		}
 		return true, nil
 	case err == nil && answer.Valid && answer.Int64 == 0:

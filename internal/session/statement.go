@@ -58,7 +58,7 @@ type call struct {
 // connection itself: its clock must not run while a statement of somebody else's,
 // on a connection that was given to New, is in the way.
 func (s *Session) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
-	s.call = call{bound: bound, statement: st, args: args, answer: answer, begun: time.Since(epoch)}
+	s.call = call{bound: bound, statement: st, args: args, answer: answer, begun: now()}
 	err := s.raw(s.runCall)
 	if s.call.err != nil {
 		err = s.call.err
@@ -84,7 +84,7 @@ func (s *Session) runCallOn(conn any) error {
 		}
 		return nil
 	}
-	c.begun = time.Since(epoch)
+	c.begun = now()
 	s.silence.Reset(c.bound)
 	c.err = s.classified(s.run(c.statement, conn, c.args, c.answer), conn)
 	if !s.silence.Stop() {

@@ -22,7 +22,8 @@ import (
 //     goroutine beside it. A silent network, a lock that has gone from a living
 //     session and a server that has turned read-only show there.
 //   - It knows when a server must have given the locks of a silent session away
-//     (overdue), and does not have to ask: this process may have been stopped.
+//     (overdue), and does not have to ask: this process may have been stopped, or its
+//     machine suspended (noticeSuspension).
 //
 // Why the holder knows before the server gives its locks away: let the last proof
 // have begun at 0, let the network fall silent after it, and call the interval K.
@@ -56,15 +57,16 @@ func (p *Pool) watch() {
 	if p.Probe > 0 {
 		tick = min(tick, p.Probe)
 	}
-	probed := time.Since(epoch)
+	probed := now()
 	for rest := tick; ; {
 		hungUp := p.hangups.Wait(rest)
+		noticeSuspension()
 		var held []*Session
 		held, rest = p.holding(hungUp, tick)
 		if len(held) == 0 {
 			return
 		}
-		now := time.Since(epoch)
+		now := now()
 		probe := len(hungUp) > 0 || p.Probe > 0 && now-probed > p.Probe-tick/2
 		if probe {
 			probed = now
@@ -81,7 +83,7 @@ func (p *Pool) watch() {
 func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Since(epoch)
+	now := now()
 	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
 		if slices.Contains(hungUp, s.hangupID.Load()) {
@@ -113,7 +115,7 @@ func (p *Pool) toBeLookedAt(s *Session) bool {
 // look does what is to be done about s now, without waiting for anything.
 func (p *Pool) look(s *Session, probe bool) {
 	p.mu.Lock()
-	now := time.Since(epoch)
+	now := now()
 	switch {
 	case s.dead != nil || len(s.holds) == 0:
 	case p.single == nil && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
@@ -183,7 +185,7 @@ func (p *Pool) prove(s *Session) {
 // proveAll is prove on a turn of its own. It returns false if it has lost the turn,
 // with the session.
 func (p *Pool) proveAll(s *Session) bool {
-	begun := time.Since(epoch)
+	begun := now()
 	p.mu.Lock()
 	holds := make([]Hold, 0, len(s.holds))
 	for h := range s.holds {

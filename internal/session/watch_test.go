@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -430,4 +432,49 @@ func TestWatch_LeavesTheOwnersRowsAlone(t *testing.T) {
 		b.requireHeld(h)
 		b.release(s, h)
 	})
+}
+
+// The machine was suspended for longer than the lease: the clock of package time has stood
+// still, and the holder is told at the first tick all the same, without a statement.
+func TestWatch_SuspendedMachine(t *testing.T) {
+	for what, c := range map[string]struct {
+		slept time.Duration
+		lost  bool
+	}{"for longer than the lease": {2 * time.Minute, true}, "for a moment": {time.Second, false}} {
+		t.Run(what, func(t *testing.T) {
+			var slept atomic.Int64
+			really := suspended
+			suspended = func() (time.Duration, bool) { return time.Duration(slept.Load()), true }
+			defer func() { suspended = really; asleep.Store(0) }()
+			inBubble(t, func(c *Config) { c.Lease = time.Minute }, func(b *bubble) {
+				s, h := b.held("a")
+				b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
+				time.Sleep(time.Second)
+				slept.Store(int64(c.slept))
+				woken := time.Now()
+				if c.lost {
+					at := <-h.lost
+					assert.LessOrEqual(b, at.Sub(woken), restTick+watchTick)
+					assert.ErrorIs(b, h.why, errOverdue)
+					assert.Empty(b, b.server.Sent(proof))
+					return
+				}
+				time.Sleep(time.Second)
+				b.requireHeld(h)
+				b.server.Script(nil)
+				b.release(s, h)
+			})
+		})
+	}
+}
+
+// Reading the clocks says that a machine that runs was not suspended.
+func TestNow(t *testing.T) {
+	before, slept := now(), asleep.Load()
+	noticeSuspension()
+	assert.Equal(t, slept, asleep.Load())
+	assert.GreaterOrEqual(t, now(), before)
+	if _, ok := suspended(); runtime.GOOS == "linux" {
+		assert.True(t, ok, "the system tells")
+	}
 }
