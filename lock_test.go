@@ -351,6 +351,52 @@ func TestABadReleaseIsErrLostAndDiscardsTheConnection(t *testing.T) {
 	}
 }
 
+// The code under a lock must not go on while the lock is being given back: its context has
+// ended when RELEASE_LOCK is sent.
+func TestTheContextEndsBeforeRELEASE_LOCK(t *testing.T) {
+	for what, hold := range map[string]func(l *namedlock.Locker, under func(context.Context)){
+		"WithLock": func(l *namedlock.Locker, under func(context.Context)) {
+			_ = l.WithLock(ctx, "report", 0, func(ctx context.Context) error { under(ctx); return nil })
+		},
+		"a panic": func(l *namedlock.Locker, under func(context.Context)) {
+			defer func() { _ = recover() }()
+			_ = l.WithLock(ctx, "report", 0, func(ctx context.Context) error { under(ctx); panic("fn") })
+		},
+		"Acquire": func(l *namedlock.Locker, under func(context.Context)) {
+			lock, err := l.Acquire(ctx, "report", 0)
+			require.NoError(t, err)
+			under(lock.Context())
+			assert.NoError(t, lock.Release())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var under context.Context
+			released := false
+			db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherFunc(func(expected, actual string) error {
+				if actual == releaseLock {
+					released = true
+					assert.Error(t, under.Err(), "RELEASE_LOCK is sent, and the context goes on")
+				}
+				return sqlmock.QueryMatcherEqual.Match(expected, actual)
+			})))
+			require.NoError(t, err)
+			conn, err := db.Conn(ctx)
+			require.NoError(t, err)
+			locker, err := namedlock.New(conn, namedlock.WithoutServerCheck())
+			require.NoError(t, err)
+			expectLock(mock, "report")
+			expectUnlock(mock, "report")
+			hold(locker, func(ctx context.Context) {
+				require.NoError(t, ctx.Err())
+				under = ctx
+			})
+			assert.True(t, released)
+			require.NoError(t, locker.Close())
+			require.NoError(t, mock.ExpectationsWereMet())
+		})
+	}
+}
+
 func TestALockerWhoseConnIsGoneIsUnavailable(t *testing.T) {
 	locker, mock, db := mocked(t)
 	expectLock(mock, "report")

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -25,6 +26,7 @@ type Server struct {
 	sent     []Statement
 	script   func(Statement) *Reply
 	readOnly bool
+	dialing  time.Duration // that it takes to connect
 }
 
 // A Statement is what a session was asked.
@@ -62,6 +64,10 @@ func (s *Server) Open() *sql.DB {
 	cfg.InterpolateParams = true
 	cfg.Logger = &mysql.NopLogger{}
 	cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		s.mu.Lock()
+		dialing := s.dialing
+		s.mu.Unlock()
+		time.Sleep(dialing)
 		client, server := net.Pipe()
 		return socket{client, s.accept(server)}, nil
 	}
@@ -122,6 +128,13 @@ func (s *Server) Kill(session int) {
 	s.mu.Unlock()
 	_ = c.net.Close()
 	s.bury(c)
+}
+
+// SetDialing has it take so long to connect.
+func (s *Server) SetDialing(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialing = d
 }
 
 // SetReadOnly makes the server a replica.

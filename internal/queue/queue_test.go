@@ -474,6 +474,34 @@ func TestLine_ABeginningIsNoWaitForOthers(t *testing.T) {
 	})
 }
 
+// A caller leaves while the answer to its try is on its way, and the answer is a grant. The
+// next caller, who tries once, does not find its own name taken by that.
+func TestRun_TryLeftBehind(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		first := true
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			switch {
+			case first && strings.Contains(st.Text, "GET_LOCK('a', 0)"):
+				first = false
+				b.server.Lock("a") // granted
+				time.Sleep(time.Second)
+				return &memserver.Reply{Row: []any{1}}
+			case strings.Contains(st.Text, "RELEASE_LOCK('a')"):
+				b.server.Unlock("a")
+				return &memserver.Reply{Row: []any{1}}
+			}
+			return nil
+		})
+		left := b.call(background, "a", time.Hour)
+		time.Sleep(time.Second / 2)
+		left.cancel(nil)
+		left.fails(b, context.Canceled)
+		next := b.call(background, "a", 0)
+		require.NoError(b, next.granted(b).Release())
+		assert.Equal(b, -1, b.server.Holder("a"))
+	})
+}
+
 // Who is to ask the first question and is dismissed before it has, leaves nothing
 // behind.
 func TestQueue_DismissedBeforeItsTurn(t *testing.T) {

@@ -565,3 +565,37 @@ func TestPool_FullServer(t *testing.T) {
 		require.ErrorIs(b, err, fault.ErrUnavailable)
 	})
 }
+
+// What it takes to connect is taken off what the greeting may take.
+func TestPool_OpeningIsBoundedAsAWhole(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.server.SetDialing(3 * time.Second)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
+		begun := time.Now()
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.Equal(b, answerTime, time.Since(begun))
+	})
+}
+
+// A connection that has answered nonsense is not given back to the db.
+func TestInspect_BrokenConnectionIsNotPooled(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxIdleConns(10)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "IS_USED_LOCK") {
+				return &memserver.Reply{Row: []any{1, 2, 3, 4, 5, 6, 7, 8, 9}}
+			}
+			return nil
+		})
+		err := b.pool.Inspect(context.Background(), func(s *Session) error {
+			_, _, err := s.Holder("a")
+			return err
+		})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		synctest.Wait()
+		_, alive := b.server.Sessions()
+		assert.Zero(b, alive)
+		assert.Zero(b, b.db.Stats().OpenConnections)
+	})
+}

@@ -5,12 +5,22 @@ package main
 type mutant struct {
 	name  string
 	edits []edit
+	test  *test // that catches it, where torture cannot see it; nil: torture does
 }
+
+// A test is one of the library's own, in a package below its root.
+type test struct{ dir, name string }
 
 type edit struct{ file, old, new string }
 
 func change(name, file, old, new string) mutant {
-	return mutant{name, []edit{{file, old, new}}}
+	return mutant{name: name, edits: []edit{{file, old, new}}}
+}
+
+// caughtBy is the mutant with a test in the place of torture.
+func (m mutant) caughtBy(dir, name string) mutant {
+	m.test = &test{dir, name}
+	return m
 }
 
 var mutants = []mutant{
@@ -21,8 +31,8 @@ var mutants = []mutant{
 		"lost := lock.Release() // RELEASE_LOCK",
 		"if ctx.Err() != nil {\n\t\t\treturn\n\t\t}\n\t\tlost := lock.Release()"),
 	change("connection pooled after a failed release", "internal/session/session.go",
-		"_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })",
-		"_ = s.conn.Raw(func(any) error { _ = driver.ErrBadConn; return nil })\n\t_ = s.conn.Close()"),
+		"\terr := s.raw(s.closeConn)\n",
+		"\terr := s.raw(func(conn any) error { return nil })\n\t_ = s.conn.Close()\n"),
 	change("loss told to nobody", "internal/queue/grant.go",
 		"\tif lost != nil {\n\t\tg.queue.release(g, nil)\n\t\treturn lost",
 		"\tif lost != nil {\n\t\tg.queue.release(g, nil)\n\t\treturn nil"),
@@ -78,8 +88,8 @@ var mutants = []mutant{
 		"w.setDeadline(time.Now().Add(limit.Left))",
 		"w.setDeadline(time.Now().Add(limit.Left + time.Second))"),
 	change("nobody looks at the clock", "internal/queue/line.go",
-		"\t\t\tw.call()\n\t\t\tcontinue\n",
-		"\t\t\tcontinue\n"),
+		"\tcase w.late(now):\n\t\tw.call()\n",
+		"\tcase w.late(now):\n"),
 	change("cancel not heard", "internal/queue/queue.go",
 		"\t\tcase <-w.ctx.Done():\n",
 		"\t\tcase <-w.ctx.Done():\n\t\t\ttime.Sleep(400*time.Millisecond)\n"),
@@ -98,10 +108,29 @@ var mutants = []mutant{
 	change("RELEASE_LOCK not believed in", "internal/session/session.go",
 		"\tcase !answer.Valid:\n\t\ts.doubt = errors.New(\"RELEASE_LOCK returned NULL: nobody held the lock any more\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
-	change("idle sessions not given back", "internal/session/pool.go",
-		"p.work.Go(s.giveBack) // on a silent network it takes time",
-		"_ = s"),
+	change("idle sessions not given back", "internal/session/idle.go",
+		"\t\t\tdefer p.parted()\n\t\t\ts.giveBack()\n",
+		"\t\t\tdefer p.parted()\n"),
 	change("Close does not wait", "internal/queue/queue.go",
 		"\tq.mu.Unlock()\n\t<-q.idle\n",
 		"\tq.mu.Unlock()\n"),
+	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
+		"\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n\tg.mu.Unlock()\n\n\terr := g.release(lost)\n",
+		"\tg.mu.Unlock()\n\n\terr := g.release(lost)\n\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n").
+		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
+	change("time to connect not taken off", "internal/session/open.go",
+		"\t\tleft -= took\n", "\t\t_ = took\n").
+		caughtBy("internal/session", "TestPool_OpeningIsBoundedAsAWhole"),
+	change("own name taken by a try left behind", "internal/queue/run.go",
+		"return w != nil || r.trying", "return w != nil").
+		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
+	change("broken connection pooled by Inspect", "internal/session/inspect.go",
+		"if !stop() || s.Broken() {", "if !stop() {").
+		caughtBy("internal/session", "TestInspect_BrokenConnectionIsNotPooled"),
+	change("names sent as they are in every character set", "internal/session/spell.go",
+		"s.literals = !s.server.harmless()", "s.literals = false").
+		caughtBy(".", "TestHowANameIsSpelt"),
+	change("polls do not make way", "internal/session/choose.go",
+		"poll: poll, turn", "turn").
+		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
 }

@@ -1,5 +1,5 @@
 // Command mutants checks the checker: it breaks the library in many ways, one at a time, and runs torture
-// against each. It fails if one survives.
+// against each, or the test that has to notice what torture cannot see. It fails if one survives.
 //
 //	go run -C e2e ./torture/mutants -for 60s
 package main
@@ -69,7 +69,14 @@ func (m mutant) hunt(ctx context.Context, d time.Duration, seed uint64, server s
 		return false, err
 	}
 	defer os.RemoveAll(folder)
-	program, err := m.build(ctx, folder)
+	overlay, err := m.overlay(ctx, folder)
+	if err != nil {
+		return false, err
+	}
+	if m.test != nil {
+		return m.runTest(ctx, overlay)
+	}
+	program, err := build(ctx, overlay, folder)
 	if err != nil {
 		return false, err
 	}
@@ -102,8 +109,33 @@ func brokenPromise(out string) (promise string, found bool) {
 	return promise, found
 }
 
-// build compiles torture with the mutant's files in the place of the library's.
-func (m mutant) build(ctx context.Context, folder string) (program string, err error) {
+// runTest runs the mutant's test, and reports whether that failed.
+func (m mutant) runTest(ctx context.Context, overlay string) (caught bool, err error) {
+	root, err := libraryRoot(ctx)
+	if err != nil {
+		return false, err
+	}
+	begun := time.Now()
+	cmd := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-count=1", "-timeout=2m", "-run", "^"+m.test.name+"$", ".")
+	cmd.Dir = filepath.Join(root, m.test.dir)
+	out, err := cmd.CombinedOutput()
+	took := time.Since(begun).Round(100 * time.Millisecond)
+	switch {
+	case err == nil && bytes.Contains(out, []byte("no tests to run")):
+		return false, fmt.Errorf("there is no %s in %s", m.test.name, m.test.dir)
+	case err == nil:
+		fmt.Printf("SURVIVED %-46s %v, %s\n", m.name, took, m.test.name)
+		return false, nil
+	case ctx.Err() != nil || !bytes.Contains(out, []byte("--- FAIL: "+m.test.name)):
+		return false, fmt.Errorf("%w:\n%s", errors.Join(err, ctx.Err()), out)
+	}
+	fmt.Printf("caught   %-46s %v: %s\n", m.name, took, m.test.name)
+	return true, nil
+}
+
+// overlay puts the mutant's files into folder, and returns what tells the go command to take them in the place
+// of the library's.
+func (m mutant) overlay(ctx context.Context, folder string) (described string, err error) {
 	root, err := libraryRoot(ctx)
 	if err != nil {
 		return "", err
@@ -124,12 +156,18 @@ func (m mutant) build(ctx context.Context, folder string) (program string, err e
 	if err != nil {
 		return "", err
 	}
-	described := filepath.Join(folder, "overlay.json")
-	if err := os.WriteFile(described, b, 0o600); err != nil {
+	described = filepath.Join(folder, "overlay.json")
+	return described, os.WriteFile(described, b, 0o600)
+}
+
+// build compiles torture with the overlay.
+func build(ctx context.Context, overlay, folder string) (program string, err error) {
+	root, err := libraryRoot(ctx)
+	if err != nil {
 		return "", err
 	}
 	program = filepath.Join(folder, "torture")
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", described, "-o", program, "./torture")
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "./torture")
 	cmd.Dir = filepath.Join(root, "e2e")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
