@@ -110,7 +110,7 @@ var mutants = []mutant{
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
 	change("idle sessions not given back", "internal/session/idle.go",
 		"\t\t\tdefer p.parted()\n\t\t\ts.giveBack()\n",
-		"\t\t\tdefer p.parted()\n"),
+		"\t\t\tdefer p.parted()\n\t\t\t_ = s\n"),
 	change("Close does not wait", "internal/queue/queue.go",
 		"\tq.mu.Unlock()\n\t<-q.idle\n",
 		"\tq.mu.Unlock()\n"),
