@@ -26,7 +26,6 @@ type server struct {
 	// Whether it is read-only, and when its locks were last found to exclude, since
 	// epoch; asked unless the server is not to be checked.
 	readOnly, innodbReadOnly sql.NullString
-	cluster                  sql.NullString // 0: certainly in none; see andCluster
 	checked                  time.Duration
 }
 
