@@ -27,8 +27,9 @@ type director struct {
 	admin   *sql.DB
 	door    *sql.DB // for new connections only
 	seed    uint64
-	folder  string // of the histories
-	keep    bool   // them
+	folder  string   // of the histories
+	keep    bool     // them
+	history *os.File // all that has been judged; it is kept if that breaks a promise
 	record  *history.Recorder
 	crew    [workers]*member
 	report  *report
@@ -85,6 +86,15 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.record.Close()) }()
+	if dir.history, err = os.CreateTemp(out, fmt.Sprintf("namedlock-torture-%s-%d-*.jsonl", kind, seed)); err != nil {
+		return err
+	}
+	defer func() {
+		_ = dir.history.Close()
+		if !errors.Is(err, errBroken) {
+			_ = os.Remove(dir.history.Name())
+		}
+	}()
 	fmt.Printf("%s, seed %d, %v\n", dir.server.Version(), seed, d)
 	if err := dir.prepare(ctx); err != nil {
 		return err

@@ -5,7 +5,7 @@
 //	go run -C e2e ./torture -for 60s -seed 7 -server mysql
 //
 // The faults are a function of the seed: -plan prints them. It fails at the first broken promise, with the
-// seed and what happened around it.
+// seed, what happened around it, and a file with the whole history, which -judge judges again.
 package main
 
 import (
@@ -36,8 +36,21 @@ func main() {
 		server   = flag.String("server", "both", "mysql, mariadb or both")
 		out      = flag.String("out", "", "keep the histories in this folder")
 		planOnly = flag.Bool("plan", false, "print the faults and do nothing")
+		judge    = flag.String("judge", "", "judge the history that a failed run has kept in this file, and do nothing else")
 	)
 	flag.Parse()
+	if *judge != "" {
+		r, err := judgeFile(os.Stdout, *judge)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "torture:", err)
+			os.Exit(1)
+		}
+		r.print(os.Stdout, 0)
+		if r.found > 0 {
+			os.Exit(1)
+		}
+		return
+	}
 	for *seed == 0 {
 		*seed = rand.Uint64N(1_000_000)
 	}

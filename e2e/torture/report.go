@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -25,7 +26,8 @@ type report struct {
 	outcomes map[history.Outcome]int
 	faults   map[string]int
 	overlaps int
-	broken   int
+	broken   []string // the promises, in the order of their first violations
+	found    int      // violations
 }
 
 func newReport() *report {
@@ -39,12 +41,13 @@ func (d *director) judge() error {
 		return err
 	}
 	var events []history.Event
+	var raw []byte
 	for _, file := range files {
-		more, err := d.report.readOn(file)
+		b, more, err := d.report.readOn(file)
 		if err != nil {
 			return err
 		}
-		events = append(events, more...)
+		events, raw = append(events, more...), append(raw, b...)
 		if old := historyFile(d.folder, "", d.current-1); !d.keep && file < old {
 			if err := os.Remove(file); err != nil {
 				return err
@@ -52,42 +55,99 @@ func (d *director) judge() error {
 			delete(d.report.read, file)
 		}
 	}
-	h := history.New(events, d.server.Kind() == servers.MySQL, d.report.last)
-	d.report.add(h)
+	if err := d.keepHistory(raw); err != nil {
+		return err
+	}
+	violations := d.report.judge(events, d.server.Kind())
+	if len(violations) == 0 {
+		return nil
+	}
+	fmt.Printf("history: %s\njudge it again: go run -C e2e ./torture -judge %s\n", d.history.Name(), d.history.Name())
+	d.report.printViolations(os.Stdout, violations)
+	return fmt.Errorf("%w in round %d: %d", errBroken, d.current, len(violations))
+}
+
+// keepHistory adds what is judged now to the file that holds the whole history.
+func (d *director) keepHistory(raw []byte) error {
+	mark, err := json.Marshal(history.Event{Kind: history.EventJudge, Target: string(d.server.Kind()), At: history.Now()})
+	if err != nil {
+		return err
+	}
+	_, err = d.history.Write(append(append(raw, mark...), '\n'))
+	return err
+}
+
+// judge adds events to the report, and returns what is wrong with them.
+func (r *report) judge(events []history.Event, kind servers.Kind) []history.Violation {
+	h := history.New(events, kind == servers.MySQL, r.last)
+	r.add(h)
 	violations := history.Check(h)
 	for _, e := range events {
 		if e.Kind == history.EventFlaw {
 			violations = append(violations, history.Violation{Promise: e.Promise, Text: e.Worker + ": " + e.Error, At: e.At})
 		}
 	}
-	if len(violations) == 0 {
-		return nil
+	r.found += len(violations)
+	for _, v := range violations {
+		if !slices.Contains(r.broken, v.Promise) {
+			r.broken = append(r.broken, v.Promise)
+		}
 	}
-	d.report.broken += len(violations)
-	const most = 5
-	for _, v := range violations[:min(len(violations), most)] {
-		printViolation(os.Stdout, h, v)
-	}
-	if more := len(violations) - most; more > 0 {
-		fmt.Printf("and %d more\n", more)
-	}
-	return fmt.Errorf("%w in round %d: %d", errBroken, d.current, len(violations))
+	return violations
 }
 
-// readOn returns the events of file from where it was last left, whole lines only.
-func (r *report) readOn(file string) ([]history.Event, error) {
+func (r *report) printViolations(w io.Writer, violations []history.Violation) {
+	const most = 5
+	for _, v := range violations[:min(len(violations), most)] {
+		printViolation(w, r.last, v)
+	}
+	if more := len(violations) - most; more > 0 {
+		fmt.Fprintf(w, "and %d more\n", more)
+	}
+}
+
+// judgeFile judges the history that a run has kept, to its first violation, as the run did.
+func judgeFile(w io.Writer, file string) (*report, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, r.read[file], 1<<40))
+	all, err := history.Read(f)
 	if err != nil {
 		return nil, err
 	}
+	r := newReport()
+	var events []history.Event
+	for _, e := range all {
+		if e.Kind != history.EventJudge {
+			events = append(events, e)
+			continue
+		}
+		if violations := r.judge(events, servers.Kind(e.Target)); len(violations) > 0 {
+			r.printViolations(w, violations)
+			return r, nil
+		}
+		events = nil
+	}
+	return r, nil
+}
+
+// readOn returns the events of file from where it was last left, whole lines only.
+func (r *report) readOn(file string) (raw []byte, events []history.Event, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, r.read[file], 1<<40))
+	if err != nil {
+		return nil, nil, err
+	}
 	b = b[:bytes.LastIndexByte(b, '\n')+1]
 	r.read[file] += int64(len(b))
-	return history.Read(bytes.NewReader(b))
+	events, err = history.Read(bytes.NewReader(b))
+	return b, events, err
 }
 
 func (r *report) add(h *history.History) {
@@ -110,7 +170,7 @@ func (r *report) add(h *history.History) {
 
 func (r *report) print(w io.Writer, took time.Duration) {
 	fmt.Fprintf(w, "%v, %d rounds, %d calls, %d sections, %d overlaps with a victim that was told, %d violations\n",
-		took.Round(time.Second), r.rounds, r.calls, r.sections, r.overlaps, r.broken)
+		took.Round(time.Second), r.rounds, r.calls, r.sections, r.overlaps, r.found)
 	fmt.Fprint(w, "outcomes:")
 	for _, o := range slices.Sorted(maps.Keys(r.outcomes)) {
 		fmt.Fprintf(w, " %s %d", o, r.outcomes[o])
@@ -120,6 +180,9 @@ func (r *report) print(w io.Writer, took time.Duration) {
 		fmt.Fprintf(w, " %s %d", k, r.faults[k])
 	}
 	fmt.Fprintln(w)
+	for _, promise := range r.broken {
+		fmt.Fprintf(w, "BROKEN: %s\n", promise)
+	}
 }
 
 // printViolation prints v and what happened around it, in milliseconds from it.

@@ -29,6 +29,7 @@ const (
 	EventSample  = "sample"  // From, Held: every name that is watched
 	EventRest    = "rest"    // Held: names that are still held a second after
 	EventFlaw    = "flaw"    // Promise, Error: what is seen to be wrong at once
+	EventJudge   = "judge"   // Target: the kind of server; what stands before it, and behind the one before, is judged
 )
 
 // An Event is one line of a history.
