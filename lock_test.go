@@ -178,6 +178,16 @@ func TestAServerThatCannotTellInTheGreetingIsAsked(t *testing.T) {
 			},
 			ask: "SELECT @@wsrep_on",
 		},
+		"no InnoDB, and no cluster": { // as go-mysql-server says it
+			greet: func(mock sqlmock.Sqlmock) {
+				noInnoDB := &mysql.MySQLError{Number: 1105, Message: "Unknown system variable '@@innodb_read_only'"}
+				mock.ExpectQuery(greeting + checks + andCluster).WillReturnError(noInnoDB)
+				mock.ExpectQuery(greeting + checks).WillReturnError(noInnoDB)
+				mock.ExpectQuery(greeting + strings.Replace(checks, ", @@innodb_read_only", "", 1)).
+					WillReturnRows(answer("11.8.2-MariaDB", "", "utf8mb4", "utf8mb4", 28800, 0, 0, "utf8mb4"))
+			},
+			ask: "SELECT @@wsrep_on",
+		},
 		"no such column, and no cluster": {
 			greet: func(mock sqlmock.Sqlmock) {
 				mock.ExpectQuery(greeting + checks + andCluster).WillReturnRows(answer("5.7.44", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4"))
@@ -1010,7 +1020,7 @@ func (c stuck) Connect(context.Context) (driver.Conn, error) {
 
 func (stuck) Driver() driver.Driver { return nil }
 
-// Opening a session is bounded, whatever the dialer does, and Close does not wait for it.
+// Opening a session is bounded, whatever the dialer does, and so is Close.
 func TestADialerThatIgnoresItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := make(chan struct{})
@@ -1032,9 +1042,30 @@ func TestADialerThatIgnoresItsContext(t *testing.T) {
 		_, _, err = locker.Holder(ctx, "report")
 		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
 		assert.Equal(t, 5*time.Second, time.Since(begun))
+		begun = time.Now()
 		require.NoError(t, locker.Close())
+		assert.Equal(t, 5*time.Second, time.Since(begun))
 		close(until)
 		synctest.Wait()
+		require.NoError(t, db.Close())
+	})
+}
+
+// When Close returns the db has all its connections back, also that of a dialer which
+// takes its time to end.
+func TestCloseWaitsForADialer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := make(chan struct{})
+		db := sql.OpenDB(stuck{until})
+		locker, err := namedlock.Open(db)
+		require.NoError(t, err)
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, locker.WithLock(short, "report", time.Hour, nothing), context.DeadlineExceeded)
+		require.Equal(t, 1, db.Stats().InUse)
+		time.AfterFunc(time.Second, func() { close(until) })
+		require.NoError(t, locker.Close())
+		assert.Zero(t, db.Stats().InUse)
 		require.NoError(t, db.Close())
 	})
 }

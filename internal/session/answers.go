@@ -26,7 +26,6 @@ const (
 	erUserLockWrongName   = 3057 // MySQL
 	erUserLockTooLongName = 4163 // MySQL
 	erNoSuchFunction      = 1305
-	erUnknownVariable     = 1193
 	erUnknownStatement    = 1243 // the prepared statement has gone
 	erNeedReprepare       = 1615
 

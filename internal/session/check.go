@@ -112,7 +112,8 @@ func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clu
 			return err
 		case withCluster:
 			withCluster = false // checkCluster will ask
-		case errorNumber(err) == erUnknownVariable && slices.ContainsFunc(columns, isInnoDB):
+		case strings.Contains(err.Error(), innodbReadOnly[2:]) && slices.ContainsFunc(columns, isInnoDB):
+			// The error names it: 1193 of MySQL and MariaDB, 1105 of go-mysql-server.
 			s.config.noInnoDB.Store(true)
 			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
 		default:

@@ -94,6 +94,7 @@ func (p *Pool) Close() {
 		})
 	}
 	p.work.Wait()
+	p.awaitDials()
 }
 
 // leave lets go of the connection that was given to New, as it came but for locks

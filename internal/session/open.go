@@ -162,15 +162,15 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) 
 }
 
 // dial takes a connection from the db. It returns when ctx ends, also where the dialer,
-// which is code of the user's, does not: then nobody waits for its end, and a connection
-// that comes later goes back to the db.
+// which is code of the user's, does not: then a connection that comes later goes back to
+// the db, and Close alone waits for that.
 func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	type dialed struct {
 		conn *sql.Conn
 		err  error
 	}
 	result := make(chan dialed)
-	go func() {
+	p.dials.Go(func() {
 		conn, err := p.db.Conn(ctx)
 		select {
 		case result <- dialed{conn, err}:
@@ -179,12 +179,26 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 				_ = conn.Close()
 			}
 		}
-	}()
+	})
 	select {
 	case r := <-result:
 		return r.conn, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// awaitDials waits for the end of all dials, but not for longer than a dialer takes that
+// does as it is told.
+func (p *Pool) awaitDials() {
+	ended := make(chan struct{})
+	go func() {
+		p.dials.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(answerTime):
 	}
 }
 

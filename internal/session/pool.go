@@ -90,7 +90,8 @@ type Pool struct {
 	db     *sql.DB  // nil: there is the one session only
 	single *Session // the one session of such a pool; never replaced
 
-	work sync.WaitGroup // goroutines and timers that Close waits for
+	work  sync.WaitGroup // goroutines and timers that Close waits for
+	dials sync.WaitGroup // for these it does not wait for long; see awaitDials
 
 	mu       sync.Mutex
 	sessions []*Session // those that live
