@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,22 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// missing skips a test that needs a program which is not on the machine, or fails it as
-// servers.SkipOrFail does.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("NAMEDLOCK_REQUIRE_SERVERS") == "1" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // galeraProvider returns the library that makes a cluster of MariaDB servers.
 func galeraProvider(t *testing.T) string {
 	t.Helper()
 	for _, tool := range []string{"rsync", "socat"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing(t, fmt.Sprintf("Galera needs %s; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera", tool))
+			servers.Missing(t, fmt.Sprintf("Galera needs %s; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera", tool))
 		}
 	}
 	for _, pattern := range []string{"/usr/lib*/galera*/libgalera_smm.so", "/usr/lib/*/galera*/libgalera_smm.so"} {
@@ -41,7 +30,7 @@ func galeraProvider(t *testing.T) string {
 			return found[0]
 		}
 	}
-	missing(t, "Galera is not on this machine; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera")
+	servers.Missing(t, "Galera is not on this machine; on a Debian-like machine run as root: e2e/servers/fetch.sh --galera")
 	return ""
 }
 
@@ -208,7 +197,7 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	require.NoError(t, first.admin.QueryRowContext(background,
 		"SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status = 'ACTIVE'").Scan(&plugins))
 	if plugins == 0 {
-		missing(t, "this MySQL has no plugin group_replication")
+		servers.Missing(t, "this MySQL has no plugin group_replication")
 	}
 	source := "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
 	run(first, source, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")

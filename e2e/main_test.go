@@ -19,6 +19,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-namedlock/namedlock/internal/lateness"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 )
@@ -249,29 +250,13 @@ func endsWithin(done <-chan error, d time.Duration) bool {
 	}
 }
 
-// prompt fails the test unless f, which says how long something took, stays within limit beyond what a
-// plain timer is late that starts at the same time. A busy machine may miss that, not three times.
+// prompt fails the test unless f, which says how long something took, stays within limit and this machine's
+// own lateness meanwhile.
 func prompt(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
 	t.Helper()
-	var seen []string
-	for range 3 {
-		late := make(chan time.Duration, 1)
-		start := time.Now()
-		go func() {
-			<-time.After(limit)
-			late <- time.Since(start) - limit
-		}()
-		took := f()
-		if took <= limit {
-			return
-		}
-		allowed := limit + <-late
-		if took <= allowed {
-			return
-		}
-		seen = append(seen, fmt.Sprintf("%v (allowed: %v)", took, allowed))
-	}
-	require.FailNow(t, "too late: "+what, seen)
+	var took time.Duration
+	late := lateness.Of(func() { took = f() })
+	require.LessOrEqual(t, took, limit+late, "too late: "+what)
 }
 
 // background is a context that outlives the test's own, which ends before its cleanup begins.

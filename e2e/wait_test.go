@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-namedlock/namedlock/internal/lateness"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -88,22 +89,16 @@ type timedWait struct {
 	name  string
 	d     time.Duration
 
-	err               error
-	took, plainlyLate time.Duration
+	err  error
+	took time.Duration
 }
 
-// requireExact runs waits side by side. What is too late is run again: a busy machine may do that to a
-// wait and not to the timer beside it, but not three times.
+// requireExact runs waits side by side.
 func requireExact(t *testing.T, waits []*timedWait) {
 	t.Helper()
-	for range 3 {
+	late := lateness.Of(func() {
 		var running sync.WaitGroup
 		for _, w := range waits {
-			running.Go(func() {
-				start := time.Now()
-				<-time.After(w.d)
-				w.plainlyLate = time.Since(start) - w.d
-			})
 			running.Go(func() {
 				start := time.Now()
 				w.err = w.on.WithLock(w.under, w.name, w.d, unexpected(t))
@@ -111,20 +106,12 @@ func requireExact(t *testing.T, waits []*timedWait) {
 			})
 		}
 		running.Wait()
-		var late []*timedWait
-		for _, w := range waits {
-			requireError(t, w.err, namedlock.ErrTimeout, w.name)
-			require.GreaterOrEqual(t, w.took, w.d, "too early")
-			if w.took > w.d+w.plainlyLate+100*time.Millisecond {
-				t.Logf("too late: %v took %v; a plain timer was %v late", w.d, w.took, w.plainlyLate)
-				late = append(late, w)
-			}
-		}
-		if waits = late; len(waits) == 0 {
-			return
-		}
+	})
+	for _, w := range waits {
+		requireError(t, w.err, namedlock.ErrTimeout, w.name)
+		require.GreaterOrEqual(t, w.took, w.d, "too early")
+		require.LessOrEqual(t, w.took, w.d+100*time.Millisecond+late, "too late: %v", w.d)
 	}
-	require.Empty(t, waits, "too late three times")
 }
 
 // A server's limit for statements, however short, does not shorten a wait, nor does it fail a try.

@@ -101,7 +101,8 @@ func lossIsJoined(s *suite) {
 	p, name := s.starting("Lose"), s.name("joined")
 	own := errors.New("fn's own")
 	for _, want := range []error{nil, own} {
-		err := p.WithLock(s.Context(), name, 0, func(ctx context.Context) error {
+		// The second must wait: the name of a lost lock is free when the server has seen the loss.
+		err := p.WithLock(s.Context(), name, patience, func(ctx context.Context) error {
 			p.Lose(name)
 			s.lost(ctx, name)
 			return want
@@ -113,7 +114,7 @@ func lossIsJoined(s *suite) {
 		s.about(err, "release", name)
 		p = s.afterLoss(p)
 	}
-	s.free(p, name)
+	s.freeSoon(p, name)
 }
 
 // A release is never taken for a loss.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
 // patience is for how long the suite waits for what must happen; it decides
@@ -233,27 +234,14 @@ func (s *suite) unexpected(context.Context) error {
 }
 
 // prompt fails the test unless f, which says how long something took, stays within
-// limit beyond what a plain timer is late that starts at the same time. A busy
-// machine may miss that, not three times.
+// limit and this machine's own lateness meanwhile.
 func (s *suite) prompt(limit time.Duration, what string, f func() time.Duration) {
 	s.Helper()
-	var seen []string
-	for range 3 {
-		late := make(chan time.Duration, 1)
-		start := time.Now()
-		timer := time.AfterFunc(limit, func() { late <- time.Since(start) - limit })
-		took := f()
-		if took <= limit {
-			timer.Stop()
-			return
-		}
-		allowed := limit + <-late
-		if took <= allowed {
-			return
-		}
-		seen = append(seen, fmt.Sprintf("%v (allowed: %v)", took, allowed))
+	var took time.Duration
+	late := lateness.Of(func() { took = f() })
+	if allowed := limit + late; took > allowed {
+		s.Errorf("%s: too late: %s took %v; allowed: %v", here(), what, took, allowed)
 	}
-	s.Errorf("%s: too late: %v", what, seen)
 }
 
 // A call is a WithLock that runs in a goroutine of its own, and holds its lock until

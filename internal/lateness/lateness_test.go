@@ -1,0 +1,37 @@
+package lateness
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestOf(t *testing.T) {
+	t.Run("idle", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			assert.Zero(t, Of(func() { <-time.After(time.Second) }))
+		})
+	})
+	// One processor, which f keeps for as long as Go lets a goroutine run: 10 ms.
+	t.Run("busy", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		late := Of(func() {
+			for begun := time.Now(); time.Since(begun) < 100*time.Millisecond; {
+			}
+		})
+		assert.GreaterOrEqual(t, late, hops*2*time.Millisecond)
+	})
+	t.Run("f ends the goroutine", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // which fails if the ticks go on
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				Of(runtime.Goexit)
+			}()
+			<-ended
+		})
+	})
+}
