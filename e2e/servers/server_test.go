@@ -113,6 +113,14 @@ func TestMissing(t *testing.T) {
 		require.ErrorAs(t, err, &missing)
 		assert.Equal(t, kind, missing.Kind)
 		assert.ErrorContains(t, err, "fetch.sh")
+
+		file := filepath.Join(t.TempDir(), "skipped")
+		t.Setenv(servers.SkippedFile, file)
+		t.Setenv("NAMEDLOCK_REQUIRE_SERVERS", "")
+		t.Run(string(kind), func(t *testing.T) { servers.SkipOrFail(t, err) })
+		skipped, failed := os.ReadFile(file)
+		require.NoError(t, failed)
+		assert.Equal(t, missing.Error()+"\n", string(skipped))
 	}
 	_, err := servers.Start("oracle")
 	require.Error(t, err)
