@@ -204,8 +204,8 @@ func (p *Pool) awaitDials() {
 
 // noConnection is the error where the db gave no connection within limit.
 func noConnection(err error, limit time.Duration) error {
-	if isContext(err) {
-		return fault.Because(fault.ErrUnavailable, fmt.Sprintf("no connection to the server within %v", limit.Round(time.Millisecond)), nil)
+	if isContext(err) { // of ours, which nobody else should see
+		err = fmt.Errorf("%w (%v)", errSilent, limit.Round(time.Millisecond))
 	}
 	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
 }
