@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -164,6 +165,16 @@ func (w *waiter) timedOut() error {
 		text = "not acquired at once: others have it"
 	}
 	return &Timeout{fault.Because(fault.ErrTimeout, text, nil), holder}
+}
+
+// contextError is an error for the end of ctx that matches both its Err and its
+// Cause.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return fmt.Errorf("given up: %w", cause)
+	}
+	return fmt.Errorf("given up: %w: %w", err, cause)
 }
 
 // startTimer has w told when its timeout has passed. It is called when it is known that w

@@ -7,7 +7,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -250,8 +249,12 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 	l := w.line
 	first := l.front == w // who stands behind changes nothing for the run
 	q.serve(w, nil, err)
-	if first && l.run != nil && !l.run.wantedBy(l.front) {
-		l.run.abandon()
+	switch r := l.run; {
+	case !first || r == nil:
+	case r.wantedBy(l.front):
+		r.stepUp()
+	default:
+		r.abandon()
 	}
 	q.advance(l)
 	return nil, err
@@ -384,14 +387,4 @@ func (q *Queue) Close() {
 	<-q.idle
 	q.pool.Close()
 	close(q.ended)
-}
-
-// contextError is an error for the end of ctx that matches both its Err and its
-// Cause.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return fmt.Errorf("given up: %w", cause)
-	}
-	return fmt.Errorf("given up: %w: %w", err, cause)
 }

@@ -375,6 +375,66 @@ func TestRun_PollsMakeWay(t *testing.T) {
 	})
 }
 
+// Who steps up in a line whose run pauses is asked for at once, and not when the pause is over.
+func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
+	const names, trip = 300, 5 * time.Millisecond
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			time.Sleep(trip)
+			return nil
+		})
+		var calls []*call
+		for i := range names {
+			name := fmt.Sprint("busy", i)
+			b.server.Lock(name)
+			calls = append(calls, b.call(background, name, time.Minute))
+		}
+		time.Sleep(20 * time.Second)
+		b.server.Lock("line")
+		begun := time.Now()
+		first := b.call(background, "line", 500*time.Millisecond)
+		second := b.call(background, "line", 700*time.Millisecond)
+		third := b.call(background, "line", time.Minute)
+		first.fails(b, fault.ErrTimeout)
+		assert.LessOrEqual(b, first.at.Sub(begun), 510*time.Millisecond)
+		second.fails(b, fault.ErrTimeout)
+		assert.LessOrEqual(b, second.at.Sub(begun), 710*time.Millisecond)
+		b.server.Unlock("line")
+		require.NoError(b, third.granted(b).Release())
+		for _, c := range calls {
+			c.fails(b, fault.ErrTimeout)
+		}
+	})
+}
+
+// One slow answer, of a server that was stopped for a moment, makes no pause long.
+func TestRun_OneSlowAnswerMakesNoLongPause(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		var calls []*call
+		for i := range 4 {
+			name := fmt.Sprint("busy", i)
+			b.server.Lock(name)
+			calls = append(calls, b.call(background, name, time.Hour))
+		}
+		time.Sleep(time.Second)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			time.Sleep(4 * time.Second)
+			return nil
+		})
+		time.Sleep(time.Second)
+		b.server.Script(nil)
+		time.Sleep(8 * time.Second)
+		asked := len(b.server.Sent("GET_LOCK('busy"))
+		time.Sleep(time.Second)
+		assert.GreaterOrEqual(b, len(b.server.Sent("GET_LOCK('busy"))-asked, 3*int(time.Second/pollInterval)/2, "polls in a second")
+		for i, c := range calls {
+			b.server.Unlock(fmt.Sprint("busy", i))
+			require.NoError(b, c.granted(b).Release())
+		}
+	})
+}
+
 // No stream of first questions starves the polls.
 func TestRun_PollsDoNotStarve(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {

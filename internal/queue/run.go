@@ -9,18 +9,6 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// pollInterval is how often a run asks that has no session to wait with, unless there are
-// so many of them that this would take more than half of a session's time.
-const pollInterval = 50 * time.Millisecond
-
-// shortestSlice bounds how far waits are cut into slices when connections keep
-// dying under them.
-const shortestSlice = 10 * time.Millisecond
-
-// mostDeaths is how many waits of a run may die, each in its own way, before the server
-// counts as one that cannot be asked.
-const mostDeaths = 10
-
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
 // until somebody has the lock or nobody wants it. The first question is asked by the
@@ -39,19 +27,12 @@ type run struct {
 	// Guarded by queue.mu.
 	ctx      context.Context // of all that can be given up at once, nil until needed; not of statements
 	cancel   context.CancelFunc
-	detached bool  // the line has let go of it: served, or not wanted any more
-	queued   bool  // it waits for a session that others use
-	crowded  bool  // it waits for a connection that others have
-	trying   bool  // it asks without waiting
-	wait     *wait // the statement that waits, nil while none does
-}
-
-// A wait is one statement that waits on the server.
-type wait struct {
-	name    string
-	session *session.Session
-	nested  bool // on the session of a chain that holds other locks: its chain's own
-	ends    time.Time
+	detached bool          // the line has let go of it: served, or not wanted any more
+	queued   bool          // it waits for a session that others use
+	crowded  bool          // it waits for a connection that others have
+	trying   bool          // it asks without waiting
+	wait     *wait         // the statement that waits, nil while none does
+	pausing  chan struct{} // closed to end the pause between two polls; nil while there is none
 }
 
 // begin has the first question asked for w, by w itself or by a goroutine. The
@@ -237,7 +218,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	granted, err := s.GetLock(w.name, 0)
 	took := time.Since(begun)
 	q.mu.Lock()
-	q.trip += (took - q.trip) / 8
+	q.tripTook(took)
 	r.trying = false
 	if err == nil && !granted {
 		w.asked = true
@@ -254,82 +235,6 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	}
 	r.failed = false
 	return true
-}
-
-// waitOn lets the server's queue do the waiting, on a session where the try has
-// just said that others have the lock. It returns false if the pool had no leave
-// to give for that. The turn on s is over when it returns.
-func (r *run) waitOn(s *session.Session) (allowed bool) {
-	q := r.queue
-	for {
-		if err := q.pool.Yield(s); err != nil {
-			return true // gone, and its locks with it: begin again
-		}
-		wt, w, d := r.beginWait(s)
-		if wt == nil {
-			q.pool.Put(s)
-			return w == nil
-		}
-		start := time.Now()
-		granted, err := s.GetLock(wt.name, d)
-		elapsed := time.Since(start)
-
-		q.mu.Lock()
-		r.wait = nil
-		if first := r.line.front; !r.detached && first != nil && wt.suits(first) {
-			first.asked = true
-		}
-		q.mu.Unlock()
-		q.pool.Waited(s)
-		if granted || err != nil {
-			r.settle(s, w, wt.name, granted, err, !r.mayRepeat(s, elapsed, d))
-			return true
-		}
-	}
-}
-
-// beginWait plans the next wait on s: for whom, and for how long. Without a wait
-// to begin, it returns the waiter who has to poll, or nil if there is none for
-// whom s would do.
-func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
-	q := r.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w := r.firstLocked()
-	if w == nil || !w.asked {
-		return nil, nil, 0
-	}
-	limit := q.pool.Wait(s, w.chain.on(s))
-	if limit == 0 {
-		return nil, w, 0
-	}
-	if r.slice > 0 {
-		limit = min(limit, r.slice)
-	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty()}
-	d := wt.longest(r.line, limit)
-	wt.ends = time.Now().Add(d)
-	r.wait = wt
-	return wt, w, d
-}
-
-// longest is for how long somebody in line wants this wait, up to limit.
-func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
-	until, endless := l.lasts()
-	if wt.nested { // it is its chain's own
-		until, endless = l.front.until, l.front.until.IsZero()
-	}
-	if endless {
-		return limit
-	}
-	return min(max(time.Until(until), time.Millisecond), limit)
-}
-
-// suits reports whether w can take over the wait: it wants exactly that name (on
-// MariaDB names that differ in case are two locks), and its chain has no session
-// of its own, where the server would see its deadlocks.
-func (wt *wait) suits(w *waiter) bool {
-	return !wt.nested && wt.name == w.name && w.chain.empty()
 }
 
 // wantedBy reports whether w, now the first in line, has a use for what the run
@@ -412,27 +317,6 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	return true
 }
 
-// mayRepeat reports whether a wait that failed after elapsed may be repeated. Where
-// connections die in the middle of waits after about the same time while the server
-// lives (a DSN with a readTimeout, a proxy), shorter ones come through. One that dies
-// for itself was killed.
-func (r *run) mayRepeat(s *session.Session, elapsed, asked time.Duration) bool {
-	if !s.Broken() || elapsed >= asked {
-		return true
-	}
-	last := r.died
-	r.died = elapsed
-	if last == 0 || elapsed < last/2 || elapsed > 2*last {
-		r.deaths++
-		return r.deaths <= mostDeaths
-	}
-	if r.slice == shortestSlice {
-		return false
-	}
-	r.slice = max(elapsed/2, shortestSlice)
-	return true
-}
-
 // failAll tells everybody in line that there is no session to be had; but if somebody
 // has killed the question for one, that was the question of the first alone.
 func (r *run) failAll(err error) {
@@ -446,24 +330,4 @@ func (r *run) failAll(err error) {
 	default:
 		q.dismiss(r.line, err)
 	}
-}
-
-// pause passes the time until the next poll.
-func (r *run) pause() {
-	q := r.queue
-	q.pool.Polling(+1)
-	defer q.pool.Polling(-1)
-	q.mu.Lock()
-	q.polling++
-	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
-	q.mu.Unlock()
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.Context().Done():
-	}
-	q.mu.Lock()
-	q.polling--
-	q.mu.Unlock()
 }

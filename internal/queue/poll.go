@@ -1,0 +1,52 @@
+package queue
+
+import "time"
+
+// pollInterval is how often a run asks that has no session to wait with, unless there are
+// so many of them that this would take more than half of a session's time.
+const pollInterval = 50 * time.Millisecond
+
+// pause passes the time until the next poll, unless somebody is first in line who has not
+// been asked for.
+func (r *run) pause() {
+	q := r.queue
+	q.mu.Lock()
+	if w := r.firstLocked(); w == nil || !w.asked {
+		q.mu.Unlock()
+		return
+	}
+	over := make(chan struct{})
+	r.pausing = over
+	q.polling++
+	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
+	q.mu.Unlock()
+	q.pool.Polling(+1)
+	timer := time.NewTimer(pause)
+	select {
+	case <-timer.C:
+	case <-over:
+	case <-r.Context().Done():
+	}
+	timer.Stop()
+	q.pool.Polling(-1)
+	q.mu.Lock()
+	r.pausing = nil
+	q.polling--
+	q.mu.Unlock()
+}
+
+// stepUp is called when another is first in line: its own first question does not wait
+// for the next poll. The queue's mu must be held.
+func (r *run) stepUp() {
+	if w := r.line.front; r.pausing != nil && w != nil && !w.asked {
+		close(r.pausing)
+		r.pausing = nil
+	}
+}
+
+// tripTook learns from one round trip how long they take. One that is far from the others,
+// to a server that was stopped for a moment, counts for little. The queue's mu must be
+// held.
+func (q *Queue) tripTook(took time.Duration) {
+	q.trip += (min(took, 2*q.trip+time.Millisecond) - q.trip) / 8
+}
