@@ -99,7 +99,7 @@ var mutants = []mutant{
 	change("turn lost with who leaves", "internal/queue/queue.go",
 		"\t\tw.turn.decline()\n",
 		""),
-	change("cause of the context forgotten", "internal/queue/queue.go",
+	change("cause of the context forgotten", "internal/queue/line.go",
 		"fmt.Errorf(\"given up: %w: %w\", err, cause)",
 		"fmt.Errorf(\"given up: %w: %v\", err, cause)"),
 	change("driver's error forgotten", "internal/session/session.go",
