@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,15 +124,19 @@ func (s *slot) make() (*locker, error) {
 		l.db = sql.OpenDB(c)
 	}
 	l.resetPool()
+	opts := append(slices.Clone(s.setup.opts), namedlock.WithHooks(namedlock.Hooks{SessionOpened: func(e namedlock.Event) {
+		at := history.Now() - int64(time.Since(e.Time))
+		s.worker.record.Note(history.Event{Kind: history.EventOpened, Locker: l.id, From: at - int64(e.Waited), At: at})
+	}}))
 	if s.setup.single {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if l.conn, err = l.db.Conn(ctx); err != nil {
 			return nil, errors.Join(err, l.db.Close())
 		}
-		l.Locker, err = namedlock.New(l.conn, s.setup.opts...)
+		l.Locker, err = namedlock.New(l.conn, opts...)
 	} else {
-		l.Locker, err = namedlock.Open(l.db, s.setup.opts...)
+		l.Locker, err = namedlock.Open(l.db, opts...)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.db.Close())

@@ -69,17 +69,17 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 		case Limits: // which a session keeps for as long as it lives
 			return f.From <= s.Returned && cutOff(s)
 		case Freeze:
-			after = opening
+			after = openTime
 		case Cut, Stall, Silence, Slow:
 			if s.Locker.Path == "" || f.Target != s.Locker.Path {
 				return false
 			}
-			after = opening
+			after = openTime
 		case Statement, Vanish:
 			if f.Target != s.Locker.ID {
 				return false
 			}
-			after = opening
+			after = openTime
 		default:
 			return false
 		}

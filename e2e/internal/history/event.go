@@ -29,6 +29,7 @@ const (
 	EventSample  = "sample"  // From, Held: every name that is watched
 	EventRest    = "rest"    // Held: names that are still held a second after
 	EventFlaw    = "flaw"    // Promise, Error: what is seen to be wrong at once
+	EventOpened  = "opened"  // Locker, From: it has opened a session, or tried to
 	EventJudge   = "judge"   // Target: the kind of server; what stands before it, and behind the one before, is judged
 )
 
@@ -214,6 +215,8 @@ func New(events []Event, folds bool, earlier *History) *History {
 			}
 		case EventLate:
 			h.Late = append(h.Late, Late{Worker: e.Worker, From: e.From, At: e.At})
+		case EventOpened:
+			h.Openings = append(h.Openings, Opening{Locker: e.Locker, From: e.From, At: e.At})
 		case EventSample:
 			for name, session := range e.Held {
 				h.Samples[name] = append(h.Samples[name], Sighting{e.From, e.At, session})

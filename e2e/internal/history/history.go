@@ -116,15 +116,22 @@ type Late struct {
 	From, At int64
 }
 
+// An Opening says that a locker was opening a session from From to At.
+type Opening struct {
+	Locker   string
+	From, At int64
+}
+
 // A History is what happened from one moment of rest to the next: no call spans two. Its faults include earlier
 // ones that may still have an effect: Limits.
 type History struct {
-	Folds   bool // the server takes names that differ in letter case for one
-	Calls   []*Call
-	Lockers map[string]*Locker
-	Faults  []Fault
-	Late    []Late
-	Samples map[string][]Sighting // what an observer saw of each name, in order
+	Folds    bool // the server takes names that differ in letter case for one
+	Calls    []*Call
+	Lockers  map[string]*Locker
+	Faults   []Fault
+	Late     []Late
+	Openings []Opening
+	Samples  map[string][]Sighting // what an observer saw of each name, in order
 
 	Rested   int64            // when all workers rested
 	LeftOver map[string]int64 // names that were still held a second after, and by which session

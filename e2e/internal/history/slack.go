@@ -34,7 +34,17 @@ func (c *checker) lateness(worker string, from, to int64) (late time.Duration) {
 
 // slack is what is allowed to s beyond a bound on the time between from and to.
 func (c *checker) slack(s *Call, from, to int64) time.Duration {
-	return always + steps*c.lateness(s.Worker, from, to) + c.stalled(s.Locker, from, to)
+	return always + steps*c.lateness(s.Worker, from, to) + c.stalled(s.Locker, from, to) + c.opening(s.Locker, from, to)
+}
+
+// opening is for how long between from and to l was opening a session, which counts as no wait.
+func (c *checker) opening(l *Locker, from, to int64) (longest time.Duration) {
+	for _, o := range c.Openings {
+		if o.Locker == l.ID {
+			longest = max(longest, overlap(o.From, o.At, from, to))
+		}
+	}
+	return longest
 }
 
 // stalled is for how long between from and to what l sent may have gone nowhere.

@@ -9,8 +9,8 @@ import (
 // lateAtMost is by how much a wait may be longer than asked, and how soon a cancelled call returns.
 const lateAtMost = 100 * time.Millisecond
 
-// opening is how long it may take to open and greet a session, which counts as no wait.
-const opening = 5 * time.Second
+// openTime is how long it may take to open and greet a session, which counts as no wait.
+const openTime = 5 * time.Second
 
 // waits: every call returns, with an answer, when it should.
 func (c *checker) waits() {
@@ -55,7 +55,7 @@ func (c *checker) wait(s *Call) {
 	}
 	bound := s.Timeout + lateAtMost
 	if s.Outcome == Unavailable {
-		bound += opening
+		bound += openTime
 	}
 	tooLong(s.Called, bound, "the call")
 	if s.Cancel != 0 && s.Cancel < answered {
