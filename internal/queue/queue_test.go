@@ -266,10 +266,9 @@ func TestLine_Lasts(t *testing.T) {
 	}
 }
 
-// A line of four times as many callers costs about four times as much.
+// A line of 20,000 callers costs about as much as eight lines of 2,500.
 func TestLine_CostIsLinear(t *testing.T) {
-	cost := func(n int, timeout time.Duration) time.Duration {
-		begun := time.Now()
+	run := func(n int, timeout time.Duration) {
 		q := New(nil, 0)
 		l := &line{queue: q}
 		for range n {
@@ -284,18 +283,21 @@ func TestLine_CostIsLinear(t *testing.T) {
 			q.serve(l.front, nil, errGone)
 			q.mu.Unlock()
 		}
-		return time.Since(begun)
 	}
 	for _, timeout := range []time.Duration{time.Second, 10 * time.Minute} {
-		// What disturbs takes time, and gives none: the least of some counts.
-		few, many := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
-		for range 40 {
-			few, many = min(few, cost(5_000, timeout)), min(many, cost(20_000, timeout))
-			if many < 10*few || many > 2*time.Second {
-				break
+		// What disturbs takes time, and gives none: the least of some counts, and what is
+		// as long is disturbed as often.
+		short, long := time.Duration(math.MaxInt64/4), time.Duration(math.MaxInt64)
+		for begun := time.Now(); long/4 >= short && time.Since(begun) < 20*time.Second; {
+			start := time.Now()
+			for range 8 {
+				run(2_500, timeout)
 			}
+			between := time.Now()
+			run(20_000, timeout)
+			short, long = min(short, between.Sub(start)), min(long, time.Since(between))
 		}
-		assert.Less(t, many, 10*few, "%v: 5,000 callers took %v, 20,000 took %v", timeout, few, many)
+		assert.Less(t, long, 4*short, "%v: eight lines of 2,500 callers took %v, one of 20,000 took %v", timeout, short, long)
 	}
 }
 
