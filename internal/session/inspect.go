@@ -29,8 +29,8 @@ type Holder struct {
 	Statement    string
 }
 
-// The statements that ask who holds a lock. They stand in the package documentation of
-// namedlock. Each question is one statement: a proxy may send the next to another
+// The statements that ask who holds a lock. They stand in docs/STATEMENTS.md. Each
+// question is one statement: a proxy may send the next to another
 // server, where the same connection id is somebody else.
 //
 // Everybody may ask IS_USED_LOCK. The process list shows other users' sessions only

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	statementBlock = regexp.MustCompile("(?ms)^```sql\n(.*?)^```")
+	whiteSpace     = regexp.MustCompile(`\s+`)
+	anyNumber      = regexp.MustCompile(`\b\d+\b`)
+	forCluster     = regexp.MustCompile(` /\*M! .*$`)
+)
+
+// onOneLine is a statement without what may differ: line breaks and numbers.
+func onOneLine(text string) string {
+	return anyNumber.ReplaceAllString(strings.TrimSpace(whiteSpace.ReplaceAllString(text, " ")), "n")
+}
+
+// Every statement of docs/STATEMENTS.md is sent, to one of the servers at least.
+func TestStatementsPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/STATEMENTS.md")
+	require.NoError(t, err)
+	var mu sync.Mutex
+	var sent []string
+	asked := 0                        // servers
+	t.Run("ask", func(t *testing.T) { // returns when all have been asked
+		onEachServer(t, func(t *testing.T, srv *server) {
+			texts := srv.everyStatement(t)
+			mu.Lock()
+			defer mu.Unlock()
+			asked++
+			sent = append(sent, texts...)
+		})
+	})
+	if asked < 2 {
+		return // what only the missing server is asked was not sent
+	}
+	blocks := statementBlock.FindAllSubmatch(page, -1)
+	require.Greater(t, len(blocks), 9)
+	for _, block := range blocks {
+		want := onOneLine(string(block[1]))
+		require.True(t, slices.Contains(sent, want), "not sent: %s\nsent: %s", want, strings.Join(sent, "\n"))
+	}
+}
+
+// everyStatement has a Locker send what it can, and returns that.
+func (s *server) everyStatement(t *testing.T) (sent []string) {
+	t.Helper()
+	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(100*time.Millisecond)), s.foreign(t), newName("page")
+	f.lock(name)
+	requireError(t, l.WithLock(t.Context(), name, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+	f.unlock(name)
+	require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
+		eventually(t, func() bool { return l.spy.Count("= CONNECTION_ID()") > 0 }, "a keep-alive")
+		return nil
+	}))
+	_, _, err := l.Holder(t.Context(), name)
+	require.NoError(t, err)
+	_, _ = l.Holders(t.Context(), name) // MariaDB has the list by a plugin only
+	eventually(t, func() bool {
+		requireUsable(t, l)
+		return l.spy.Count("SELECT @@read_only") > 0
+	}, "the session is asked again whether its server can be written to")
+	for _, text := range l.spy.Sent() {
+		sent = append(sent, onOneLine(text), onOneLine(forCluster.ReplaceAllString(text, "")))
+	}
+	return sent
+}

@@ -1,0 +1,99 @@
+package namedlock
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+var _ Interface = (*Locker)(nil)
+
+// A Locker takes named locks on one MySQL or MariaDB server. It is safe for
+// concurrent use, and within one process its callers queue for a name, first in,
+// first out, before the server is asked.
+type Locker struct {
+	queue     *queue.Queue
+	namespace string
+	observer  observer
+}
+
+// New returns a Locker that takes all its locks on conn, which belongs to it until
+// Close: locks that other code had left on it are dropped before the first use.
+// Close does not close conn. New does no I/O. Once conn is gone, every call
+// returns ErrUnavailable.
+//
+// One session can wait for one lock only, and nobody's release may wait for that.
+// So a wait is cut into short slices, between which a foreign session can
+// overtake, and while other callers are there it polls every 50 ms. Open has
+// neither limit.
+//
+// Close the Locker before conn. A conn that is closed first goes back to its db, and
+// would take the locks along, so that its next borrower could enter them unawares: the
+// Locker then breaks the connection, where the driver is go-sql-driver itself, and the
+// locks are lost.
+//
+// Leave conn to the Locker. While a statement of your own runs on it, releases,
+// keep-alives and timeouts wait for its end. While the rows of a query of your own on
+// it are open, a lock cannot be taken (ErrUnavailable), proved, or released
+// (ErrLost); and if the query's context ends before that, the driver closes the
+// connection and all locks are lost.
+func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
+	if conn == nil {
+		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")
+	}
+	o, err := collect(opts, 0)
+	if err != nil {
+		return nil, err
+	}
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewSingle(conn, config) }), nil
+}
+
+// Open returns a Locker that takes dedicated connections from db as it needs them,
+// up to a cap (WithMaxSessions), and gives them back when they have been without a
+// lock for a second. Open does no I/O. A db that allows a single connection is
+// refused with ErrUnsupported, since code under a lock could never query it; one
+// that is changed to that later is refused by WithLock and Acquire.
+func Open(db *sql.DB, opts ...Option) (*Locker, error) {
+	if db == nil {
+		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
+	}
+	o, err := collect(opts, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.Limit(o.sessions.MaxSessions, db.Stats().MaxOpenConnections); err != nil {
+		return nil, fmt.Errorf("namedlock: Open: %w", err)
+	}
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) }), nil
+}
+
+func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
+	l := &Locker{namespace: o.namespace}
+	l.observer.init(o.hooks, o.sessions.Logger)
+	o.sessions.Observer = &l.observer
+	o.sessions.Logger = l.observer.logger
+	l.queue = queue.New(sessions(o.sessions), o.handOff)
+	l.queue.Namespace = o.namespace
+	return l
+}
+
+// isZero reports whether l was not made by New or Open.
+func (l *Locker) isZero() bool { return l == nil || l.queue == nil }
+
+// Close refuses new calls and ends waiting ones, both with ErrClosed, then waits,
+// as sql.DB.Close does for queries, until all locks are released, and gives the
+// sessions back. To call it from code under one of the Locker's own locks, or from a hook,
+// is to wait for oneself. It returns nil, however often it is called.
+func (l *Locker) Close() error {
+	if l.isZero() {
+		return nil
+	}
+	defer l.observer.closing(l.queue.HeldNames)()
+	l.queue.Close()
+	l.observer.close()
+	return nil
+}
