@@ -36,7 +36,7 @@ type waiter struct {
 	name     string
 	limit    Limit
 	deadline time.Time   // of limit; zero: none
-	spared   time.Time   // the deadline, before it was moved for a ghost; zero: it was not
+	asGiven  time.Time   // the deadline, before it was extended for a stale session; zero: it was not
 	until    time.Time   // the earlier of deadline and the context's; zero: none
 	due      time.Time   // when the timer has something to do for it: before the deadline, and then; zero: never
 	timer    *time.Timer // rings then; nil until it is known that w waits for others

@@ -42,8 +42,8 @@ type Queue struct {
 	lines   map[string]*line
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
-	ghosts  map[string]time.Time // when a session last died under a lock, by the line's key
-	laid    time.Time            // when they were last looked through
+	stale   map[string]time.Time // when a session last died under a lock, by the line's key
+	swept   time.Time            // when they were last looked through
 	polling int                  // runs that pause between polls
 	trip    time.Duration        // that a question takes, as a moving average
 	handed  int64                // how often a lock was passed on without the server
@@ -64,7 +64,7 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		beginClosing: cancel,
 		lines:        make(map[string]*line),
 		nested:       make(map[*waiter]struct{}),
-		ghosts:       make(map[string]time.Time),
+		stale:        make(map[string]time.Time),
 		idle:         make(chan struct{}),
 		ended:        make(chan struct{}),
 	}
@@ -118,7 +118,7 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 	if err := q.pool.Gone(); err != nil {
 		return nil, err
 	}
-	q.layGhosts()
+	q.forgetStale()
 	l := q.lines[key]
 	if l == nil {
 		l = &line{queue: q, key: key}
@@ -175,7 +175,7 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		case <-w.ctx.Done():
 			if w.ctx.Err() == context.DeadlineExceeded {
 				q.mu.Lock()
-				err := w.gaveUp()
+				err := w.contextEnded()
 				q.mu.Unlock()
 				return q.awaitAnswer(w, err)
 			}
@@ -301,7 +301,7 @@ func (q *Queue) dismiss(l *line, err error) {
 func (q *Queue) lost(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.haunt(l)
+	q.noteStale(l)
 	if err := q.pool.Gone(); err != nil {
 		q.dismiss(l, err)
 	}
@@ -330,7 +330,7 @@ func (q *Queue) release(g *Grant, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err != nil {
-		q.haunt(g.line)
+		q.noteStale(g.line)
 	}
 	if g.line.holder == g { // and not one who asked ahead
 		g.line.holder = nil

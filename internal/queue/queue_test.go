@@ -928,9 +928,9 @@ func TestRun_OneDeathShortensNothing(t *testing.T) {
 	})
 }
 
-// A session that dies under the question may have been granted the lock, and haunt it until
+// A session that dies under the question may have been granted the lock, and hold it until
 // its server sees that it is dead. Whose try that was does not take it for somebody else's.
-func TestQueue_ATryOutlastsItsOwnGhost(t *testing.T) {
+func TestQueue_ATryOutlastsItsOwnStaleSession(t *testing.T) {
 	tries := map[string]func(b *bubble) *call{
 		"asked by the caller":   func(b *bubble) *call { return b.callFirm("l", 0) },
 		"asked by a goroutine":  func(b *bubble) *call { return b.call(b.Context(), "l", 0) },
@@ -998,8 +998,8 @@ func TestQueue_ATryOutlastsALostHolder(t *testing.T) {
 	}
 }
 
-// The moment is given once, however often a ghost is met.
-func TestQueue_AGhostIsWaitedForOnce(t *testing.T) {
+// The moment is given once, however often a stale session is met.
+func TestQueue_AStaleSessionIsWaitedForOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.acquire(b.Context(), "before").Release()
 		b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
@@ -1023,7 +1023,7 @@ func TestQueue_AGhostIsWaitedForOnce(t *testing.T) {
 }
 
 // Nor does it make a timeout into the end of a context that ended later.
-func TestQueue_ATryThatMetAGhostIsATimeout(t *testing.T) {
+func TestQueue_ATryThatMetAStaleSessionIsATimeout(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.acquire(b.Context(), "before").Release()
 		b.server.Once("GET_LOCK", &memserver.Reply{Drop: true})
@@ -1036,7 +1036,7 @@ func TestQueue_ATryThatMetAGhostIsATimeout(t *testing.T) {
 }
 
 // What is of the past is forgotten, though losses go on and on.
-func TestQueue_GhostsAreForgotten(t *testing.T) {
+func TestQueue_StaleSessionsAreForgotten(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for i := range 100 {
 			g := b.acquire(b.Context(), fmt.Sprint("l", i))
@@ -1044,7 +1044,7 @@ func TestQueue_GhostsAreForgotten(t *testing.T) {
 			require.Error(b, g.Release())
 			time.Sleep(50 * time.Millisecond)
 			b.queue.mu.Lock()
-			assert.LessOrEqual(b, len(b.queue.ghosts), 4)
+			assert.LessOrEqual(b, len(b.queue.stale), 4)
 			b.queue.mu.Unlock()
 		}
 	})

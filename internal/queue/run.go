@@ -124,7 +124,7 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serve(w, nil, w.gaveUp())
+			r.queue.serve(w, nil, w.contextEnded())
 		case w.asked && w.late(now):
 			r.queue.serve(w, nil, w.timedOut())
 		default:
@@ -222,7 +222,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	r.trying = false
 	if err == nil && !granted {
 		w.asked = true
-		r.allowForGhosts(w)
+		r.allowForStale(w)
 		if !w.served && w.limit.Left > 0 {
 			w.waits()
 		}
