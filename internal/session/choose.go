@@ -32,42 +32,49 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		p.sweep(0)
 	}
 	for {
-		p.mu.Lock()
-		s, k, err := p.choose(req.Home, req.Poll)
-		p.mu.Unlock()
-		switch {
-		case err != nil:
+		c, err := p.choose(req)
+		if err != nil {
 			return nil, err
-		case k != nil:
-			if k.crowded {
-				req.Caller.Crowded()
-			} else {
-				req.Caller.Queued()
+		}
+		s := c.session
+		switch c.next {
+		case waitForTurn:
+			if s, err = p.await(c.waiter, req.Caller); err != nil {
+				return nil, err
 			}
-			ctx := req.Caller.Context()
-			select {
-			case <-k.turn:
-				s = k.got
-			case <-ctx.Done():
-				p.giveUp(k)
-				return nil, ctx.Err()
+			if s == nil {
+				continue // there may be another way now
 			}
-		case s == nil:
+		case openSession:
 			s, err := p.open(req.Caller.Context(), req.Caller.Crowded)
 			if isFull(err) && p.shares() {
 				continue
 			}
 			return s, err
 		}
-		if s == nil {
-			continue
-		}
-		switch another, err := p.makeReady(s); {
-		case err == nil:
+		switch fitness, err := p.makeReady(s); fitness {
+		case fit:
 			return s, nil
-		case !another:
+		case unfit:
 			return nil, err
 		}
+	}
+}
+
+// await waits for the turn as k. It returns nil when it is time to look again.
+func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
+	if k.exhausted {
+		caller.Crowded()
+	} else {
+		caller.Queued()
+	}
+	ctx := caller.Context()
+	select {
+	case <-k.turn:
+		return k.got, nil
+	case <-ctx.Done():
+		p.giveUp(k)
+		return nil, ctx.Err()
 	}
 }
 
@@ -78,14 +85,13 @@ func (p *Pool) TakeIdle() (*Session, error) {
 	if s == nil {
 		return nil, err
 	}
-	another, err := p.makeReady(s)
-	switch {
-	case err == nil:
+	switch fitness, err := p.makeReady(s); fitness {
+	case fit:
 		return s, nil
-	case another:
-		return nil, nil
+	case unfit:
+		return nil, err
 	}
-	return nil, err
+	return nil, nil
 }
 
 func (p *Pool) chooseIdle() (*Session, error) {
@@ -96,7 +102,7 @@ func (p *Pool) chooseIdle() (*Session, error) {
 	}
 	s := p.idle()
 	if s != nil {
-		s.busy = true
+		s.move(busy)
 	}
 	return s, nil
 }
@@ -112,7 +118,7 @@ func (p *Pool) unfit() error {
 
 func (p *Pool) idle() *Session {
 	for _, s := range p.sessions {
-		if !s.busy && len(s.holds) == 0 {
+		if s.state == idle && len(s.holds) == 0 {
 			return s
 		}
 	}
@@ -140,7 +146,7 @@ func (p *Pool) Widen(s *Session) bool {
 		return false
 	}
 	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
-		return other != s && !other.waiting && (other.busy || len(other.holds) == 0)
+		return other != s && (other.state == busy || other.state == idle && len(other.holds) == 0)
 	}) {
 		return false
 	}
@@ -154,14 +160,23 @@ func (p *Pool) Widen(s *Session) bool {
 	return true
 }
 
-// makeReady sees to it that s, on which the caller has the turn, is fit for locks. If
-// it is not the turn is over, and another session may be fitter, or not.
-func (p *Pool) makeReady(s *Session) (another bool, err error) {
-	err = p.ready(s)
+// A fitness says whether a session may be used for locks.
+type fitness int
+
+const (
+	fit        fitness = iota
+	tryAnother         // this one is broken, another may be fit
+	unfit              // and so is every other
+)
+
+// makeReady checks that s, on which the caller has the turn, is fit for locks. If it is
+// not the turn is over, and the error says why.
+func (p *Pool) makeReady(s *Session) (fitness, error) {
+	err := p.ready(s)
 	if err == nil {
-		return false, nil
+		return fit, nil
 	}
-	another = s.Broken() && s != p.single
+	another := s.Broken() && s != p.single
 	if s != p.single && !prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another server.
 		_ = s.distrust(err)
@@ -169,55 +184,75 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 	p.Put(s)
 	if another {
 		p.sweep(0) // those who lay idle beside it may be as dead
+		return tryAnother, err
 	}
-	return another, err
+	return unfit, err
 }
 
-// choose returns a session whose turn is now the caller's, or a seeker to wait
-// as, or neither: then the caller is to open a session, which is counted already.
-func (p *Pool) choose(home *Session, poll bool) (*Session, *seeker, error) {
-	if err := p.gone(); err != nil {
-		return nil, nil, err
+// A choice is what a caller who wants a turn does next.
+type choice struct {
+	next    step
+	session *Session // useSession: the caller has the turn on it
+	waiter  *waiter  // waitForTurn: as that
+}
+
+type step int
+
+const (
+	useSession step = iota
+	waitForTurn
+	openSession // which is counted already
+)
+
+// choose decides by which of the sessions the request is served, and how.
+func (p *Pool) choose(req Request) (choice, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asking := first
+	if req.Poll {
+		asking = poll
 	}
-	if home != nil && home.dead == nil {
-		if !home.busy {
-			home.busy = true
-			return home, nil, nil
-		}
-		// A statement is over soon; a wait may last.
-		if !home.waiting {
-			return nil, p.seek(home, poll), nil
+	if err := p.gone(); err != nil {
+		return choice{}, err
+	}
+	if home := req.Home; home != nil {
+		switch home.state {
+		case idle:
+			home.move(busy)
+			return choice{next: useSession, session: home}, nil
+		case busy: // a statement is over soon; a wait may last
+			return choice{next: waitForTurn, waiter: p.queueUp(home, asking)}, nil
 		}
 	}
 	var least *Session // of those that are free, the one with the fewest locks
 	freeSoon := p.parting > 0
 	for _, s := range p.sessions {
-		freeSoon = freeSoon || !s.waiting
-		if !s.busy && (least == nil || len(s.holds) < len(least.holds)) {
+		freeSoon = freeSoon || s.state != waiting
+		if s.state == idle && (least == nil || len(s.holds) < len(least.holds)) {
 			least = s
 		}
 	}
 	if p.single == nil {
 		limit, err := p.limit()
 		if err != nil {
-			return nil, nil, err
+			return choice{}, err
 		}
 		// Sharing a session beats waiting for a connection.
 		if (least == nil || len(least.holds) > 0) && p.count() < limit && !(freeSoon && p.exhausted()) {
 			p.opening++
-			return nil, nil, nil
+			return choice{next: openSession}, nil
 		}
 		if least == nil && !freeSoon && p.opening == 0 {
 			freeSoon = p.endWaits(p.count() - limit + 1)
 		}
 	}
 	if least != nil {
-		least.busy = true
-		return least, nil, nil
+		least.move(busy)
+		return choice{next: useSession, session: least}, nil
 	}
-	k := p.seek(nil, poll)
-	k.crowded = p.single == nil && !freeSoon && p.opening == p.stuck
-	return nil, k, nil
+	k := p.queueUp(nil, asking)
+	k.exhausted = p.single == nil && !freeSoon && p.opening == p.stuck
+	return choice{next: waitForTurn, waiter: k}, nil
 }
 
 // count is how many connections the pool has, or is about to have, or has not quite let
@@ -230,7 +265,7 @@ func (p *Pool) count() int { return len(p.sessions) + p.opening + p.parting }
 // end of a slice. Who waited goes on by polling. p.mu must be held.
 func (p *Pool) endWaits(n int) (any bool) {
 	for _, s := range p.sessions {
-		if n > 0 && s.waiting && len(s.holds) == 0 {
+		if n > 0 && s.state == waiting && len(s.holds) == 0 {
 			s.Kill()
 			n, any = n-1, true
 			p.full = time.Time{} // that gives the server a connection back
@@ -250,29 +285,30 @@ func (p *Pool) Gone() error {
 }
 
 func (p *Pool) gone() error {
-	if p.single == nil || p.single.dead == nil {
+	if p.single == nil || p.single.state != dead {
 		return nil
 	}
-	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.dead)
+	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.deathCause)
 }
 
-func (p *Pool) seek(want *Session, poll bool) *seeker {
-	k := &seeker{want: want, poll: poll, turn: make(chan struct{})}
-	p.seekers = append(p.seekers, k)
+// queueUp returns a new waiter for a turn on want, nil: on any. p.mu must be held.
+func (p *Pool) queueUp(want *Session, as priority) *waiter {
+	k := &waiter{want: want, priority: as, turn: make(chan struct{})}
+	p.waiters = append(p.waiters, k)
 	return k
 }
 
-func (p *Pool) giveUp(k *seeker) {
+func (p *Pool) giveUp(k *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k.got != nil {
 		p.pass(k.got) // the turn came at the same moment: hand it on
 		return
 	}
-	p.seekers = slices.DeleteFunc(p.seekers, func(other *seeker) bool { return other == k })
+	p.waiters = slices.DeleteFunc(p.waiters, func(other *waiter) bool { return other == k })
 }
 
-func (k *seeker) wake(s *Session) {
+func (k *waiter) wake(s *Session) {
 	k.got = s
 	close(k.turn)
 }

@@ -6,7 +6,7 @@ package session
 func (p *Pool) Hold(s *Session, h Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.dead != nil {
+	if s.state == dead {
 		return false
 	}
 	if s.holds == nil {
@@ -37,7 +37,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.dead != nil || len(s.holds) != 1 {
+	if s.state == dead || len(s.holds) != 1 {
 		return false
 	}
 	delete(s.holds, from)

@@ -27,26 +27,26 @@ func (p *Pool) sweep(age time.Duration) {
 		p.janitor = nil
 	}
 	now := time.Now()
-	var idle []*Session
+	var old []*Session
 	next := time.Duration(0) // until the youngest of those that stay is due
 	p.sessions = slices.DeleteFunc(p.sessions, func(s *Session) bool {
-		if s.busy || len(s.holds) > 0 || p.single != nil {
+		if s.state != idle || len(s.holds) > 0 || p.single != nil {
 			return false
 		}
 		if left := age - now.Sub(s.idleSince); left > 0 {
 			next = max(next, left)
 			return false
 		}
-		s.dead = errGivenBack
-		idle = append(idle, s)
+		s.die(errGivenBack)
+		old = append(old, s)
 		return true
 	})
 	if next > 0 {
 		p.armJanitor(next)
 	}
-	p.parting += len(idle)
+	p.parting += len(old)
 	p.mu.Unlock()
-	for _, s := range idle {
+	for _, s := range old {
 		p.work.Go(func() { // on a silent network it takes time
 			defer p.parted()
 			s.giveBack()
@@ -59,7 +59,7 @@ func (p *Pool) parted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.parting--
-	p.wakeSeekers(anySession)
+	p.wakeWaiters(forAny)
 }
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.

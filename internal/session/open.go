@@ -71,9 +71,9 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 	closed := p.closing.Err() != nil
 	switch {
 	case err != nil:
-		p.wakeSeekers(anySession) // there is room again
+		p.wakeWaiters(forAny) // there is room again
 	case !closed:
-		s.busy = true
+		s.move(busy)
 		p.sessions = append(p.sessions, s)
 	}
 	p.mu.Unlock()
@@ -217,7 +217,7 @@ func (p *Pool) getStuck(n int) {
 	defer p.mu.Unlock()
 	p.stuck += n
 	if n > 0 {
-		p.wakeSeekers(anySession)
+		p.wakeWaiters(forAny)
 	}
 }
 

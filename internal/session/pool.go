@@ -65,13 +65,11 @@ type Hold interface {
 
 // place is where a session stands in its pool.
 type place struct {
-	busy      bool // somebody has the turn
-	waiting   bool // the one who has the turn waits for a lock with it
-	holds     map[Hold]struct{}
-	locked    bool        // there is a lock of ours on it, as far as is known
-	dead      error       // why the session has gone
-	urgent    []chan bool // releases and the like that must have this very session
-	idleSince time.Time   // when it was last put back without a lock on it
+	state      state
+	deathCause error // set when it is dead
+	holds      map[Hold]struct{}
+	locked     bool      // there is a lock of ours on it, as far as is known
+	idleSince  time.Time // when it was last put back without a lock on it
 
 	// For the watch; times are since epoch.
 	due       time.Duration // of the next proof
@@ -99,10 +97,9 @@ type Pool struct {
 	parting  int        // those whose connections are being given back, or closed
 	full     time.Time  // when the server last had no connection for us
 	stuck    int        // of the opening, those that wait for a connection that others have
-	passed   int        // first questions that went ahead of a poll, since the last poll
-	waiting  int        // sessions with a wait on them
+	passed   int        // first questions that went ahead of a poll, since the last poll; see next
 	pollers  int        // callers who poll because they have no session to wait with
-	seekers  []*seeker  // callers who wait for a turn; see next
+	waiters  []*waiter  // callers who wait for a turn, in the order of their coming
 	widened  time.Time  // when Widen last did so
 	janitor  *time.Timer
 	watching bool
@@ -111,14 +108,23 @@ type Pool struct {
 	close    context.CancelFunc
 }
 
-// A seeker waits for a turn: on session want, or on any if want is nil.
-type seeker struct {
-	want    *Session
-	poll    bool          // all others go first
-	turn    chan struct{} // closed when got is set, or when it is time to look again
-	got     *Session
-	crowded bool // no session will be free before others let go of something
+// A waiter waits for a turn on a session.
+type waiter struct {
+	want      *Session // nil: on any
+	priority  priority
+	turn      chan struct{} // closed when got is set, or when it is time to look again
+	got       *Session
+	exhausted bool // no session will be free before others let go of a connection
 }
+
+// A priority says who has the next turn on a session; see next.
+type priority int
+
+const (
+	urgent priority = iota // a release, a proof: it must have this very session
+	first                  // a first question: most locks are free
+	poll                   // one question of many
+)
 
 // NewPool returns a pool of connections of db.
 func NewPool(db *sql.DB, config Config) *Pool {

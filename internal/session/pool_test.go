@@ -104,11 +104,11 @@ func TestPool_OrderOfTurns(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		turn("first seeker", func() { b.take(Request{}) })
-		turn("second seeker", func() { b.take(Request{}) })
+		turn("first waiter", func() { b.take(Request{}) })
+		turn("second waiter", func() { b.take(Request{}) })
 		turn("urgent", func() { assert.NoError(b, b.pool.Own(s)) })
 		b.pool.Put(s)
-		for _, want := range []string{"urgent", "first seeker", "second seeker"} {
+		for _, want := range []string{"urgent", "first waiter", "second waiter"} {
 			assert.Equal(b, want, <-order)
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -119,9 +119,9 @@ func TestPool_OrderOfTurns(t *testing.T) {
 func TestPool_YieldIsForTheUrgent(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s := b.take(Request{})
-		seeker := begin(func() *Session { return b.take(Request{}) })
+		waiter := begin(func() *Session { return b.take(Request{}) })
 		require.NoError(b, b.pool.Yield(s))
-		assert.False(b, hasEnded(seeker))
+		assert.False(b, hasEnded(waiter))
 
 		owned := begin(func() error { return b.pool.Own(s) })
 		yielded := begin(func() error { return b.pool.Yield(s) })
@@ -129,9 +129,9 @@ func TestPool_YieldIsForTheUrgent(t *testing.T) {
 		assert.False(b, hasEnded(yielded), "the turn is another's")
 		b.pool.Put(s)
 		require.NoError(b, <-yielded)
-		assert.False(b, hasEnded(seeker))
+		assert.False(b, hasEnded(waiter))
 		b.pool.Put(s)
-		b.pool.Put(<-seeker)
+		b.pool.Put(<-waiter)
 	})
 }
 
@@ -146,10 +146,10 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 		})
 		cancel()
 		require.ErrorIs(b, <-gaveUp, context.Canceled)
-		assert.Empty(b, b.pool.seekers)
+		assert.Empty(b, b.pool.waiters)
 
 		b.pool.mu.Lock()
-		k := b.pool.seek(nil, false)
+		k := b.pool.queueUp(nil, first)
 		b.pool.mu.Unlock()
 		next := begin(func() *Session { return b.take(Request{}) })
 		b.pool.Put(s) // to k
@@ -312,7 +312,7 @@ func TestPool_SessionInDoubt(t *testing.T) {
 		s, h := b.held("a")
 		require.NoError(b, b.pool.Own(s))
 		owned := begin(func() error { return b.pool.Own(s) })
-		seeker := begin(func() *Session { return b.take(Request{}) })
+		waiter := begin(func() *Session { return b.take(Request{}) })
 		home := begin(func() *Session { return b.take(Request{Home: s}) })
 		s.doubt = errors.New("doubt")
 		b.pool.Put(s)
@@ -325,7 +325,7 @@ func TestPool_SessionInDoubt(t *testing.T) {
 		assert.False(b, b.pool.Hold(s, h))
 		for range 2 { // they share the next
 			select {
-			case other := <-seeker:
+			case other := <-waiter:
 				assert.NotSame(b, s, other)
 				b.pool.Put(other)
 			case other := <-home:
@@ -377,10 +377,10 @@ func TestPool_LeaveToWait(t *testing.T) {
 		b.pool.Polling(+1)
 		assert.Zero(b, b.pool.Wait(s, 0), "somebody polls")
 		b.pool.Polling(-1)
-		seeker := begin(func() *Session { return b.take(Request{}) })
+		waiter := begin(func() *Session { return b.take(Request{}) })
 		assert.Zero(b, b.pool.Wait(s, 0), "somebody wants the session")
 		b.pool.Put(s)
-		b.pool.Put(<-seeker)
+		b.pool.Put(<-waiter)
 	})
 }
 

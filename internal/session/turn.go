@@ -11,43 +11,48 @@ import (
 // that runs there may be silent.
 func (p *Pool) Own(s *Session) error {
 	p.mu.Lock()
-	if s.dead != nil {
+	switch s.state {
+	case dead:
 		defer p.mu.Unlock()
-		return s.dead
-	}
-	if !s.busy {
-		s.busy = true
+		return s.deathCause
+	case idle:
+		s.move(busy)
 		p.mu.Unlock()
 		return nil
 	}
-	turn := make(chan bool, 1)
-	s.urgent = append(s.urgent, turn)
+	k := p.queueUp(s, urgent)
 	p.mu.Unlock()
-	return p.awaitTurn(s, turn)
+	return p.awaitUrgent(k)
 }
 
-func (p *Pool) awaitTurn(s *Session, turn <-chan bool) error {
-	if <-turn {
+func (p *Pool) awaitUrgent(k *waiter) error {
+	<-k.turn
+	if k.got != nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return s.dead
+	return k.want.deathCause
 }
 
 // Yield lets everybody go first who must have this very session. The caller has
 // the turn before and, if it returns nil, after.
 func (p *Pool) Yield(s *Session) error {
 	p.mu.Lock()
-	if len(s.urgent) == 0 || s.doubt != nil {
+	if !p.isUrgent(s) || s.doubt != nil {
 		p.mu.Unlock()
 		return nil
 	}
-	turn := make(chan bool, 1)
-	s.urgent = append(s.urgent, turn)
+	k := p.queueUp(s, urgent)
 	p.pass(s)
 	p.mu.Unlock()
-	return p.awaitTurn(s, turn)
+	return p.awaitUrgent(k)
+}
+
+// isUrgent reports whether somebody must have a turn on this very session. p.mu must be
+// held.
+func (p *Pool) isUrgent(s *Session) bool {
+	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
 }
 
 // Put ends the caller's turn on s. A session in doubt is a dead session: it is
@@ -64,22 +69,16 @@ func (p *Pool) Put(s *Session) {
 
 // pass hands the turn on s to who comes next, or leaves s idle.
 func (p *Pool) pass(s *Session) {
-	if s.dead != nil {
-		return
-	}
-	if len(s.urgent) > 0 {
-		turn := s.urgent[0]
-		s.urgent = s.urgent[1:]
-		turn <- true
+	if s.state == dead {
 		return
 	}
 	if i := p.next(s); i >= 0 {
-		k := p.seekers[i]
-		p.seekers = slices.Delete(p.seekers, i, i+1)
+		k := p.waiters[i]
+		p.waiters = slices.Delete(p.waiters, i, i+1)
 		k.wake(s)
 		return
 	}
-	s.busy = false
+	s.move(idle)
 	if len(s.holds) == 0 && p.single == nil {
 		s.idleSince = time.Now()
 		p.armJanitor(idleTime)
@@ -90,48 +89,43 @@ func (p *Pool) pass(s *Session) {
 // and yet no poll starves.
 const mostPassed = 8
 
-// next returns the index of who has the next turn on s, -1 for nobody.
+// next returns the index of who has the next turn on s, -1 for nobody: the first of those
+// with the highest priority.
 func (p *Pool) next(s *Session) int {
-	poll, first := -1, -1
-	for i, k := range p.seekers {
-		switch {
-		case k.want != nil && k.want != s:
-		case !k.poll:
-			first = i
-		case poll < 0:
-			poll = i
-		}
-		if first >= 0 {
-			break
+	of := [...]int{urgent: -1, first: -1, poll: -1}
+	for i, k := range p.waiters {
+		if (k.want == nil || k.want == s) && of[k.priority] < 0 {
+			of[k.priority] = i
+			if k.priority == urgent {
+				break
+			}
 		}
 	}
 	switch {
-	case poll < 0:
-		return first
-	case first >= 0 && p.passed < mostPassed:
+	case of[urgent] >= 0:
+		return of[urgent]
+	case of[poll] < 0:
+		return of[first]
+	case of[first] >= 0 && p.passed < mostPassed:
 		p.passed++
-		return first
+		return of[first]
 	}
 	p.passed = 0
-	return poll
+	return of[poll]
 }
 
 // bury takes s out of the pool, tells everybody who counted on it, and discards
 // its connection.
 func (p *Pool) bury(s *Session, cause error) {
 	p.mu.Lock()
-	if s.dead != nil {
+	if s.state == dead {
 		p.mu.Unlock()
 		return
 	}
-	s.dead = cause
-	if s.waiting {
-		s.waiting = false
-		p.waiting--
-	}
+	s.die(cause)
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	lost, urgent, locked := s.holds, s.urgent, s.locked
-	s.holds, s.urgent = nil, nil
+	lost, locked := s.holds, s.locked
+	s.holds = nil
 	p.parting++
 	p.mu.Unlock()
 	defer p.parted()
@@ -141,11 +135,8 @@ func (p *Pool) bury(s *Session, cause error) {
 	for hold := range lost {
 		hold.Lost(cause)
 	}
-	for _, turn := range urgent {
-		turn <- false
-	}
 	p.mu.Lock()
-	p.wakeSeekers(func(k *seeker) bool { return k.want == s || k.want == nil })
+	p.wakeWaiters(func(k *waiter) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
 	p.discard(s, locked)
 	p.Observer.SessionDiscarded(cause)
@@ -193,11 +184,11 @@ func (p *Pool) discard(s *Session, locked bool) {
 	}
 }
 
-func anySession(k *seeker) bool { return k.want == nil }
+func forAny(k *waiter) bool { return k.want == nil }
 
-// wakeSeekers lets those seekers look again.
-func (p *Pool) wakeSeekers(which func(*seeker) bool) {
-	p.seekers = slices.DeleteFunc(p.seekers, func(k *seeker) bool {
+// wakeWaiters lets those waiters look again. p.mu must be held.
+func (p *Pool) wakeWaiters(which func(*waiter) bool) {
+	p.waiters = slices.DeleteFunc(p.waiters, func(k *waiter) bool {
 		if !which(k) {
 			return false
 		}

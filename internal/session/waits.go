@@ -19,7 +19,7 @@ import (
 func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.dead != nil || len(s.urgent) > 0 || len(s.holds) != mine {
+	if s.state == dead || p.isUrgent(s) || len(s.holds) != mine {
 		return 0
 	}
 	limit := slice
@@ -27,26 +27,31 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 		limit = min(sliceHolding, s.interval()/2)
 	}
 	if p.single != nil {
-		if len(p.seekers) > 0 || p.pollers > 0 {
+		if len(p.waiters) > 0 || p.pollers > 0 {
 			return 0
 		}
 		limit = min(limit, sliceSingle)
 	} else if !p.mayWait() {
 		return 0
 	}
-	s.waiting = true
-	p.waiting++
+	s.move(waiting)
 	// Those who wait for a turn on s, or on any if this was the last, had better look
 	// again.
-	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return !s.waiting })
-	p.wakeSeekers(func(k *seeker) bool { return k.want == s || last && k.want == nil })
+	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting })
+	p.wakeWaiters(func(k *waiter) bool { return k.want == s || last && k.want == nil })
 	return limit
 }
 
 // mayWait reports whether one session more may wait: the last of the cap never does.
 func (p *Pool) mayWait() bool {
 	most, err := p.limit()
-	return err == nil && p.waiting+1 < most
+	waits := 0
+	for _, s := range p.sessions {
+		if s.state == waiting {
+			waits++
+		}
+	}
+	return err == nil && waits+1 < most
 }
 
 // No statement blocks for longer than a slice.
@@ -60,9 +65,8 @@ const (
 func (p *Pool) Waited(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.waiting {
-		s.waiting = false
-		p.waiting--
+	if s.state == waiting {
+		s.move(busy)
 	}
 }
 

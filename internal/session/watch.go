@@ -117,7 +117,7 @@ func (p *Pool) look(s *Session, probe bool) {
 	p.mu.Lock()
 	now := now()
 	switch {
-	case s.dead != nil || len(s.holds) == 0:
+	case s.state == dead || len(s.holds) == 0:
 	case p.single == nil && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
 		p.work.Go(func() { p.bury(s, errOverdue) })
 	case now >= s.due && !s.proving:
@@ -127,12 +127,12 @@ func (p *Pool) look(s *Session, probe bool) {
 	case p.single != nil:
 		// Code under the lock may use the connection too, and Raw then waits for its
 		// statement.
-		if !s.probing && !s.busy && !s.unseen {
+		if !s.probing && s.state == idle && !s.unseen {
 			s.probing = true
 			p.work.Go(func() { p.probeSingle(s) })
 		}
-	case !s.busy: // a statement that runs is a probe by itself
-		s.busy = true
+	case s.state == idle: // a statement that runs is a probe by itself
+		s.move(busy)
 		p.mu.Unlock()
 		p.probe(s)
 		return

@@ -131,6 +131,6 @@ var mutants = []mutant{
 		"s.literals = !s.server.harmless()", "s.literals = false").
 		caughtBy(".", "TestHowANameIsSpelt"),
 	change("polls do not make way", "internal/session/choose.go",
-		"poll: poll, turn", "turn").
+		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
 }
