@@ -84,7 +84,7 @@ func (m mutant) hunt(ctx context.Context, d time.Duration, seed uint64, server s
 		seed = 1 + rand.Uint64N(1_000_000)
 	}
 	begun := time.Now()
-	cmd := exec.CommandContext(ctx, program, "-for", d.String(), "-seed", fmt.Sprint(seed), "-server", server)
+	cmd := exec.CommandContext(ctx, program, "-for", d.String(), "-seed", fmt.Sprint(seed), "-server", server, "-out", folder)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
