@@ -49,7 +49,7 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(o, func(config session.Config) *session.Pool { return session.NewSingle(conn, config) }), nil
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewLent(conn, config) }), nil
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs them,

@@ -65,7 +65,7 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 		require.NoError(t, err)
 		c := b.pool.Config
 		b.pool.Close()
-		b.pool = NewSingle(conn, c)
+		b.pool = NewLent(conn, c)
 		test(b, conn)
 		b.pool.Close()
 		b.pool = NewPool(b.db, c)

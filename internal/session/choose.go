@@ -2,10 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"time"
-
-	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
 // A Request says for whom a turn is taken.
@@ -46,8 +44,8 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				continue // there may be another way now
 			}
 		case openSession:
-			s, err := p.open(req.Caller.Context(), req.Caller.Crowded)
-			if isFull(err) && p.shares() {
+			s, err := p.source.open(req.Caller)
+			if errors.Is(err, errShare) {
 				continue
 			}
 			return s, err
@@ -97,7 +95,7 @@ func (p *Pool) TakeIdle() (*Session, error) {
 func (p *Pool) chooseIdle() (*Session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.unfit(); err != nil {
+	if err := p.source.refusalLocked(); err != nil {
 		return nil, err
 	}
 	s := p.idle()
@@ -105,15 +103,6 @@ func (p *Pool) chooseIdle() (*Session, error) {
 		s.move(busy)
 	}
 	return s, nil
-}
-
-// unfit returns an error if the db has been changed so that no session may be taken.
-func (p *Pool) unfit() error {
-	if p.single != nil {
-		return nil
-	}
-	_, err := p.limit()
-	return err
 }
 
 func (p *Pool) idle() *Session {
@@ -130,35 +119,14 @@ func (p *Pool) idle() *Session {
 func (p *Pool) IdleToWait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.idle() != nil && p.mayWait()
+	s := p.idle()
+	return s != nil && p.source.waitLocked(s) > 0
 }
 
 // Widen opens a session for those who queue for the lock on s, beside all that goes on,
-// unless there is no room for one, or another is idle or about to be: one on which nobody
-// waits is busy for a moment only. It reports whether it does.
-func (p *Pool) Widen(s *Session) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closing.Err() != nil || p.single != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
-		return false
-	}
-	if limit, err := p.limit(); err != nil || p.count() >= limit {
-		return false
-	}
-	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
-		return other != s && (other.state == busy || other.state == idle && len(other.holds) == 0)
-	}) {
-		return false
-	}
-	p.opening++
-	p.widened = time.Now() // a server that refuses is not asked all the time
-	p.work.Go(func() {
-		if s, err := p.open(p.closing, func() {}); err == nil {
-			p.Put(s)
-		}
-	})
-	return true
-}
+// unless there is no room for one, or another is idle or about to be. It reports whether it
+// does.
+func (p *Pool) Widen(s *Session) bool { return p.source.widen(s) }
 
 // A fitness says whether a session may be used for locks.
 type fitness int
@@ -176,8 +144,8 @@ func (p *Pool) makeReady(s *Session) (fitness, error) {
 	if err == nil {
 		return fit, nil
 	}
-	another := s.Broken() && s != p.single
-	if s != p.single && !prohibits(err) {
+	another := s.Broken() && !s.lent
+	if !s.lent && !prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another server.
 		_ = s.distrust(err)
 	}
@@ -187,6 +155,20 @@ func (p *Pool) makeReady(s *Session) (fitness, error) {
 		return tryAnother, err
 	}
 	return unfit, err
+}
+
+// ready sees to it that s, on which the caller has the turn, has been greeted, and
+// that its server was fit for locks an interval ago at most. One that is in
+// steady use would not be asked otherwise: neither is it borrowed anew, nor has it
+// a lock for long enough to have to prove it.
+func (p *Pool) ready(s *Session) error {
+	switch {
+	case s.server == nil && (p.CheckServer || p.Lease > 0):
+		return s.greetBorrowed(answerTime) // the lent session, at its first use
+	case p.CheckServer && s.locks == 0 && now()-s.server.checked > s.interval():
+		return s.checkAgain()
+	}
+	return nil
 }
 
 // A choice is what a caller who wants a turn does next.
@@ -212,7 +194,7 @@ func (p *Pool) choose(req Request) (choice, error) {
 	if req.Poll {
 		asking = poll
 	}
-	if err := p.gone(); err != nil {
+	if err := p.source.refusalLocked(); err != nil {
 		return choice{}, err
 	}
 	if home := req.Home; home != nil {
@@ -232,63 +214,27 @@ func (p *Pool) choose(req Request) (choice, error) {
 			least = s
 		}
 	}
-	if p.single == nil {
-		limit, err := p.limit()
-		if err != nil {
-			return choice{}, err
-		}
-		// Sharing a session beats waiting for a connection.
-		if (least == nil || len(least.holds) > 0) && p.count() < limit && !(freeSoon && p.exhausted()) {
-			p.opening++
-			return choice{next: openSession}, nil
-		}
-		if least == nil && !freeSoon && p.opening == 0 {
-			freeSoon = p.endWaits(p.count() - limit + 1)
-		}
-	}
-	if least != nil {
+	g, err := p.source.growLocked(least, freeSoon)
+	switch {
+	case err != nil:
+		return choice{}, err
+	case g == growByOne:
+		p.opening++
+		return choice{next: openSession}, nil
+	case least != nil:
 		least.move(busy)
 		return choice{next: useSession, session: least}, nil
 	}
 	k := p.queueUp(nil, asking)
-	k.exhausted = p.single == nil && !freeSoon && p.opening == p.stuck
+	k.exhausted = g == growBlocked
 	return choice{next: waitForTurn, waiter: k}, nil
 }
 
-// count is how many connections the pool has, or is about to have, or has not quite let
-// go of. p.mu must be held.
-func (p *Pool) count() int { return len(p.sessions) + p.opening + p.parting }
-
-// endWaits ends n waits that have a session without locks for themselves, and reports
-// whether there were any. All sessions wait, and the cap, which has been lowered since they
-// began, lets none be opened: somebody who asks for a free name would have to wait for the
-// end of a slice. Who waited goes on by polling. p.mu must be held.
-func (p *Pool) endWaits(n int) (any bool) {
-	for _, s := range p.sessions {
-		if n > 0 && s.state == waiting && len(s.holds) == 0 {
-			s.Kill()
-			n, any = n-1, true
-			p.full = time.Time{} // that gives the server a connection back
-		}
-	}
-	return any
-}
-
-// Gone returns an error if there will never be a session again.
+// Gone returns an error if no session may be taken.
 func (p *Pool) Gone() error {
-	if p.single == nil {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.gone()
-}
-
-func (p *Pool) gone() error {
-	if p.single == nil || p.single.state != dead {
-		return nil
-	}
-	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", p.single.deathCause)
+	return p.source.refusalLocked()
 }
 
 // queueUp returns a new waiter for a turn on want, nil: on any. p.mu must be held.

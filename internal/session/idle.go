@@ -30,7 +30,7 @@ func (p *Pool) sweep(age time.Duration) {
 	var old []*Session
 	next := time.Duration(0) // until the youngest of those that stay is due
 	p.sessions = slices.DeleteFunc(p.sessions, func(s *Session) bool {
-		if s.state != idle || len(s.holds) > 0 || p.single != nil {
+		if s.state != idle || len(s.holds) > 0 || s.lent {
 			return false
 		}
 		if left := age - now.Sub(s.idleSince); left > 0 {
@@ -86,7 +86,7 @@ func (p *Pool) Close() {
 	p.mu.Unlock()
 	for _, s := range sessions {
 		p.work.Go(func() {
-			if s == p.single {
+			if s.lent {
 				s.leave()
 			} else {
 				s.giveBack()
@@ -94,7 +94,7 @@ func (p *Pool) Close() {
 		})
 	}
 	p.work.Wait()
-	p.awaitDials()
+	p.source.settle()
 }
 
 // leave lets go of the connection that was given to New, as it came but for locks

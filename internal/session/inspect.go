@@ -214,51 +214,17 @@ func splitHost(host string) (string, int) {
 
 // Spare reports whether a connection can be borrowed from the db for a moment and yet
 // one be left for others.
-func (p *Pool) Spare() bool {
-	if p.db == nil {
-		return false
-	}
-	stats := p.db.Stats()
-	return stats.MaxOpenConnections == 0 || stats.InUse+1 < stats.MaxOpenConnections
-}
+func (p *Pool) Spare() bool { return p.source.spare() }
 
-// Inspect has ask run on a session that has nothing to do with locks: a connection of
-// the db, borrowed beside the pool's own. It is bounded by ctx and answerTime. Where
-// there is only the single session, ask runs on that when it is its turn; ctx and
-// answerTime bound the wait for the turn alone, since no context reaches a statement on
-// a session that may hold locks.
+// Inspect has ask run on a session that has nothing to do with locks: a connection of the
+// db, borrowed beside the pool's own. It is bounded by ctx and answerTime. Where there is
+// only the lent session, ask runs on that when it is its turn; ctx and answerTime bound the
+// wait for the turn alone, since no context reaches a statement on a session that may hold
+// locks.
 func (p *Pool) Inspect(ctx context.Context, ask func(*Session) error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if p.single != nil {
-		return p.inspectSingle(ctx, ask)
-	}
-	// A connection that had been lying idle may be dead, and a live one behind it.
-	for stale := p.db.Stats().Idle; ; stale-- {
-		broken, err := p.inspectBeside(ctx, ask)
-		if !broken || stale <= 0 || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
-func (p *Pool) inspectBeside(ctx context.Context, ask func(*Session) error) (broken bool, err error) {
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return false, noConnection(err, answerTime)
-	}
-	s := newSession(conn, &p.Config)
-	stop := context.AfterFunc(ctx, s.cancel)
-	if err = s.isPrimary(); err == nil {
-		err = ask(s)
-	}
-	if !stop() || s.Broken() {
-		_ = s.discard()
-		p.Observer.SessionDiscarded(err)
-		return true, err
-	}
-	s.giveBack()
-	return false, err
+	return p.source.inspect(ctx, ask)
 }
 
 // isPrimary returns an error where the server's locks are not those that the Locker
@@ -269,22 +235,3 @@ func (s *Session) isPrimary() error {
 	}
 	return s.checkAgain()
 }
-
-func (p *Pool) inspectSingle(ctx context.Context, ask func(*Session) error) error {
-	s, err := p.Take(Request{Caller: inspector{ctx}})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return fault.Because(fault.ErrUnavailable, "the connection was in use all the time", nil)
-	case err != nil:
-		return err
-	}
-	defer p.Put(s)
-	return ask(s)
-}
-
-// An inspector waits for a turn on the single session.
-type inspector struct{ ctx context.Context }
-
-func (i inspector) Context() context.Context { return i.ctx }
-func (i inspector) Queued()                  {}
-func (i inspector) Crowded()                 {}

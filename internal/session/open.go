@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -10,13 +11,10 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// fullTime is for how long a server that had no connection for us is not asked for one.
-const fullTime = time.Second
-
 // limit is how many sessions the pool may have now. It leaves one of the db's
 // connections to the code under the locks. Where the server has just had no connection
 // for us, those that there are have to do. p.mu must be held.
-func (p *Pool) limit() (int, error) {
+func (p *pooled) limit() (int, error) {
 	limit, err := Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
 	if len(p.sessions) > 0 && !p.full.IsZero() && time.Since(p.full) < fullTime {
 		limit = min(limit, p.count())
@@ -26,7 +24,7 @@ func (p *Pool) limit() (int, error) {
 
 // shares reports whether there are sessions to share after the server had no connection
 // for one more, and has that remembered.
-func (p *Pool) shares() bool {
+func (p *pooled) shares() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.sessions) == 0 {
@@ -57,12 +55,24 @@ func Limit(wanted, maxOpen int) (int, error) {
 
 // exhausted reports whether the db has no connection to give, so that to borrow
 // one is to wait for others.
-func (p *Pool) exhausted() bool {
+func (p *pooled) exhausted() bool {
 	stats := p.db.Stats()
 	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
-func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
+// open opens a session, and has the caller told where others have all connections. Where
+// the server has none left, the caller had better share a session that there is.
+func (p *pooled) open(caller Caller) (*Session, error) {
+	s, err := p.openUnder(caller.Context(), caller.Crowded)
+	if isFull(err) && p.shares() {
+		return nil, errShare
+	}
+	return s, err
+}
+
+var errShare = errors.New("the server has no connection left: share a session")
+
+func (p *pooled) openUnder(ctx context.Context, crowded func()) (*Session, error) {
 	begun := time.Now()
 	s, err := p.connect(ctx, crowded)
 	p.Observer.SessionOpened(time.Since(begun), err)
@@ -86,7 +96,7 @@ func (p *Pool) open(ctx context.Context, crowded func()) (*Session, error) {
 
 // connect borrows a connection and greets it. Where the greeting fails on one
 // that had been lying idle in the db, there may be a live one behind it.
-func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
+func (p *pooled) connect(ctx context.Context, crowded func()) (*Session, error) {
 	stale := p.db.Stats().Idle
 	left := answerTime // for all of it but the wait for others
 	for {
@@ -129,7 +139,7 @@ func (p *Pool) connect(ctx context.Context, crowded func()) (*Session, error) {
 // borrow takes a connection from the db, and says how long that took. To connect is
 // bounded by limit; to wait for one that others have is not, nor does it count: that
 // is for the callers to end, who are told by crowded.
-func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) (conn *sql.Conn, took time.Duration, err error) {
+func (p *pooled) borrow(ctx context.Context, limit time.Duration, crowded func()) (conn *sql.Conn, took time.Duration, err error) {
 	for {
 		begun := time.Now()
 		limit := limit
@@ -164,7 +174,7 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, crowded func()) 
 // dial takes a connection from the db. It returns when ctx ends, also where the dialer,
 // which is code of the user's, does not: then a connection that comes later goes back to
 // the db, and Close alone waits for that.
-func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
+func (p *pooled) dial(ctx context.Context) (*sql.Conn, error) {
 	type dialed struct {
 		conn *sql.Conn
 		err  error
@@ -188,9 +198,9 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	}
 }
 
-// awaitDials waits for the end of all dials, but not for longer than a dialer takes that
+// settle waits for the end of all dials, but not for longer than a dialer takes that
 // does as it is told.
-func (p *Pool) awaitDials() {
+func (p *pooled) settle() {
 	ended := make(chan struct{})
 	go func() {
 		p.dials.Wait()
@@ -212,25 +222,11 @@ func noConnection(err error, limit time.Duration) error {
 
 // getStuck counts one more, or less, who waits for a connection that others have.
 // Those who wait for a session have to know: it may be their wait, too.
-func (p *Pool) getStuck(n int) {
+func (p *pooled) getStuck(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stuck += n
 	if n > 0 {
 		p.wakeWaiters(forAny)
 	}
-}
-
-// ready sees to it that s, on which the caller has the turn, has been greeted, and
-// that its server was fit for locks an interval ago at most. One that is in
-// steady use would not be asked otherwise: neither is it borrowed anew, nor has it
-// a lock for long enough to have to prove it.
-func (p *Pool) ready(s *Session) error {
-	switch {
-	case s.server == nil && (p.CheckServer || p.Lease > 0):
-		return s.greetBorrowed(answerTime) // the single session, at its first use
-	case p.CheckServer && s.locks == 0 && now()-s.server.checked > s.interval():
-		return s.checkAgain()
-	}
-	return nil
 }

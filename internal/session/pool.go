@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -82,25 +81,18 @@ type place struct {
 }
 
 // A Pool hands out turns on sessions: the right to run statements, one at a time.
-// It opens sessions up to its cap and shares them beyond it.
 type Pool struct {
 	Config
-	db     *sql.DB  // nil: there is the one session only
-	single *Session // the one session of such a pool; never replaced
-
-	work  sync.WaitGroup // goroutines and timers that Close waits for
-	dials sync.WaitGroup // for these it does not wait for long; see awaitDials
+	source source
+	work   sync.WaitGroup // goroutines and timers that Close waits for
 
 	mu       sync.Mutex
 	sessions []*Session // those that live
 	opening  int        // those to come
 	parting  int        // those whose connections are being given back, or closed
-	full     time.Time  // when the server last had no connection for us
-	stuck    int        // of the opening, those that wait for a connection that others have
 	passed   int        // first questions that went ahead of a poll, since the last poll; see next
 	pollers  int        // callers who poll because they have no session to wait with
 	waiters  []*waiter  // callers who wait for a turn, in the order of their coming
-	widened  time.Time  // when Widen last did so
 	janitor  *time.Timer
 	watching bool
 	resting  bool            // the watch does, for longer than a tick
@@ -126,25 +118,44 @@ const (
 	poll                   // one question of many
 )
 
-// NewPool returns a pool of connections of db.
-func NewPool(db *sql.DB, config Config) *Pool {
-	config.setUp()
-	config.spell = true
-	return newPool(db, config)
+// A source is where a pool's sessions come from. There are two: the db that Open was given
+// (pooled), and the connection that New was given (lent). The pool's mu must be held for
+// those whose names say so.
+type source interface {
+	// refusalLocked returns an error if no session may be taken.
+	refusalLocked() error
+	// growLocked decides what to do for a caller where least is the session with the fewest
+	// locks of those that are idle, or nil; freeSoon says that another is about to be.
+	growLocked(least *Session, freeSoon bool) (growth, error)
+	// open opens the session for which growLocked has made room.
+	open(caller Caller) (*Session, error)
+	// widen opens a session beside s if that is of use and there is room, and reports
+	// whether it does.
+	widen(s *Session) bool
+	// waitLocked returns for how long a wait may block s at most; 0: not at all.
+	waitLocked(s *Session) time.Duration
+	// lastLocked reports whether s, which begins to wait, was the last that did not.
+	lastLocked() bool
+
+	// spare reports whether there is a connection for a question beside the locks.
+	spare() bool
+	// inspect has ask run, beside the locks if possible.
+	inspect(ctx context.Context, ask func(*Session) error) error
+	// settle waits for what may still be under way when all sessions are closed.
+	settle()
 }
 
-// NewSingle returns a pool whose one session is conn. Close leaves conn open.
-func NewSingle(conn *sql.Conn, config Config) *Pool {
-	config.setUp()
-	p := newPool(nil, config)
-	p.single = newSession(conn, &p.Config)
-	p.single.lent = true
-	p.sessions = []*Session{p.single}
-	return p
-}
+// A growth is what a pool does for a caller beside handing out what is idle.
+type growth int
 
-func newPool(db *sql.DB, config Config) *Pool {
-	p := &Pool{Config: config, db: db}
+const (
+	growNot     growth = iota // the idle session with the fewest locks is the best, or the next that is free
+	growByOne                 // a session is to be opened
+	growBlocked               // nothing will be free before others let go of a connection
+)
+
+func newPool(config Config) *Pool {
+	p := &Pool{Config: config}
 	p.closing, p.close = context.WithCancel(context.Background())
 	p.hangups = hangup.New()
 	return p

@@ -372,7 +372,7 @@ func TestPool_LeaveToWait(t *testing.T) {
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		s := b.take(Request{})
-		assert.Equal(b, sliceSingle, b.pool.Wait(s, 0))
+		assert.Equal(b, sliceLent, b.pool.Wait(s, 0))
 		b.pool.Waited(s)
 		b.pool.Polling(+1)
 		assert.Zero(b, b.pool.Wait(s, 0), "somebody polls")
@@ -393,7 +393,7 @@ func TestPool_Expendable(t *testing.T) {
 		assert.True(b, b.pool.Expendable(s))
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
-		assert.False(b, b.pool.Expendable(b.pool.single))
+		assert.False(b, b.pool.Expendable(b.pool.sessions[0]))
 	})
 }
 

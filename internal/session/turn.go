@@ -79,7 +79,7 @@ func (p *Pool) pass(s *Session) {
 		return
 	}
 	s.move(idle)
-	if len(s.holds) == 0 && p.single == nil {
+	if len(s.holds) == 0 && !s.lent {
 		s.idleSince = time.Now()
 		p.armJanitor(idleTime)
 	}

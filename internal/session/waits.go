@@ -1,7 +1,6 @@
 package session
 
 import (
-	"slices"
 	"time"
 )
 
@@ -14,7 +13,7 @@ import (
 //   - One whose locks are all the chain's own waits for so short that its
 //     silence is noticed in time.
 //   - The cap's last session never waits, so that there is always one to try on.
-//   - A single session waits so briefly that its other callers hardly notice, and
+//   - A lent session waits so briefly that its other callers hardly notice, and
 //     not at all while one of them is there.
 func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	p.mu.Lock()
@@ -22,43 +21,26 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	if s.state == dead || p.isUrgent(s) || len(s.holds) != mine {
 		return 0
 	}
-	limit := slice
-	if len(s.holds) > 0 {
-		limit = min(sliceHolding, s.interval()/2)
-	}
-	if p.single != nil {
-		if len(p.waiters) > 0 || p.pollers > 0 {
-			return 0
-		}
-		limit = min(limit, sliceSingle)
-	} else if !p.mayWait() {
+	limit := p.source.waitLocked(s)
+	if limit == 0 {
 		return 0
+	}
+	if len(s.holds) > 0 {
+		limit = min(limit, sliceHolding, s.interval()/2)
 	}
 	s.move(waiting)
 	// Those who wait for a turn on s, or on any if this was the last, had better look
 	// again.
-	last := p.single == nil && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting })
+	last := p.source.lastLocked()
 	p.wakeWaiters(func(k *waiter) bool { return k.want == s || last && k.want == nil })
 	return limit
-}
-
-// mayWait reports whether one session more may wait: the last of the cap never does.
-func (p *Pool) mayWait() bool {
-	most, err := p.limit()
-	waits := 0
-	for _, s := range p.sessions {
-		if s.state == waiting {
-			waits++
-		}
-	}
-	return err == nil && waits+1 < most
 }
 
 // No statement blocks for longer than a slice.
 const (
 	slice        = 30 * time.Second
 	sliceHolding = time.Second
-	sliceSingle  = 50 * time.Millisecond
+	sliceLent    = 50 * time.Millisecond
 )
 
 // Waited says that the wait on s is over. The caller still has the turn.
@@ -75,7 +57,7 @@ func (p *Pool) Waited(s *Session) {
 func (p *Pool) Expendable(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.single == nil && len(s.holds) == 0
+	return !s.lent && len(s.holds) == 0
 }
 
 // Polling says that one caller more (or, with -1, one less) polls.

@@ -118,18 +118,18 @@ func (p *Pool) look(s *Session, probe bool) {
 	now := now()
 	switch {
 	case s.state == dead || len(s.holds) == 0:
-	case p.single == nil && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
+	case !s.lent && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
 		p.work.Go(func() { p.bury(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
 	case !probe:
-	case p.single != nil:
+	case s.lent:
 		// Code under the lock may use the connection too, and Raw then waits for its
 		// statement.
 		if !s.probing && s.state == idle && !s.unseen {
 			s.probing = true
-			p.work.Go(func() { p.probeSingle(s) })
+			p.work.Go(func() { p.probeLent(s) })
 		}
 	case s.state == idle: // a statement that runs is a probe by itself
 		s.move(busy)
@@ -155,8 +155,8 @@ func (p *Pool) probe(s *Session) {
 	p.Put(s)
 }
 
-// probeSingle looks at the socket of the single session, without its turn.
-func (p *Pool) probeSingle(s *Session) {
+// probeLent looks at the socket of the lent session, without its turn.
+func (p *Pool) probeLent(s *Session) {
 	state := s.look()
 	p.mu.Lock()
 	s.probing, s.unseen = false, state == unseen

@@ -124,7 +124,7 @@ var mutants = []mutant{
 	change("own name taken by a try left behind", "internal/queue/run.go",
 		"return w != nil || r.trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
-	change("broken connection pooled by Inspect", "internal/session/inspect.go",
+	change("broken connection pooled by Inspect", "internal/session/pooled.go",
 		"if !stop() || s.Broken() {", "if !stop() {").
 		caughtBy("internal/session", "TestInspect_BrokenConnectionIsNotPooled"),
 	change("names sent as they are in every character set", "internal/session/spell.go",

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A lent source is the one connection that New was given. It is never replaced, its owner
+// may use it too, and Close leaves it open.
+type lent struct {
+	pool    *Pool
+	session *Session
+}
+
+// NewLent returns a pool whose one session is conn. Close leaves conn open.
+func NewLent(conn *sql.Conn, config Config) *Pool {
+	config.setUp()
+	p := newPool(config)
+	s := newSession(conn, &p.Config)
+	s.lent = true
+	p.sessions = []*Session{s}
+	p.source = &lent{pool: p, session: s}
+	return p
+}
+
+func (l *lent) refusalLocked() error {
+	if l.session.state != dead {
+		return nil
+	}
+	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", l.session.deathCause)
+}
+
+func (l *lent) growLocked(*Session, bool) (growth, error) { return growNot, nil }
+
+func (l *lent) open(Caller) (*Session, error) { panic("there is only the session that was lent") }
+
+func (l *lent) widen(*Session) bool { return false }
+
+// waitLocked keeps waits so short that the others hardly notice, and refuses them while one
+// of the others is there.
+func (l *lent) waitLocked(*Session) time.Duration {
+	if len(l.pool.waiters) > 0 || l.pool.pollers > 0 {
+		return 0
+	}
+	return sliceLent
+}
+
+// lastLocked is false: a wait is short, and nobody could do more than wait for its end.
+func (l *lent) lastLocked() bool { return false }
+
+func (l *lent) spare() bool { return false }
+
+func (l *lent) settle() {}
+
+func (l *lent) inspect(ctx context.Context, ask func(*Session) error) error {
+	s, err := l.pool.Take(Request{Caller: inspector{ctx}})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fault.Because(fault.ErrUnavailable, "the connection was in use all the time", nil)
+	case err != nil:
+		return err
+	}
+	defer l.pool.Put(s)
+	return ask(s)
+}
+
+// An inspector waits for a turn on the lent session.
+type inspector struct{ ctx context.Context }
+
+func (i inspector) Context() context.Context { return i.ctx }
+func (i inspector) Queued()                  {}
+func (i inspector) Crowded()                 {}
