@@ -37,7 +37,8 @@ func run(flags []string) (passed bool, err error) {
 
 	// An interrupt reaches go test as well, which ends its tests, and then this.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
-	cmd := exec.Command("go", slices.Concat([]string{"test"}, flags, []string{"work"})...)
+	// The flags that are given come last, and count. On a busy machine ten minutes may be too few.
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-timeout=30m"}, flags, []string{"work"})...)
 	cmd.Env = append(os.Environ(), servers.SkippedFile+"="+file)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	failed := cmd.Run()
