@@ -127,7 +127,7 @@ func (s *Server) Kill(session int) {
 	c := s.sessions[session-1]
 	s.mu.Unlock()
 	_ = c.net.Close()
-	s.bury(c)
+	s.end(c)
 }
 
 // SetDialing has it take so long to connect.
@@ -195,8 +195,8 @@ func (s *Server) free(name string) {
 	close(next.granted)
 }
 
-// bury frees what a session had.
-func (s *Server) bury(c *session) {
+// end frees what a session had.
+func (s *Server) end(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.dead {

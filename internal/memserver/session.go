@@ -29,7 +29,7 @@ func (s *Server) accept(conn net.Conn) *session {
 
 // serve answers one command after the other until the client goes.
 func (c *session) serve() {
-	defer c.server.bury(c)
+	defer c.server.end(c)
 	defer c.net.Close()
 	w := &wire{conn: c.net}
 	if w.greet(c.id) != nil {

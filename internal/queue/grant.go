@@ -134,7 +134,7 @@ func (g *Grant) release(lost error) error {
 // connection is closed before giveBack returns.
 func (g *Grant) giveBack(heir *waiter) error {
 	pool, s := g.queue.pool, g.session
-	if err := pool.Own(s); err != nil {
+	if err := pool.TakeUrgent(s); err != nil {
 		g.queue.release(g, err)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}

@@ -969,7 +969,7 @@ func TestQueue_ATryOutlastsALostHolder(t *testing.T) {
 		"lost": func(b *bubble, g *Grant) {
 			b.server.Kill(1)
 			time.Sleep(30 * time.Millisecond) // until it is seen
-			b.server.Lock("l")                // the server has not buried it yet
+			b.server.Lock("l")                // the server has not ended it yet
 			require.ErrorIs(b, g.Release(), fault.ErrLost)
 		},
 		"release failed": func(b *bubble, g *Grant) {

@@ -83,7 +83,7 @@ var brokenBy = []error{
 }
 
 // classified returns err, as an otherAnswer if it is one. A session of our own that holds
-// no lock is not worth the doubt: another is tried in its place. It is called where
+// no lock is not worth asking twice: another is tried in its place. It is called where
 // nobody else uses the connection.
 func (s *Session) classified(err error, conn any) error {
 	if err == nil || errorNumber(err) != 0 || !s.lent && s.locks == 0 {

@@ -134,7 +134,7 @@ func (b *bubble) held(name string) (*Session, *hold) {
 // release gives the lock back.
 func (b *bubble) release(s *Session, h *hold) {
 	b.Helper()
-	require.NoError(b, b.pool.Own(s))
+	require.NoError(b, b.pool.TakeUrgent(s))
 	require.NoError(b, s.ReleaseLock(h.name))
 	b.pool.Drop(s, h)
 }

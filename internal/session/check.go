@@ -191,7 +191,7 @@ func (s *Session) checkGroup() error {
 		return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
 			"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
 	case err != nil:
-		return s.distrust(err)
+		return s.markBroken(err)
 	case primaries.Int64 > 1:
 		return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, which grant a lock each for itself: "+
 			"send all locks to one member, or use single-primary mode", primaries.Int64))

@@ -147,7 +147,7 @@ func (p *Pool) makeReady(s *Session) (fitness, error) {
 	another := s.Broken() && !s.lent
 	if !s.lent && !prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another server.
-		_ = s.distrust(err)
+		_ = s.markBroken(err)
 	}
 	p.Put(s)
 	if another {

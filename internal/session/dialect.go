@@ -131,7 +131,7 @@ func (s *Session) refusedOr(err error, refused string) error {
 	case isAnswer(err):
 		return fault.Because(fault.ErrUnavailable, refused, err)
 	}
-	return s.distrust(err)
+	return s.markBroken(err)
 }
 
 // setLease lets the server close the session, and free its locks, when it has

@@ -58,12 +58,12 @@ func (s *Session) setIdleLimit() {
 func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
 	delete(s.holds, h)
-	if s.doubt == nil {
+	if s.broken == nil {
 		s.locked = len(s.holds) > 0
 		p.pass(s)
 		p.mu.Unlock()
 		return
 	}
 	p.mu.Unlock()
-	p.bury(s, s.doubt)
+	p.markDead(s, s.broken)
 }

@@ -106,7 +106,7 @@ func TestPool_OrderOfTurns(t *testing.T) {
 		}
 		turn("first waiter", func() { b.take(Request{}) })
 		turn("second waiter", func() { b.take(Request{}) })
-		turn("urgent", func() { assert.NoError(b, b.pool.Own(s)) })
+		turn("urgent", func() { assert.NoError(b, b.pool.TakeUrgent(s)) })
 		b.pool.Put(s)
 		for _, want := range []string{"urgent", "first waiter", "second waiter"} {
 			assert.Equal(b, want, <-order)
@@ -123,7 +123,7 @@ func TestPool_YieldIsForTheUrgent(t *testing.T) {
 		require.NoError(b, b.pool.Yield(s))
 		assert.False(b, hasEnded(waiter))
 
-		owned := begin(func() error { return b.pool.Own(s) })
+		owned := begin(func() error { return b.pool.TakeUrgent(s) })
 		yielded := begin(func() error { return b.pool.Yield(s) })
 		require.NoError(b, <-owned)
 		assert.False(b, hasEnded(yielded), "the turn is another's")
@@ -310,18 +310,18 @@ func TestPool_FreshMeansNew(t *testing.T) {
 func TestPool_SessionInDoubt(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s, h := b.held("a")
-		require.NoError(b, b.pool.Own(s))
-		owned := begin(func() error { return b.pool.Own(s) })
+		require.NoError(b, b.pool.TakeUrgent(s))
+		owned := begin(func() error { return b.pool.TakeUrgent(s) })
 		waiter := begin(func() *Session { return b.take(Request{}) })
 		home := begin(func() *Session { return b.take(Request{Home: s}) })
-		s.doubt = errors.New("doubt")
+		s.broken = errors.New("doubt")
 		b.pool.Put(s)
 		synctest.Wait() // for the server to see that the connection is closed
 		assert.Equal(b, -1, b.server.Holder("a"), "closed when Put has returned")
-		assert.Equal(b, s.doubt, <-owned)
+		assert.Equal(b, s.broken, <-owned)
 		<-h.lost
-		assert.Equal(b, s.doubt, h.why)
-		assert.Equal(b, s.doubt, b.pool.Own(s))
+		assert.Equal(b, s.broken, h.why)
+		assert.Equal(b, s.broken, b.pool.TakeUrgent(s))
 		assert.False(b, b.pool.Hold(s, h))
 		for range 2 { // they share the next
 			select {
@@ -343,7 +343,7 @@ func TestPool_LeaveToWait(t *testing.T) {
 		assert.Equal(b, slice, b.pool.Wait(empty, 0), "an empty session")
 		withOne := b.take(Request{})
 		h := b.lock(withOne, "a")
-		require.NoError(b, b.pool.Own(withOne))
+		require.NoError(b, b.pool.TakeUrgent(withOne))
 		assert.Zero(b, b.pool.Wait(withOne, 0), "others' locks are on it")
 		assert.Equal(b, 500*time.Millisecond, b.pool.Wait(withOne, 1), "half an interval")
 		last := b.take(Request{})
@@ -353,7 +353,7 @@ func TestPool_LeaveToWait(t *testing.T) {
 		b.pool.Waited(last)
 		b.pool.Waited(withOne)
 
-		urgent := begin(func() error { return b.pool.Own(empty) })
+		urgent := begin(func() error { return b.pool.TakeUrgent(empty) })
 		assert.Zero(b, b.pool.Wait(empty, 0), "a release waits for it")
 		b.pool.Put(empty)
 		require.NoError(b, <-urgent)
@@ -364,7 +364,7 @@ func TestPool_LeaveToWait(t *testing.T) {
 	})
 	inBubble(t, func(c *Config) { c.KeepAlive = 10 * time.Second }, func(b *bubble) {
 		s, h := b.held("a")
-		require.NoError(b, b.pool.Own(s))
+		require.NoError(b, b.pool.TakeUrgent(s))
 		assert.Equal(b, sliceHolding, b.pool.Wait(s, 1), "never longer than a second")
 		b.pool.Waited(s)
 		b.pool.Put(s)
@@ -491,7 +491,7 @@ func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
 			time.Sleep(idleTime + time.Second/4)
 		},
 		"discarded": func(b *bubble, s *Session) {
-			s.doubt = errClosed
+			s.broken = errClosed
 			b.pool.Put(s)
 		},
 	} {

@@ -64,7 +64,7 @@ type Session struct {
 	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
 	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
-	doubt        error           // why the session cannot be trusted any more
+	broken       error           // why nothing is known of the session any more; nil: it is sound
 
 	place // guarded by Pool.mu
 }
@@ -83,9 +83,9 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 	return s
 }
 
-// Broken reports whether an answer has left the session in doubt. It is discarded
+// Broken reports whether an answer has left the session broken. It is discarded
 // when the turn ends.
-func (s *Session) Broken() bool { return s.doubt != nil }
+func (s *Session) Broken() bool { return s.broken != nil }
 
 // Kill breaks the statement that runs on the session, if any, and lets every
 // later one fail. It does not wait for that.
@@ -113,9 +113,9 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	case err == nil && answer.Valid && answer.Int64 == 0:
 		return false, nil
 	case err == nil && answer.Valid:
-		return false, s.distrust(fmt.Errorf("GET_LOCK returned %d", answer.Int64))
+		return false, s.markBroken(fmt.Errorf("GET_LOCK returned %d", answer.Int64))
 	case err != nil && !isAnswer(err):
-		return false, s.distrust(err)
+		return false, s.markBroken(err)
 	}
 	if err := s.releaseInCase(name, err); err != nil {
 		return false, err
@@ -134,7 +134,7 @@ func (s *Session) releaseInCase(name string, cause error) error {
 	case err == nil, isRefusal(err) && isRefusal(cause):
 		return nil
 	case !isAnswer(err), !s.lent && s.locks == 0:
-		return s.distrust(err)
+		return s.markBroken(err)
 	}
 	s.leftovers = append(s.leftovers, name)
 	return nil
@@ -148,7 +148,7 @@ func (s *Session) releaseLeftovers() (refused error) {
 		case err == nil:
 			s.leftovers = slices.Delete(s.leftovers, i, i+1)
 		case !isAnswer(err):
-			return s.distrust(err)
+			return s.markBroken(err)
 		default:
 			refused = fault.Because(fault.ErrUnavailable, "the server refused to release a lock that an interrupted GET_LOCK may have left", err)
 		}
@@ -197,7 +197,7 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 }
 
 // ReleaseLock gives the lock back. It returns nil only if the server said that
-// this session held it. After any other answer the session is in doubt.
+// this session held it. After any other answer the session is broken.
 func (s *Session) ReleaseLock(name string) error {
 	bound := s.config.ReleaseTimeout
 	if s.locks > 1 {
@@ -206,16 +206,16 @@ func (s *Session) ReleaseLock(name string) error {
 	answer, err := s.ask(bound, &s.release, []driver.Value{name})
 	switch {
 	case err != nil:
-		s.doubt = fmt.Errorf("RELEASE_LOCK failed: %w", err)
+		s.broken = fmt.Errorf("RELEASE_LOCK failed: %w", err)
 	case !answer.Valid:
-		s.doubt = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
+		s.broken = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
 	case answer.Int64 != 1:
-		s.doubt = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
+		s.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
 	default:
 		s.locks--
 		return nil
 	}
-	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.doubt)
+	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.broken)
 }
 
 // interval is how often the session has to prove that its locks are still there:
@@ -240,14 +240,14 @@ func (s *Session) patience() time.Duration {
 	return answerTime
 }
 
-// distrust records that nothing is known of the session any more. The pool
+// markBroken records that nothing is known of the session any more. The pool
 // discards it when the turn ends.
-func (s *Session) distrust(err error) error {
+func (s *Session) markBroken(err error) error {
 	if errors.Is(err, errOccupied) {
 		return fault.Because(fault.ErrUnavailable, "", err) // nothing was sent
 	}
-	if s.doubt == nil {
-		s.doubt = err
+	if s.broken == nil {
+		s.broken = err
 	}
 	return fault.Because(fault.ErrUnavailable, "session broken", err)
 }

@@ -69,8 +69,8 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.Value,
 	return hideContext(err)
 }
 
-// runCallOn runs the call on the driver's connection. It returns nil: a session in
-// doubt is discarded by its pool, not here.
+// runCallOn runs the call on the driver's connection. It returns nil: a broken
+// session is discarded by its pool, not here.
 func (s *Session) runCallOn(conn any) error {
 	s.listen(conn)
 	if s.lent && s.socket == nil {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Own waits for a turn on s, ahead of all who do not need this very session. It
+// TakeUrgent waits for a turn on s, ahead of all who do not need this very session. It
 // returns an error if the session has gone. It waits no longer than the statement
 // that runs there may be silent.
-func (p *Pool) Own(s *Session) error {
+func (p *Pool) TakeUrgent(s *Session) error {
 	p.mu.Lock()
 	switch s.state {
 	case dead:
@@ -39,7 +39,7 @@ func (p *Pool) awaitUrgent(k *waiter) error {
 // the turn before and, if it returns nil, after.
 func (p *Pool) Yield(s *Session) error {
 	p.mu.Lock()
-	if !p.isUrgent(s) || s.doubt != nil {
+	if !p.isUrgent(s) || s.broken != nil {
 		p.mu.Unlock()
 		return nil
 	}
@@ -55,11 +55,11 @@ func (p *Pool) isUrgent(s *Session) bool {
 	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
 }
 
-// Put ends the caller's turn on s. A session in doubt is a dead session: it is
+// Put ends the caller's turn on s. A broken session is a dead session: it is
 // discarded before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {
-	if s.doubt != nil {
-		p.bury(s, s.doubt)
+	if s.broken != nil {
+		p.markDead(s, s.broken)
 		return
 	}
 	p.mu.Lock()
@@ -114,9 +114,9 @@ func (p *Pool) next(s *Session) int {
 	return of[poll]
 }
 
-// bury takes s out of the pool, tells everybody who counted on it, and discards
+// markDead takes s out of the pool, tells everybody who counted on it, and discards
 // its connection.
-func (p *Pool) bury(s *Session, cause error) {
+func (p *Pool) markDead(s *Session, cause error) {
 	p.mu.Lock()
 	if s.state == dead {
 		p.mu.Unlock()

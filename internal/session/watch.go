@@ -119,7 +119,7 @@ func (p *Pool) look(s *Session, probe bool) {
 	switch {
 	case s.state == dead || len(s.holds) == 0:
 	case !s.lent && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
-		p.work.Go(func() { p.bury(s, errOverdue) })
+		p.work.Go(func() { p.markDead(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
@@ -148,7 +148,7 @@ var (
 // probe looks at the socket of s, whose turn the watch has.
 func (p *Pool) probe(s *Session) {
 	if s.look() == closed {
-		s.doubt = errClosed
+		s.broken = errClosed
 		p.work.Go(func() { p.Put(s) }) // to close a connection can take time
 		return
 	}
@@ -162,19 +162,19 @@ func (p *Pool) probeLent(s *Session) {
 	s.probing, s.unseen = false, state == unseen
 	p.mu.Unlock()
 	if cause := state.cause(); cause != nil {
-		p.bury(s, cause)
+		p.markDead(s, cause)
 	}
 }
 
 // prove has s prove that it holds every lock that it should. If it does not, the
-// session is in doubt, and so are all its locks.
+// session is broken, and so are all its locks lost.
 func (p *Pool) prove(s *Session) {
 	defer func() {
 		p.mu.Lock()
 		s.proving = false
 		p.mu.Unlock()
 	}()
-	if p.Own(s) != nil {
+	if p.TakeUrgent(s) != nil {
 		return
 	}
 	if p.proveAll(s) {
@@ -212,7 +212,7 @@ func (p *Pool) proveAll(s *Session) bool {
 			break
 		}
 		if err != nil {
-			s.doubt = err
+			s.broken = err
 			return true
 		}
 		if p.Yield(s) != nil {

@@ -122,7 +122,7 @@ func TestWatch_SilenceBehindAStatement(t *testing.T) {
 		s, h := b.held("a")
 		interval := s.interval()
 		time.Sleep(interval - time.Millisecond)
-		require.NoError(b, b.pool.Own(s))
+		require.NoError(b, b.pool.TakeUrgent(s))
 		b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
 		begun := time.Now()
 		_, err := s.GetLock("b", 0) // an inner lock
@@ -279,7 +279,7 @@ func TestWatch_EveryOneOfManyLocks(t *testing.T) {
 func TestWatch_Overdue(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
-		require.NoError(b, b.pool.Own(s)) // and never lets go
+		require.NoError(b, b.pool.TakeUrgent(s)) // and never lets go
 		granted := time.Now()
 		at := <-h.lost
 		assert.Equal(b, errOverdue, h.why)
@@ -354,7 +354,7 @@ func TestPool_Replace(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
 		heir := &hold{name: "a", lost: make(chan time.Time, 1)}
-		require.NoError(b, b.pool.Own(s))
+		require.NoError(b, b.pool.TakeUrgent(s))
 		require.True(b, b.pool.Replace(s, h, heir))
 		b.server.Kill(1)
 		<-heir.lost
@@ -362,7 +362,7 @@ func TestPool_Replace(t *testing.T) {
 
 		s, h = b.held("a")
 		inner := b.lock(b.take(Request{Home: s}), "b")
-		require.NoError(b, b.pool.Own(s))
+		require.NoError(b, b.pool.TakeUrgent(s))
 		assert.False(b, b.pool.Replace(s, h, heir), "there is another lock on it")
 		b.pool.Put(s)
 		b.release(s, inner)

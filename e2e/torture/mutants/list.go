@@ -106,7 +106,7 @@ var mutants = []mutant{
 		"return fault.Because(fault.ErrUnavailable, \"session broken\", err)",
 		"return fault.Because(fault.ErrUnavailable, \"session broken\", nil)"),
 	change("RELEASE_LOCK not believed in", "internal/session/session.go",
-		"\tcase !answer.Valid:\n\t\ts.doubt = errors.New(\"RELEASE_LOCK returned NULL: nobody held the lock any more\")\n",
+		"\tcase !answer.Valid:\n\t\ts.broken = errors.New(\"RELEASE_LOCK returned NULL: nobody held the lock any more\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
 	change("idle sessions not given back", "internal/session/idle.go",
 		"\t\t\tdefer p.parted()\n\t\t\ts.giveBack()\n",
