@@ -247,11 +247,11 @@ func ExampleError() {
 	switch {
 	case err == nil:
 	case errors.Is(err, namedlock.ErrLost):
-		// The code ran, but not alone to the end. See to what it has done.
+		// The code ran, but not alone to the end. Check its effects.
 	case errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == "import":
 		// Others are importing. Nothing has run.
 	case errors.Is(err, namedlock.ErrTimeout):
-		// The import began, and then customer-42 was not to be had.
+		// The import began, and then customer-42 could not be locked.
 	case errors.Is(err, namedlock.ErrUnavailable):
 		// The server could not be asked. Nothing has run under the lock that e names.
 	default:

@@ -147,7 +147,7 @@ func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	return held, nil
 }
 
-// inTheWay is who has let a caller time out, nil if that is not known.
+// inTheWay is the holder when the call timed out, nil if that is not known.
 func (l *Locker) inTheWay(late *queue.Timeout) *Holder {
 	if late.Holder == nil {
 		return nil

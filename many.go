@@ -12,7 +12,7 @@ import (
 
 // WithLocks is WithLock for several locks: fn runs if and only if all of them were
 // acquired. timeout bounds the wait for all of them together. Otherwise those that
-// were acquired are released, and Error.Name tells which was not to be had.
+// were acquired are released, and Error.Name tells which could not be acquired.
 //
 // The locks are taken in one order, whatever the order of the names, and released in
 // the reverse: callers of WithLocks whose names overlap never deadlock, on any machine.

@@ -132,9 +132,9 @@ func (c *faultCase) awaitEnd(id int64) {
 	}, patience, pollEvery, "session %d ends", id)
 }
 
-// bury holds up what follows on another session until the server knows this one no more,
+// untilEnded holds up what follows on another session until the server knows this one no more,
 // which may have been granted the lock: a call that tries once does not wait for that for long.
-func (c *faultCase) bury(f spy.Fault) spy.Fault {
+func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)
 		if !assert.NoError(c.t, err) {

@@ -101,7 +101,7 @@ func (c *faultCase) run(use use) bool {
 		return false
 	}
 	c.unlock()
-	c.killer.lockSoon(c.name) // free, or soon: a server may take a moment to bury a session
+	c.killer.lockSoon(c.name) // free, or soon: a server may take a moment to end a session
 	c.killer.unlock(c.name)
 	if !c.atClose() {
 		c.l.spy.Forgive()
@@ -129,7 +129,7 @@ func (c *faultCase) atClose() bool { return c.step == leaseBack || c.step == sta
 func (c *faultCase) arm() {
 	f := c.fault.make(c)
 	if c.step.once && c.fault.sends {
-		f = c.bury(f)
+		f = c.untilEnded(f)
 	}
 	come := sync.OnceFunc(func() { close(c.hit) })
 	armed := func(ctx context.Context, send func() error) error {

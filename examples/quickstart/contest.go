@@ -103,7 +103,7 @@ func (c *contest) said(r report) {
 	case waits:
 		h.wait(r.worker, now)
 	case enters:
-		orphan := h.kill != nil && h.kill.heir < 0
+		orphan := h.kill != nil && h.kill.next < 0
 		h.enter(r.worker, now)
 		if orphan {
 			c.board.say(now, "%s has the lock, %s after the kill", name(r.worker), milliseconds(h.kill.after))

@@ -37,7 +37,7 @@ type overlap struct {
 type kill struct {
 	victim int
 	at     time.Duration
-	heir   int // who entered next, -1 for nobody
+	next   int // who entered next, -1 for nobody
 	after  time.Duration
 }
 
@@ -60,8 +60,8 @@ func (h *history) enter(worker int, at time.Duration) {
 			h.overlaps = append(h.overlaps, overlap{inside: other, entering: worker, at: at})
 		}
 	}
-	if k := h.kill; k != nil && k.heir < 0 {
-		k.heir, k.after = worker, at-k.at
+	if k := h.kill; k != nil && k.next < 0 {
+		k.next, k.after = worker, at-k.at
 	}
 	h.become(worker, inside, at)
 }
@@ -75,7 +75,7 @@ func (h *history) leave(worker int, at time.Duration) (held time.Duration) {
 // lock on before the parent knows that the victim is dead.
 func (h *history) kills(victim int, at time.Duration) {
 	h.become(victim, gone, at)
-	h.kill = &kill{victim: victim, at: at, heir: -1}
+	h.kill = &kill{victim: victim, at: at, next: -1}
 }
 
 func (h *history) exit(worker int, at time.Duration) {
@@ -110,7 +110,7 @@ func (h *history) verdict(early bool) error {
 		return errors.New("no section ran to its end")
 	case h.kill == nil:
 		return errors.New("nobody held the lock when one was to be killed")
-	case h.kill.heir < 0:
+	case h.kill.next < 0:
 		return errors.New("the lock did not move on after the kill")
 	}
 	return nil
@@ -125,8 +125,8 @@ func (h *history) summarize(out io.Writer, srv server) {
 	killed := "nobody was killed"
 	if k := h.kill; k != nil {
 		killed = name(k.victim) + " while it held the lock"
-		if k.heir >= 0 {
-			killed += fmt.Sprintf("; %s had it %s later", name(k.heir), milliseconds(k.after))
+		if k.next >= 0 {
+			killed += fmt.Sprintf("; %s had it %s later", name(k.next), milliseconds(k.after))
 		}
 	}
 	fmt.Fprintln(out)

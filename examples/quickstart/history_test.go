@@ -63,7 +63,7 @@ func TestVerdict(t *testing.T) {
 			verdict:  "overlaps: 3",
 		},
 		{
-			name:     "overlap of the kill's heir",
+			name:     "overlap of the kill's next",
 			history:  replay("1 enters", "1 leaves", "1 enters", "1 is killed", "2 enters", "3 enters"),
 			overlaps: 1,
 			verdict:  "overlaps: 1",

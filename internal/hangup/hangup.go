@@ -13,17 +13,17 @@ import (
 // A Listener listens for the ends of connections. It needs no closing: it has a
 // descriptor as long as there is somebody to listen to, and no goroutine.
 type Listener struct {
-	rung chan struct{} // has room for one: Wait is to end
+	woken chan struct{} // has room for one: Wait is to end
 
-	mu    sync.Mutex // guards what follows
-	ear   *ear       // nil: there is nobody to listen to
-	lines int        // how many there are
-	last  int32      // the id given last
-	deaf  bool       // a Wait has begun without an ear, and is to begin anew if there is one
+	mu            sync.Mutex // guards what follows
+	epoller       *epoller   // nil: there is nobody to listen to
+	registrations int        // how many there are
+	last          int32      // the id given last
+	without       bool       // a Wait has begun without an epoller, and is to begin anew if there is one
 }
 
 // New returns a listener that listens to nobody yet.
-func New() *Listener { return &Listener{rung: make(chan struct{}, 1)} }
+func New() *Listener { return &Listener{woken: make(chan struct{}, 1)} }
 
 var errNoSocket = errors.New("hangup: the connection is no socket")
 
@@ -36,20 +36,20 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ear == nil {
-		if l.ear, err = newEar(); err != nil {
+	if l.epoller == nil {
+		if l.epoller, err = newEpoller(); err != nil {
 			return 0, err
 		}
-		if l.deaf {
-			l.ring()
+		if l.without {
+			l.wake()
 		}
 	}
 	l.last = max(l.last+1, 1)
-	if err := l.ear.add(socket, l.last); err != nil {
+	if err := l.epoller.add(socket, l.last); err != nil {
 		l.closeIfUnused()
 		return 0, err
 	}
-	l.lines++
+	l.registrations++
 	return l.last, nil
 }
 
@@ -60,16 +60,16 @@ func (l *Listener) Remove(conn any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		l.ear.remove(socket)
+		l.epoller.remove(socket)
 	}
-	l.lines--
+	l.registrations--
 	l.closeIfUnused()
 }
 
 func (l *Listener) closeIfUnused() {
-	if l.lines == 0 {
-		l.ear.close()
-		l.ear = nil
+	if l.registrations == 0 {
+		l.epoller.close()
+		l.epoller = nil
 	}
 }
 
@@ -78,37 +78,37 @@ func (l *Listener) closeIfUnused() {
 // before. One goroutine at a time may wait.
 func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	l.mu.Lock()
-	ear := l.ear
-	l.deaf = ear == nil
+	epoller := l.epoller
+	l.without = epoller == nil
 	l.mu.Unlock()
-	if ear != nil {
-		return ear.wait(d, l.rung)
+	if epoller != nil {
+		return epoller.wait(d, l.woken)
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-l.rung:
+	case <-l.woken:
 	}
 	l.mu.Lock()
-	l.deaf = false
+	l.without = false
 	l.mu.Unlock()
 	return nil
 }
 
 // Wake ends the Wait that is under way, or else the next.
 func (l *Listener) Wake() {
-	l.ring()
+	l.wake()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ear != nil {
-		l.ear.wake()
+	if l.epoller != nil {
+		l.epoller.wake()
 	}
 }
 
-func (l *Listener) ring() {
+func (l *Listener) wake() {
 	select {
-	case l.rung <- struct{}{}:
+	case l.woken <- struct{}{}:
 	default:
 	}
 }

@@ -100,7 +100,7 @@ func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 			}
 		}
 	}()
-	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the ear: either will do
+	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the epoller: either will do
 	id, ours, theirs := added(t, l)
 	require.NoError(t, theirs.Close())
 	select {
@@ -147,7 +147,7 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 	assert.Equal(t, []int32{id}, told(t, l, 1))
 	l.Remove(last)
 	l.Remove(nil)
-	assert.Nil(t, l.ear)
+	assert.Nil(t, l.epoller)
 }
 
 // A connection that has been removed is somebody else's.
@@ -192,7 +192,7 @@ func TestManyHangUpAtOnce(t *testing.T) {
 	for _, o := range ours {
 		l.Remove(o)
 	}
-	assert.Nil(t, l.ear)
+	assert.Nil(t, l.epoller)
 }
 
 // A wait ends by its time, by stop, and when there is nobody to listen to any more.
@@ -233,5 +233,5 @@ func TestNoSocket(t *testing.T) {
 	require.NoError(t, closed.Close())
 	_, err = l.Add(closed)
 	require.Error(t, err)
-	assert.Nil(t, l.ear)
+	assert.Nil(t, l.epoller)
 }

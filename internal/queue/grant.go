@@ -117,28 +117,28 @@ func (g *Grant) awaitRelease() error {
 func (g *Grant) release(lost error) error {
 	g.queue.mu.Lock()
 	g.releasing = true
-	heir := g.heir()
-	if lost == nil && heir == nil {
-		g.queue.askAhead(g)
+	successor := g.successor()
+	if lost == nil && successor == nil {
+		g.queue.prefetch(g)
 	}
 	g.queue.mu.Unlock()
 	if lost != nil {
 		g.queue.release(g, nil)
 		return lost
 	}
-	return g.giveBack(heir)
+	return g.giveBack(successor)
 }
 
-// giveBack hands the lock to heir, if there is one, or runs RELEASE_LOCK on the
+// giveBack hands the lock to successor, if there is one, or runs RELEASE_LOCK on the
 // session that acquired. If that does not prove that the lock was held, its
 // connection is closed before giveBack returns.
-func (g *Grant) giveBack(heir *waiter) error {
+func (g *Grant) giveBack(successor *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.TakeUrgent(s); err != nil {
 		g.queue.release(g, err)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
-	if heir != nil && g.handTo(heir) {
+	if successor != nil && g.handTo(successor) {
 		return nil
 	}
 	err := s.ReleaseLock(g.name)

@@ -14,9 +14,9 @@ import "time"
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
 // be seen, and none on a session that has another lock.
 
-// heir returns who can be handed the lock of g, nil if nobody, or if hand-off is not
+// successor returns who can be handed the lock of g, nil if nobody, or if hand-off is not
 // allowed. The queue's mu must be held.
-func (g *Grant) heir() *waiter {
+func (g *Grant) successor() *waiter {
 	if g.queue.handOff == 0 || !g.alone || time.Since(g.since) >= g.queue.handOff {
 		return nil
 	}
@@ -34,26 +34,26 @@ func (g *Grant) next() *waiter {
 	return next
 }
 
-// handTo passes the lock of g to its heir, if that still wants it and the socket is
+// handTo passes the lock of g to its successor, if that still wants it and the socket is
 // seen to be open. The caller has the turn on g's session; if handTo returns true it
 // is over.
-func (g *Grant) handTo(heir *waiter) bool {
+func (g *Grant) handTo(successor *waiter) bool {
 	q := g.queue
 	if !g.session.SocketOpen() {
 		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if g.line.front != heir || heir.ctx.Err() != nil {
+	if g.line.front != successor || successor.ctx.Err() != nil {
 		return false
 	}
-	next := q.newGrant(heir, g.session, g.since)
+	next := q.newGrant(successor, g.session, g.since)
 	// Before its caller knows: a loss in between must reach it.
 	if !q.pool.Replace(g.session, g, next) {
 		return false
 	}
 	g.line.holder = next
 	q.handed++
-	q.serve(heir, next, nil) // it counts as active in the place of g
+	q.serve(successor, next, nil) // it counts as active in the place of g
 	return true
 }

@@ -22,10 +22,10 @@ func TestHandOff(t *testing.T) {
 		for range 3 {
 			next := b.call(background, "a", time.Hour)
 			require.NoError(b, g.Release())
-			heir := next.granted(b)
-			assert.Same(b, g.session, heir.session)
-			assert.Equal(b, g.since, heir.since)
-			g = heir
+			successor := next.granted(b)
+			assert.Same(b, g.session, successor.session)
+			assert.Equal(b, g.since, successor.since)
+			g = successor
 		}
 		assert.Len(b, b.server.Sent("_LOCK("), asked, "the server was not asked")
 		assert.Equal(b, 1, b.server.Holder("a"))
@@ -119,9 +119,9 @@ func TestHandOff_LooksAtTheSocket(t *testing.T) {
 		next := b.call(background, "a", time.Hour)
 		b.server.Kill(1) // and no probe comes before the release
 		require.ErrorIs(b, g.Release(), fault.ErrLost)
-		heir := next.granted(b)
+		successor := next.granted(b)
 		assert.Equal(b, 2, b.server.Holder("a"))
-		require.NoError(b, heir.Release())
+		require.NoError(b, successor.Release())
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // A line is those who want one folded name. It exists while there is any, or a
-// holder, or a run. A holder excludes a run, but for one that asks ahead. The queue's mu
+// holder, or a run. A holder excludes a run, but for one that prefetches. The queue's mu
 // guards it.
 type line struct {
 	queue  *Queue
@@ -19,7 +19,7 @@ type line struct {
 	run    *run // asks the server on behalf of the waiters
 
 	front, back *waiter // the first to be served in front
-	misses      int     // how often nobody could ask ahead, since a session was opened for that
+	misses      int     // how often there was no session to prefetch with, since one was opened for that
 
 	look *look // who holds the lock on the server, or held it a while ago; may still be asked
 
@@ -147,9 +147,9 @@ func (w *waiter) late(now time.Time) bool {
 
 // timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
-	if r := w.line.run; r != nil && !w.asked && (r.crowded || r.queued) {
+	if r := w.line.run; r != nil && !w.asked && (r.exhausted || r.queued) {
 		free := "session of the Locker (WithMaxSessions)"
-		if r.crowded {
+		if r.exhausted {
 			free = "connection of the db"
 		}
 		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)

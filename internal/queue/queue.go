@@ -227,7 +227,7 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 func (q *Queue) beingServed(w *waiter) bool {
 	r := w.line.run
 	return !w.asked && r != nil && w.line.front == w && w.line.holder == nil && r.wait == nil &&
-		!r.crowded && (!r.queued || w.limit.Left == 0)
+		!r.exhausted && (!r.queued || w.limit.Left == 0)
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.
@@ -332,7 +332,7 @@ func (q *Queue) release(g *Grant, err error) {
 	if err != nil {
 		q.noteStale(g.line)
 	}
-	if g.line.holder == g { // and not one who asked ahead
+	if g.line.holder == g { // and not one that was prefetched
 		g.line.holder = nil
 	}
 	q.advance(g.line)

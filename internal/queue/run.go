@@ -25,14 +25,14 @@ type run struct {
 	failed bool          // the last statement failed with its connection
 
 	// Guarded by queue.mu.
-	ctx      context.Context // of all that can be given up at once, nil until needed; not of statements
-	cancel   context.CancelFunc
-	detached bool          // the line has let go of it: served, or not wanted any more
-	queued   bool          // it waits for a session that others use
-	crowded  bool          // it waits for a connection that others have
-	trying   bool          // it asks without waiting
-	wait     *wait         // the statement that waits, nil while none does
-	pausing  chan struct{} // closed to end the pause between two polls; nil while there is none
+	ctx       context.Context // of all that can be given up at once, nil until needed; not of statements
+	cancel    context.CancelFunc
+	detached  bool          // the line has let go of it: served, or not wanted any more
+	queued    bool          // it waits for a session that others use
+	exhausted bool          // it waits for a connection that others have
+	trying    bool          // it asks without waiting
+	wait      *wait         // the statement that waits, nil while none does
+	pausing   chan struct{} // closed to end the pause between two polls; nil while there is none
 }
 
 // begin has the first question asked for w, by w itself or by a goroutine. The
@@ -184,13 +184,13 @@ func (r *run) Queued() {
 	}
 }
 
-// Crowded implements session.Caller: there is no connection to be had but by
+// PoolExhausted implements session.Caller: there is no connection to be had but by
 // waiting for others.
-func (r *run) Crowded() {
+func (r *run) PoolExhausted() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.crowded = true
+	r.exhausted = true
 	if r.detached {
 		return
 	}
@@ -212,7 +212,7 @@ func (r *run) Crowded() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
-	r.queued, r.crowded, r.trying = false, false, true
+	r.queued, r.exhausted, r.trying = false, false, true
 	q.mu.Unlock()
 	begun := time.Now()
 	granted, err := s.GetLock(w.name, 0)

@@ -73,18 +73,18 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 	})
 }
 
-// A caller takes turns. It counts how often it was told that it is crowded.
+// A caller takes turns. It counts how often it was told that the pool is exhausted.
 type caller struct {
-	ctx     context.Context
-	queued  int
-	crowded int
+	ctx       context.Context
+	queued    int
+	exhausted int
 }
 
 func (c *caller) Context() context.Context { return c.ctx }
 
 func (c *caller) Queued() { c.queued++ }
 
-func (c *caller) Crowded() { c.crowded++ }
+func (c *caller) PoolExhausted() { c.exhausted++ }
 
 func anybody() *caller { return &caller{ctx: context.Background()} }
 

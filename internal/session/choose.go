@@ -18,7 +18,7 @@ type Request struct {
 type Caller interface {
 	Context() context.Context // ends when the caller gives up
 	Queued()                  // told before waiting for a session that others use
-	Crowded()                 // told before waiting for a connection of the db that others have
+	PoolExhausted()           // told before waiting for a connection of the db that others have
 }
 
 // Take waits for a turn on the session that suits the chain best: its own, an
@@ -62,7 +62,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 // await waits for the turn as k. It returns nil when it is time to look again.
 func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	if k.exhausted {
-		caller.Crowded()
+		caller.PoolExhausted()
 	} else {
 		caller.Queued()
 	}
@@ -123,10 +123,10 @@ func (p *Pool) IdleToWait() bool {
 	return s != nil && p.source.waitLocked(s) > 0
 }
 
-// Widen opens a session for those who queue for the lock on s, beside all that goes on,
+// OpenAnother opens a session for those who queue for the lock on s, beside all that goes on,
 // unless there is no room for one, or another is idle or about to be. It reports whether it
 // does.
-func (p *Pool) Widen(s *Session) bool { return p.source.widen(s) }
+func (p *Pool) OpenAnother(s *Session) bool { return p.source.openAnother(s) }
 
 // A fitness says whether a session may be used for locks.
 type fitness int

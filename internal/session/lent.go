@@ -37,7 +37,7 @@ func (l *lent) growLocked(*Session, bool) (growth, error) { return growNot, nil 
 
 func (l *lent) open(Caller) (*Session, error) { panic("there is only the session that was lent") }
 
-func (l *lent) widen(*Session) bool { return false }
+func (l *lent) openAnother(*Session) bool { return false }
 
 // waitLocked keeps waits so short that the others hardly notice, and refuses them while one
 // of the others is there.
@@ -72,4 +72,4 @@ type inspector struct{ ctx context.Context }
 
 func (i inspector) Context() context.Context { return i.ctx }
 func (i inspector) Queued()                  {}
-func (i inspector) Crowded()                 {}
+func (i inspector) PoolExhausted()           {}

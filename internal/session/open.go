@@ -63,7 +63,7 @@ func (p *pooled) exhausted() bool {
 // open opens a session, and has the caller told where others have all connections. Where
 // the server has none left, the caller had better share a session that there is.
 func (p *pooled) open(caller Caller) (*Session, error) {
-	s, err := p.openUnder(caller.Context(), caller.Crowded)
+	s, err := p.openUnder(caller.Context(), caller.PoolExhausted)
 	if isFull(err) && p.shares() {
 		return nil, errShare
 	}
@@ -72,9 +72,9 @@ func (p *pooled) open(caller Caller) (*Session, error) {
 
 var errShare = errors.New("the server has no connection left: share a session")
 
-func (p *pooled) openUnder(ctx context.Context, crowded func()) (*Session, error) {
+func (p *pooled) openUnder(ctx context.Context, exhausted func()) (*Session, error) {
 	begun := time.Now()
-	s, err := p.connect(ctx, crowded)
+	s, err := p.connect(ctx, exhausted)
 	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
@@ -87,7 +87,7 @@ func (p *pooled) openUnder(ctx context.Context, crowded func()) (*Session, error
 		p.sessions = append(p.sessions, s)
 	}
 	p.mu.Unlock()
-	if err == nil && closed { // after Widen: Close has not seen it
+	if err == nil && closed { // after OpenAnother: Close has not seen it
 		s.giveBack()
 		return nil, errGivenBack
 	}
@@ -96,11 +96,11 @@ func (p *pooled) openUnder(ctx context.Context, crowded func()) (*Session, error
 
 // connect borrows a connection and greets it. Where the greeting fails on one
 // that had been lying idle in the db, there may be a live one behind it.
-func (p *pooled) connect(ctx context.Context, crowded func()) (*Session, error) {
+func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error) {
 	stale := p.db.Stats().Idle
 	left := answerTime // for all of it but the wait for others
 	for {
-		conn, took, err := p.borrow(ctx, left, crowded)
+		conn, took, err := p.borrow(ctx, left, exhausted)
 		left -= took
 		if err != nil {
 			return nil, err
@@ -138,23 +138,23 @@ func (p *pooled) connect(ctx context.Context, crowded func()) (*Session, error) 
 
 // borrow takes a connection from the db, and says how long that took. To connect is
 // bounded by limit; to wait for one that others have is not, nor does it count: that
-// is for the callers to end, who are told by crowded.
-func (p *pooled) borrow(ctx context.Context, limit time.Duration, crowded func()) (conn *sql.Conn, took time.Duration, err error) {
+// is for the callers to end, who are told by exhausted.
+func (p *pooled) borrow(ctx context.Context, limit time.Duration, exhausted func()) (conn *sql.Conn, took time.Duration, err error) {
 	for {
 		begun := time.Now()
 		limit := limit
-		stuck := p.exhausted()
-		if stuck {
-			p.getStuck(+1)
-			crowded()
+		others := p.exhausted()
+		if others {
+			p.waitForOthers(+1)
+			exhausted()
 			limit = math.MaxInt64
 		}
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		conn, err = p.dial(bounded)
 		late := bounded.Err() != nil
 		cancel()
-		if stuck {
-			p.getStuck(-1)
+		if others {
+			p.waitForOthers(-1)
 		} else {
 			took = time.Since(begun)
 		}
@@ -220,12 +220,12 @@ func noConnection(err error, limit time.Duration) error {
 	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
 }
 
-// getStuck counts one more, or less, who waits for a connection that others have.
+// waitForOthers counts one more, or less, who waits for a connection that others have.
 // Those who wait for a session have to know: it may be their wait, too.
-func (p *pooled) getStuck(n int) {
+func (p *pooled) waitForOthers(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stuck += n
+	p.waitingForOthers += n
 	if n > 0 {
 		p.wakeWaiters(forAny)
 	}

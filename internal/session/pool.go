@@ -129,9 +129,9 @@ type source interface {
 	growLocked(least *Session, freeSoon bool) (growth, error)
 	// open opens the session for which growLocked has made room.
 	open(caller Caller) (*Session, error)
-	// widen opens a session beside s if that is of use and there is room, and reports
+	// openAnother opens a session beside s if that is of use and there is room, and reports
 	// whether it does.
-	widen(s *Session) bool
+	openAnother(s *Session) bool
 	// waitLocked returns for how long a wait may block s at most; 0: not at all.
 	waitLocked(s *Session) time.Duration
 	// lastLocked reports whether s, which begins to wait, was the last that did not.

@@ -225,7 +225,7 @@ func TestPool_ExhaustedDB(t *testing.T) {
 		s, h := b.held("a")
 		c := anybody()
 		assert.Same(b, s, b.take(Request{Caller: c}))
-		assert.Zero(b, c.crowded)
+		assert.Zero(b, c.exhausted)
 		b.pool.Put(s)
 		b.release(s, h)
 		time.Sleep(2 * time.Second) // it goes back to the db
@@ -233,14 +233,14 @@ func TestPool_ExhaustedDB(t *testing.T) {
 
 		taken := begin(func() *Session { return b.take(Request{Caller: c}) })
 		assert.False(b, hasEnded(taken))
-		assert.Equal(b, 1, c.crowded)
+		assert.Equal(b, 1, c.exhausted)
 		// The next one waits for that one's connection, and so for others too.
 		behind := anybody()
 		ctx, cancel := context.WithCancel(context.Background())
 		behind.ctx = ctx
 		gaveUp := begin(func() error { _, err := b.pool.Take(Request{Caller: behind}); return err })
 		assert.False(b, hasEnded(gaveUp))
-		assert.Equal(b, 1, behind.crowded)
+		assert.Equal(b, 1, behind.exhausted)
 		cancel()
 		require.ErrorIs(b, <-gaveUp, context.Canceled)
 		time.Sleep(time.Hour) // no bound but the caller's
@@ -443,12 +443,12 @@ type slowObserver struct{ opened, goOn chan struct{} }
 func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
 func (o slowObserver) SessionDiscarded(error)             {}
 
-// A session that Widen opens while the pool is being closed goes back, too.
-func TestPool_WidenRacesClose(t *testing.T) {
+// A session that OpenAnother opens while the pool is being closed goes back, too.
+func TestPool_OpenAnotherRacesClose(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		o := slowObserver{make(chan struct{}), make(chan struct{})}
 		b.pool.Config.Observer = o
-		require.True(b, b.pool.Widen(nil))
+		require.True(b, b.pool.OpenAnother(nil))
 		<-o.opened
 		closed := begin(func() bool { b.pool.Close(); return true })
 		close(o.goOn)
@@ -459,20 +459,20 @@ func TestPool_WidenRacesClose(t *testing.T) {
 }
 
 // A server that refuses connections is not asked for one more all the time.
-func TestPool_WidensOnceASecond(t *testing.T) {
+func TestPool_OpensAnotherOnceASecond(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s := b.take(Request{})
 		b.server.Once("VERSION()", &memserver.Reply{Number: 1040})
-		require.True(b, b.pool.Widen(s))
+		require.True(b, b.pool.OpenAnother(s))
 		synctest.Wait()
 		require.Equal(b, 1, b.pool.Sessions())
-		require.False(b, b.pool.Widen(s))
+		require.False(b, b.pool.OpenAnother(s))
 		time.Sleep(time.Second)
-		require.True(b, b.pool.Widen(s))
+		require.True(b, b.pool.OpenAnother(s))
 		synctest.Wait()
 		require.Equal(b, 2, b.pool.Sessions())
 		time.Sleep(time.Second / 2)
-		require.False(b, b.pool.Widen(s), "another is idle")
+		require.False(b, b.pool.OpenAnother(s), "another is idle")
 		b.pool.Put(s)
 	})
 }
@@ -510,7 +510,7 @@ func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
 				s := b.take(Request{Caller: c})
 				<-done
 				assert.LessOrEqual(b, most, 1)
-				assert.Zero(b, c.crowded)
+				assert.Zero(b, c.exhausted)
 				b.pool.Put(s)
 			})
 		})

@@ -18,9 +18,9 @@ type pooled struct {
 	dials sync.WaitGroup // see settle
 
 	// Guarded by the pool's mu.
-	full    time.Time // when the server last had no connection for us
-	stuck   int       // of the opening, those that wait for a connection that others have
-	widened time.Time // when widen last did so
+	full             time.Time // when the server last had no connection for us
+	waitingForOthers int       // of the opening, those that wait for a connection that others have
+	openedAnother    time.Time // when openAnother last did so
 }
 
 // NewPool returns a pool of connections of db.
@@ -50,7 +50,7 @@ func (p *pooled) growLocked(least *Session, freeSoon bool) (growth, error) {
 	if least == nil && !freeSoon && p.opening == 0 {
 		freeSoon = p.endWaits(p.count() - limit + 1)
 	}
-	if !freeSoon && p.opening == p.stuck {
+	if !freeSoon && p.opening == p.waitingForOthers {
 		return growBlocked, nil
 	}
 	return growNot, nil
@@ -75,12 +75,12 @@ func (p *pooled) endWaits(n int) (any bool) {
 	return any
 }
 
-// widen opens no session where another is about to be idle: one on which nobody waits is
+// openAnother opens no session where another is about to be idle: one on which nobody waits is
 // busy for a moment only.
-func (p *pooled) widen(s *Session) bool {
+func (p *pooled) openAnother(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closing.Err() != nil || p.opening > 0 || time.Since(p.widened) < time.Second || p.exhausted() {
+	if p.closing.Err() != nil || p.opening > 0 || time.Since(p.openedAnother) < time.Second || p.exhausted() {
 		return false
 	}
 	if limit, err := p.limit(); err != nil || p.count() >= limit {
@@ -92,7 +92,7 @@ func (p *pooled) widen(s *Session) bool {
 		return false
 	}
 	p.opening++
-	p.widened = time.Now() // a server that refuses is not asked all the time
+	p.openedAnother = time.Now() // a server that refuses is not asked all the time
 	p.work.Go(func() {
 		if s, err := p.openUnder(p.closing, func() {}); err == nil {
 			p.Put(s)

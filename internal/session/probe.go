@@ -97,7 +97,7 @@ func (s *Session) lookAt(conn any) connState {
 		return unseen
 	case closedByDriver(conn):
 		return closed
-	case s.tether == nil && watched(conn) || !isValid(conn):
+	case s.watcher == nil && watched(conn) || !isValid(conn):
 		return occupied
 	}
 	return open

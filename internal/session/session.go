@@ -50,7 +50,7 @@ type Session struct {
 	hangupID atomic.Int32 // its id where the kernel tells of hang-ups; 0: it does not
 	heard    atomic.Int64 // when the last statement began that was answered, in ns since epoch
 
-	tether   driver.Rows // see wire; nil: none
+	watcher  driver.Rows // shared by all statements, see wire; nil: none
 	listened bool        // listen has been called
 	blind    atomic.Bool // nobody can tell when the server closes the connection
 	socket   net.Conn    // beneath a connection that was given to New; nil: not known
@@ -281,7 +281,7 @@ func (s *Session) letGo() {
 			s.get.close()
 			s.release.close()
 		}
-		s.untether()
+		s.dropWatcher()
 		s.listenNoMore(conn)
 		return nil
 	})

@@ -353,17 +353,17 @@ func TestWatch_LateGrantIsProvedAtOnce(t *testing.T) {
 func TestPool_Replace(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
-		heir := &hold{name: "a", lost: make(chan time.Time, 1)}
+		successor := &hold{name: "a", lost: make(chan time.Time, 1)}
 		require.NoError(b, b.pool.TakeUrgent(s))
-		require.True(b, b.pool.Replace(s, h, heir))
+		require.True(b, b.pool.Replace(s, h, successor))
 		b.server.Kill(1)
-		<-heir.lost
+		<-successor.lost
 		assert.Empty(b, h.lost, "it is no holder any more")
 
 		s, h = b.held("a")
 		inner := b.lock(b.take(Request{Home: s}), "b")
 		require.NoError(b, b.pool.TakeUrgent(s))
-		assert.False(b, b.pool.Replace(s, h, heir), "there is another lock on it")
+		assert.False(b, b.pool.Replace(s, h, successor), "there is another lock on it")
 		b.pool.Put(s)
 		b.release(s, inner)
 		b.release(s, h)

@@ -15,10 +15,10 @@ import (
 // closed, and wakes a goroutine at the beginning and at the end of that, which shows
 // beside a short statement. A connection of ours alone has one context for all its
 // statements, and so one watch is enough: that of its greeting, whose rows are read
-// to their end but stay open as long as we have the connection (tether). What follows is
+// to their end but stay open as long as we have the connection: the watcher of the session. What follows is
 // sent without a context of its own, and still ends when the session's does.
 //
-// A connection that was given to New has no tether: its owner's statements would come
+// A connection that was given to New has no watcher: its owner's statements would come
 // upon a watch that is on, which the driver takes for a connection to be closed. Nor has
 // one of another driver, or with something wrapped around it: what an open answer means
 // there is not known.
@@ -29,15 +29,15 @@ type wire struct {
 
 // wire returns what to send a statement on.
 func (s *Session) wire(conn any) wire {
-	if s.tether != nil {
+	if s.watcher != nil {
 		return wire{conn: conn}
 	}
 	return wire{conn, s.ctx}
 }
 
-// finish ends an answer that has been received, or makes it the session's tether.
+// finish ends an answer that has been received, or makes it the session's watcher.
 func (s *Session) finish(rows driver.Rows, conn any) error {
-	if s.lent || s.tether != nil || !fromGoSQLDriver(conn) || !watched(conn) {
+	if s.lent || s.watcher != nil || !fromGoSQLDriver(conn) || !watched(conn) {
 		return rows.Close()
 	}
 	if _, ok := conn.(queryer); !ok {
@@ -45,7 +45,7 @@ func (s *Session) finish(rows driver.Rows, conn any) error {
 	}
 	switch err := rows.Next(make([]driver.Value, len(rows.Columns()))); err {
 	case io.EOF:
-		s.tether = rows
+		s.watcher = rows
 		return nil
 	case nil:
 		return rows.Close()
@@ -55,11 +55,11 @@ func (s *Session) finish(rows driver.Rows, conn any) error {
 	}
 }
 
-// untether lets others use the connection.
-func (s *Session) untether() {
-	if s.tether != nil {
-		_ = s.tether.Close()
-		s.tether = nil
+// dropWatcher lets others use the connection.
+func (s *Session) dropWatcher() {
+	if s.watcher != nil {
+		_ = s.watcher.Close()
+		s.watcher = nil
 	}
 }
 

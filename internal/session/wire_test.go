@@ -30,7 +30,7 @@ func TestWire_OneWatchASession(t *testing.T) {
 		require.False(b, watches())
 		for range 3 {
 			s := b.take(Request{})
-			require.NotNil(b, s.tether)
+			require.NotNil(b, s.watcher)
 			require.NoError(b, s.conn.Raw(func(conn any) error {
 				assert.True(b, watched(conn))
 				return nil
@@ -54,7 +54,7 @@ func TestWire_OneWatchASession(t *testing.T) {
 func TestWire_SilenceEndsAStatement(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s := b.take(Request{})
-		require.NotNil(b, s.tether)
+		require.NotNil(b, s.watcher)
 		b.server.Once("GET_LOCK('a', 0)", &memserver.Reply{Hang: true})
 		start := time.Now()
 		_, err := s.GetLock("a", 0)
@@ -89,7 +89,7 @@ func TestWire_NoWatchOnABorrowedConnection(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		s := b.take(Request{})
 		b.pool.Put(s)
-		require.Nil(b, s.tether)
+		require.Nil(b, s.watcher)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		require.NoError(b, conn.QueryRowContext(ctx, "SELECT @@max_statement_time").Scan(new(int)))

@@ -6,13 +6,13 @@ package queue
 // ends when it carries the release out. Nothing else changes: the server has the lock
 // in between, and gives it to foreign sessions that stand there already.
 
-// missesToWiden is how often there has to be no session to ask ahead with before one is
+// missesBeforeOpening is how often there has to be no session to prefetch with before one is
 // opened for that.
-const missesToWiden = 8
+const missesBeforeOpening = 8
 
-// askAhead begins to ask for whom is next in line after g, whose release is about to be
-// sent. The queue's mu must be held.
-func (q *Queue) askAhead(g *Grant) {
+// prefetch begins to ask for the next in line after g, whose release is about to be sent.
+// The queue's mu must be held.
+func (q *Queue) prefetch(g *Grant) {
 	l := g.line
 	if g.next() == nil || l.run != nil {
 		return
@@ -21,18 +21,18 @@ func (q *Queue) askAhead(g *Grant) {
 		r := &run{queue: q, line: l}
 		l.run = r
 		q.active++
-		go r.askAhead(g)
+		go r.prefetch(g)
 		return
 	}
 	l.misses++
-	if l.misses >= missesToWiden && q.pool.Widen(g.session) {
+	if l.misses >= missesBeforeOpening && q.pool.OpenAnother(g.session) {
 		l.misses = 0
 	}
 }
 
-// askAhead is the run's goroutine. If it has nobody to ask for, or no session to wait
+// prefetch is the run's goroutine. If it has nobody to ask for, or no session to wait
 // with, it ends, and another run begins when the release has been answered.
-func (r *run) askAhead(g *Grant) {
+func (r *run) prefetch(g *Grant) {
 	defer r.end()
 	s, err := r.queue.pool.TakeIdle()
 	if s == nil || err != nil {

@@ -82,13 +82,13 @@ func TestAhead_TheNextAsksDuringTheRelease(t *testing.T) {
 	})
 }
 
-// Without an idle session to wait with nobody asks ahead; a lock in demand has one
+// Without an idle session to wait with nothing is prefetched; a lock in demand has one
 // opened, once.
 func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		held := b.acquire(b.Context(), "l")
 		var calls []*call
-		for range 3 * missesToWiden {
+		for range 3 * missesBeforeOpening {
 			calls = append(calls, b.call(b.Context(), "l", Forever))
 		}
 		for i, c := range calls {
@@ -96,7 +96,7 @@ func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
 			held = c.granted(b)
 			synctest.Wait()
 			all, _ := b.server.Sessions()
-			if i+1 < missesToWiden {
+			if i+1 < missesBeforeOpening {
 				assert.Equal(b, 1, all)
 			} else {
 				assert.Equal(b, 2, all)
@@ -106,7 +106,7 @@ func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
 	})
 }
 
-// Who asks ahead may leave, and the next inherits the wait; if nobody is left it is
+// Whose lock is prefetched may leave, and the next inherits the wait; if nobody is left it is
 // given up.
 func TestAhead_TheWaitIsInherited(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
@@ -163,7 +163,7 @@ func TestAhead_TheReleaseFails(t *testing.T) {
 	}
 }
 
-// A session that dies under the wait ahead is replaced; what waits is none the wiser.
+// A session that dies under a prefetching wait is replaced; its callers do not notice.
 func TestAhead_TheWaitDies(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -224,7 +224,7 @@ func TestAhead_NotForNestedCallers(t *testing.T) {
 	})
 }
 
-// Close ends a wait ahead, and waits for the release.
+// Close ends a prefetching wait, and waits for the release.
 func TestAhead_Close(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -245,7 +245,7 @@ func TestAhead_Close(t *testing.T) {
 	})
 }
 
-// Who stands behind a holder waits for others, whatever is done meanwhile to ask ahead: the
+// Who stands behind a holder waits for others, whatever is prefetched meanwhile: the
 // timeout bounds it.
 func TestAhead_ATimeoutWhileTheSessionIsMadeReady(t *testing.T) {
 	for what, reply := range map[string]*memserver.Reply{"slowly": nil, "in vain": {Hang: true}} {

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// An ear is an epoll instance of its own, whose descriptor is waited on as any other
+// An epoller is an epoll instance of its own, whose descriptor is waited on as any other
 // is. It asks for the end of the stream alone (EPOLLRDHUP), so that answers to
 // statements wake nobody. The kernel forgets a socket that is closed on this side.
-type ear struct {
+type epoller struct {
 	fd   int
 	file *os.File // of fd
 	raw  syscall.RawConn
 }
 
-func newEar() (*ear, error) {
+func newEpoller() (*epoller, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -25,7 +25,7 @@ func newEar() (*ear, error) {
 		_ = syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	e := &ear{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
+	e := &epoller{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	if e.raw, err = e.file.SyscallConn(); err == nil {
 		err = e.file.SetReadDeadline(time.Time{}) // fails if it does not
 	}
@@ -36,12 +36,12 @@ func newEar() (*ear, error) {
 	return e, nil
 }
 
-func (e *ear) wait(d time.Duration, rung <-chan struct{}) (ids []int32) {
+func (e *epoller) wait(d time.Duration, woken <-chan struct{}) (ids []int32) {
 	if e.file.SetReadDeadline(time.Now().Add(d)) != nil {
 		return nil // closed
 	}
 	select {
-	case <-rung: // perhaps before the deadline was set, which has undone wake's
+	case <-woken: // perhaps before the deadline was set, which has undone wake's
 		return nil
 	default: // who rings from now on moves the deadline
 	}
@@ -56,9 +56,9 @@ func (e *ear) wait(d time.Duration, rung <-chan struct{}) (ids []int32) {
 	return ids
 }
 
-func (e *ear) wake() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) }
+func (e *epoller) wake() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) }
 
-func (e *ear) add(socket syscall.RawConn, id int32) error {
+func (e *epoller) add(socket syscall.RawConn, id int32) error {
 	// EPOLLHUP and EPOLLERR are always told. Once is enough.
 	event := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: id}
 	var failed error
@@ -74,10 +74,10 @@ func (e *ear) add(socket syscall.RawConn, id int32) error {
 	return err
 }
 
-func (e *ear) remove(socket syscall.RawConn) {
+func (e *epoller) remove(socket syscall.RawConn) {
 	_ = socket.Control(func(fd uintptr) {
 		_ = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_DEL, int(fd), nil)
 	})
 }
 
-func (e *ear) close() { _ = e.file.Close() }
+func (e *epoller) close() { _ = e.file.Close() }
