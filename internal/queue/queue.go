@@ -1,8 +1,3 @@
-// Package queue lets the callers of one process take turns at a name: one line
-// per folded name, first in, first out, and at most one of them at a time asks
-// the server. The wait on the server belongs to the name, not to the caller: who
-// leaves the line hands the wait, and its place in the server's queue, to the
-// next.
 package queue
 
 import (

@@ -194,7 +194,7 @@ func (p *Pool) choose(req Request) (choice, error) {
 	if req.Poll {
 		asking = poll
 	}
-	if err := p.source.refusalLocked(); err != nil {
+	if err := p.source.goneLocked(); err != nil {
 		return choice{}, err
 	}
 	if home := req.Home; home != nil {
@@ -230,11 +230,11 @@ func (p *Pool) choose(req Request) (choice, error) {
 	return choice{next: waitForTurn, waiter: k}, nil
 }
 
-// Gone returns an error if no session may be taken.
+// Gone returns an error if there will never be a session again.
 func (p *Pool) Gone() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.source.refusalLocked()
+	return p.source.goneLocked()
 }
 
 // queueUp returns a new waiter for a turn on want, nil: on any. p.mu must be held.

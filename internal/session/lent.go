@@ -26,7 +26,9 @@ func NewLent(conn *sql.Conn, config Config) *Pool {
 	return p
 }
 
-func (l *lent) refusalLocked() error {
+func (l *lent) refusalLocked() error { return l.goneLocked() }
+
+func (l *lent) goneLocked() error {
 	if l.session.state != dead {
 		return nil
 	}

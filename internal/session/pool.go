@@ -122,7 +122,9 @@ const (
 // (pooled), and the connection that New was given (lent). The pool's mu must be held for
 // those whose names say so.
 type source interface {
-	// refusalLocked returns an error if no session may be taken.
+	// goneLocked returns an error if there will never be a session again.
+	goneLocked() error
+	// refusalLocked returns an error if no session may be taken now.
 	refusalLocked() error
 	// growLocked decides what to do for a caller where least is the session with the fewest
 	// locks of those that are idle, or nil; freeSoon says that another is about to be.

@@ -32,6 +32,9 @@ func NewPool(db *sql.DB, config Config) *Pool {
 	return p
 }
 
+func (p *pooled) goneLocked() error { return nil }
+
+// refusalLocked: the db may have been changed so that no session may be taken.
 func (p *pooled) refusalLocked() error {
 	_, err := p.limit()
 	return err

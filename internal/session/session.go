@@ -1,6 +1,3 @@
-// Package session keeps the database sessions that locks live on: what is said
-// to the server and what its answers mean (Session), which session a lock goes to
-// (Pool), and how it is noticed that one has gone (the watch).
 package session
 
 import (
@@ -24,8 +21,8 @@ import (
 // session has the same bound.
 const answerTime = 5 * time.Second
 
-// What the statements of an uncontended cycle select. They stand in the package
-// documentation of namedlock: users mock them.
+// What the statements of an uncontended cycle select. They stand in docs/STATEMENTS.md:
+// users mock them.
 const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"

@@ -1,0 +1,55 @@
+// Package queue lets the callers of one process take turns at a name: one line per folded
+// name, first in, first out, and at most one of them at a time asks the server. The wait on
+// the server belongs to the name, not to the caller: who leaves the line hands the wait, and
+// its place in the server's queue, to the next.
+//
+// # The way of one call
+//
+//	Acquire -> enter: into the line of the name
+//	        -> await: until served, or the time is up
+//	              ^
+//	              | serve(grant or error)
+//	              |
+//	   run: session (a turn from the pool)
+//	          -> try: GET_LOCK(name, 0) --- granted ------------------> grant
+//	          -> waitOn: GET_LOCK(name, d), where the pool allows it -> grant
+//	          -> pause, else, and try again
+//
+//	Release -> TakeUrgent (a turn on the grant's session)
+//	        -> RELEASE_LOCK, or hand-off to the next in line
+//	        -> the line goes on: advance
+//
+// # Invariants
+//
+//   - A line exists while somebody waits in it, holds its lock, or a run asks for it.
+//   - A line has one run at most. It has a holder and a run at the same time only while the
+//     next grant is prefetched: the run waits on another session, and the holder's release
+//     is on its way.
+//   - A waiter is served once, by a grant or by an error, and leaves the line with that.
+//   - A grant that nobody wants any more is released before anybody else has a turn on its
+//     session (see run.grant and run.settle).
+//   - A run that is detached serves nobody: its line may have another already.
+//
+// # Mutexes
+//
+// Queue.mu guards lines, waiters and runs. It comes before Grant.mu and before the pool's
+// mu; none of the pool's callbacks (Caller, Hold) is called under the pool's mu. No
+// statement is sent under any of them.
+//
+// # Goroutines
+//
+// A run has one, from the first question that its caller does not ask itself, until the line
+// is served. The questions who holds a lock share one (lookAround), and Inspect has one for
+// each call. Queue.active counts them, and the grants; Close waits until there is none.
+//
+// # Races that were lost once
+//
+//   - A timeout passes while the caller's first question is on its way. The question is no
+//     wait for others, so the caller is not late: beingServed.
+//   - The first in line leaves while its try is on its way, and the try is granted. The next
+//     in line must not find its own name taken by it: wantedBy keeps the run, and grant gives
+//     the lock to the next.
+//   - A context ends in the same moment as its call is granted. Acquire gives the lock back.
+//   - Another becomes first in line while the run pauses between polls. Its deadline may pass
+//     before the pause does: stepUp ends the pause.
+package queue
