@@ -147,9 +147,9 @@ func (w *waiter) late(now time.Time) bool {
 
 // timedOut is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOut() error {
-	if r := w.line.run; r != nil && !w.asked && (r.exhausted || r.queued) {
+	if r := w.line.run; r != nil && !w.asked && (r.phase == exhausted || r.phase == queued) {
 		free := "session of the Locker (WithMaxSessions)"
-		if r.exhausted {
+		if r.phase == exhausted {
 			free = "connection of the db"
 		}
 		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)

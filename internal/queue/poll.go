@@ -16,7 +16,8 @@ func (r *run) pause() {
 		return
 	}
 	over := make(chan struct{})
-	r.pausing = over
+	r.pauseOver = over
+	r.move(pausing)
 	q.polling++
 	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
 	q.mu.Unlock()
@@ -30,7 +31,8 @@ func (r *run) pause() {
 	timer.Stop()
 	q.pool.Polling(-1)
 	q.mu.Lock()
-	r.pausing = nil
+	r.pauseOver = nil
+	r.move(taking)
 	q.polling--
 	q.mu.Unlock()
 }
@@ -38,9 +40,9 @@ func (r *run) pause() {
 // stepUp is called when another is first in line: its own first question does not wait
 // for the next poll. The queue's mu must be held.
 func (r *run) stepUp() {
-	if w := r.line.front; r.pausing != nil && w != nil && !w.asked {
-		close(r.pausing)
-		r.pausing = nil
+	if w := r.line.front; r.pauseOver != nil && w != nil && !w.asked {
+		close(r.pauseOver)
+		r.pauseOver = nil
 	}
 }
 

@@ -221,8 +221,16 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 // to wait, and the lock may be free.) The queue's mu must be held.
 func (q *Queue) beingServed(w *waiter) bool {
 	r := w.line.run
-	return !w.asked && r != nil && w.line.front == w && w.line.holder == nil && r.wait == nil &&
-		!r.exhausted && (!r.queued || w.limit.Left == 0)
+	if w.asked || r == nil || w.line.front != w || w.line.holder != nil {
+		return false
+	}
+	switch r.phase {
+	case waiting, exhausted:
+		return false
+	case queued:
+		return w.limit.Left == 0
+	}
+	return true
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.

@@ -25,14 +25,12 @@ type run struct {
 	failed bool          // the last statement failed with its connection
 
 	// Guarded by queue.mu.
+	phase     phase
 	ctx       context.Context // of all that can be given up at once, nil until needed; not of statements
 	cancel    context.CancelFunc
 	detached  bool          // the line has let go of it: served, or not wanted any more
-	queued    bool          // it waits for a session that others use
-	exhausted bool          // it waits for a connection that others have
-	trying    bool          // it asks without waiting
-	wait      *wait         // the statement that waits, nil while none does
-	pausing   chan struct{} // closed to end the pause between two polls; nil while there is none
+	wait      *wait         // waiting: the statement
+	pauseOver chan struct{} // pausing: closed to end the pause
 }
 
 // begin has the first question asked for w, by w itself or by a goroutine. The
@@ -177,7 +175,7 @@ func (r *run) Queued() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.queued = true
+	r.move(queued)
 	if w := r.line.front; !r.detached && w != nil && !q.beingServed(w) {
 		w.waits()
 		w.startTimer()
@@ -190,7 +188,7 @@ func (r *run) PoolExhausted() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.exhausted = true
+	r.move(exhausted)
 	if r.detached {
 		return
 	}
@@ -212,14 +210,14 @@ func (r *run) PoolExhausted() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
-	r.queued, r.exhausted, r.trying = false, false, true
+	r.move(trying)
 	q.mu.Unlock()
 	begun := time.Now()
 	granted, err := s.GetLock(w.name, 0)
 	took := time.Since(begun)
 	q.mu.Lock()
 	q.tripTook(took)
-	r.trying = false
+	r.move(taking)
 	if err == nil && !granted {
 		w.asked = true
 		r.allowForStale(w)
@@ -245,7 +243,7 @@ func (r *run) wantedBy(w *waiter) bool {
 	}
 	// A try is over soon. The next caller had better wait for its end than find
 	// its own name taken by it.
-	return w != nil || r.trying
+	return w != nil || r.phase == trying
 }
 
 // abandon detaches the run from its line. It ends by itself, and what it may yet

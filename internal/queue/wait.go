@@ -42,6 +42,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 
 		q.mu.Lock()
 		r.wait = nil
+		r.move(taking)
 		if first := r.line.front; !r.detached && first != nil && wt.suits(first) {
 			first.asked = true
 		}
@@ -76,6 +77,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	d := wt.longest(r.line, limit)
 	wt.ends = time.Now().Add(d)
 	r.wait = wt
+	r.move(waiting)
 	return wt, w, d
 }
 

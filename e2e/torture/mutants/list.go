@@ -122,7 +122,7 @@ var mutants = []mutant{
 		"\t\tleft -= took\n", "\t\t_ = took\n").
 		caughtBy("internal/session", "TestPool_OpeningIsBoundedAsAWhole"),
 	change("own name taken by a try left behind", "internal/queue/run.go",
-		"return w != nil || r.trying", "return w != nil").
+		"return w != nil || r.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
 	change("broken connection pooled by Inspect", "internal/session/pooled.go",
 		"if !stop() || s.Broken() {", "if !stop() {").
