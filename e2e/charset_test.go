@@ -52,9 +52,15 @@ func (s *server) settable(t *testing.T, param string) bool {
 // the proofs to the release.
 func TestPromise21_EveryCharacterSet(t *testing.T) {
 	t.Parallel()
+	const keepAlive = 2 * time.Second // many sessions prove their locks
 	everyWay(t, func(t *testing.T, at setup) {
 		f := at.foreign(t)
 		var held []*namedlock.Lock
+		defer func() { // also when the test has failed: Close waits for them
+			for _, lock := range held {
+				_ = lock.Release()
+			}
+		}()
 		tried := 0
 		for i, param := range at.charsets(t) {
 			if !at.settable(t, param) {
@@ -62,7 +68,7 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 			}
 			tried++
 			params := []string{param, fmt.Sprint("interpolateParams=", i%2 == 0)}
-			l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(often))
+			l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(keepAlive))
 			for j, about := range charsetNames {
 				name := newName(about)
 				if len([]rune(name)) > 64 {
@@ -88,7 +94,7 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 			f.unlock(busy)
 		}
 		require.Greater(t, tried, 100, "parameters")
-		<-time.After(3 * often) // the proofs
+		<-time.After(keepAlive + keepAlive/2) // the proofs
 		for _, lock := range held {
 			require.NoError(t, context.Cause(lock.Context()), lock.Name())
 			require.NoError(t, lock.Release(), lock.Name())
