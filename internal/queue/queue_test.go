@@ -334,21 +334,27 @@ func TestRun_WaitingForATurnIsWaiting(t *testing.T) {
 	})
 }
 
+// crowd has so many calls for a taken name each, which end after the timeout, on a server
+// that is a round trip of that time away.
+func (b *bubble) crowd(names int, trip, timeout time.Duration) (calls []*call) {
+	b.server.Script(func(st memserver.Statement) *memserver.Reply {
+		time.Sleep(trip)
+		return nil
+	})
+	for i := range names {
+		name := fmt.Sprint("busy", i)
+		b.server.Lock(name)
+		calls = append(calls, b.call(background, name, timeout))
+	}
+	return calls
+}
+
 // At the cap many names poll on one session. A first question goes before them, and the
 // more they are the less often they ask.
 func TestRun_PollsMakeWay(t *testing.T) {
 	const names, trip = 300, 5 * time.Millisecond
 	inBubble(t, 0, func(b *bubble) {
-		b.server.Script(func(st memserver.Statement) *memserver.Reply {
-			time.Sleep(trip)
-			return nil
-		})
-		var calls []*call
-		for i := range names {
-			name := fmt.Sprint("busy", i)
-			b.server.Lock(name)
-			calls = append(calls, b.call(background, name, time.Hour))
-		}
+		calls := b.crowd(names, trip, time.Hour)
 		for len(b.server.Sent("GET_LOCK('busy")) < names+names/2 { // until they poll, all at the same time
 			time.Sleep(trip)
 		}
@@ -381,16 +387,7 @@ func TestRun_PollsMakeWay(t *testing.T) {
 func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
 	const names, trip = 300, 5 * time.Millisecond
 	inBubble(t, 0, func(b *bubble) {
-		b.server.Script(func(st memserver.Statement) *memserver.Reply {
-			time.Sleep(trip)
-			return nil
-		})
-		var calls []*call
-		for i := range names {
-			name := fmt.Sprint("busy", i)
-			b.server.Lock(name)
-			calls = append(calls, b.call(background, name, time.Minute))
-		}
+		calls := b.crowd(names, trip, time.Minute)
 		time.Sleep(20 * time.Second)
 		b.server.Lock("line")
 		begun := time.Now()
