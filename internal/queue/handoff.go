@@ -10,7 +10,7 @@ import "time"
 //
 // What is given up: callers of this process overtake those of others, for as long
 // as Queue.handOff since the server granted the lock. And a section in the middle of
-// a run is proved by the look at the socket alone, before it begins and when it
+// a run is proved by a probe of the socket alone, before it begins and when it
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
 // be seen, and none on a session that has another lock.
 

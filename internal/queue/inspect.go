@@ -16,15 +16,15 @@ import (
 // up, beside all that waits: what comes of it is there in time or is not used.
 
 const (
-	// lookAhead is how long before the end of a wait the server is asked who holds the
+	// lookupAhead is how long before the end of a wait the server is asked who holds the
 	// lock. An answer that is half as old is not asked for again.
-	lookAhead = 250 * time.Millisecond
+	lookupAhead = 250 * time.Millisecond
 
-	// shortestLook is the shortest timeout that is worth the question and the answer.
-	shortestLook = 100 * time.Millisecond
+	// shortestLookup is the shortest timeout that is worth the question and the answer.
+	shortestLookup = 100 * time.Millisecond
 
-	// lookTime bounds a question. Its answer may be of use to those behind.
-	lookTime = time.Second
+	// lookupTime bounds a question. Its answer may be of use to those behind.
+	lookupTime = time.Second
 )
 
 // A Timeout is the error of a caller whose timeout has passed.
@@ -35,8 +35,8 @@ type Timeout struct {
 
 func (t *Timeout) Unwrap() error { return t.error }
 
-// A look is the question who holds a line's lock, for those who wait for name.
-type look struct {
+// A lookup is the question who holds a line's lock, for those who wait for name.
+type lookup struct {
 	line  *line
 	name  string
 	until time.Time // when the caller for whom it is asked leaves
@@ -46,41 +46,41 @@ type look struct {
 	holder *session.Holder
 }
 
-// lookAt returns when the server is to be asked for w; zero: not at all.
-func (w *waiter) lookAt() time.Time {
-	if w.deadline.IsZero() || w.limit.Left < shortestLook || w.until.Before(w.deadline) {
+// lookupAt returns when the server is to be asked for w; zero: not at all.
+func (w *waiter) lookupAt() time.Time {
+	if w.deadline.IsZero() || w.limit.Left < shortestLookup || w.until.Before(w.deadline) {
 		return time.Time{}
 	}
-	return w.deadline.Add(-min(lookAhead, w.limit.Left/2))
+	return w.deadline.Add(-min(lookupAhead, w.limit.Left/2))
 }
 
-// lookFor has the server asked who is in the way of w, unless that is known, or is being
+// lookUp has the server asked who is in the way of w, unless that is known, or is being
 // asked, or there is no connection to spare. The queue's mu must be held.
-func (l *line) lookFor(w *waiter, now time.Time) {
+func (l *line) lookUp(w *waiter, now time.Time) {
 	q := l.queue
-	known := l.holder != nil || l.look != nil && l.look.fresh(w.name, now, lookAhead/2)
-	underWay := l.look != nil && l.look.asked.IsZero()
+	known := l.holder != nil || l.lookup != nil && l.lookup.fresh(w.name, now, lookupAhead/2)
+	underWay := l.lookup != nil && l.lookup.asked.IsZero()
 	if known || underWay || q.closed || !q.pool.Spare() {
 		return
 	}
-	l.look = &look{line: l, name: w.name, until: w.deadline}
-	q.looks = append(q.looks, l.look)
+	l.lookup = &lookup{line: l, name: w.name, until: w.deadline}
+	q.lookups = append(q.lookups, l.lookup)
 	if !q.looking {
 		q.looking = true
 		q.active++
-		go q.lookAround()
+		go q.askLookups()
 	}
 }
 
 // fresh reports whether k tells who holds name, or held it at most so long ago.
-func (k *look) fresh(name string, now time.Time, age time.Duration) bool {
+func (k *lookup) fresh(name string, now time.Time, age time.Duration) bool {
 	return k.name == name && !k.asked.IsZero() && now.Sub(k.asked) <= age
 }
 
-// lookAround asks what there is to be asked, one after the other.
-func (q *Queue) lookAround() {
-	for k := q.nextLook(); k != nil; k = q.nextLook() {
-		ctx, cancel := context.WithTimeout(q.closing, lookTime)
+// askLookups asks what there is to be asked, one after the other.
+func (q *Queue) askLookups() {
+	for k := q.nextLookup(); k != nil; k = q.nextLookup() {
+		ctx, cancel := context.WithTimeout(q.closing, lookupTime)
 		asked := time.Now()
 		var found *session.Holder
 		err := q.pool.Inspect(ctx, func(s *session.Session) error {
@@ -100,19 +100,19 @@ func (q *Queue) lookAround() {
 	}
 }
 
-// nextLook returns nil, and the asking is over, if there is nothing more to ask.
-func (q *Queue) nextLook() *look {
+// nextLookup returns nil, and the asking is over, if there is nothing more to ask.
+func (q *Queue) nextLookup() *lookup {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.looks) > 0 && !q.closed {
-		k := q.looks[0]
-		q.looks = q.looks[1:]
-		if k.line.look == k && time.Now().Before(k.until) && q.pool.Spare() {
+	for len(q.lookups) > 0 && !q.closed {
+		k := q.lookups[0]
+		q.lookups = q.lookups[1:]
+		if k.line.lookup == k && time.Now().Before(k.until) && q.pool.Spare() {
 			return k
 		}
 		k.asked = time.Now() // in vain
 	}
-	q.looks, q.looking = nil, false
+	q.lookups, q.looking = nil, false
 	q.finish()
 	return nil
 }
@@ -124,10 +124,10 @@ func (w *waiter) inTheWay(now time.Time) *session.Holder {
 	switch {
 	case l.holder != nil:
 		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
-	case w.limit.Timeout < shortestLook:
+	case w.limit.Timeout < shortestLookup:
 		return nil // that was no wait to speak of
-	case l.look != nil && l.look.fresh(w.name, now, 2*lookAhead):
-		return l.look.holder
+	case l.lookup != nil && l.lookup.fresh(w.name, now, 2*lookupAhead):
+		return l.lookup.holder
 	}
 	return nil
 }

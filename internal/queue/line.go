@@ -21,7 +21,7 @@ type line struct {
 	front, back *waiter // the first to be served in front
 	misses      int     // how often there was no session to prefetch with, since one was opened for that
 
-	look *look // who holds the lock on the server, or held it a while ago; may still be asked
+	lookup *lookup // who holds the lock on the server, or held it a while ago; may still be asked
 
 	length, left int       // how many are in line, and how many have left it since furthest was found
 	furthest     time.Time // no earlier than the last until in line; see lasts
@@ -116,8 +116,8 @@ func (w *waiter) setDeadline(at time.Time) {
 		w.until = end
 	}
 	w.due = at
-	if look := w.lookAt(); !look.IsZero() {
-		w.due = look
+	if at := w.lookupAt(); !at.IsZero() {
+		w.due = at
 	}
 	if w.timer != nil {
 		w.timer.Reset(time.Until(w.due))
@@ -198,7 +198,7 @@ func (w *waiter) ring() {
 		w.call()
 	case !now.Before(w.due):
 		w.due = w.deadline
-		w.line.lookFor(w, now)
+		w.line.lookUp(w, now)
 		fallthrough
 	default:
 		w.timer.Reset(time.Until(w.due))

@@ -43,7 +43,7 @@ type Queue struct {
 	trip    time.Duration        // that a question takes, as a moving average
 	handed  int64                // how often a lock was passed on without the server
 	active  int                  // grants, runs and questions that are under way
-	looks   []*look              // still to be asked
+	lookups []*lookup            // still to be asked
 	looking bool                 // somebody asks them
 	idle    chan struct{}        // closed when closed is set and active is 0
 	ended   chan struct{}        // closed when the sessions have been given back

@@ -689,7 +689,7 @@ func TestQueue_CancelledWait(t *testing.T) {
 // A deadline ends the wait on the server by itself: its connection lives on.
 func TestQueue_DeadlineSparesTheConnection(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		const brief = shortestLook - time.Millisecond // another connection would ask for the holder
+		const brief = shortestLookup - time.Millisecond // another connection would ask for the holder
 		b.server.Lock("a")
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()

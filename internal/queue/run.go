@@ -309,7 +309,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	}
 	q.active++
 	r.detach()
-	r.line.holder, r.line.look = g, nil
+	r.line.holder, r.line.lookup = g, nil
 	q.pool.Put(s)
 	q.serve(first, g, nil)
 	return true

@@ -24,7 +24,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	}
 	s.setIdleLimit()
 	p.startWatch()
-	if p.resting && p.toBeLookedAt(s) {
+	if p.resting && p.needsProbe(s) {
 		p.resting = false
 		p.hangups.Wake()
 	}

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// What a look at a connection finds.
+// What a probe of a connection finds.
 type connState int
 
 const (
@@ -33,12 +33,12 @@ func (state connState) cause() error {
 	return nil
 }
 
-// look looks whether the server has closed the connection: without traffic, and
+// probeSocket finds out whether the server has closed the connection: without traffic, and
 // without blocking while no statement runs.
-func (s *Session) look() connState {
+func (s *Session) probeSocket() connState {
 	state := unseen
 	err := s.raw(func(conn any) error {
-		state = s.lookAt(conn)
+		state = s.stateOf(conn)
 		switch {
 		case state == open && !socketOpen(conn), state == occupied && !s.lent:
 			state = closed
@@ -61,7 +61,7 @@ func (s *Session) listen(conn any) {
 		return
 	}
 	s.listened = true
-	if s.lookAt(conn) == unseen {
+	if s.stateOf(conn) == unseen {
 		s.blind.Store(true)
 		if !s.config.blind.Swap(true) {
 			s.config.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once: the connection is not go-sql-driver's own",
@@ -82,10 +82,10 @@ func (s *Session) listenNoMore(conn any) {
 
 // SocketOpen reports whether the connection can be seen to be open. The caller has
 // the session's turn.
-func (s *Session) SocketOpen() bool { return s.look() == open }
+func (s *Session) SocketOpen() bool { return s.probeSocket() == open }
 
-// lookAt asks the driver alone, and sends nothing.
-func (s *Session) lookAt(conn any) connState {
+// stateOf asks the driver alone, and sends nothing.
+func (s *Session) stateOf(conn any) connState {
 	if conn, ok := conn.(MemoryConn); ok {
 		if conn.ClosedByServer(Look{}) {
 			return closed

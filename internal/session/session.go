@@ -274,7 +274,7 @@ func (s *Session) restore() error {
 // of the connection. It stays usable.
 func (s *Session) letGo() {
 	_ = s.raw(func(conn any) error {
-		if s.lookAt(conn) != occupied {
+		if s.stateOf(conn) != occupied {
 			s.get.close()
 			s.release.close()
 		}

@@ -77,7 +77,7 @@ func (s *Session) runCallOn(conn any) error {
 		s.socket = socketOf(conn)
 	}
 	c := &s.call
-	if s.lookAt(conn) == occupied {
+	if s.stateOf(conn) == occupied {
 		c.err = errOccupied
 		if !s.lent {
 			c.err = errGoodbye

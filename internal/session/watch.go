@@ -72,7 +72,7 @@ func (p *Pool) watch() {
 			probed = now
 		}
 		for _, s := range held {
-			p.look(s, probe)
+			p.attend(s, probe)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 		if s.idleLimit > 0 {
 			rest = min(rest, s.idleLimit/3/4)
 		}
-		if p.toBeLookedAt(s) {
+		if p.needsProbe(s) {
 			rest = tick
 		}
 	}
@@ -106,14 +106,14 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 	return held, rest
 }
 
-// toBeLookedAt reports whether the end of s would show by a look alone, or has been told
+// needsProbe reports whether the end of s would show by a probe alone, or has been told
 // of: it may have been busy, or without a lock, when that was.
-func (p *Pool) toBeLookedAt(s *Session) bool {
+func (p *Pool) needsProbe(s *Session) bool {
 	return p.Probe > 0 && (s.hangupID.Load() == 0 || s.hungUp)
 }
 
-// look does what is to be done about s now, without waiting for anything.
-func (p *Pool) look(s *Session, probe bool) {
+// attend does what is to be done about s now, without waiting for anything.
+func (p *Pool) attend(s *Session, probe bool) {
 	p.mu.Lock()
 	now := now()
 	switch {
@@ -147,7 +147,7 @@ var (
 
 // probe looks at the socket of s, whose turn the watch has.
 func (p *Pool) probe(s *Session) {
-	if s.look() == closed {
+	if s.probeSocket() == closed {
 		s.broken = errClosed
 		p.work.Go(func() { p.Put(s) }) // to close a connection can take time
 		return
@@ -157,7 +157,7 @@ func (p *Pool) probe(s *Session) {
 
 // probeLent looks at the socket of the lent session, without its turn.
 func (p *Pool) probeLent(s *Session) {
-	state := s.look()
+	state := s.probeSocket()
 	p.mu.Lock()
 	s.probing, s.unseen = false, state == unseen
 	p.mu.Unlock()
