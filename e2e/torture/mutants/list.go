@@ -133,4 +133,7 @@ var mutants = []mutant{
 	change("polls do not make way", "internal/session/choose.go",
 		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
+	change("who steps up waits for the next poll", "internal/queue/queue.go",
+		"\t\tr.stepUp()\n", "").
+		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
 }
