@@ -98,14 +98,14 @@ func (p *Pool) chooseIdle() (*Session, error) {
 	if err := p.source.refusalLocked(); err != nil {
 		return nil, err
 	}
-	s := p.idle()
+	s := p.idleLocked()
 	if s != nil {
-		s.move(busy)
+		s.moveLocked(busy)
 	}
 	return s, nil
 }
 
-func (p *Pool) idle() *Session {
+func (p *Pool) idleLocked() *Session {
 	for _, s := range p.sessions {
 		if s.state == idle && len(s.holds) == 0 {
 			return s
@@ -119,7 +119,7 @@ func (p *Pool) idle() *Session {
 func (p *Pool) IdleToWait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.idle()
+	s := p.idleLocked()
 	return s != nil && p.source.waitLocked(s) > 0
 }
 
@@ -200,10 +200,10 @@ func (p *Pool) choose(req Request) (choice, error) {
 	if home := req.Home; home != nil {
 		switch home.state {
 		case idle:
-			home.move(busy)
+			home.moveLocked(busy)
 			return choice{next: useSession, session: home}, nil
 		case busy: // a statement is over soon; a wait may last
-			return choice{next: waitForTurn, waiter: p.queueUp(home, asking)}, nil
+			return choice{next: waitForTurn, waiter: p.queueUpLocked(home, asking)}, nil
 		}
 	}
 	var least *Session // of those that are free, the one with the fewest locks
@@ -222,10 +222,10 @@ func (p *Pool) choose(req Request) (choice, error) {
 		p.opening++
 		return choice{next: openSession}, nil
 	case least != nil:
-		least.move(busy)
+		least.moveLocked(busy)
 		return choice{next: useSession, session: least}, nil
 	}
-	k := p.queueUp(nil, asking)
+	k := p.queueUpLocked(nil, asking)
 	k.exhausted = g == growBlocked
 	return choice{next: waitForTurn, waiter: k}, nil
 }
@@ -237,8 +237,8 @@ func (p *Pool) Gone() error {
 	return p.source.goneLocked()
 }
 
-// queueUp returns a new waiter for a turn on want, nil: on any. p.mu must be held.
-func (p *Pool) queueUp(want *Session, as priority) *waiter {
+// queueUpLocked returns a new waiter for a turn on want, nil: on any. p.mu must be held.
+func (p *Pool) queueUpLocked(want *Session, as priority) *waiter {
 	k := &waiter{want: want, priority: as, turn: make(chan struct{})}
 	p.waiters = append(p.waiters, k)
 	return k
@@ -248,7 +248,7 @@ func (p *Pool) giveUp(k *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k.got != nil {
-		p.pass(k.got) // the turn came at the same moment: hand it on
+		p.passLocked(k.got) // the turn came at the same moment: hand it on
 		return
 	}
 	p.waiters = slices.DeleteFunc(p.waiters, func(other *waiter) bool { return other == k })

@@ -22,9 +22,9 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 			s.due = now // which came after a long wait, or a stop: is it still so?
 		}
 	}
-	s.setIdleLimit()
-	p.startWatch()
-	if p.resting && p.needsProbe(s) {
+	s.setIdleLimitLocked()
+	p.startWatchLocked()
+	if p.resting && p.needsProbeLocked(s) {
 		p.resting = false
 		p.hangups.Wake()
 	}
@@ -42,12 +42,12 @@ func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	}
 	delete(s.holds, from)
 	s.holds[to] = struct{}{}
-	p.pass(s)
+	p.passLocked(s)
 	return true
 }
 
-// setIdleLimit lets the watch know what the session, by its greeting, knows.
-func (s *Session) setIdleLimit() {
+// setIdleLimitLocked lets the watch know what the session, by its greeting, knows.
+func (s *Session) setIdleLimitLocked() {
 	if s.server != nil {
 		s.idleLimit = s.server.idleLimit
 	}
@@ -60,7 +60,7 @@ func (p *Pool) Drop(s *Session, h Hold) {
 	delete(s.holds, h)
 	if s.broken == nil {
 		s.locked = len(s.holds) > 0
-		p.pass(s)
+		p.passLocked(s)
 		p.mu.Unlock()
 		return
 	}

@@ -8,8 +8,8 @@ import (
 
 var errGivenBack = errors.New("session given back")
 
-// armJanitor sees to it that idle sessions are looked for after d.
-func (p *Pool) armJanitor(d time.Duration) {
+// armJanitorLocked has idle sessions given back after d, if they are still idle. p.mu must be held.
+func (p *Pool) armJanitorLocked(d time.Duration) {
 	if p.janitor != nil || p.closing.Err() != nil {
 		return
 	}
@@ -37,12 +37,12 @@ func (p *Pool) sweep(age time.Duration) {
 			next = max(next, left)
 			return false
 		}
-		s.die(errGivenBack)
+		s.dieLocked(errGivenBack)
 		old = append(old, s)
 		return true
 	})
 	if next > 0 {
-		p.armJanitor(next)
+		p.armJanitorLocked(next)
 	}
 	p.parting += len(old)
 	p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *Pool) parted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.parting--
-	p.wakeWaiters(forAny)
+	p.wakeWaitersLocked(forAny)
 }
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.

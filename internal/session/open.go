@@ -11,13 +11,13 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// limit is how many sessions the pool may have now. It leaves one of the db's
+// limitLocked is how many sessions the pool may have now. It leaves one of the db's
 // connections to the code under the locks. Where the server has just had no connection
 // for us, those that there are have to do. p.mu must be held.
-func (p *pooled) limit() (int, error) {
+func (p *pooled) limitLocked() (int, error) {
 	limit, err := Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
 	if len(p.sessions) > 0 && !p.full.IsZero() && time.Since(p.full) < fullTime {
-		limit = min(limit, p.count())
+		limit = min(limit, p.countLocked())
 	}
 	return limit, err
 }
@@ -81,9 +81,9 @@ func (p *pooled) openUnder(ctx context.Context, exhausted func()) (*Session, err
 	closed := p.closing.Err() != nil
 	switch {
 	case err != nil:
-		p.wakeWaiters(forAny) // there is room again
+		p.wakeWaitersLocked(forAny) // there is room again
 	case !closed:
-		s.move(busy)
+		s.moveLocked(busy)
 		p.sessions = append(p.sessions, s)
 	}
 	p.mu.Unlock()
@@ -227,6 +227,6 @@ func (p *pooled) waitForOthers(n int) {
 	defer p.mu.Unlock()
 	p.waitingForOthers += n
 	if n > 0 {
-		p.wakeWaiters(forAny)
+		p.wakeWaitersLocked(forAny)
 	}
 }

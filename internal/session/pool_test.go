@@ -149,7 +149,7 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 		assert.Empty(b, b.pool.waiters)
 
 		b.pool.mu.Lock()
-		k := b.pool.queueUp(nil, first)
+		k := b.pool.queueUpLocked(nil, first)
 		b.pool.mu.Unlock()
 		next := begin(func() *Session { return b.take(Request{}) })
 		b.pool.Put(s) // to k

@@ -36,22 +36,22 @@ func (p *pooled) goneLocked() error { return nil }
 
 // refusalLocked: the db may have been changed so that no session may be taken.
 func (p *pooled) refusalLocked() error {
-	_, err := p.limit()
+	_, err := p.limitLocked()
 	return err
 }
 
 // growLocked opens a session up to the cap, unless one that is idle has no locks. To share a
 // session beats waiting for a connection.
 func (p *pooled) growLocked(least *Session, freeSoon bool) (growth, error) {
-	limit, err := p.limit()
+	limit, err := p.limitLocked()
 	if err != nil {
 		return growNot, err
 	}
-	if (least == nil || len(least.holds) > 0) && p.count() < limit && !(freeSoon && p.exhausted()) {
+	if (least == nil || len(least.holds) > 0) && p.countLocked() < limit && !(freeSoon && p.exhausted()) {
 		return growByOne, nil
 	}
 	if least == nil && !freeSoon && p.opening == 0 {
-		freeSoon = p.endWaits(p.count() - limit + 1)
+		freeSoon = p.endWaitsLocked(p.countLocked() - limit + 1)
 	}
 	if !freeSoon && p.opening == p.waitingForOthers {
 		return growBlocked, nil
@@ -59,15 +59,15 @@ func (p *pooled) growLocked(least *Session, freeSoon bool) (growth, error) {
 	return growNot, nil
 }
 
-// count is how many connections the pool has, or is about to have, or has not quite let
+// countLocked is how many connections the pool has, or is about to have, or has not quite let
 // go of. p.mu must be held.
-func (p *pooled) count() int { return len(p.sessions) + p.opening + p.parting }
+func (p *pooled) countLocked() int { return len(p.sessions) + p.opening + p.parting }
 
-// endWaits ends n waits that have a session without locks for themselves, and reports
+// endWaitsLocked ends n waits that have a session without locks for themselves, and reports
 // whether there were any. All sessions wait, and the cap, which has been lowered since they
 // began, lets none be opened: somebody who asks for a free name would have to wait for the
 // end of a slice. Who waited goes on by polling. p.mu must be held.
-func (p *pooled) endWaits(n int) (any bool) {
+func (p *pooled) endWaitsLocked(n int) (any bool) {
 	for _, s := range p.sessions {
 		if n > 0 && s.state == waiting && len(s.holds) == 0 {
 			s.Kill()
@@ -86,7 +86,7 @@ func (p *pooled) openAnother(s *Session) bool {
 	if p.closing.Err() != nil || p.opening > 0 || time.Since(p.openedAnother) < time.Second || p.exhausted() {
 		return false
 	}
-	if limit, err := p.limit(); err != nil || p.count() >= limit {
+	if limit, err := p.limitLocked(); err != nil || p.countLocked() >= limit {
 		return false
 	}
 	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
@@ -107,7 +107,7 @@ func (p *pooled) openAnother(s *Session) bool {
 // waitLocked keeps one session from waiting: the last of the cap, so that there is always
 // one to try on.
 func (p *pooled) waitLocked(s *Session) time.Duration {
-	most, err := p.limit()
+	most, err := p.limitLocked()
 	waits := 0
 	for _, s := range p.sessions {
 		if s.state == waiting {

@@ -30,18 +30,18 @@ func (s state) String() string {
 // moves are the states that may follow each.
 var moves = [][]state{idle: {busy, dead}, busy: {idle, waiting, dead}, waiting: {busy, dead}, dead: nil}
 
-// move changes the state of s. In a test an illegal move panics; elsewhere it is better to
+// moveLocked changes the state of s. In a test an illegal move panics; elsewhere it is better to
 // go on, since the server excludes, whatever becomes of the turns. The pool's mu must be
 // held.
-func (s *Session) move(to state) {
+func (s *Session) moveLocked(to state) {
 	if !slices.Contains(moves[s.state], to) && flag.Lookup("test.v") != nil {
 		panic(fmt.Sprintf("a session that is %v cannot become %v", s.state, to))
 	}
 	s.state = to
 }
 
-// die makes s dead, for that cause. The pool's mu must be held.
-func (s *Session) die(cause error) {
-	s.move(dead)
+// dieLocked makes s dead, for that cause. The pool's mu must be held.
+func (s *Session) dieLocked(cause error) {
+	s.moveLocked(dead)
 	s.deathCause = cause
 }

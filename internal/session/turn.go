@@ -16,11 +16,11 @@ func (p *Pool) TakeUrgent(s *Session) error {
 		defer p.mu.Unlock()
 		return s.deathCause
 	case idle:
-		s.move(busy)
+		s.moveLocked(busy)
 		p.mu.Unlock()
 		return nil
 	}
-	k := p.queueUp(s, urgent)
+	k := p.queueUpLocked(s, urgent)
 	p.mu.Unlock()
 	return p.awaitUrgent(k)
 }
@@ -39,19 +39,19 @@ func (p *Pool) awaitUrgent(k *waiter) error {
 // the turn before and, if it returns nil, after.
 func (p *Pool) Yield(s *Session) error {
 	p.mu.Lock()
-	if !p.isUrgent(s) || s.broken != nil {
+	if !p.isUrgentLocked(s) || s.broken != nil {
 		p.mu.Unlock()
 		return nil
 	}
-	k := p.queueUp(s, urgent)
-	p.pass(s)
+	k := p.queueUpLocked(s, urgent)
+	p.passLocked(s)
 	p.mu.Unlock()
 	return p.awaitUrgent(k)
 }
 
-// isUrgent reports whether somebody must have a turn on this very session. p.mu must be
+// isUrgentLocked reports whether somebody must have a turn on this very session. p.mu must be
 // held.
-func (p *Pool) isUrgent(s *Session) bool {
+func (p *Pool) isUrgentLocked(s *Session) bool {
 	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
 }
 
@@ -63,25 +63,25 @@ func (p *Pool) Put(s *Session) {
 		return
 	}
 	p.mu.Lock()
-	p.pass(s)
+	p.passLocked(s)
 	p.mu.Unlock()
 }
 
-// pass hands the turn on s to who comes next, or leaves s idle.
-func (p *Pool) pass(s *Session) {
+// passLocked hands the turn on s to who comes next, or leaves s idle.
+func (p *Pool) passLocked(s *Session) {
 	if s.state == dead {
 		return
 	}
-	if i := p.next(s); i >= 0 {
+	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
 		k.wake(s)
 		return
 	}
-	s.move(idle)
+	s.moveLocked(idle)
 	if len(s.holds) == 0 && !s.lent {
 		s.idleSince = time.Now()
-		p.armJanitor(idleTime)
+		p.armJanitorLocked(idleTime)
 	}
 }
 
@@ -89,9 +89,9 @@ func (p *Pool) pass(s *Session) {
 // and yet no poll starves.
 const mostPassed = 8
 
-// next returns the index of who has the next turn on s, -1 for nobody: the first of those
+// nextLocked returns the index of who has the next turn on s, -1 for nobody: the first of those
 // with the highest priority.
-func (p *Pool) next(s *Session) int {
+func (p *Pool) nextLocked(s *Session) int {
 	of := [...]int{urgent: -1, first: -1, poll: -1}
 	for i, k := range p.waiters {
 		if (k.want == nil || k.want == s) && of[k.priority] < 0 {
@@ -122,7 +122,7 @@ func (p *Pool) markDead(s *Session, cause error) {
 		p.mu.Unlock()
 		return
 	}
-	s.die(cause)
+	s.dieLocked(cause)
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
 	lost, locked := s.holds, s.locked
 	s.holds = nil
@@ -136,7 +136,7 @@ func (p *Pool) markDead(s *Session, cause error) {
 		hold.Lost(cause)
 	}
 	p.mu.Lock()
-	p.wakeWaiters(func(k *waiter) bool { return k.want == s || k.want == nil })
+	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
 	p.discard(s, locked)
 	p.Observer.SessionDiscarded(cause)
@@ -186,8 +186,8 @@ func (p *Pool) discard(s *Session, locked bool) {
 
 func forAny(k *waiter) bool { return k.want == nil }
 
-// wakeWaiters lets those waiters look again. p.mu must be held.
-func (p *Pool) wakeWaiters(which func(*waiter) bool) {
+// wakeWaitersLocked lets those waiters look again. p.mu must be held.
+func (p *Pool) wakeWaitersLocked(which func(*waiter) bool) {
 	p.waiters = slices.DeleteFunc(p.waiters, func(k *waiter) bool {
 		if !which(k) {
 			return false

@@ -18,7 +18,7 @@ import (
 func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == dead || p.isUrgent(s) || len(s.holds) != mine {
+	if s.state == dead || p.isUrgentLocked(s) || len(s.holds) != mine {
 		return 0
 	}
 	limit := p.source.waitLocked(s)
@@ -28,11 +28,11 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	if len(s.holds) > 0 {
 		limit = min(limit, sliceHolding, s.interval()/2)
 	}
-	s.move(waiting)
+	s.moveLocked(waiting)
 	// Those who wait for a turn on s, or on any if this was the last, had better look
 	// again.
 	last := p.source.lastLocked()
-	p.wakeWaiters(func(k *waiter) bool { return k.want == s || last && k.want == nil })
+	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || last && k.want == nil })
 	return limit
 }
 
@@ -48,7 +48,7 @@ func (p *Pool) Waited(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.state == waiting {
-		s.move(busy)
+		s.moveLocked(busy)
 	}
 }
 

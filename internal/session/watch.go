@@ -43,8 +43,8 @@ const (
 	restTick  = 250 * time.Millisecond
 )
 
-// startWatch begins the watch if there is none. p.mu must be held.
-func (p *Pool) startWatch() {
+// startWatchLocked begins the watch if there is none. p.mu must be held.
+func (p *Pool) startWatchLocked() {
 	if p.watching {
 		return
 	}
@@ -97,7 +97,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 		if s.idleLimit > 0 {
 			rest = min(rest, s.idleLimit/3/4)
 		}
-		if p.needsProbe(s) {
+		if p.needsProbeLocked(s) {
 			rest = tick
 		}
 	}
@@ -106,9 +106,9 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 	return held, rest
 }
 
-// needsProbe reports whether the end of s would show by a probe alone, or has been told
+// needsProbeLocked reports whether the end of s would show by a probe alone, or has been told
 // of: it may have been busy, or without a lock, when that was.
-func (p *Pool) needsProbe(s *Session) bool {
+func (p *Pool) needsProbeLocked(s *Session) bool {
 	return p.Probe > 0 && (s.hangupID.Load() == 0 || s.hungUp)
 }
 
@@ -132,7 +132,7 @@ func (p *Pool) attend(s *Session, probe bool) {
 			p.work.Go(func() { p.probeLent(s) })
 		}
 	case s.state == idle: // a statement that runs is a probe by itself
-		s.move(busy)
+		s.moveLocked(busy)
 		p.mu.Unlock()
 		p.probe(s)
 		return
@@ -224,7 +224,7 @@ func (p *Pool) proveAll(s *Session) bool {
 	if proved {
 		s.proved = begun
 	}
-	s.setIdleLimit()
+	s.setIdleLimitLocked()
 	p.mu.Unlock()
 	return true
 }
