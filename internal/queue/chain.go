@@ -86,11 +86,11 @@ func (c chain) on(s *session.Session) (n int) {
 	return n
 }
 
-// deadlocks reports whether c, were it to wait for the lock held by g, would wait
+// deadlocksLocked reports whether c, were it to wait for the lock held by g, would wait
 // for itself: some caller below g waits for a lock of c, or for one whose code
 // waits for it in turn. The code of a lock is taken to wait for every call made
 // under it. The queue's mu must be held.
-func (q *Queue) deadlocks(c chain, g *Grant) bool {
+func (q *Queue) deadlocksLocked(c chain, g *Grant) bool {
 	seen := map[*Grant]bool{}
 	var reaches func(*Grant) bool
 	reaches = func(g *Grant) bool {

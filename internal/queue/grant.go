@@ -117,9 +117,9 @@ func (g *Grant) awaitRelease() error {
 func (g *Grant) release(lost error) error {
 	g.queue.mu.Lock()
 	g.releasing = true
-	successor := g.successor()
+	successor := g.successorLocked()
 	if lost == nil && successor == nil {
-		g.queue.prefetch(g)
+		g.queue.prefetchLocked(g)
 	}
 	g.queue.mu.Unlock()
 	if lost != nil {

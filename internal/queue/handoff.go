@@ -14,19 +14,19 @@ import "time"
 // ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
 // be seen, and none on a session that has another lock.
 
-// successor returns who can be handed the lock of g, nil if nobody, or if hand-off is not
+// successorLocked returns who can be handed the lock of g, nil if nobody, or if hand-off is not
 // allowed. The queue's mu must be held.
-func (g *Grant) successor() *waiter {
+func (g *Grant) successorLocked() *waiter {
 	if g.queue.handOff == 0 || !g.alone || time.Since(g.since) >= g.queue.handOff {
 		return nil
 	}
-	return g.next()
+	return g.nextLocked()
 }
 
-// next returns who is first in line behind g, if a lock of that name on any session will
+// nextLocked returns who is first in line behind g, if a lock of that name on any session will
 // do: it wants exactly that name (on MariaDB names that differ in case are two locks),
 // and its chain has no session of its own. The queue's mu must be held.
-func (g *Grant) next() *waiter {
+func (g *Grant) nextLocked() *waiter {
 	next := g.line.front
 	if next == nil || next.name != g.name || !next.chain.empty() {
 		return nil
@@ -54,6 +54,6 @@ func (g *Grant) handTo(successor *waiter) bool {
 	}
 	g.line.holder = next
 	q.handed++
-	q.serve(successor, next, nil) // it counts as active in the place of g
+	q.serveLocked(successor, next, nil) // it counts as active in the place of g
 	return true
 }

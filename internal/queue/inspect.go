@@ -54,9 +54,9 @@ func (w *waiter) lookupAt() time.Time {
 	return w.deadline.Add(-min(lookupAhead, w.limit.Left/2))
 }
 
-// lookUp has the server asked who is in the way of w, unless that is known, or is being
+// lookUpLocked has the server asked who is in the way of w, unless that is known, or is being
 // asked, or there is no connection to spare. The queue's mu must be held.
-func (l *line) lookUp(w *waiter, now time.Time) {
+func (l *line) lookUpLocked(w *waiter, now time.Time) {
 	q := l.queue
 	known := l.holder != nil || l.lookup != nil && l.lookup.fresh(w.name, now, lookupAhead/2)
 	underWay := l.lookup != nil && l.lookup.asked.IsZero()
@@ -113,13 +113,13 @@ func (q *Queue) nextLookup() *lookup {
 		k.asked = time.Now() // in vain
 	}
 	q.lookups, q.looking = nil, false
-	q.finish()
+	q.finishLocked()
 	return nil
 }
 
-// inTheWay returns who holds what w waits for, or did a moment ago, as far as that is
+// inTheWayLocked returns who holds what w waits for, or did a moment ago, as far as that is
 // known. The queue's mu must be held.
-func (w *waiter) inTheWay(now time.Time) *session.Holder {
+func (w *waiter) inTheWayLocked(now time.Time) *session.Holder {
 	l := w.line
 	switch {
 	case l.holder != nil:
@@ -199,5 +199,5 @@ func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) e
 func (q *Queue) inspected() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.finish()
+	q.finishLocked()
 }

@@ -55,8 +55,8 @@ type waiter struct {
 	lock Grant // set by newGrant
 }
 
-// join puts w at the end of the line.
-func (l *line) join(w *waiter) {
+// joinLocked puts w at the end of the line.
+func (l *line) joinLocked(w *waiter) {
 	w.prev = l.back
 	if l.back != nil {
 		l.back.next = w
@@ -65,25 +65,25 @@ func (l *line) join(w *waiter) {
 	}
 	l.back = w
 	l.length++
-	l.reach(w)
+	l.reachLocked(w)
 }
 
-// lasts returns until when somebody in line waits, at most; endless: somebody waits for
+// lastsLocked returns until when somebody in line waits, at most; endless: somebody waits for
 // ever. To look through the line for it at each wait would take, over the life of a line,
 // the square of its length. So it is looked for anew only when as many have left as are
 // there: until then those who have left may count, too, and a wait may be asked for that is
 // longer than anybody wants. Who leaves it last then breaks its connection.
-func (l *line) lasts() (until time.Time, endless bool) {
+func (l *line) lastsLocked() (until time.Time, endless bool) {
 	if l.left >= l.length {
 		l.furthest, l.endless, l.left = time.Time{}, false, 0
 		for w := l.front; w != nil; w = w.next {
-			l.reach(w)
+			l.reachLocked(w)
 		}
 	}
 	return l.furthest, l.endless
 }
 
-func (l *line) reach(w *waiter) {
+func (l *line) reachLocked(w *waiter) {
 	switch {
 	case w.until.IsZero():
 		l.endless = true
@@ -92,8 +92,8 @@ func (l *line) reach(w *waiter) {
 	}
 }
 
-// part takes w out of the line.
-func (l *line) part(w *waiter) {
+// partLocked takes w out of the line.
+func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
 	if w.prev != nil {
@@ -132,8 +132,8 @@ func (w *waiter) call() {
 	}
 }
 
-// waits is called when it is known that others have the lock.
-func (w *waiter) waits() {
+// waitsLocked is called when it is known that others have the lock.
+func (w *waiter) waitsLocked() {
 	if w.waiting != nil {
 		w.waiting()
 		w.waiting = nil
@@ -145,8 +145,8 @@ func (w *waiter) late(now time.Time) bool {
 	return !w.deadline.IsZero() && !now.Before(w.deadline)
 }
 
-// timedOut is the error for a timeout that has passed. The queue's mu must be held.
-func (w *waiter) timedOut() error {
+// timedOutLocked is the error for a timeout that has passed. The queue's mu must be held.
+func (w *waiter) timedOutLocked() error {
 	if r := w.line.run; r != nil && !w.asked && (r.phase == exhausted || r.phase == queued) {
 		free := "session of the Locker (WithMaxSessions)"
 		if r.phase == exhausted {
@@ -154,7 +154,7 @@ func (w *waiter) timedOut() error {
 		}
 		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)
 	}
-	holder, text := w.inTheWay(time.Now()), fmt.Sprintf("not acquired within %v", w.limit.Timeout)
+	holder, text := w.inTheWayLocked(time.Now()), fmt.Sprintf("not acquired within %v", w.limit.Timeout)
 	switch {
 	case w.limit.Timeout > 0:
 	case holder != nil:
@@ -177,9 +177,9 @@ func contextError(ctx context.Context) error {
 	return fmt.Errorf("given up: %w: %w", err, cause)
 }
 
-// startTimer has w told when its timeout has passed. It is called when it is known that w
+// startTimerLocked has w told when its timeout has passed. It is called when it is known that w
 // waits for others: most callers never do, and need no timer.
-func (w *waiter) startTimer() {
+func (w *waiter) startTimerLocked() {
 	if w.timer == nil && !w.served && !w.due.IsZero() {
 		w.timer = time.AfterFunc(time.Until(w.due), w.ring)
 	}
@@ -198,7 +198,7 @@ func (w *waiter) ring() {
 		w.call()
 	case !now.Before(w.due):
 		w.due = w.deadline
-		w.line.lookUp(w, now)
+		w.line.lookUpLocked(w, now)
 		fallthrough
 	default:
 		w.timer.Reset(time.Until(w.due))

@@ -40,8 +40,8 @@ var moves = [][]phase{
 	pausing:   {taking},
 }
 
-// move changes the phase of r. An illegal move panics in tests. The queue's mu must be held.
-func (r *run) move(to phase) {
+// moveLocked changes the phase of r. An illegal move panics in tests. The queue's mu must be held.
+func (r *run) moveLocked(to phase) {
 	if !slices.Contains(moves[r.phase], to) && flag.Lookup("test.v") != nil {
 		panic(fmt.Sprintf("a run that is %v cannot be %v next", r.phase, to))
 	}

@@ -17,7 +17,7 @@ func (r *run) pause() {
 	}
 	over := make(chan struct{})
 	r.pauseOver = over
-	r.move(pausing)
+	r.moveLocked(pausing)
 	q.polling++
 	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
 	q.mu.Unlock()
@@ -32,23 +32,23 @@ func (r *run) pause() {
 	q.pool.Polling(-1)
 	q.mu.Lock()
 	r.pauseOver = nil
-	r.move(taking)
+	r.moveLocked(taking)
 	q.polling--
 	q.mu.Unlock()
 }
 
-// stepUp is called when another is first in line: its own first question does not wait
+// stepUpLocked is called when another is first in line: its own first question does not wait
 // for the next poll. The queue's mu must be held.
-func (r *run) stepUp() {
+func (r *run) stepUpLocked() {
 	if w := r.line.front; r.pauseOver != nil && w != nil && !w.asked {
 		close(r.pauseOver)
 		r.pauseOver = nil
 	}
 }
 
-// tripTook learns from one round trip how long they take. One that is far from the others,
+// tripTookLocked learns from one round trip how long they take. One that is far from the others,
 // to a server that was stopped for a moment, counts for little. The queue's mu must be
 // held.
-func (q *Queue) tripTook(took time.Duration) {
+func (q *Queue) tripTookLocked(took time.Duration) {
 	q.trip += (min(took, 2*q.trip+time.Millisecond) - q.trip) / 8
 }

@@ -10,11 +10,11 @@ package queue
 // opened for that.
 const missesBeforeOpening = 8
 
-// prefetch begins to ask for the next in line after g, whose release is about to be sent.
+// prefetchLocked begins to ask for the next in line after g, whose release is about to be sent.
 // The queue's mu must be held.
-func (q *Queue) prefetch(g *Grant) {
+func (q *Queue) prefetchLocked(g *Grant) {
 	l := g.line
-	if g.next() == nil || l.run != nil {
+	if g.nextLocked() == nil || l.run != nil {
 		return
 	}
 	if q.pool.IdleToWait() {
@@ -53,7 +53,7 @@ func (r *run) expectBusy(g *Grant) bool {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	next := g.next()
+	next := g.nextLocked()
 	if r.detached || next == nil {
 		return false
 	}

@@ -113,7 +113,7 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 	if err := q.pool.Gone(); err != nil {
 		return nil, err
 	}
-	q.forgetStale()
+	q.forgetStaleLocked()
 	l := q.lines[key]
 	if l == nil {
 		l = &line{queue: q, key: key}
@@ -124,20 +124,20 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 		return nil, q.heldAlready(l.holder, w.name)
 	}
 	if limit.Left == 0 && (l.holder != nil || l.front != nil) {
-		return nil, w.timedOut()
+		return nil, w.timedOutLocked()
 	}
 	nested := !w.chain.empty()
-	if nested && l.holder != nil && q.deadlocks(w.chain, l.holder) {
+	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
 		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
 	}
-	l.join(w)
+	l.joinLocked(w)
 	if nested {
 		q.nested[w] = struct{}{}
 	}
-	q.advance(l)
-	if !q.beingServed(w) {
-		w.waits()
-		w.startTimer()
+	q.advanceLocked(l)
+	if !q.beingServedLocked(w) {
+		w.waitsLocked()
+		w.startTimerLocked()
 	}
 	return w, nil
 }
@@ -170,7 +170,7 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		case <-w.ctx.Done():
 			if w.ctx.Err() == context.DeadlineExceeded {
 				q.mu.Lock()
-				err := w.contextEnded()
+				err := w.contextEndedLocked()
 				q.mu.Unlock()
 				return q.awaitAnswer(w, err)
 			}
@@ -180,8 +180,8 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		served, turn := w.served, w.turn
 		w.turn = nil
 		var late error
-		if !served && turn == nil && !q.beingServed(w) && w.late(time.Now()) {
-			late = w.timedOut()
+		if !served && turn == nil && !q.beingServedLocked(w) && w.late(time.Now()) {
+			late = w.timedOutLocked()
 		}
 		q.mu.Unlock()
 		switch {
@@ -215,11 +215,11 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 	return q.leave(w, err)
 }
 
-// beingServed reports whether what is under way for w is no wait for others: a
+// beingServedLocked reports whether what is under way for w is no wait for others: a
 // session is being opened for it, or the server asked for the first time. (To wait for a
 // turn on a session is a wait for others, but not to one who tries once: that has no time
 // to wait, and the lock may be free.) The queue's mu must be held.
-func (q *Queue) beingServed(w *waiter) bool {
+func (q *Queue) beingServedLocked(w *waiter) bool {
 	r := w.line.run
 	if w.asked || r == nil || w.line.front != w || w.line.holder != nil {
 		return false
@@ -251,15 +251,15 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 	}
 	l := w.line
 	first := l.front == w // who stands behind changes nothing for the run
-	q.serve(w, nil, err)
+	q.serveLocked(w, nil, err)
 	switch r := l.run; {
 	case !first || r == nil:
-	case r.wantedBy(l.front):
-		r.stepUp()
+	case r.wantedByLocked(l.front):
+		r.stepUpLocked()
 	default:
-		r.abandon()
+		r.abandonLocked()
 	}
-	q.advance(l)
+	q.advanceLocked(l)
 	return nil, err
 }
 
@@ -277,25 +277,25 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 	return &w.lock
 }
 
-// serve ends the wait of w, by a lock or by an error.
-func (q *Queue) serve(w *waiter, g *Grant, err error) {
-	w.line.part(w)
+// serveLocked ends the wait of w, by a lock or by an error.
+func (q *Queue) serveLocked(w *waiter, g *Grant, err error) {
+	w.line.partLocked(w)
 	if w.timer != nil {
 		w.timer.Stop()
 	}
 	delete(q.nested, w)
 	w.served, w.grant, w.err = true, g, err
 	if w.turn != nil {
-		w.turn.decline()
+		w.turn.declineLocked()
 		w.turn = nil
 	}
 	w.call()
 }
 
-// dismiss ends the waits of all in line by err.
-func (q *Queue) dismiss(l *line, err error) {
+// dismissLocked ends the waits of all in line by err.
+func (q *Queue) dismissLocked(l *line, err error) {
 	for l.front != nil {
-		q.serve(l.front, nil, err)
+		q.serveLocked(l.front, nil, err)
 	}
 }
 
@@ -304,15 +304,15 @@ func (q *Queue) dismiss(l *line, err error) {
 func (q *Queue) lost(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.noteStale(l)
+	q.noteStaleLocked(l)
 	if err := q.pool.Gone(); err != nil {
-		q.dismiss(l, err)
+		q.dismissLocked(l, err)
 	}
 }
 
 // advance sees to it that somebody asks the server if anybody waits and nobody
 // holds, and forgets a line that has ended.
-func (q *Queue) advance(l *line) {
+func (q *Queue) advanceLocked(l *line) {
 	if l.holder != nil || l.run != nil {
 		return
 	}
@@ -325,7 +325,7 @@ func (q *Queue) advance(l *line) {
 	r := &run{queue: q, line: l}
 	l.run = r
 	q.active++
-	r.begin(l.front)
+	r.beginLocked(l.front)
 }
 
 // release frees the line of g, whose session has given the lock back, or died: err.
@@ -333,13 +333,13 @@ func (q *Queue) release(g *Grant, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err != nil {
-		q.noteStale(g.line)
+		q.noteStaleLocked(g.line)
 	}
 	if g.line.holder == g { // and not one that was prefetched
 		g.line.holder = nil
 	}
-	q.advance(g.line)
-	q.finish()
+	q.advanceLocked(g.line)
+	q.finishLocked()
 }
 
 // Sessions is how many sessions there are now.
@@ -355,9 +355,9 @@ func (q *Queue) HandOffs() int64 {
 	return q.handed
 }
 
-// finish counts a grant, a run or a question that has ended. The queue's mu
+// finishLocked counts a grant, a run or a question that has ended. The queue's mu
 // must be held.
-func (q *Queue) finish() {
+func (q *Queue) finishLocked() {
 	q.active--
 	if q.closed && q.active == 0 {
 		close(q.idle)
@@ -375,11 +375,11 @@ func (q *Queue) Close() {
 		return
 	}
 	for _, l := range q.lines {
-		q.dismiss(l, fault.ErrClosed)
+		q.dismissLocked(l, fault.ErrClosed)
 		if l.run != nil {
-			l.run.abandon()
+			l.run.abandonLocked()
 		}
-		q.advance(l)
+		q.advanceLocked(l)
 	}
 	q.closed = true
 	q.beginClosing()

@@ -242,17 +242,17 @@ func TestLine_Lasts(t *testing.T) {
 	for range 20_000 {
 		if n := len(in); n > 0 && random.IntN(2) == 0 {
 			i := random.IntN(n)
-			l.part(in[i])
+			l.partLocked(in[i])
 			in = append(in[:i], in[i+1:]...)
 		} else {
 			w := &waiter{ctx: background, line: l}
 			if random.IntN(50) > 0 {
 				w.setDeadline(now.Add(time.Duration(1 + random.IntN(1000))))
 			}
-			l.join(w)
+			l.joinLocked(w)
 			in = append(in, w)
 		}
-		until, endless := l.lasts()
+		until, endless := l.lastsLocked()
 		if endless {
 			continue
 		}
@@ -274,13 +274,13 @@ func TestLine_CostIsLinear(t *testing.T) {
 		for range n {
 			w := &waiter{ctx: background, line: l, called: make(chan struct{}, 1), limit: For(timeout)}
 			w.setDeadline(time.Now().Add(timeout))
-			l.join(w)
+			l.joinLocked(w)
 		}
 		for l.front != nil { // as each is served, the next wait begins
 			wt := &wait{}
 			wt.longest(l, slice)
 			q.mu.Lock()
-			q.serve(l.front, nil, errGone)
+			q.serveLocked(l.front, nil, errGone)
 			q.mu.Unlock()
 		}
 	}

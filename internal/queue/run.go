@@ -33,9 +33,9 @@ type run struct {
 	pauseOver chan struct{} // pausing: closed to end the pause
 }
 
-// begin has the first question asked for w, by w itself or by a goroutine. The
+// beginLocked has the first question asked for w, by w itself or by a goroutine. The
 // queue's mu must be held.
-func (r *run) begin(w *waiter) {
+func (r *run) beginLocked(w *waiter) {
 	if w.ctx.Done() == nil && w.chain.empty() {
 		w.turn = r
 		w.call()
@@ -44,10 +44,10 @@ func (r *run) begin(w *waiter) {
 	go r.ask(nil)
 }
 
-// decline is for a caller who leaves before it has asked. The queue's mu must be held.
-func (r *run) decline() {
-	r.detach()
-	r.queue.finish()
+// declineLocked is for a caller who leaves before it has asked. The queue's mu must be held.
+func (r *run) declineLocked() {
+	r.detachLocked()
+	r.queue.finishLocked()
 }
 
 // askFirst asks the first question, in the goroutine of w.
@@ -122,9 +122,9 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serve(w, nil, w.contextEnded())
+			r.queue.serveLocked(w, nil, w.contextEndedLocked())
 		case w.asked && w.late(now):
-			r.queue.serve(w, nil, w.timedOut())
+			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
 			return w
 		}
@@ -142,9 +142,9 @@ func (r *run) end() {
 	}
 	if !r.detached {
 		r.line.run = nil
-		q.advance(r.line)
+		q.advanceLocked(r.line)
 	}
-	q.finish()
+	q.finishLocked()
 }
 
 // session takes a turn on a session for w.
@@ -175,10 +175,10 @@ func (r *run) Queued() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.move(queued)
-	if w := r.line.front; !r.detached && w != nil && !q.beingServed(w) {
-		w.waits()
-		w.startTimer()
+	r.moveLocked(queued)
+	if w := r.line.front; !r.detached && w != nil && !q.beingServedLocked(w) {
+		w.waitsLocked()
+		w.startTimerLocked()
 	}
 }
 
@@ -188,21 +188,21 @@ func (r *run) PoolExhausted() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.move(exhausted)
+	r.moveLocked(exhausted)
 	if r.detached {
 		return
 	}
 	now := time.Now()
 	for w := r.line.front; w != nil && w.late(now); w = r.line.front {
-		q.serve(w, nil, w.timedOut())
+		q.serveLocked(w, nil, w.timedOutLocked())
 	}
 	if r.line.front == nil {
-		r.abandon()
-		q.advance(r.line)
+		r.abandonLocked()
+		q.advanceLocked(r.line)
 		return
 	}
-	r.line.front.waits()
-	r.line.front.startTimer()
+	r.line.front.waitsLocked()
+	r.line.front.startTimerLocked()
 }
 
 // try asks once, without waiting. It returns true if others have the lock; then the
@@ -210,21 +210,21 @@ func (r *run) PoolExhausted() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
-	r.move(trying)
+	r.moveLocked(trying)
 	q.mu.Unlock()
 	begun := time.Now()
 	granted, err := s.GetLock(w.name, 0)
 	took := time.Since(begun)
 	q.mu.Lock()
-	q.tripTook(took)
-	r.move(taking)
+	q.tripTookLocked(took)
+	r.moveLocked(taking)
 	if err == nil && !granted {
 		w.asked = true
-		r.allowForStale(w)
+		r.allowForStaleLocked(w)
 		if !w.served && w.limit.Left > 0 {
-			w.waits()
+			w.waitsLocked()
 		}
-		w.startTimer()
+		w.startTimerLocked()
 	}
 	q.mu.Unlock()
 	if granted || err != nil {
@@ -235,9 +235,9 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	return true
 }
 
-// wantedBy reports whether w, now the first in line, has a use for what the run
+// wantedByLocked reports whether w, now the first in line, has a use for what the run
 // is doing. The queue's mu must be held.
-func (r *run) wantedBy(w *waiter) bool {
+func (r *run) wantedByLocked(w *waiter) bool {
 	if r.wait != nil {
 		return w != nil && r.wait.suits(w)
 	}
@@ -246,11 +246,11 @@ func (r *run) wantedBy(w *waiter) bool {
 	return w != nil || r.phase == trying
 }
 
-// abandon detaches the run from its line. It ends by itself, and what it may yet
+// abandonLocked detaches the run from its line. It ends by itself, and what it may yet
 // be granted is released before anybody else has a turn on that session. The
 // queue's mu must be held.
-func (r *run) abandon() {
-	r.detach()
+func (r *run) abandonLocked() {
+	r.detachLocked()
 	if r.cancel != nil {
 		r.cancel()
 	}
@@ -259,7 +259,7 @@ func (r *run) abandon() {
 	}
 }
 
-func (r *run) detach() {
+func (r *run) detachLocked() {
 	r.detached = true
 	r.line.run = nil
 }
@@ -286,7 +286,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !r.detached && r.line.front == w {
-		q.serve(w, nil, err)
+		q.serveLocked(w, nil, err)
 	}
 }
 
@@ -308,10 +308,10 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 		return false
 	}
 	q.active++
-	r.detach()
+	r.detachLocked()
 	r.line.holder, r.line.lookup = g, nil
 	q.pool.Put(s)
-	q.serve(first, g, nil)
+	q.serveLocked(first, g, nil)
 	return true
 }
 
@@ -324,8 +324,8 @@ func (r *run) failAll(err error) {
 	switch {
 	case r.detached:
 	case errors.Is(err, fault.ErrInterrupted) && r.line.front != nil:
-		q.serve(r.line.front, nil, err)
+		q.serveLocked(r.line.front, nil, err)
 	default:
-		q.dismiss(r.line, err)
+		q.dismissLocked(r.line, err)
 	}
 }

@@ -15,16 +15,16 @@ import (
 // than a pollInterval, and less than a timeout may be overrun by.
 const staleTime = 75 * time.Millisecond
 
-// noteStale records that a session died on which the line's lock was held. The queue's mu
+// noteStaleLocked records that a session died on which the line's lock was held. The queue's mu
 // must be held.
-func (q *Queue) noteStale(l *line) {
-	q.forgetStale()
+func (q *Queue) noteStaleLocked(l *line) {
+	q.forgetStaleLocked()
 	q.stale[l.key] = time.Now()
 }
 
-// forgetStale forgets those that the server has ended by now. It does so now and then: that
+// forgetStaleLocked forgets those that the server has ended by now. It does so now and then: that
 // costs little even if thousands of locks are lost at once. The queue's mu must be held.
-func (q *Queue) forgetStale() {
+func (q *Queue) forgetStaleLocked() {
 	if len(q.stale) == 0 || time.Since(q.swept) <= staleTime {
 		return
 	}
@@ -36,9 +36,9 @@ func (q *Queue) forgetStale() {
 	}
 }
 
-// allowForStale extends the deadline of w, who has just been told that others have the lock,
+// allowForStaleLocked extends the deadline of w, who has just been told that others have the lock,
 // if a stale session may be the one. The queue's mu must be held.
-func (r *run) allowForStale(w *waiter) {
+func (r *run) allowForStaleLocked(w *waiter) {
 	now := time.Now()
 	died, ok := r.queue.stale[r.line.key]
 	if stale := r.failed || ok && now.Sub(died) <= staleTime; !stale || !w.asGiven.IsZero() {
@@ -50,12 +50,12 @@ func (r *run) allowForStale(w *waiter) {
 	}
 }
 
-// contextEnded is the error for the end of the waiter's context. If its timeout had passed
+// contextEndedLocked is the error for the end of the waiter's context. If its timeout had passed
 // before, and it waited for a stale session alone, that is the error of the timeout. The
 // queue's mu must be held.
-func (w *waiter) contextEnded() error {
+func (w *waiter) contextEndedLocked() error {
 	if end, ok := w.ctx.Deadline(); ok && w.ctx.Err() == context.DeadlineExceeded && !w.asGiven.IsZero() && !end.Before(w.asGiven) {
-		return w.timedOut()
+		return w.timedOutLocked()
 	}
 	return contextError(w.ctx)
 }

@@ -42,7 +42,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 
 		q.mu.Lock()
 		r.wait = nil
-		r.move(taking)
+		r.moveLocked(taking)
 		if first := r.line.front; !r.detached && first != nil && wt.suits(first) {
 			first.asked = true
 		}
@@ -77,13 +77,13 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	d := wt.longest(r.line, limit)
 	wt.ends = time.Now().Add(d)
 	r.wait = wt
-	r.move(waiting)
+	r.moveLocked(waiting)
 	return wt, w, d
 }
 
 // longest is for how long somebody in line wants this wait, up to limit.
 func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
-	until, endless := l.lasts()
+	until, endless := l.lastsLocked()
 	if wt.nested { // it is its chain's own
 		until, endless = l.front.until, l.front.until.IsZero()
 	}

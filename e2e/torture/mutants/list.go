@@ -64,7 +64,7 @@ var mutants = []mutant{
 		"probe := len(hungUp) > 0 || p.Probe > 0 &&",
 		"probe := p.Probe < 0 &&"),
 	change("last in, first out", "internal/queue/queue.go",
-		"\tl.join(w)\n",
+		"\tl.joinLocked(w)\n",
 		"\tif w.next = l.front; w.next != nil {\n\t\tw.next.prev = w\n\t} else {\n\t\tl.back = w\n\t}\n\tl.front = w\n"),
 	change("one's own lock waited for", "internal/queue/queue.go",
 		"if w.chain.holding(l) {",
@@ -74,7 +74,7 @@ var mutants = []mutant{
 		"\tg.line.holder = nil\n"),
 	change("asked ahead before the code has ended", "internal/queue/grant.go",
 		"\tctx, cancel := context.WithCancelCause(withGrant{ctx, g})\n",
-		"\tctx, cancel := context.WithCancelCause(withGrant{ctx, g})\n\tg.queue.mu.Lock()\n\tg.queue.prefetch(g)\n\tg.queue.mu.Unlock()\n"),
+		"\tctx, cancel := context.WithCancelCause(withGrant{ctx, g})\n\tg.queue.mu.Lock()\n\tg.queue.prefetchLocked(g)\n\tg.queue.mu.Unlock()\n"),
 	change("name open again before its code has ended", "internal/queue/grant.go",
 		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)",
 		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)\n\tgo g.queue.release(g, nil)"),
@@ -97,7 +97,7 @@ var mutants = []mutant{
 		"\tif w.served {\n\t\treturn w.grant, w.err\n\t}\n",
 		"\tif w.served {\n\t\treturn nil, err\n\t}\n"),
 	change("turn lost with who leaves", "internal/queue/queue.go",
-		"\t\tw.turn.decline()\n",
+		"\t\tw.turn.declineLocked()\n",
 		""),
 	change("cause of the context forgotten", "internal/queue/line.go",
 		"fmt.Errorf(\"given up: %w: %w\", err, cause)",
@@ -134,6 +134,6 @@ var mutants = []mutant{
 		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
 	change("who steps up waits for the next poll", "internal/queue/queue.go",
-		"\t\tr.stepUp()\n", "").
+		"\t\tr.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
 }
