@@ -141,7 +141,7 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		primary.to.Store(demoted)
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
-		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(200*time.Millisecond))
+		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often))
 		requireUsable(t, l)
 		_, err = demoted.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 		require.NoError(t, err)
