@@ -211,8 +211,13 @@ func TestWaitEnds(t *testing.T) {
 
 			l.Wake()
 			assert.Empty(t, l.Wait(time.Hour))
-			time.AfterFunc(10*time.Millisecond, l.Wake)
+			woke := make(chan struct{})
+			time.AfterFunc(10*time.Millisecond, func() {
+				l.Wake()
+				close(woke)
+			})
 			assert.Empty(t, l.Wait(time.Hour))
+			<-woke // or the rest of Wake would end the first Wait of the next test
 			if add {
 				_ = l.Wait(0) // what is left of that ring
 				time.AfterFunc(10*time.Millisecond, func() { l.Remove(ours) })
