@@ -24,7 +24,7 @@ func Of(f func()) time.Duration {
 	return hops * <-worst
 }
 
-// tick returns by how much the latest tick until stop was late.
+// tick returns by how much the worst of the ticks until stop was late.
 func tick(stop <-chan struct{}) (worst time.Duration) {
 	timer := time.NewTimer(period)
 	defer timer.Stop()

@@ -8,7 +8,7 @@
 //	Acquire -> enter: into the line of the name
 //	        -> await: until served, or the time is up
 //	              ^
-//	              | serve(grant or error)
+//	              | serveLocked(grant or error)
 //	              |
 //	   run: session (a turn from the pool)
 //	          -> try: GET_LOCK(name, 0) --- granted ------------------> grant
@@ -17,7 +17,7 @@
 //
 //	Release -> TakeUrgent (a turn on the grant's session)
 //	        -> RELEASE_LOCK, or hand-off to the next in line
-//	        -> the line goes on: advance
+//	        -> the line goes on: advanceLocked
 //
 // # Invariants
 //
@@ -45,11 +45,11 @@
 // # Races that were lost once
 //
 //   - A timeout passes while the caller's first question is on its way. The question is no
-//     wait for others, so the caller is not late: beingServed.
+//     wait for others, so the caller is not late: beingServedLocked.
 //   - The first in line leaves while its try is on its way, and the try is granted. The next
-//     in line must not find its own name taken by it: wantedBy keeps the run, and grant gives
+//     in line must not find its own name taken by it: wantedByLocked keeps the run, and grant gives
 //     the lock to the next.
 //   - A context ends in the same moment as its call is granted. Acquire gives the lock back.
 //   - Another becomes first in line while the run pauses between polls. Its deadline may pass
-//     before the pause does: stepUp ends the pause.
+//     before the pause does: stepUpLocked ends the pause.
 package queue

@@ -24,7 +24,7 @@ type line struct {
 	lookup *lookup // who holds the lock on the server, or held it a while ago; may still be asked
 
 	length, left int       // how many are in line, and how many have left it since furthest was found
-	furthest     time.Time // no earlier than the last until in line; see lasts
+	furthest     time.Time // no earlier than the last until in line; see lastsLocked
 	endless      bool      // somebody in line may have no until
 }
 
@@ -116,8 +116,8 @@ func (w *waiter) setDeadline(at time.Time) {
 		w.until = end
 	}
 	w.due = at
-	if at := w.lookupAt(); !at.IsZero() {
-		w.due = at
+	if ask := w.lookupAt(); !ask.IsZero() {
+		w.due = ask
 	}
 	if w.timer != nil {
 		w.timer.Reset(time.Until(w.due))

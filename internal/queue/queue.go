@@ -310,7 +310,7 @@ func (q *Queue) lost(l *line) {
 	}
 }
 
-// advance sees to it that somebody asks the server if anybody waits and nobody
+// advanceLocked has somebody ask the server if anybody waits and nobody
 // holds, and forgets a line that has ended.
 func (q *Queue) advanceLocked(l *line) {
 	if l.holder != nil || l.run != nil {

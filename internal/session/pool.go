@@ -90,7 +90,7 @@ type Pool struct {
 	sessions []*Session // those that live
 	opening  int        // those to come
 	parting  int        // those whose connections are being given back, or closed
-	passed   int        // first questions that went ahead of a poll, since the last poll; see next
+	passed   int        // first questions that went ahead of a poll, since the last poll; see nextLocked
 	pollers  int        // callers who poll because they have no session to wait with
 	waiters  []*waiter  // callers who wait for a turn, in the order of their coming
 	janitor  *time.Timer
@@ -109,7 +109,7 @@ type waiter struct {
 	exhausted bool // no session will be free before others let go of a connection
 }
 
-// A priority says who has the next turn on a session; see next.
+// A priority says who has the next turn on a session; see nextLocked.
 type priority int
 
 const (
@@ -134,8 +134,8 @@ type source interface {
 	// openAnother opens a session beside s if that is of use and there is room, and reports
 	// whether it does.
 	openAnother(s *Session) bool
-	// waitLocked returns for how long a wait may block s at most; 0: not at all.
-	waitLocked(s *Session) time.Duration
+	// waitLocked returns for how long a wait may block a session at most; 0: not at all.
+	waitLocked() time.Duration
 	// lastLocked reports whether s, which begins to wait, was the last that did not.
 	lastLocked() bool
 

@@ -106,7 +106,7 @@ func (p *pooled) openAnother(s *Session) bool {
 
 // waitLocked keeps one session from waiting: the last of the cap, so that there is always
 // one to try on.
-func (p *pooled) waitLocked(s *Session) time.Duration {
+func (p *pooled) waitLocked() time.Duration {
 	most, err := p.limitLocked()
 	waits := 0
 	for _, s := range p.sessions {

@@ -21,7 +21,7 @@ func (p *Pool) Wait(s *Session, mine int) time.Duration {
 	if s.state == dead || p.isUrgentLocked(s) || len(s.holds) != mine {
 		return 0
 	}
-	limit := p.source.waitLocked(s)
+	limit := p.source.waitLocked()
 	if limit == 0 {
 		return 0
 	}
