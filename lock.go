@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -103,60 +102,37 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
-// getLock is the way into a lock, and tells the observer. left is what is left of timeout.
+// getLock takes the lock: the arguments are checked, and the queue asks a session. left is
+// what is left of timeout.
 func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Duration) (*Lock, error) {
 	if l.isZero() {
 		return nil, acquireError(name, errZeroLocker)
 	}
-	begun := time.Now()
-	o := &l.observer
-	counted := o.begin()
-	o.began(ctx, name, timeout)
-	w := o.newWait(ctx, name, timeout, begun)
-	if w != nil {
-		w.isOurs = func() bool { return l.queue.Local(l.namespace+name) != nil }
+	lock := &Lock{name: name}
+	lock.call.begin(l, ctx, name, timeout)
+	err := l.check(ctx, name, timeout)
+	if err == nil {
+		lock.grant, err = l.queue.Acquire(ctx, l.namespace+name, queue.Limit{Timeout: timeout, Left: left}, &lock.call)
 	}
-	grant, err := l.acquire(ctx, name, timeout, left, w)
-	w.end(err)
-	now := time.Now()
-	waited := now.Sub(begun)
-	o.ended(ctx, name, timeout, waited, err)
+	err = l.explain(name, err)
+	lock.call.answered(err)
 	if err != nil {
-		o.end(counted)
 		return nil, err
 	}
-	return &Lock{name: name, grant: grant, observer: o, counted: counted, callCtx: ctx, waited: waited, acquired: now}, nil
-}
-
-func (l *Locker) acquire(ctx context.Context, name string, timeout, left time.Duration, w *wait) (*queue.Grant, error) {
-	if err := l.check(ctx, name, timeout); err != nil {
-		return nil, err
-	}
-	var waiting func()
-	if w != nil {
-		waiting = w.begin
-	}
-	grant, err := l.queue.Acquire(ctx, l.namespace+name, queue.Limit{Timeout: timeout, Left: left}, waiting)
-	if late, ok := err.(*queue.Timeout); ok {
-		return nil, &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
-	}
-	if err != nil {
-		return nil, acquireError(name, err)
-	}
-	return grant, nil
+	return lock, nil
 }
 
 // check returns an error for arguments that no server need be asked about.
 func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) error {
 	if err := names.Check(l.namespace + name); err != nil {
-		return acquireError(name, err)
+		return err
 	}
 	if timeout < 0 {
-		return acquireError(name, fault.Because(fault.ErrInvalidTimeout,
-			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil))
+		return fault.Because(fault.ErrInvalidTimeout,
+			fmt.Sprintf("invalid timeout %v: must not be negative; 0 tries once, Forever waits for the context", timeout), nil)
 	}
 	if ctx == nil {
-		return acquireError(name, errNoContext)
+		return errNoContext
 	}
 	return nil
 }
@@ -172,20 +148,23 @@ func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}
 }
 
+// explain is acquireError with who was in the way, if that is known. It returns nil for nil.
+func (l *Locker) explain(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if late, ok := err.(*queue.Timeout); ok {
+		return &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
+	}
+	return acquireError(name, err)
+}
+
 // A Lock is held from Acquire to Release. It is safe for concurrent use.
 type Lock struct {
 	name  string
 	grant *queue.Grant
 	ctx   context.Context
-
-	// For the observer.
-	observer  *observer
-	counted   bool // among the observer's calls
-	callCtx   context.Context
-	waited    time.Duration
-	acquired  time.Time
-	lostKnown atomic.Bool // the loss has been counted
-	ended     atomic.Bool // the release has been counted
+	call  call
 }
 
 // Name returns the lock's name as it was given to Acquire.
@@ -210,15 +189,12 @@ func (k *Lock) Release() error {
 	if err != nil {
 		err = &Error{Op: "release", Name: k.name, Err: err}
 	}
-	if k.ended.CompareAndSwap(false, true) {
-		k.observer.released(k, err)
-		k.observer.end(k.counted)
-	}
+	k.call.released(err)
 	return err
 }
 
 func (k *Lock) lost(cause error) error {
 	err := &Error{Op: "hold", Name: k.name, Err: cause}
-	k.observer.lostNow(k, err)
+	k.call.lost(err)
 	return err
 }

@@ -41,7 +41,7 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	}
 	for _, name := range names {
 		if err := l.check(ctx, name, timeout); err != nil {
-			return err
+			return acquireError(name, err)
 		}
 	}
 	names = l.inOrder(names)

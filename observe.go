@@ -45,8 +45,6 @@ func (l *Locker) Stats() Stats {
 	s := Stats{
 		Held:      int(o.held.Load()),
 		Waiting:   int(o.waiting.Load()),
-		Sessions:  l.queue.Sessions(),
-		Unwatched: l.queue.Unwatched(),
 		Acquired:  o.acquired.Load(),
 		Timeouts:  o.timeouts.Load(),
 		Failed:    o.failed.Load(),
@@ -55,6 +53,7 @@ func (l *Locker) Stats() Stats {
 		WaitTime:  time.Duration(o.waitTime.Load()),
 		HoldTime:  time.Duration(o.holdTime.Load()),
 	}
+	s.Sessions, s.Unwatched = l.queue.Sessions()
 	s.DroppedEvents = o.events.Dropped() + o.lines.Dropped()
 	return s
 }
@@ -235,16 +234,55 @@ func (o *observer) closing(held func() []string) (done func()) {
 	return func() { slow.Stop() }
 }
 
-// began is the begin of a call.
-func (o *observer) began(ctx context.Context, name string, timeout time.Duration) {
+// A call is one call for a lock, from its begin to the release. It stands beside the way
+// of the name, and only looks on.
+type call struct {
+	locker   *Locker
+	ctx      context.Context // as the caller gave it
+	name     string
+	timeout  time.Duration
+	counted  bool // among the observer's calls
+	begun    time.Time
+	waits    bool        // others have the lock
+	slow     *time.Timer // says so in the log; nil: not
+	waited   time.Duration
+	acquired time.Time
+
+	lostKnown, ended atomic.Bool // the loss, the release: each is told of once
+}
+
+func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.Duration) {
+	c.locker, c.ctx, c.name, c.timeout, c.begun = l, ctx, name, timeout, time.Now()
+	o := &l.observer
+	c.counted = o.begin()
 	o.waiting.Add(1)
 	o.tell(o.hooks.AcquireStarted, Event{Context: ctx, Name: name, Timeout: timeout})
 }
 
-// ended is the end of a call's waiting, by a lock or by err.
-func (o *observer) ended(ctx context.Context, name string, timeout, waited time.Duration, err error) {
+// Waits implements queue.Observer: others have the lock. A mutex may be held.
+func (c *call) Waits() {
+	o := &c.locker.observer
+	o.tell(o.hooks.Waiting, Event{Context: c.ctx, Name: c.name, Timeout: c.timeout, Waited: time.Since(c.begun)})
+	c.waits = true
+	if c.timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // asks no code of the user's
+		return // its end says enough
+	}
+	c.slow = time.AfterFunc(slowWait, func() {
+		ours := c.locker.queue.Local(c.locker.namespace+c.name) != nil
+		o.warn(c.ctx, "namedlock: still waiting for a lock", c.name, "waited", time.Since(c.begun), "timeout", timeoutText(c.timeout), "held_by_this_process", ours)
+	})
+}
+
+// answered is the end of the call's waiting, by the lock or by err.
+func (c *call) answered(err error) {
+	o := &c.locker.observer
+	c.acquired = time.Now()
+	c.waited = c.acquired.Sub(c.begun)
+	if c.slow != nil {
+		c.slow.Stop()
+	}
 	o.waiting.Add(-1)
-	o.waitTime.Add(int64(waited))
+	o.waitTime.Add(int64(c.waited))
 	switch {
 	case err == nil:
 		o.held.Add(1)
@@ -254,59 +292,44 @@ func (o *observer) ended(ctx context.Context, name string, timeout, waited time.
 	default:
 		o.failed.Add(1)
 	}
-	o.tell(o.hooks.Acquired, Event{Context: ctx, Name: name, Timeout: timeout, Waited: waited, Err: err})
-}
-
-// A wait is a call while others have the lock, for those who want to know of it.
-type wait struct {
-	observer *observer
-	ctx      context.Context
-	name     string
-	timeout  time.Duration
-	begun    time.Time
-	isOurs   func() bool // whether this process has the lock
-	waits    bool        // begin has been called
-	slow     *time.Timer // set by begin, if it is to be said meanwhile
-}
-
-// newWait returns nil if nobody wants to know.
-func (o *observer) newWait(ctx context.Context, name string, timeout time.Duration, begun time.Time) *wait {
-	if o.hooks.Waiting == nil && !o.logger.Enabled(ctx, slog.LevelWarn) { // asks no code of the user's
-		return nil
+	switch {
+	case !c.waits || c.waited < slowWait:
+	case err != nil:
+		o.warn(c.ctx, "namedlock: waited long for a lock, in vain", c.name, "waited", c.waited, "error", err)
+	default:
+		o.logger.InfoContext(c.ctx, "namedlock: acquired a lock after a long wait", "name", c.name, "waited", c.waited)
 	}
-	return &wait{observer: o, ctx: ctx, name: name, timeout: timeout, begun: begun}
-}
-
-// begin is called, once, when it is known that others have the lock. It may be
-// called with a mutex held.
-func (w *wait) begin() {
-	w.observer.tell(w.observer.hooks.Waiting, Event{Context: w.ctx, Name: w.name, Timeout: w.timeout, Waited: time.Since(w.begun)})
-	w.waits = true
-	if w.timeout < slowWait+time.Second {
-		return // its end says enough
+	o.tell(o.hooks.Acquired, Event{Context: c.ctx, Name: c.name, Timeout: c.timeout, Waited: c.waited, Err: err})
+	if err != nil {
+		o.end(c.counted)
 	}
-	w.slow = time.AfterFunc(slowWait, func() {
-		w.observer.warn(w.ctx, "namedlock: still waiting for a lock", w.name, "waited", time.Since(w.begun), "timeout", timeoutText(w.timeout), "held_by_this_process", w.isOurs())
-	})
 }
 
-// end is called when the call has returned from waiting, whether or not it had to
-// begin.
-func (w *wait) end(err error) {
-	if w == nil || !w.waits {
+// lost is the code under the lock being told that it is lost. A mutex may be held.
+func (c *call) lost(err error) {
+	o := &c.locker.observer
+	c.lostKnown.Store(true)
+	o.lost.Add(1)
+	o.tell(o.hooks.Lost, Event{Context: c.ctx, Name: c.name, Waited: c.waited, Held: time.Since(c.acquired), Err: err})
+}
+
+// released is the end of a release, which found err. The first counts.
+func (c *call) released(err error) {
+	if !c.ended.CompareAndSwap(false, true) {
 		return
 	}
-	if w.slow != nil {
-		w.slow.Stop()
+	o := &c.locker.observer
+	held := time.Since(c.acquired)
+	o.held.Add(-1)
+	o.holdTime.Add(int64(held))
+	e := Event{Context: c.ctx, Name: c.name, Waited: c.waited, Held: held, Err: err}
+	if err != nil && c.lostKnown.CompareAndSwap(false, true) {
+		o.lost.Add(1)
+		o.logger.ErrorContext(c.ctx, "namedlock: lock lost, as its release found", "name", c.name, "held", held, "error", err)
+		o.tell(o.hooks.Lost, e)
 	}
-	waited := time.Since(w.begun)
-	switch {
-	case waited < slowWait:
-	case err != nil:
-		w.observer.warn(w.ctx, "namedlock: waited long for a lock, in vain", w.name, "waited", waited, "error", err)
-	default:
-		w.observer.logger.InfoContext(w.ctx, "namedlock: acquired a lock after a long wait", "name", w.name, "waited", waited)
-	}
+	o.tell(o.hooks.Released, e)
+	o.end(c.counted)
 }
 
 func timeoutText(timeout time.Duration) string {
@@ -314,28 +337,6 @@ func timeoutText(timeout time.Duration) string {
 		return "forever"
 	}
 	return timeout.String()
-}
-
-// lostNow is called when the code under the lock is told that it is lost. It may be
-// called with a mutex held.
-func (o *observer) lostNow(k *Lock, err error) {
-	k.lostKnown.Store(true)
-	o.lost.Add(1)
-	o.tell(o.hooks.Lost, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: time.Since(k.acquired), Err: err})
-}
-
-// released is called once, when the lock is not held any more. err is what the
-// release found.
-func (o *observer) released(k *Lock, err error) {
-	held := time.Since(k.acquired)
-	o.held.Add(-1)
-	o.holdTime.Add(int64(held))
-	if err != nil && k.lostKnown.CompareAndSwap(false, true) {
-		o.lost.Add(1)
-		o.logger.ErrorContext(k.callCtx, "namedlock: lock lost, as its release found", "name", k.name, "held", held, "error", err)
-		o.tell(o.hooks.Lost, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: held, Err: err})
-	}
-	o.tell(o.hooks.Released, Event{Context: k.callCtx, Name: k.name, Waited: k.waited, Held: held, Err: err})
 }
 
 // SessionOpened and SessionDiscarded make observer a session.Observer.

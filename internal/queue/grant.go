@@ -123,7 +123,7 @@ func (g *Grant) release(lost error) error {
 	}
 	g.queue.mu.Unlock()
 	if lost != nil {
-		g.queue.release(g, nil)
+		g.queue.release(g)
 		return lost
 	}
 	return g.giveBack(successor)
@@ -135,7 +135,7 @@ func (g *Grant) release(lost error) error {
 func (g *Grant) giveBack(successor *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.TakeUrgent(s); err != nil {
-		g.queue.release(g, err)
+		g.queue.release(g)
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
 	if successor != nil && g.handTo(successor) {
@@ -143,6 +143,6 @@ func (g *Grant) giveBack(successor *waiter) error {
 	}
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)
-	g.queue.release(g, err)
+	g.queue.release(g)
 	return err
 }

@@ -36,7 +36,6 @@ type waiter struct {
 	name     string
 	limit    Limit
 	deadline time.Time   // of limit; zero: none
-	asGiven  time.Time   // the deadline, before it was extended for a stale session; zero: it was not
 	until    time.Time   // the earlier of deadline and the context's; zero: none
 	due      time.Time   // when the timer has something to do for it: before the deadline, and then; zero: never
 	timer    *time.Timer // rings then; nil until it is known that w waits for others
@@ -45,11 +44,11 @@ type waiter struct {
 	// mu guards.
 	called     chan struct{}
 	prev, next *waiter
-	waiting    func() // see Queue.Acquire; nil when it has been called
-	asked      bool   // the server has said, while it was first in line, that others have the lock
-	turn       *run   // the caller is to ask the server itself, in the name of that run
-	served     bool   // grant or err is set, for good
-	grant      *Grant // &lock
+	observer   Observer // nil: none, or it has been told
+	asked      bool     // the server has said, while it was first in line, that others have the lock
+	turn       *run     // the caller is to ask the server itself, in the name of that run
+	served     bool     // grant or err is set, for good
+	grant      *Grant   // &lock
 	err        error
 
 	lock Grant // set by newGrant
@@ -119,9 +118,6 @@ func (w *waiter) setDeadline(at time.Time) {
 	if ask := w.lookupAt(); !ask.IsZero() {
 		w.due = ask
 	}
-	if w.timer != nil {
-		w.timer.Reset(time.Until(w.due))
-	}
 }
 
 // call has w look what there is.
@@ -134,9 +130,9 @@ func (w *waiter) call() {
 
 // waitsLocked is called when it is known that others have the lock.
 func (w *waiter) waitsLocked() {
-	if w.waiting != nil {
-		w.waiting()
-		w.waiting = nil
+	if w.observer != nil {
+		w.observer.Waits()
+		w.observer = nil
 	}
 }
 

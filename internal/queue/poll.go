@@ -21,7 +21,6 @@ func (r *run) pause() {
 	q.polling++
 	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
 	q.mu.Unlock()
-	q.pool.Polling(+1)
 	timer := time.NewTimer(pause)
 	select {
 	case <-timer.C:
@@ -29,7 +28,6 @@ func (r *run) pause() {
 	case <-r.Context().Done():
 	}
 	timer.Stop()
-	q.pool.Polling(-1)
 	q.mu.Lock()
 	r.pauseOver = nil
 	r.moveLocked(taking)

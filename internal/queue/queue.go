@@ -37,16 +37,14 @@ type Queue struct {
 	lines   map[string]*line
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
-	stale   map[string]time.Time // when a session last died under a lock, by the line's key
-	swept   time.Time            // when they were last looked through
-	polling int                  // runs that pause between polls
-	trip    time.Duration        // that a question takes, as a moving average
-	handed  int64                // how often a lock was passed on without the server
-	active  int                  // grants, runs and questions that are under way
-	lookups []*lookup            // still to be asked
-	looking bool                 // somebody asks them
-	idle    chan struct{}        // closed when closed is set and active is 0
-	ended   chan struct{}        // closed when the sessions have been given back
+	polling int           // runs that pause between polls
+	trip    time.Duration // that a question takes, as a moving average
+	handed  int64         // how often a lock was passed on without the server
+	active  int           // grants, runs and questions that are under way
+	lookups []*lookup     // still to be asked
+	looking bool          // somebody asks them
+	idle    chan struct{} // closed when closed is set and active is 0
+	ended   chan struct{} // closed when the sessions have been given back
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
@@ -59,20 +57,21 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		beginClosing: cancel,
 		lines:        make(map[string]*line),
 		nested:       make(map[*waiter]struct{}),
-		stale:        make(map[string]time.Time),
 		idle:         make(chan struct{}),
 		ended:        make(chan struct{}),
 	}
 }
 
-// Acquire takes the lock, or returns an error and nothing is held. When it turns out
-// that others have it, and that the call waits, waiting is called, unless it is nil:
-// once, with the queue's mutex held.
-func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, waiting func()) (*Grant, error) {
+// An Observer of a call is told when it turns out that others have the lock, and that the
+// call waits: once, with the queue's mutex held.
+type Observer interface{ Waits() }
+
+// Acquire takes the lock, or returns an error and nothing is held.
+func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, observer Observer) (*Grant, error) {
 	if ctx.Err() != nil {
 		return nil, contextError(ctx)
 	}
-	w, err := q.enter(ctx, name, limit, waiting)
+	w, err := q.enter(ctx, name, limit, observer)
 	if err != nil {
 		return nil, err
 	}
@@ -89,14 +88,14 @@ func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, waiting f
 }
 
 // enter puts a new caller into the line of the name.
-func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting func()) (*waiter, error) {
+func (q *Queue) enter(ctx context.Context, name string, limit Limit, observer Observer) (*waiter, error) {
 	w := &waiter{
-		ctx:     ctx,
-		chain:   q.chainOf(ctx),
-		name:    name,
-		limit:   limit,
-		waiting: waiting,
-		called:  make(chan struct{}, 1),
+		ctx:      ctx,
+		chain:    q.chainOf(ctx),
+		name:     name,
+		limit:    limit,
+		observer: observer,
+		called:   make(chan struct{}, 1),
 	}
 	if limit.Left == Forever {
 		w.setDeadline(time.Time{})
@@ -113,7 +112,6 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, waiting fun
 	if err := q.pool.Gone(); err != nil {
 		return nil, err
 	}
-	q.forgetStaleLocked()
 	l := q.lines[key]
 	if l == nil {
 		l = &line{queue: q, key: key}
@@ -169,10 +167,7 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		case <-w.called:
 		case <-w.ctx.Done():
 			if w.ctx.Err() == context.DeadlineExceeded {
-				q.mu.Lock()
-				err := w.contextEndedLocked()
-				q.mu.Unlock()
-				return q.awaitAnswer(w, err)
+				return q.awaitAnswer(w, contextError(w.ctx))
 			}
 			return q.leave(w, contextError(w.ctx))
 		}
@@ -304,7 +299,6 @@ func (q *Queue) dismissLocked(l *line, err error) {
 func (q *Queue) lost(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.noteStaleLocked(l)
 	if err := q.pool.Gone(); err != nil {
 		q.dismissLocked(l, err)
 	}
@@ -328,13 +322,10 @@ func (q *Queue) advanceLocked(l *line) {
 	r.beginLocked(l.front)
 }
 
-// release frees the line of g, whose session has given the lock back, or died: err.
-func (q *Queue) release(g *Grant, err error) {
+// release frees the line of g, whose session has given the lock back, or died.
+func (q *Queue) release(g *Grant) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil {
-		q.noteStaleLocked(g.line)
-	}
 	if g.line.holder == g { // and not one that was prefetched
 		g.line.holder = nil
 	}
@@ -342,11 +333,8 @@ func (q *Queue) release(g *Grant, err error) {
 	q.finishLocked()
 }
 
-// Sessions is how many sessions there are now.
-func (q *Queue) Sessions() int { return q.pool.Sessions() }
-
-// Unwatched is how many of them cannot be looked at.
-func (q *Queue) Unwatched() int { return q.pool.Unwatched() }
+// Sessions is how many sessions there are now, and how many of them cannot be looked at.
+func (q *Queue) Sessions() (all, unwatched int) { return q.pool.Sessions() }
 
 // HandOffs is how often a lock was passed on without the server.
 func (q *Queue) HandOffs() int64 {

@@ -19,9 +19,7 @@ type run struct {
 	queue *Queue
 	line  *line
 
-	slice  time.Duration // the longest wait that connections survive, if not 0
-	died   time.Duration // how far the last wait had come that died with its connection
-	deaths int           // of waits that were not like the one before
+	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
 
 	// Guarded by queue.mu.
@@ -122,7 +120,7 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serveLocked(w, nil, w.contextEndedLocked())
+			r.queue.serveLocked(w, nil, contextError(w.ctx))
 		case w.asked && w.late(now):
 			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
@@ -220,7 +218,6 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	r.moveLocked(taking)
 	if err == nil && !granted {
 		w.asked = true
-		r.allowForStaleLocked(w)
 		if !w.served && w.limit.Left > 0 {
 			w.waitsLocked()
 		}

@@ -10,10 +10,6 @@ import (
 // dying under them.
 const shortestSlice = 10 * time.Millisecond
 
-// mostDeaths is how many waits of a run may die, each in its own way, before the server
-// counts as one that cannot be asked.
-const mostDeaths = 10
-
 // A wait is one statement that waits on the server.
 type wait struct {
 	name    string
@@ -66,7 +62,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	if w == nil || !w.asked {
 		return nil, nil, 0
 	}
-	limit := q.pool.Wait(s, w.chain.on(s))
+	limit := q.pool.Wait(s, w.chain.on(s), q.polling)
 	if limit == 0 {
 		return nil, w, 0
 	}
@@ -100,23 +96,15 @@ func (wt *wait) suits(w *waiter) bool {
 	return !wt.nested && wt.name == w.name && w.chain.empty()
 }
 
-// mayRepeat reports whether a wait that failed after elapsed may be repeated. Where
-// connections die in the middle of waits after about the same time while the server
-// lives (a DSN with a readTimeout, a proxy), shorter ones come through. One that dies
-// for itself was killed.
+// mayRepeat reports whether a wait that failed after elapsed may be repeated. Each that
+// dies before it ends halves what the next is asked for: where connections die in the middle of
+// waits while the server lives (a DSN with a readTimeout, a proxy), short ones come through.
+// A KILL, which is one death, leaves them long. Where the shortest die too, the server counts
+// as one that cannot be asked.
 func (r *run) mayRepeat(s *session.Session, elapsed, asked time.Duration) bool {
 	if !s.Broken() || elapsed >= asked {
 		return true
 	}
-	last := r.died
-	r.died = elapsed
-	if last == 0 || elapsed < last/2 || elapsed > 2*last {
-		r.deaths++
-		return r.deaths <= mostDeaths
-	}
-	if r.slice == shortestSlice {
-		return false
-	}
-	r.slice = max(elapsed/2, shortestSlice)
-	return true
+	r.slice = max(asked/2, shortestSlice)
+	return asked > shortestSlice
 }

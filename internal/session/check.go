@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -27,26 +26,6 @@ const (
 // a comment; no privilege is needed, and no variable that may not exist but for
 // MariaDB's, which a few builds lack.
 const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
-
-// A clusterCheck remembers when it was last found that a pool's servers are no
-// cluster. That is true of all of them, unlike to be read-only.
-type clusterCheck struct {
-	mu    sync.Mutex
-	found time.Duration // since epoch
-	ever  bool
-}
-
-func (c *clusterCheck) fresh(age time.Duration) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ever && now()-c.found < age
-}
-
-func (c *clusterCheck) passed(begun time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.found, c.ever = begun, true
-}
 
 // A column is an expression of a SELECT, and where its value goes.
 type column struct {
@@ -82,9 +61,11 @@ func (srv *server) writable() error {
 type clusterQuestion struct{ answer sql.NullString }
 
 // clusterQuestion decides once whether to ask: the last verdict may become stale while
-// the question is on its way.
+// the question is on its way. That no server is a node of a cluster is true of all of a
+// pool's, unlike that one is read-only.
 func (s *Session) clusterQuestion() *clusterQuestion {
-	if !s.config.CheckServer || s.config.cluster.fresh(s.config.KeepAlive) {
+	found := time.Duration(s.config.noCluster.Load())
+	if !s.config.CheckServer || found != 0 && now()-found < s.config.KeepAlive {
 		return nil
 	}
 	return new(clusterQuestion)
@@ -138,7 +119,7 @@ func (s *Session) checkServer(cluster *clusterQuestion) error {
 				return err
 			}
 		}
-		s.config.cluster.passed(begun)
+		s.config.noCluster.Store(int64(begun))
 	}
 	s.server.checked = begun
 	return nil

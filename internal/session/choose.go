@@ -119,7 +119,7 @@ func (p *Pool) idleLocked() *Session {
 func (p *Pool) IdleToWait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.idleLocked() != nil && p.source.waitLocked() > 0
+	return p.idleLocked() != nil && p.source.waitLocked(0) > 0
 }
 
 // OpenAnother opens a session for those who queue for the lock on s, beside all that goes on,

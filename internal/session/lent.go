@@ -43,8 +43,8 @@ func (l *lent) openAnother(*Session) bool { return false }
 
 // waitLocked keeps waits so short that the others hardly notice, and refuses them while one
 // of the others is there.
-func (l *lent) waitLocked() time.Duration {
-	if len(l.pool.waiters) > 0 || l.pool.pollers > 0 {
+func (l *lent) waitLocked(polling int) time.Duration {
+	if len(l.pool.waiters) > 0 || polling > 0 {
 		return 0
 	}
 	return sliceLent

@@ -110,7 +110,7 @@ func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error
 			bound = min(left, staleTime)
 		}
 		s := newSession(conn, &p.Config)
-		stop := context.AfterFunc(ctx, s.cancel)
+		stop := context.AfterFunc(ctx, s.breakOff)
 		begun := time.Now()
 		err = s.greetBorrowed(bound)
 		left -= time.Since(begun)

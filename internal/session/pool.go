@@ -29,15 +29,15 @@ type Config struct {
 	Logger         *slog.Logger // never blocks: see notify.Notifier.Logger
 	Observer       Observer     // nil: none
 
-	cluster  *clusterCheck
-	noInnoDB *atomic.Bool // the server does not know @@innodb_read_only
-	hangups  *hangup.Listener
-	blind    *atomic.Bool // it has been logged that a session cannot be looked at
-	spell    bool         // sessions may be short-lived: spare them what pays later
+	noCluster *atomic.Int64 // when the servers were last found to be in no cluster, in ns since epoch; 0: never
+	noInnoDB  *atomic.Bool  // the server does not know @@innodb_read_only
+	hangups   *hangup.Listener
+	blind     *atomic.Bool // it has been logged that a session cannot be looked at
+	spell     bool         // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
-	c.cluster, c.noInnoDB, c.blind = new(clusterCheck), new(atomic.Bool), new(atomic.Bool)
+	c.noCluster, c.noInnoDB, c.blind = new(atomic.Int64), new(atomic.Bool), new(atomic.Bool)
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}
@@ -91,7 +91,6 @@ type Pool struct {
 	opening  int        // those to come
 	parting  int        // those whose connections are being given back, or closed
 	passed   int        // first questions that went ahead of a poll, since the last poll; see nextLocked
-	pollers  int        // callers who poll because they have no session to wait with
 	waiters  []*waiter  // callers who wait for a turn, in the order of their coming
 	janitor  *time.Timer
 	watching bool
@@ -134,8 +133,9 @@ type source interface {
 	// openAnother opens a session beside s if that is of use and there is room, and reports
 	// whether it does.
 	openAnother(s *Session) bool
-	// waitLocked returns for how long a wait may block a session at most; 0: not at all.
-	waitLocked() time.Duration
+	// waitLocked returns for how long a wait may block a session at most, while so many others
+	// poll; 0: not at all.
+	waitLocked(polling int) time.Duration
 	// lastLocked reports whether s, which begins to wait, was the last that did not.
 	lastLocked() bool
 
@@ -163,21 +163,15 @@ func newPool(config Config) *Pool {
 	return p
 }
 
-// Sessions is how many sessions there are now, those to come included.
-func (p *Pool) Sessions() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.sessions) + p.opening
-}
-
-// Unwatched is how many of them cannot be looked at.
-func (p *Pool) Unwatched() (n int) {
+// Sessions is how many sessions there are now, those to come included, and how many of them
+// cannot be looked at.
+func (p *Pool) Sessions() (all, unwatched int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sessions {
 		if s.blind.Load() {
-			n++
+			unwatched++
 		}
 	}
-	return n
+	return len(p.sessions) + p.opening, unwatched
 }

@@ -106,7 +106,7 @@ func (p *pooled) openAnother(s *Session) bool {
 
 // waitLocked keeps one session from waiting: the last of the cap, so that there is always
 // one to try on.
-func (p *pooled) waitLocked() time.Duration {
+func (p *pooled) waitLocked(int) time.Duration {
 	most, err := p.limitLocked()
 	waits := 0
 	for _, s := range p.sessions {
@@ -145,7 +145,7 @@ func (p *pooled) inspectBeside(ctx context.Context, ask func(*Session) error) (b
 		return false, noConnection(err, answerTime)
 	}
 	s := newSession(conn, &p.Config)
-	stop := context.AfterFunc(ctx, s.cancel)
+	stop := context.AfterFunc(ctx, s.breakOff)
 	if err = s.isPrimary(); err == nil {
 		err = ask(s)
 	}

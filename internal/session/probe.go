@@ -67,6 +67,9 @@ func (s *Session) listen(conn any) {
 			s.config.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once: the connection is not go-sql-driver's own",
 				"connection", fmt.Sprintf("%T", conn), "keepalive", s.config.KeepAlive)
 		}
+	} else if missing := missingFields(conn); len(missing) > 0 && !s.config.blind.Swap(true) {
+		s.config.Logger.Warn("namedlock: a loss may be noticed late, and rows of your own on a connection given to New may be damaged: this version of go-sql-driver is not known to the Locker",
+			"missing", missing)
 	}
 	if id, err := s.config.hangups.Add(socketOf(conn)); err == nil {
 		s.hangupID.Store(id)
@@ -97,7 +100,7 @@ func (s *Session) stateOf(conn any) connState {
 		return unseen
 	case closedByDriver(conn):
 		return closed
-	case s.watcher == nil && watched(conn) || !isValid(conn):
+	case watched(conn) || !isValid(conn):
 		return occupied
 	}
 	return open
@@ -149,24 +152,51 @@ func socketOf(conn any) net.Conn {
 }
 
 // fields are those of the driver's connection that tell what nothing else does. Each is
-// where it is, or -1 if the driver has it no more.
+// where it is, or -1 if the driver has it no more. What happens without:
+//
+//   - closed: IsValid, which the driver has in public, says so as well, but does not tell it
+//     from unread rows. On a connection of our own there are none, so it counts as closed; on
+//     one that was given to New a loss shows by the keep-alive.
+//   - watching: rows that are read under a context, on a connection given to New, are not
+//     seen: "Leave conn to the Locker" has no exception then.
+//   - rawConn: the kernel does not tell of hang-ups, and the watch ticks; all statements run
+//     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
 	closed, watching, socket int
 }
 
+// findFields looks the fields up, once.
+func findFields(conn any) {
+	fields.Do(func() {
+		driverConn := reflect.TypeOf(conn).Elem()
+		fields.closed = fieldOf(driverConn, "closed", reflect.TypeFor[atomic.Bool]())
+		fields.watching = fieldOf(driverConn, "watching", reflect.TypeFor[bool]())
+		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
+	})
+}
+
+// missingFields names those that a connection of go-sql-driver has no more.
+func missingFields(conn any) (missing []string) {
+	if !fromGoSQLDriver(conn) {
+		return nil
+	}
+	findFields(conn)
+	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "rawConn": fields.socket} {
+		if at < 0 {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
 // driverField returns a pointer to the field, nil if there is none.
 func driverField(conn any, index *int) any {
-	v := reflect.ValueOf(conn).Elem()
-	fields.Do(func() {
-		fields.closed = fieldOf(v.Type(), "closed", reflect.TypeFor[atomic.Bool]())
-		fields.watching = fieldOf(v.Type(), "watching", reflect.TypeFor[bool]())
-		fields.socket = fieldOf(v.Type(), "rawConn", reflect.TypeFor[net.Conn]())
-	})
+	findFields(conn)
 	if *index < 0 {
 		return nil
 	}
-	f := v.Field(*index)
+	f := reflect.ValueOf(conn).Elem().Field(*index)
 	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
 }
 

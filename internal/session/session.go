@@ -37,20 +37,21 @@ type Session struct {
 	lent   bool // conn was given to New, whose caller may use it too
 	config *Config
 
-	// Every statement runs under ctx, never under a caller's: the driver answers
-	// the end of a context by closing the socket, and every lock of the session
-	// goes with it. ctx ends by Kill, or when silence has run out.
+	// No statement runs under a caller's context: the driver answers the end of a
+	// context by closing the socket, and every lock of the session goes with it.
+	// Statements run under ctx, or without a context: see contextOf. breakOff ends both,
+	// and is called when silence has run out.
 	ctx      context.Context
 	cancel   context.CancelFunc
 	silence  *time.Timer
-	killed   atomic.Bool  // by Kill
-	hangupID atomic.Int32 // its id where the kernel tells of hang-ups; 0: it does not
-	heard    atomic.Int64 // when the last statement began that was answered, in ns since epoch
+	toClose  atomic.Pointer[net.Conn] // what breakOff has to close; nil: nothing
+	killed   atomic.Bool              // by Kill
+	hangupID atomic.Int32             // its id where the kernel tells of hang-ups; 0: it does not
+	heard    atomic.Int64             // when the last statement began that was answered, in ns since epoch
 
-	watcher  driver.Rows // shared by all statements, see wire; nil: none
 	listened bool        // listen has been called
 	blind    atomic.Bool // nobody can tell when the server closes the connection
-	socket   net.Conn    // beneath a connection that was given to New; nil: not known
+	socket   net.Conn    // beneath conn; nil: not known
 
 	get, release statement
 	call         call            // the one that runs, or ran last
@@ -70,12 +71,12 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
 		conn:    conn,
 		config:  config,
-		get:     statement{text: "SELECT " + getLock, prepares: true},
-		release: statement{text: "SELECT " + releaseLock, prepares: true},
+		get:     statement{text: "SELECT " + getLock, short: true},
+		release: statement{text: "SELECT " + releaseLock, short: true},
 	}
 	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.silence = time.AfterFunc(math.MaxInt64, s.cancel)
+	s.silence = time.AfterFunc(math.MaxInt64, s.breakOff)
 	s.silence.Stop()
 	return s
 }
@@ -88,7 +89,7 @@ func (s *Session) Broken() bool { return s.broken != nil }
 // later one fail. It does not wait for that.
 func (s *Session) Kill() {
 	s.killed.Store(true)
-	s.cancel()
+	s.breakOff()
 }
 
 // GetLock asks for the lock once and, if others have it, waits for at most wait.
@@ -278,7 +279,6 @@ func (s *Session) letGo() {
 			s.get.close()
 			s.release.close()
 		}
-		s.dropWatcher()
 		s.listenNoMore(conn)
 		return nil
 	})
@@ -289,7 +289,7 @@ func (s *Session) letGo() {
 // discard closes the connection for good, which frees its locks at once. The
 // connection never goes back to a pool.
 func (s *Session) discard() error {
-	s.cancel() // a statement that hangs would keep Raw waiting
+	s.breakOff() // a statement that hangs would keep Raw waiting
 	err := s.raw(s.closeConn)
 	s.listenNoMore(nil)
 	return err

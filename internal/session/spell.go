@@ -88,6 +88,6 @@ func (s *Session) columns(columns ...string) string {
 // in character_set_results, and in UTF-16, say, they are no numbers to the driver.
 func (s *Session) readAsBytes() {
 	s.asBytes = true
-	s.get = statement{text: s.selecting(getLock), prepares: true}
-	s.release = statement{text: s.selecting(releaseLock), prepares: true}
+	s.get = statement{text: s.selecting(getLock), short: true}
+	s.release = statement{text: s.selecting(releaseLock), short: true}
 }

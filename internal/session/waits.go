@@ -5,7 +5,7 @@ import (
 )
 
 // Wait asks for leave to block s, on which the caller has the turn, in a wait of a
-// chain that holds so many locks on it. It is refused where somebody else's release
+// chain that holds so many locks on it, while so many others poll. It is refused where somebody else's release
 // would have to wait for it. The answer is for how long at most; 0 is a refusal, and
 // the caller has to poll. Waited must follow a wait.
 //
@@ -15,13 +15,13 @@ import (
 //   - The cap's last session never waits, so that there is always one to try on.
 //   - A lent session waits so briefly that its other callers hardly notice, and
 //     not at all while one of them is there.
-func (p *Pool) Wait(s *Session, mine int) time.Duration {
+func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.state == dead || p.isUrgentLocked(s) || len(s.holds) != mine {
 		return 0
 	}
-	limit := p.source.waitLocked()
+	limit := p.source.waitLocked(polling)
 	if limit == 0 {
 		return 0
 	}
@@ -58,11 +58,4 @@ func (p *Pool) Expendable(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !s.lent && len(s.holds) == 0
-}
-
-// Polling says that one caller more (or, with -1, one less) polls.
-func (p *Pool) Polling(n int) {
-	p.mu.Lock()
-	p.pollers += n
-	p.mu.Unlock()
 }
