@@ -11,13 +11,13 @@
 // transaction, and is freed when the session ends. So every lock has a connection
 // of its own for as long as it is held, and a connection of which anything is in
 // doubt is closed, never pooled. (Nested locks share the connection of the outermost,
-// and beyond a cap others share too; see WithMaxSessions.)
+// and beyond a cap others share too; see [WithMaxSessions].)
 //
 // # Names
 //
 // A name has 1 to 64 characters of valid UTF-8 from the Basic Multilingual Plane,
 // without NUL: that is what every supported server stores without change. Names
-// are one per server, not per schema (WithNamespace helps). Write a name the same
+// are one per server, not per schema ([WithNamespace] helps). Write a name the same
 // way everywhere: MySQL takes foo and FOO for one lock, MariaDB for two. Within
 // one process they exclude each other on both.
 //
@@ -25,9 +25,9 @@
 //
 // Callers of one Locker queue for a name, first come first served, before the
 // server is asked; only one of them waits there. A deadline ends a wait without
-// harm to its connection. A deadlock is reported at once, as ErrDeadlock, where
+// harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where
 // this Locker or the server can see it: not where a call chain had to share its
-// session (beyond WithMaxSessions, or with New), nor where one part of the circle
+// session (beyond [WithMaxSessions], or with New), nor where one part of the circle
 // is a caller still in this process's queue and another is on the server. Then
 // the timeout ends it.
 //
@@ -35,24 +35,24 @@
 //
 // A session can die under a lock: by KILL, a restart of the server, a broken
 // network. Then the server gives the lock to the next, and the context of the code
-// under it ends with a cause that matches ErrLost:
+// under it ends with a cause that matches [ErrLost]:
 //
-//   - within 50 ms where the server closes the connection (WithProbe), as after KILL,
+//   - within 50 ms where the server closes the connection ([WithProbe]), as after KILL,
 //     a shutdown or wait_timeout; on Linux, where the kernel tells, as a rule within one;
-//   - within two keep-alive intervals otherwise (WithKeepAlive): a network that has
+//   - within two keep-alive intervals otherwise ([WithKeepAlive]): a network that has
 //     fallen silent, a lock that has gone from a living session, a server that has
 //     become read-only. The keep-alive also lets an idle lock outlive the session's
 //     wait_timeout.
 //
-// WithLock and Release then report ErrLost, and the name stays closed to this
+// [Locker.WithLock] and Release then report [ErrLost], and the name stays closed to this
 // process until the code has returned. The Locker never reconnects under a lock.
 // If a client vanishes without a word, the server frees its locks after the lease
-// (WithLease), and a holder that is cut off has learnt of it before.
+// ([WithLease]), and a holder that is cut off has learnt of it before.
 //
 // # Who is in the way
 //
-// Locker.Holder asks the server who holds a lock, Locker.Holders who holds all whose names
-// begin alike. An ErrTimeout of a call that waited has the holder in Error.Holder and in
+// [Locker.Holder] asks the server who holds a lock, [Locker.Holders] who holds all whose names
+// begin alike. An [ErrTimeout] of a call that waited has the holder in Error.Holder and in
 // its text: from this process's own knowledge where it is one of the Locker's callers,
 // and otherwise from a question that runs beside the end of the wait. The question
 // changes nothing about the wait: an answer that is not there in time is left out. None

@@ -13,7 +13,7 @@ import (
 var (
 	// ErrTimeout: others had the lock, or all connections of the db, until the timeout had
 	// passed. Nothing is held. Error.Holder tells who was in the way, where that is known.
-	// An ErrTimeout that comes out of WithLock may be that of a lock which fn asked for:
+	// An ErrTimeout that comes out of [Locker.WithLock] may be that of a lock which fn asked for:
 	// Error.Name tells.
 	ErrTimeout = fault.ErrTimeout
 
@@ -41,7 +41,7 @@ var (
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
-	// valid UTF-8 from the Basic Multilingual Plane without NUL, or WithLocks was
+	// valid UTF-8 from the Basic Multilingual Plane without NUL, or [Locker.WithLocks] was
 	// given none. No SQL was sent.
 	ErrInvalidName = fault.ErrInvalidName
 

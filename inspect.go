@@ -21,7 +21,7 @@ type Holder struct {
 	ConnectionID uint64 // what KILL takes; 0 in an Error if Local
 
 	// Local: a caller of this Locker, in this process. An Error tells it without a
-	// question, and then all else but HeldFor is zero. Locker.Holder tells it as far as
+	// question, and then all else but HeldFor is zero. [Locker.Holder] tells it as far as
 	// the Locker knows: of a name written as its caller wrote it, and until a loss is
 	// noticed. Holders does not tell it. HeldFor is for how long this Locker has had the lock.
 	// Of other sessions no server tells that.
@@ -76,7 +76,7 @@ func (h Holder) String() string {
 //
 // With Open it borrows a connection from the db, beside those that locks are on; with
 // New it takes its turn on the one there is. It is bounded by ctx and 5 s. A server that
-// cannot be asked is ErrUnavailable; one that does not tell, ErrUnsupported.
+// cannot be asked is [ErrUnavailable]; one that does not tell, [ErrUnsupported].
 //
 // The answer is from a moment ago: the lock may have gone to another since.
 func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) {
@@ -115,7 +115,7 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 // empty prefix asks for all. The holders come in the order of the names, which MySQL
 // shows in lower case, and finds in any. Holders is bounded as Holder is.
 //
-// Not every server lists its locks, nor to every user. Those are ErrUnsupported, never
+// Not every server lists its locks, nor to every user. Those are [ErrUnsupported], never
 // an empty answer: MySQL needs its performance schema and the privilege to SELECT there;
 // MariaDB needs the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info').
 func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {

@@ -13,23 +13,23 @@ import (
 )
 
 // Forever, as a timeout, waits for others until the context is done. It does not wait for a
-// server that cannot be asked: that is ErrUnavailable, at once, whatever the timeout.
+// server that cannot be asked: that is [ErrUnavailable], at once, whatever the timeout.
 const Forever time.Duration = math.MaxInt64
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
 //
 // timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. No
-// timeout waits for a server that is down: see ErrUnavailable. fn runs if and only if the
+// timeout waits for a server that is down: see [ErrUnavailable]. fn runs if and only if the
 // lock was acquired; otherwise the error says why, and nothing is held. The lock is
 // released however fn ends: by a return, an error, a panic, runtime.Goexit, and also when
 // ctx has ended meanwhile. A panic goes on with its own value and stack.
 //
 // The ctx that fn gets ends with ctx, when the lock is lost (its cause then
-// matches ErrLost) and when fn has returned. Locks that are taken under it nest;
-// to take the same one again is ErrReentrant.
+// matches [ErrLost]) and when fn has returned. Locks that are taken under it nest;
+// to take the same one again is [ErrReentrant].
 //
 // WithLock returns what fn returned, as it is. If the lock was not provably held
-// to the end, that is joined by an error that matches ErrLost.
+// to the end, that is joined by an error that matches [ErrLost].
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
 	return l.withLock(ctx, name, timeout, timeout, fn)
 }
@@ -68,14 +68,14 @@ func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.D
 // or with a stand-in of its own.
 type Interface interface {
 	// WithLock runs fn if and only if it could take the lock, and releases the lock
-	// however fn ends. Locker.WithLock has the whole contract, and locktest.Run
+	// however fn ends. [Locker.WithLock] has the whole contract, and locktest.Run
 	// tests it.
 	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
 }
 
-// Do is WithLock for a function that returns a value. Where the lock was not
+// Do is [Locker.WithLock] for a function that returns a value. Where the lock was not
 // acquired the value is zero. Otherwise it is what fn returned, also beside an
-// error: fn's own, or one that matches ErrLost, which says that others may have had
+// error: fn's own, or one that matches [ErrLost], which says that others may have had
 // the lock while the value was made. The error is that of l.WithLock. After a panic
 // or Goexit of fn, Do does not return.
 func Do[T any](ctx context.Context, l Interface, name string, timeout time.Duration, fn func(ctx context.Context) (T, error)) (T, error) {
@@ -91,7 +91,7 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 }
 
 // Acquire takes the lock for code that does not fit into one function. ctx and
-// timeout bound the acquiring as in WithLock; the lock outlives ctx. It is held
+// timeout bound the acquiring as in [Locker.WithLock]; the lock outlives ctx. It is held
 // until Release, which must be called.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
 	lock, err := l.getLock(ctx, name, timeout, timeout)
@@ -172,12 +172,12 @@ func (k *Lock) Name() string { return k.name }
 
 // Context returns a context that carries the values, not the cancellation, of the
 // one given to Acquire. It ends when the lock is released (cause
-// context.Canceled) or lost (the cause matches ErrLost). Locks taken under it
+// context.Canceled) or lost (the cause matches [ErrLost]). Locks taken under it
 // belong to the same call chain.
 func (k *Lock) Context() context.Context { return k.ctx }
 
 // Release gives the lock back. nil means that it was held to the end; any other
-// error matches ErrLost and means that others may have had it meanwhile. Either
+// error matches [ErrLost] and means that others may have had it meanwhile. Either
 // way it is not held any more, and the Locker's next caller can have it. Release
 // may be called again, also at the same time; every call reports what the first
 // one found and touches nothing.

@@ -24,7 +24,7 @@ type Locker struct {
 // New returns a Locker that takes all its locks on conn, which belongs to it until
 // Close: locks that other code had left on it are dropped before the first use.
 // Close does not close conn. New does no I/O. Once conn is gone, every call
-// returns ErrUnavailable.
+// returns [ErrUnavailable].
 //
 // One session can wait for one lock only, and nobody's release may wait for that.
 // So a wait is cut into short slices, between which a foreign session can
@@ -38,8 +38,8 @@ type Locker struct {
 //
 // Leave conn to the Locker. While a statement of your own runs on it, releases,
 // keep-alives and timeouts wait for its end. While the rows of a query of your own on
-// it are open, a lock cannot be taken (ErrUnavailable), proved, or released
-// (ErrLost); and if the query's context ends before that, the driver closes the
+// it are open, a lock cannot be taken ([ErrUnavailable]), proved, or released
+// ([ErrLost]); and if the query's context ends before that, the driver closes the
 // connection and all locks are lost.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
@@ -53,10 +53,10 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs them,
-// up to a cap (WithMaxSessions), and gives them back when they have been without a
+// up to a cap ([WithMaxSessions]), and gives them back when they have been without a
 // lock for a second. Open does no I/O. A db that allows a single connection is
-// refused with ErrUnsupported, since code under a lock could never query it; one
-// that is changed to that later is refused by WithLock and Acquire.
+// refused with [ErrUnsupported], since code under a lock could never query it; one
+// that is changed to that later is refused by [Locker.WithLock] and Acquire.
 func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if db == nil {
 		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
@@ -84,7 +84,7 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
 // isZero reports whether l was not made by New or Open.
 func (l *Locker) isZero() bool { return l == nil || l.queue == nil }
 
-// Close refuses new calls and ends waiting ones, both with ErrClosed, then waits,
+// Close refuses new calls and ends waiting ones, both with [ErrClosed], then waits,
 // as sql.DB.Close does for queries, until all locks are released, and gives the
 // sessions back. To call it from code under one of the Locker's own locks, or from a hook,
 // is to wait for oneself. It returns nil, however often it is called.

@@ -10,13 +10,13 @@ import (
 	lockname "github.com/go-namedlock/namedlock/internal/names"
 )
 
-// WithLocks is WithLock for several locks: fn runs if and only if all of them were
+// WithLocks is [Locker.WithLock] for several locks: fn runs if and only if all of them were
 // acquired. timeout bounds the wait for all of them together. Otherwise those that
 // were acquired are released, and Error.Name tells which could not be acquired.
 //
 // The locks are taken in one order, whatever the order of the names, and released in
 // the reverse: callers of WithLocks whose names overlap never deadlock, on any machine.
-// (They may, if fn takes further locks.) An empty list is ErrInvalidName.
+// (They may, if fn takes further locks.) An empty list is [ErrInvalidName].
 //
 // Names that differ in letter case alone are taken once, spelt as the first of them:
 // MySQL takes them for one lock. MariaDB does not, and there the other spellings stay
@@ -25,9 +25,9 @@ import (
 // All but the first are waited for as nested locks are: in slices of up to a second,
 // between which a waiter of another process can overtake.
 //
-// The ctx that fn gets ends as in WithLock, and when any of the locks is lost. Each lock
-// is taken under those before it, as by nested calls of WithLock, whose rules for
-// errors, panics and sessions hold. A name that the call chain holds already is ErrReentrant
+// The ctx that fn gets ends as in [Locker.WithLock], and when any of the locks is lost. Each lock
+// is taken under those before it, as by nested calls of [Locker.WithLock], whose rules for
+// errors, panics and sessions hold. A name that the call chain holds already is [ErrReentrant]
 // before any other is taken.
 func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
 	if l.isZero() {

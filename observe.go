@@ -19,7 +19,7 @@ type Stats struct {
 
 	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
 	// earliest, not at once: the driver is not go-sql-driver itself, as behind a wrapper for
-	// tracing. (Under WithProbe(0) it is 0.)
+	// tracing. (Under [WithProbe](0) it is 0.)
 	Unwatched int
 
 	Acquired int64 // locks acquired, hand-offs included
@@ -43,15 +43,15 @@ func (l *Locker) Stats() Stats {
 	}
 	o := &l.observer
 	s := Stats{
-		Held:      int(o.held.Load()),
-		Waiting:   int(o.waiting.Load()),
-		Acquired:  o.acquired.Load(),
-		Timeouts:  o.timeouts.Load(),
-		Failed:    o.failed.Load(),
-		Lost:      o.lost.Load(),
-		HandOffs:  l.queue.HandOffs(),
-		WaitTime:  time.Duration(o.waitTime.Load()),
-		HoldTime:  time.Duration(o.holdTime.Load()),
+		Held:     int(o.held.Load()),
+		Waiting:  int(o.waiting.Load()),
+		Acquired: o.acquired.Load(),
+		Timeouts: o.timeouts.Load(),
+		Failed:   o.failed.Load(),
+		Lost:     o.lost.Load(),
+		HandOffs: l.queue.HandOffs(),
+		WaitTime: time.Duration(o.waitTime.Load()),
+		HoldTime: time.Duration(o.holdTime.Load()),
 	}
 	s.Sessions, s.Unwatched = l.queue.Sessions()
 	s.DroppedEvents = o.events.Dropped() + o.lines.Dropped()
@@ -62,19 +62,19 @@ func (l *Locker) Stats() Stats {
 // are called one after the other, in the order of the events, in a goroutine of their
 // own, a moment after the event: so a hook that blocks or panics holds nobody up, no
 // caller and no release, but the hooks behind it. If 10,000 events are pending, further ones
-// are dropped (Stats counts them). A panic goes to the log (WithLogger). Close waits
+// are dropped (Stats counts them). A panic goes to the log ([WithLogger]). Close waits
 // until all have been told of every call that began before it, for 5 s at most.
 //
 // Each says which fields of Event are set, beside Time.
 type Hooks struct {
-	// AcquireStarted: WithLock or Acquire was called. Context, Name, Timeout.
+	// AcquireStarted: [Locker.WithLock] or Acquire was called. Context, Name, Timeout.
 	AcquireStarted func(Event)
 	// Waiting: others have the lock, or the connection that it takes, and the call
 	// waits. Context, Name, Timeout, Waited.
 	Waiting func(Event)
 	// Acquired: the lock is held, or Err says why not. Context, Name, Timeout, Waited.
 	Acquired func(Event)
-	// Released: the lock is not held any more. Err, unless nil, matches ErrLost. Context,
+	// Released: the lock is not held any more. Err, unless nil, matches [ErrLost]. Context,
 	// Name, Waited, Held.
 	Released func(Event)
 	// Lost: the lock was lost, as the end of its context tells the code under it, or

@@ -63,7 +63,7 @@ func atLeast(option string, d, least time.Duration, zero string) error {
 }
 
 // WithReleaseTimeout bounds RELEASE_LOCK. When it has passed the session is
-// discarded, which frees the lock too, and the release reports ErrLost. Before it,
+// discarded, which frees the lock too, and the release reports [ErrLost]. Before it,
 // a release may have to wait for another statement on its session, of which none
 // of the Locker's takes longer than a second or two while the server answers. The default
 // is 5s, the least 10ms.
@@ -145,7 +145,7 @@ func WithLease(d time.Duration) Option {
 //
 // A lock is passed on only to a caller who wrote its name byte for byte the same,
 // with no other lock in either's call chain or on the session, and only where the
-// socket can be seen (WithProbe says where that is). The technique is lock cohorting:
+// socket can be seen ([WithProbe] says where that is). The technique is lock cohorting:
 // Dice, Marathe and Shavit, PPoPP 2012. 10ms is a good value for d.
 func WithHandOff(d time.Duration) Option {
 	return func(o *options) error {
@@ -175,7 +175,7 @@ func WithMaxSessions(n int) Option {
 
 // WithNamespace puts prefix in front of every name on its way to the server:
 // names are one per server, not one per schema. It counts towards the 64
-// characters of a name. Error.Name, Lock.Name and hooks have names without it.
+// characters of a name. Error.Name, [Lock.Name] and hooks have names without it.
 func WithNamespace(prefix string) Option {
 	return func(o *options) error {
 		if err := names.Check(prefix + "x"); err != nil {

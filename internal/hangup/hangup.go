@@ -1,6 +1,3 @@
-// Package hangup tells when the other side of a connection closes it: at once, and
-// for nothing until then, since the kernel says so. It does on Linux; elsewhere nobody
-// can be listened to.
 package hangup
 
 import (
@@ -46,7 +43,7 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 	}
 	l.last = max(l.last+1, 1)
 	if err := l.epoller.add(socket, l.last); err != nil {
-		l.closeIfUnused()
+		l.closeIfUnusedLocked()
 		return 0, err
 	}
 	l.registrations++
@@ -63,10 +60,10 @@ func (l *Listener) Remove(conn any) {
 		l.epoller.remove(socket)
 	}
 	l.registrations--
-	l.closeIfUnused()
+	l.closeIfUnusedLocked()
 }
 
-func (l *Listener) closeIfUnused() {
+func (l *Listener) closeIfUnusedLocked() {
 	if l.registrations == 0 {
 		l.epoller.close()
 		l.epoller = nil

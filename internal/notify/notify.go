@@ -1,5 +1,3 @@
-// Package notify calls users' functions where they can do no harm: one after the
-// other, in a goroutine that no lock waits for.
 package notify
 
 import (

@@ -1,4 +1,4 @@
-package namedlock_test
+package recipes
 
 import (
 	"context"
