@@ -55,6 +55,15 @@ var (
 	// ErrClosed: the Locker is closed, or was closed during the wait. Nothing is
 	// held.
 	ErrClosed = fault.ErrClosed
+
+	// ErrCommitUnknown: the answer to COMMIT was lost; the driver's error is inside. The
+	// server has committed all of the transaction, or nothing. [Locker.WithLockTx] alone
+	// returns it, and then not ErrLost.
+	ErrCommitUnknown = fault.ErrCommitUnknown
+
+	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx. A second
+	// START TRANSACTION would commit the first. No SQL was sent.
+	ErrInTransaction = fault.ErrInTransaction
 )
 
 // Error is what a Locker or a Lock returns, for errors.As.

@@ -39,7 +39,7 @@ func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.D
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
-	lock, err := l.getLock(ctx, name, timeout, left) // GET_LOCK
+	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: left}) // GET_LOCK
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.D
 		case lost == nil:
 		case !returned:
 			// fn panics or exits, and goes on doing so: there is nobody to tell.
-			l.observer.logger.ErrorContext(ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", name, "error", lost)
+			lock.call.lostUntold(lost)
 		case err == nil:
 			err = lost
 		default:
@@ -94,7 +94,7 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 // timeout bound the acquiring as in [Locker.WithLock]; the lock outlives ctx. It is held
 // until Release, which must be called.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
-	lock, err := l.getLock(ctx, name, timeout, timeout)
+	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout})
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +102,16 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
-// getLock takes the lock: the arguments are checked, and the queue asks a session. left is
-// what is left of timeout.
-func (l *Locker) getLock(ctx context.Context, name string, timeout, left time.Duration) (*Lock, error) {
+// getLock takes the lock: the arguments are checked, and the queue asks a session.
+func (l *Locker) getLock(ctx context.Context, name string, terms queue.Terms) (*Lock, error) {
 	if l.isZero() {
 		return nil, acquireError(name, errZeroLocker)
 	}
 	lock := &Lock{name: name}
-	lock.call.begin(l, ctx, name, timeout)
-	err := l.check(ctx, name, timeout)
+	lock.call.begin(l, ctx, name, terms.Timeout)
+	err := l.check(ctx, name, terms.Timeout)
 	if err == nil {
-		lock.grant, err = l.queue.Acquire(ctx, l.namespace+name, queue.Limit{Timeout: timeout, Left: left}, &lock.call)
+		lock.grant, err = l.queue.Acquire(ctx, l.namespace+name, terms, &lock.call)
 	}
 	err = l.explain(name, err)
 	lock.call.answered(err)

@@ -332,6 +332,13 @@ func (c *call) released(err error) {
 	o.end(c.counted)
 }
 
+// lostUntold is a loss that the release found after a panic or Goexit of fn: nobody gets an
+// error.
+func (c *call) lostUntold(err error) {
+	o := &c.locker.observer
+	o.logger.ErrorContext(c.ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", c.name, "error", err)
+}
+
 func timeoutText(timeout time.Duration) string {
 	if timeout == Forever {
 		return "forever"

@@ -386,7 +386,7 @@ func TestOperations_NoConnectionLeft(t *testing.T) {
 func TestOperations_LogLines(t *testing.T) {
 	t.Parallel()
 	var logged []string
-	call := regexp.MustCompile(`(?:ogger|observer)\.(Error|Warn|warn|Info|Debug)(?:Context)?\((?:[\w.]+, )?"namedlock: ([^"]+)"`)
+	call := regexp.MustCompile(`(?:ogger|\bo)\.(Error|Warn|warn|Info|Debug)(?:Context)?\((?:[\w.]+, )?"namedlock: ([^"]+)"`)
 	require.NoError(t, filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

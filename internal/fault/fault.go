@@ -15,6 +15,8 @@ var (
 	ErrInvalidTimeout = errors.New("invalid timeout")
 	ErrUnsupported    = errors.New("not supported")
 	ErrClosed         = errors.New("locker is closed")
+	ErrCommitUnknown  = errors.New("whether the transaction is committed is not known")
+	ErrInTransaction  = errors.New("this call chain is in a transaction already")
 )
 
 // Reason is a sentinel with the story of this one case: it reads as the story

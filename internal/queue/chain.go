@@ -68,12 +68,25 @@ func (c chain) holding(l *line) bool {
 	return l.holder != nil && c.holds(l.holder)
 }
 
-// home is the session of the chain's outermost lock.
+// home is the session of the chain's transaction, or else of its outermost lock.
 func (c chain) home() (home *session.Session) {
 	for g := range c.locks {
 		home = g.session
+		if g.tx {
+			break
+		}
 	}
 	return home
+}
+
+// inTx reports whether the chain holds a lock with a transaction.
+func (c chain) inTx() bool {
+	for g := range c.locks {
+		if g.tx {
+			return true
+		}
+	}
+	return false
 }
 
 // on is how many locks the chain holds on s.

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ type Grant struct {
 	session *session.Session
 	outer   *Grant    // the lock around it in its call chain
 	alone   bool      // its call chain held no other lock
+	tx      bool      // it is for a transaction: see Terms.Tx
 	since   time.Time // when the server granted it, to this caller or to one before
 
 	releasing bool // guarded by queue.mu
@@ -54,6 +57,9 @@ func (g *Grant) Lost(cause error) {
 	g.queue.lost(g.line)
 }
 
+// OwnSession implements session.Hold.
+func (g *Grant) OwnSession() bool { return g.tx }
+
 func (g *Grant) isLost() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,6 +71,12 @@ func (g *Grant) lose(cause error) {
 	defer g.mu.Unlock()
 	if g.released || g.lost != nil {
 		return // a release is never taken for a loss
+	}
+	if errors.Is(cause, session.ErrCutOff) { // nor is what the code under the lock did itself
+		if g.cancel != nil {
+			g.cancel(fmt.Errorf("%w: %w", context.Canceled, cause))
+		}
+		return
 	}
 	g.lost = fault.Because(fault.ErrLost, "lock lost", cause)
 	if g.cancel != nil {
@@ -136,6 +148,9 @@ func (g *Grant) giveBack(successor *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.TakeUrgent(s); err != nil {
 		g.queue.release(g)
+		if errors.Is(err, session.ErrCutOff) {
+			return nil
+		}
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
 	if successor != nil && g.handTo(successor) {
@@ -144,5 +159,8 @@ func (g *Grant) giveBack(successor *waiter) error {
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)
 	g.queue.release(g)
+	if errors.Is(err, session.ErrCutOff) {
+		return nil // the server has the lock until the statement has ended
+	}
 	return err
 }

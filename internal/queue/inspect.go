@@ -48,10 +48,10 @@ type lookup struct {
 
 // lookupAt returns when the server is to be asked for w; zero: not at all.
 func (w *waiter) lookupAt() time.Time {
-	if w.deadline.IsZero() || w.limit.Left < shortestLookup || w.until.Before(w.deadline) {
+	if w.deadline.IsZero() || w.terms.Left < shortestLookup || w.until.Before(w.deadline) {
 		return time.Time{}
 	}
-	return w.deadline.Add(-min(lookupAhead, w.limit.Left/2))
+	return w.deadline.Add(-min(lookupAhead, w.terms.Left/2))
 }
 
 // lookUpLocked has the server asked who is in the way of w, unless that is known, or is being
@@ -124,7 +124,7 @@ func (w *waiter) inTheWayLocked(now time.Time) *session.Holder {
 	switch {
 	case l.holder != nil:
 		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
-	case w.limit.Timeout < shortestLookup:
+	case w.terms.Timeout < shortestLookup:
 		return nil // that was no wait to speak of
 	case l.lookup != nil && l.lookup.fresh(w.name, now, 2*lookupAhead):
 		return l.lookup.holder
@@ -164,7 +164,7 @@ func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 // returns an error, what ask has written is not to be read.
 func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) error {
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return ContextError(ctx)
 	}
 	q.mu.Lock()
 	if q.closed {
@@ -191,7 +191,7 @@ func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) e
 	case <-q.closing.Done():
 	}
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return ContextError(ctx)
 	}
 	return fault.ErrClosed
 }

@@ -34,7 +34,7 @@ type waiter struct {
 	chain    chain
 	line     *line
 	name     string
-	limit    Limit
+	terms    Terms
 	deadline time.Time   // of limit; zero: none
 	until    time.Time   // the earlier of deadline and the context's; zero: none
 	due      time.Time   // when the timer has something to do for it: before the deadline, and then; zero: never
@@ -147,12 +147,15 @@ func (w *waiter) timedOutLocked() error {
 		free := "session of the Locker (WithMaxSessions)"
 		if r.phase == exhausted {
 			free = "connection of the db"
+			if w.terms.Tx {
+				free = "session for a transaction"
+			}
 		}
-		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.limit.Timeout, free), nil)
+		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.terms.Timeout, free), nil)
 	}
-	holder, text := w.inTheWayLocked(time.Now()), fmt.Sprintf("not acquired within %v", w.limit.Timeout)
+	holder, text := w.inTheWayLocked(time.Now()), fmt.Sprintf("not acquired within %v", w.terms.Timeout)
 	switch {
-	case w.limit.Timeout > 0:
+	case w.terms.Timeout > 0:
 	case holder != nil:
 		text = "not acquired at once"
 	case w.line.front != nil && w.line.front != w:
@@ -163,9 +166,9 @@ func (w *waiter) timedOutLocked() error {
 	return &Timeout{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
 
-// contextError is an error for the end of ctx that matches both its Err and its
+// ContextError is an error for the end of ctx that matches both its Err and its
 // Cause.
-func contextError(ctx context.Context) error {
+func ContextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
 		return fmt.Errorf("given up: %w", cause)

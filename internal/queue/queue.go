@@ -16,9 +16,16 @@ import (
 // Forever is a timeout that never passes.
 const Forever time.Duration = math.MaxInt64
 
-// A Limit is for how long a caller waits for others: Left of Timeout, which is what it was
-// told. They differ if it has waited for another lock already, under the same timeout.
-type Limit struct{ Timeout, Left time.Duration }
+// Terms are on what a caller wants a lock.
+type Terms struct {
+	// It waits for others for Left of Timeout, which is what it was told. They differ if it has
+	// waited for another lock already, under the same timeout.
+	Timeout, Left time.Duration
+
+	// Tx: the lock is for a transaction. Its session is its call chain's own as long as it is
+	// held.
+	Tx bool
+}
 
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, rather than break its connection.
@@ -67,11 +74,11 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 type Observer interface{ Waits() }
 
 // Acquire takes the lock, or returns an error and nothing is held.
-func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, observer Observer) (*Grant, error) {
+func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer Observer) (*Grant, error) {
 	if ctx.Err() != nil {
-		return nil, contextError(ctx)
+		return nil, ContextError(ctx)
 	}
-	w, err := q.enter(ctx, name, limit, observer)
+	w, err := q.enter(ctx, name, terms, observer)
 	if err != nil {
 		return nil, err
 	}
@@ -82,25 +89,25 @@ func (q *Queue) Acquire(ctx context.Context, name string, limit Limit, observer 
 	if ctx.Err() != nil {
 		// Granted while the caller was giving up: nobody would use it.
 		_ = g.Release()
-		return nil, contextError(ctx)
+		return nil, ContextError(ctx)
 	}
 	return g, nil
 }
 
 // enter puts a new caller into the line of the name.
-func (q *Queue) enter(ctx context.Context, name string, limit Limit, observer Observer) (*waiter, error) {
+func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Observer) (*waiter, error) {
 	w := &waiter{
 		ctx:      ctx,
 		chain:    q.chainOf(ctx),
 		name:     name,
-		limit:    limit,
+		terms:    terms,
 		observer: observer,
 		called:   make(chan struct{}, 1),
 	}
-	if limit.Left == Forever {
+	if terms.Left == Forever {
 		w.setDeadline(time.Time{})
 	} else {
-		w.setDeadline(time.Now().Add(limit.Left))
+		w.setDeadline(time.Now().Add(terms.Left))
 	}
 	key := names.Fold(name)
 
@@ -121,8 +128,11 @@ func (q *Queue) enter(ctx context.Context, name string, limit Limit, observer Ob
 	if w.chain.holding(l) {
 		return nil, q.heldAlready(l.holder, w.name)
 	}
-	if limit.Left == 0 && (l.holder != nil || l.front != nil) {
+	if terms.Left == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOutLocked()
+	}
+	if terms.Tx && w.chain.inTx() {
+		return nil, fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
 	}
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
@@ -167,9 +177,9 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		case <-w.called:
 		case <-w.ctx.Done():
 			if w.ctx.Err() == context.DeadlineExceeded {
-				return q.awaitAnswer(w, contextError(w.ctx))
+				return q.awaitAnswer(w, ContextError(w.ctx))
 			}
-			return q.leave(w, contextError(w.ctx))
+			return q.leave(w, ContextError(w.ctx))
 		}
 		q.mu.Lock()
 		served, turn := w.served, w.turn
@@ -223,7 +233,7 @@ func (q *Queue) beingServedLocked(w *waiter) bool {
 	case waiting, exhausted:
 		return false
 	case queued:
-		return w.limit.Left == 0
+		return w.terms.Left == 0
 	}
 	return true
 }
@@ -267,6 +277,7 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 		session: s,
 		outer:   w.chain.inner,
 		alone:   w.chain.empty(),
+		tx:      w.terms.Tx,
 		since:   since,
 	}
 	return &w.lock

@@ -23,8 +23,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// For is the Limit of a caller with that timeout.
-func For(timeout time.Duration) Limit { return Limit{timeout, timeout} }
+// For is the Terms of a caller with that timeout.
+func For(timeout time.Duration) Terms { return Terms{Timeout: timeout, Left: timeout} }
 
 // A bubble is a queue on a server in memory, under a clock that jumps. When the test
 // ends nothing may be under way, and no goroutine left.
@@ -272,7 +272,7 @@ func TestLine_CostIsLinear(t *testing.T) {
 		q := New(nil, 0)
 		l := &line{queue: q}
 		for range n {
-			w := &waiter{ctx: background, line: l, called: make(chan struct{}, 1), limit: For(timeout)}
+			w := &waiter{ctx: background, line: l, called: make(chan struct{}, 1), terms: For(timeout)}
 			w.setDeadline(time.Now().Add(timeout))
 			l.joinLocked(w)
 		}

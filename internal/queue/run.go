@@ -34,7 +34,7 @@ type run struct {
 // beginLocked has the first question asked for w, by w itself or by a goroutine. The
 // queue's mu must be held.
 func (r *run) beginLocked(w *waiter) {
-	if w.ctx.Done() == nil && w.chain.empty() {
+	if w.ctx.Done() == nil && w.chain.empty() && !w.terms.Tx {
 		w.turn = r
 		w.call()
 		return
@@ -120,7 +120,7 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serveLocked(w, nil, contextError(w.ctx))
+			r.queue.serveLocked(w, nil, ContextError(w.ctx))
 		case w.asked && w.late(now):
 			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
@@ -149,9 +149,10 @@ func (r *run) end() {
 func (r *run) session(w *waiter) (*session.Session, error) {
 	q := r.queue
 	q.mu.Lock()
-	home, poll := w.chain.home(), w.asked
+	home := w.chain.home()
+	req := session.Request{Home: home, Own: w.terms.Tx, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
 	q.mu.Unlock()
-	return q.pool.Take(session.Request{Home: home, Fresh: r.failed, Poll: poll, Caller: r})
+	return q.pool.Take(req)
 }
 
 // Context implements session.Caller: it ends when nobody wants the run any more.
@@ -218,7 +219,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	r.moveLocked(taking)
 	if err == nil && !granted {
 		w.asked = true
-		if !w.served && w.limit.Left > 0 {
+		if !w.served && w.terms.Left > 0 {
 			w.waitsLocked()
 		}
 		w.startTimerLocked()
@@ -297,8 +298,8 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	if r.detached || first == nil || first.name != name {
 		return false
 	}
-	if first != w && !(first.chain.empty() && w.chain.empty()) {
-		return false // its chain has another session
+	if first != w && (!first.chain.empty() || !w.chain.empty() || first.terms.Tx || w.terms.Tx) {
+		return false // its chain has, or needs, another session
 	}
 	g := q.newGrant(first, s, time.Now())
 	if !q.pool.Hold(s, g) {

@@ -14,7 +14,7 @@ const shortestSlice = 10 * time.Millisecond
 type wait struct {
 	name    string
 	session *session.Session
-	nested  bool // on the session of a chain that holds other locks: its chain's own
+	nested  bool // on the session of a chain that holds other locks, or is to have a transaction: its chain's own
 	ends    time.Time
 }
 
@@ -69,7 +69,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	if r.slice > 0 {
 		limit = min(limit, r.slice)
 	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty()}
+	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Tx}
 	d := wt.longest(r.line, limit)
 	wt.ends = time.Now().Add(d)
 	r.wait = wt
@@ -93,7 +93,7 @@ func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 // MariaDB names that differ in case are two locks), and its chain has no session
 // of its own, where the server would see its deadlocks.
 func (wt *wait) suits(w *waiter) bool {
-	return !wt.nested && wt.name == w.name && w.chain.empty()
+	return !wt.nested && wt.name == w.name && w.chain.empty() && !w.terms.Tx
 }
 
 // mayRepeat reports whether a wait that failed after elapsed may be repeated. Each that

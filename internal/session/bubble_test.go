@@ -107,6 +107,8 @@ type hold struct {
 
 func (h *hold) Name() string { return h.name }
 
+func (h *hold) OwnSession() bool { return false }
+
 func (h *hold) Lost(cause error) {
 	h.why = cause
 	h.lost <- time.Now()

@@ -10,6 +10,8 @@ import (
 type Request struct {
 	Home   *Session // of the call chain: where its first lock is; nil if it holds none
 	Fresh  bool     // a session has just failed: do not use one that nobody has spoken to for a while
+	Own    bool     // the session is to be the chain's own
+	Mine   int      // how many locks the chain holds on Home
 	Poll   bool     // it is one of many questions: those who ask for the first time go first
 	Caller Caller
 }
@@ -44,7 +46,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				continue // there may be another way now
 			}
 		case openSession:
-			s, err := p.source.open(req.Caller)
+			s, err := p.source.open(req)
 			if errors.Is(err, errShare) {
 				continue
 			}
@@ -107,7 +109,7 @@ func (p *Pool) chooseIdle() (*Session, error) {
 
 func (p *Pool) idleLocked() *Session {
 	for _, s := range p.sessions {
-		if s.state == idle && len(s.holds) == 0 {
+		if s.state == idle && len(s.holds) == 0 && !s.ownedLocked() {
 			return s
 		}
 	}
@@ -119,7 +121,7 @@ func (p *Pool) idleLocked() *Session {
 func (p *Pool) IdleToWait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.idleLocked() != nil && p.source.waitLocked(0) > 0
+	return p.idleLocked() != nil && p.source.waitLocked(nil, 0) > 0
 }
 
 // OpenAnother opens a session for those who queue for the lock on s, beside all that goes on,
@@ -196,6 +198,9 @@ func (p *Pool) choose(req Request) (choice, error) {
 	if err := p.source.goneLocked(); err != nil {
 		return choice{}, err
 	}
+	if req.Own {
+		return p.chooseOwnLocked(req, asking)
+	}
 	if home := req.Home; home != nil {
 		switch home.state {
 		case idle:
@@ -208,6 +213,9 @@ func (p *Pool) choose(req Request) (choice, error) {
 	var least *Session // of those that are free, the one with the fewest locks
 	freeSoon := p.parting > 0
 	for _, s := range p.sessions {
+		if s.owned > 0 {
+			continue
+		}
 		freeSoon = freeSoon || s.state != waiting
 		if s.state == idle && (least == nil || len(s.holds) < len(least.holds)) {
 			least = s

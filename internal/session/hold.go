@@ -14,6 +14,9 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	}
 	s.holds[h] = struct{}{}
 	s.locked = true
+	if h.OwnSession() {
+		s.owned++
+	}
 	if len(s.holds) == 1 {
 		now := now()
 		s.proved = now
@@ -58,6 +61,10 @@ func (s *Session) setIdleLimitLocked() {
 func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
 	delete(s.holds, h)
+	if h.OwnSession() {
+		s.owned--
+		p.wakeWaitersLocked(func(k *waiter) bool { return k.want == nil && k.own != nil })
+	}
 	if s.broken == nil {
 		s.locked = len(s.holds) > 0
 		p.passLocked(s)

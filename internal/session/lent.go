@@ -35,15 +35,24 @@ func (l *lent) goneLocked() error {
 	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", l.session.deathCause)
 }
 
-func (l *lent) growLocked(*Session, bool) (growth, error) { return growNot, nil }
+// growLocked: where one call chain has the session alone, nothing will be free before that has
+// ended.
+func (l *lent) growLocked(_ *Session, freeSoon bool) (growth, error) {
+	if !freeSoon && l.session.owned > 0 {
+		return growBlocked, nil
+	}
+	return growNot, nil
+}
 
-func (l *lent) open(Caller) (*Session, error) { panic("there is only the session that was lent") }
+func (l *lent) ownLocked() int { return 1 }
+
+func (l *lent) open(Request) (*Session, error) { panic("there is only the session that was lent") }
 
 func (l *lent) openAnother(*Session) bool { return false }
 
 // waitLocked keeps waits so short that the others hardly notice, and refuses them while one
 // of the others is there.
-func (l *lent) waitLocked(polling int) time.Duration {
+func (l *lent) waitLocked(_ *Session, polling int) time.Duration {
 	if len(l.pool.waiters) > 0 || polling > 0 {
 		return 0
 	}

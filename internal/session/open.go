@@ -62,8 +62,8 @@ func (p *pooled) exhausted() bool {
 
 // open opens a session, and has the caller told where others have all connections. Where
 // the server has none left, the caller had better share a session that there is.
-func (p *pooled) open(caller Caller) (*Session, error) {
-	s, err := p.openUnder(caller.Context(), caller.PoolExhausted)
+func (p *pooled) open(req Request) (*Session, error) {
+	s, err := p.openUnder(req.Caller.Context(), req.Caller.PoolExhausted, req.Own)
 	if isFull(err) && p.shares() {
 		return nil, errShare
 	}
@@ -72,7 +72,7 @@ func (p *pooled) open(caller Caller) (*Session, error) {
 
 var errShare = errors.New("the server has no connection left: share a session")
 
-func (p *pooled) openUnder(ctx context.Context, exhausted func()) (*Session, error) {
+func (p *pooled) openUnder(ctx context.Context, exhausted func(), own bool) (*Session, error) {
 	begun := time.Now()
 	s, err := p.connect(ctx, exhausted)
 	p.Observer.SessionOpened(time.Since(begun), err)
@@ -84,6 +84,7 @@ func (p *pooled) openUnder(ctx context.Context, exhausted func()) (*Session, err
 		p.wakeWaitersLocked(forAny) // there is room again
 	case !closed:
 		s.moveLocked(busy)
+		s.reserved = own
 		p.sessions = append(p.sessions, s)
 	}
 	p.mu.Unlock()

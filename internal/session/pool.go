@@ -60,6 +60,8 @@ type Hold interface {
 	// Lost is called, once and with no mutex held, when the session that the
 	// lock was on has gone.
 	Lost(cause error)
+	// OwnSession reports whether no other call chain may use the session meanwhile.
+	OwnSession() bool
 }
 
 // place is where a session stands in its pool.
@@ -68,6 +70,8 @@ type place struct {
 	deathCause error // set when it is dead
 	holds      map[Hold]struct{}
 	locked     bool      // there is a lock of ours on it, as far as is known
+	reserved   bool      // who has the turn wants it for its call chain alone
+	owned      int       // of the holds, those whose call chain has it alone
 	idleSince  time.Time // when it was last put back without a lock on it
 
 	// For the watch; times are since epoch.
@@ -102,6 +106,7 @@ type Pool struct {
 // A waiter waits for a turn on a session.
 type waiter struct {
 	want      *Session // nil: on any
+	own       *Request // it must be its call chain's own; nil: it need not
 	priority  priority
 	turn      chan struct{} // closed when got is set, or when it is time to look again
 	got       *Session
@@ -125,17 +130,19 @@ type source interface {
 	goneLocked() error
 	// refusalLocked returns an error if no session may be taken now.
 	refusalLocked() error
+	// ownLocked returns how many sessions may be one call chain's own at the same time.
+	ownLocked() int
 	// growLocked decides what to do for a caller where least is the session with the fewest
 	// locks of those that are idle, or nil; freeSoon says that another is about to be.
 	growLocked(least *Session, freeSoon bool) (growth, error)
 	// open opens the session for which growLocked has made room.
-	open(caller Caller) (*Session, error)
+	open(req Request) (*Session, error)
 	// openAnother opens a session beside s if that is of use and there is room, and reports
 	// whether it does.
 	openAnother(s *Session) bool
-	// waitLocked returns for how long a wait may block a session at most, while so many others
-	// poll; 0: not at all.
-	waitLocked(polling int) time.Duration
+	// waitLocked returns for how long a wait may block s at most (nil: one without locks), while
+	// so many others poll; 0: not at all.
+	waitLocked(s *Session, polling int) time.Duration
 	// lastLocked reports whether s, which begins to wait, was the last that did not.
 	lastLocked() bool
 

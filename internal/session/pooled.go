@@ -34,6 +34,12 @@ func NewPool(db *sql.DB, config Config) *Pool {
 
 func (p *pooled) goneLocked() error { return nil }
 
+// ownLocked leaves one session to all others, unless there is only one.
+func (p *pooled) ownLocked() int {
+	limit, _ := p.limitLocked()
+	return max(1, limit-1)
+}
+
 // refusalLocked: the db may have been changed so that no session may be taken.
 func (p *pooled) refusalLocked() error {
 	_, err := p.limitLocked()
@@ -97,7 +103,7 @@ func (p *pooled) openAnother(s *Session) bool {
 	p.opening++
 	p.openedAnother = time.Now() // a server that refuses is not asked all the time
 	p.work.Go(func() {
-		if s, err := p.openUnder(p.closing, func() {}); err == nil {
+		if s, err := p.openUnder(p.closing, func() {}, false); err == nil {
 			p.Put(s)
 		}
 	})
@@ -105,12 +111,15 @@ func (p *pooled) openAnother(s *Session) bool {
 }
 
 // waitLocked keeps one session from waiting: the last of the cap, so that there is always
-// one to try on.
-func (p *pooled) waitLocked(int) time.Duration {
+// one to try on. What one call chain has alone is none for the others anyway.
+func (p *pooled) waitLocked(s *Session, _ int) time.Duration {
+	if s != nil && s.owned > 0 {
+		return slice
+	}
 	most, err := p.limitLocked()
 	waits := 0
 	for _, s := range p.sessions {
-		if s.state == waiting {
+		if s.state == waiting || s.owned > 0 {
 			waits++
 		}
 	}
@@ -121,7 +130,7 @@ func (p *pooled) waitLocked(int) time.Duration {
 }
 
 func (p *pooled) lastLocked() bool {
-	return !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting })
+	return !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting && s.owned == 0 })
 }
 
 func (p *pooled) spare() bool {

@@ -20,6 +20,7 @@ const (
 	closed                    // by the server, or by the driver after a failure
 	occupied                  // by something that is still to be read; nothing can be sent
 	returned                  // by the caller of New, who has closed the *sql.Conn
+	cutOff                    // by the driver, since a context ended in the middle of a statement of the transaction
 )
 
 // cause is why a session is lost of which that is the state.
@@ -29,6 +30,8 @@ func (state connState) cause() error {
 		return errClosed
 	case returned:
 		return errConnClosed
+	case cutOff:
+		return ErrCutOff
 	}
 	return nil
 }
@@ -40,7 +43,7 @@ func (s *Session) probeSocket() connState {
 	err := s.raw(func(conn any) error {
 		state = s.stateOf(conn)
 		switch {
-		case state == open && !socketOpen(conn), state == occupied && !s.lent:
+		case state == open && !socketOpen(conn), state == occupied && !s.shared():
 			state = closed
 		}
 		return nil
@@ -89,6 +92,9 @@ func (s *Session) SocketOpen() bool { return s.probeSocket() == open }
 
 // stateOf asks the driver alone, and sends nothing.
 func (s *Session) stateOf(conn any) connState {
+	if s.rowsOpen() {
+		return occupied
+	}
 	if conn, ok := conn.(MemoryConn); ok {
 		if conn.ClosedByServer(Look{}) {
 			return closed
@@ -98,6 +104,8 @@ func (s *Session) stateOf(conn any) connState {
 	switch {
 	case !fromGoSQLDriver(conn):
 		return unseen
+	case s.tx.Load() != nil && canceled(conn):
+		return cutOff
 	case closedByDriver(conn):
 		return closed
 	case watched(conn) || !isValid(conn):
@@ -139,6 +147,19 @@ func watched(conn any) bool {
 	return ok && *watching
 }
 
+// An ender knows why something has ended; nil: it has not.
+type ender interface{ Value() error }
+
+// canceled reports whether the driver has closed conn because a context ended in the middle
+// of a statement.
+func canceled(conn any) bool {
+	if !fromGoSQLDriver(conn) {
+		return false
+	}
+	c, ok := driverField(conn, &fields.canceled).(ender)
+	return ok && c.Value() != nil
+}
+
 // socketOf returns the network connection beneath conn, TLS or not; nil if it cannot be
 // told.
 func socketOf(conn any) net.Conn {
@@ -159,11 +180,12 @@ func socketOf(conn any) net.Conn {
 //     one that was given to New a loss shows by the keep-alive.
 //   - watching: rows that are read under a context, on a connection given to New, are not
 //     seen: "Leave conn to the Locker" has no exception then.
+//   - canceled: a transaction that its own code has cut off counts as a loss.
 //   - rawConn: the kernel does not tell of hang-ups, and the watch ticks; all statements run
 //     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
-	closed, watching, socket int
+	closed, watching, canceled, socket int
 }
 
 // findFields looks the fields up, once.
@@ -172,6 +194,10 @@ func findFields(conn any) {
 		driverConn := reflect.TypeOf(conn).Elem()
 		fields.closed = fieldOf(driverConn, "closed", reflect.TypeFor[atomic.Bool]())
 		fields.watching = fieldOf(driverConn, "watching", reflect.TypeFor[bool]())
+		fields.canceled = -1
+		if f, ok := driverConn.FieldByName("canceled"); ok && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[ender]()) {
+			fields.canceled = f.Index[0]
+		}
 		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
 	})
 }
@@ -182,7 +208,7 @@ func missingFields(conn any) (missing []string) {
 		return nil
 	}
 	findFields(conn)
-	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "rawConn": fields.socket} {
+	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket} {
 		if at < 0 {
 			missing = append(missing, name)
 		}

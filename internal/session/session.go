@@ -53,6 +53,8 @@ type Session struct {
 	blind    atomic.Bool // nobody can tell when the server closes the connection
 	socket   net.Conn    // beneath conn; nil: not known
 
+	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
+
 	get, release statement
 	call         call            // the one that runs, or ran last
 	runCall      func(any) error // runCallOn, made once
@@ -290,26 +292,39 @@ func (s *Session) letGo() {
 // connection never goes back to a pool.
 func (s *Session) discard() error {
 	s.breakOff() // a statement that hangs would keep Raw waiting
+	if s.tx.Load() != nil {
+		s.cut() // so would one of the transaction
+	}
 	err := s.raw(s.closeConn)
 	s.listenNoMore(nil)
+	if tx := s.tx.Load(); tx != nil {
+		_ = tx.Rollback() // on our side; it waits for what the code under the lock does with it
+		if !s.lent {
+			_ = s.conn.Close()
+		}
+	}
 	return err
 }
 
-// closeConn closes the driver's connection, for raw. On one that was given to New its
-// owner may have rows or a transaction open, and to return driver.ErrBadConn would wait
+// closeConn closes the driver's connection, for raw. On one that others use too, they
+// may have rows or a transaction open, and to return driver.ErrBadConn would wait
 // for their end (golang/go#81606). So the connection is closed right here; database/sql
 // finds it invalid when its owner lets go of it. That takes a driver which tells: others
 // may not bear to be closed twice.
 func (s *Session) closeConn(conn any) error {
 	c, isConn := conn.(driver.Conn)
-	if _, tells := conn.(driver.Validator); s.lent && isConn && tells {
+	if _, tells := conn.(driver.Validator); s.shared() && isConn && tells {
 		_ = c.Close()
 		return nil
 	}
 	return driver.ErrBadConn
 }
 
-// cut closes the socket of a connection that was given to New, whoever uses it now, and
+// shared reports whether others use the connection, too: the owner of one that was given to
+// New, or the transaction of the code under a lock.
+func (s *Session) shared() bool { return s.lent || s.tx.Load() != nil }
+
+// cut closes the socket of a connection, whoever uses it now, and
 // reports whether it could. It is for a connection that cannot be closed otherwise: its
 // owner runs a statement on it, or has closed the *sql.Conn, and the connection has gone
 // back to its pool with our locks on it. The pool's next borrower would enter those

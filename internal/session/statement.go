@@ -20,8 +20,12 @@ type statement struct {
 
 var (
 	errSilent   = errors.New("no answer in time")
-	errOccupied = errors.New("the connection given to New is occupied: rows of a query of your own are still to be read")
+	errOccupied = errors.New("the connection is occupied: rows of a query of your own on it are still to be read")
 	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
+
+	// ErrCutOff: no loss. The server goes on with the statement, then rolls back, and frees
+	// the locks after that.
+	ErrCutOff = errors.New("the session is closed, since a context ended in the middle of a statement of the transaction")
 
 	errGivenUp    = errors.New("the statement was given up, since nobody wanted its answer any more")
 	errConnClosed = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
@@ -79,9 +83,13 @@ func (s *Session) runCallOn(conn any) error {
 	c := &s.call
 	if s.stateOf(conn) == occupied {
 		c.err = errOccupied
-		if !s.lent {
+		if !s.shared() {
 			c.err = errGoodbye
 		}
+		return nil
+	}
+	if s.tx.Load() != nil && canceled(conn) {
+		c.err = ErrCutOff
 		return nil
 	}
 	c.begun = now()

@@ -44,6 +44,9 @@ func (p *Pool) Yield(s *Session) error {
 		return nil
 	}
 	k := p.queueUpLocked(s, urgent)
+	if s.reserved { // as it is to be when the turn comes back
+		k.own = new(Request)
+	}
 	p.passLocked(s)
 	p.mu.Unlock()
 	return p.awaitUrgent(k)
@@ -72,9 +75,11 @@ func (p *Pool) passLocked(s *Session) {
 	if s.state == dead {
 		return
 	}
+	s.reserved = false
 	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
+		s.reserved = k.own != nil
 		k.wake(s)
 		return
 	}
@@ -94,7 +99,7 @@ const mostPassed = 8
 func (p *Pool) nextLocked(s *Session) int {
 	of := [...]int{urgent: -1, first: -1, poll: -1}
 	for i, k := range p.waiters {
-		if (k.want == nil || k.want == s) && of[k.priority] < 0 {
+		if p.mayHaveLocked(s, k) && of[k.priority] < 0 {
 			of[k.priority] = i
 			if k.priority == urgent {
 				break
@@ -141,6 +146,8 @@ func (p *Pool) markDead(s *Session, cause error) {
 	p.discard(s, locked)
 	p.Observer.SessionDiscarded(cause)
 	switch {
+	case errors.Is(cause, ErrCutOff):
+		p.Logger.Debug("namedlock: connection closed by its transaction", "cause", cause)
 	case len(lost) > 0:
 		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
 	case s.killed.Load():

@@ -21,7 +21,7 @@ func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 	if s.state == dead || p.isUrgentLocked(s) || len(s.holds) != mine {
 		return 0
 	}
-	limit := p.source.waitLocked(polling)
+	limit := p.source.waitLocked(s, polling)
 	if limit == 0 {
 		return 0
 	}

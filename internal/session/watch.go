@@ -118,18 +118,18 @@ func (p *Pool) attend(s *Session, probe bool) {
 	now := now()
 	switch {
 	case s.state == dead || len(s.holds) == 0:
-	case !s.lent && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
+	case !s.shared() && s.idleLimit > 0 && now-time.Duration(s.heard.Load()) >= s.idleLimit:
 		p.work.Go(func() { p.markDead(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
 	case !probe:
-	case s.lent:
+	case s.shared():
 		// Code under the lock may use the connection too, and Raw then waits for its
 		// statement.
 		if !s.probing && s.state == idle && !s.unseen {
 			s.probing = true
-			p.work.Go(func() { p.probeLent(s) })
+			p.work.Go(func() { p.probeShared(s) })
 		}
 	case s.state == idle: // a statement that runs is a probe by itself
 		s.moveLocked(busy)
@@ -155,8 +155,8 @@ func (p *Pool) probe(s *Session) {
 	p.Put(s)
 }
 
-// probeLent looks at the socket of the lent session, without its turn.
-func (p *Pool) probeLent(s *Session) {
+// probeShared looks at the socket of a session that others use too, without its turn.
+func (p *Pool) probeShared(s *Session) {
 	state := s.probeSocket()
 	p.mu.Lock()
 	s.probing, s.unseen = false, state == unseen

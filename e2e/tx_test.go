@@ -1,0 +1,469 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// table creates a table with the columns, and drops it when the test ends.
+func (s *server) table(t *testing.T, columns string) string {
+	t.Helper()
+	name := "test." + strings.ReplaceAll(newName("tx"), "-", "_")
+	_, err := s.admin.Exec("CREATE TABLE " + name + " (" + columns + ") ENGINE=InnoDB")
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = s.admin.Exec("DROP TABLE " + name) })
+	return name
+}
+
+func (s *server) count(t *testing.T, table string) (n int) {
+	t.Helper()
+	require.NoError(t, s.admin.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
+	return n
+}
+
+// insert is an fn that writes a row.
+func insert(table string) func(context.Context, *sql.Tx) error {
+	return func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+table+" VALUES (1)")
+		return err
+	}
+}
+
+// The lock and the transaction are on one session, the snapshot is taken under the lock, and the next
+// holder sees what was written.
+func TestPromise25_OneSession(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name, table := at.locker(t), at.foreign(t), newName("tx"), at.table(t, "n INT")
+		_, err := at.admin.Exec("INSERT INTO " + table + " VALUES (1)")
+		require.NoError(t, err)
+		f.lock(name)
+		done := inBackground(func() error {
+			return l.WithLockTx(t.Context(), name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
+				var n, id, holder int64
+				if err := tx.QueryRowContext(ctx, "SELECT n, CONNECTION_ID(), IS_USED_LOCK(?) FROM "+table, name).Scan(&n, &id, &holder); err != nil {
+					return err
+				}
+				assert.EqualValues(t, 2, n, "the snapshot is older than the lock")
+				assert.Equal(t, id, holder)
+				_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET n = 3")
+				return err
+			})
+		})
+		at.awaitClaim(t, name)
+		_, err = at.admin.Exec("UPDATE " + table + " SET n = 2")
+		require.NoError(t, err)
+		f.unlock(name)
+		require.NoError(t, receive(t, done, "the call ends"))
+		f.lock(name)
+		assert.EqualValues(t, 3, f.number("SELECT n FROM "+table))
+		f.unlock(name)
+	})
+}
+
+// awaitClaim returns when somebody of the Locker's is at the lock: it waits for it, or polls.
+func (at setup) awaitClaim(t *testing.T, name string) {
+	t.Helper()
+	if at.way == byOpen {
+		at.awaitWaiter(t, name)
+	}
+}
+
+// A thousand increments that read without FOR UPDATE, by several Lockers: none is lost.
+func TestPromise25_NoIncrementIsLost(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		name, table := newName("counter"), at.table(t, "n INT")
+		_, err := at.admin.Exec("INSERT INTO " + table + " VALUES (0)")
+		require.NoError(t, err)
+		const lockers, callers, each = 4, 2, 125
+		var all sync.WaitGroup
+		for range lockers {
+			l := at.locker(t)
+			for range callers {
+				all.Go(func() {
+					for range each {
+						err := l.WithLockTx(t.Context(), name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
+							var n int
+							if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
+								return err
+							}
+							_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET n = %d", table, n+1))
+							return err
+						})
+						if !assert.NoError(t, err) {
+							return
+						}
+					}
+				})
+			}
+		}
+		all.Wait()
+		var n int
+		require.NoError(t, at.admin.QueryRow("SELECT n FROM "+table).Scan(&n))
+		assert.Equal(t, lockers*callers*each, n)
+	})
+}
+
+// A large transaction is killed while another session waits for the lock: the next holder sees nothing of
+// it, and meets no row lock.
+func TestPromise26_KilledTransaction(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, killer, name, table := at.locker(t), at.foreign(t), at.foreign(t), newName("large"), at.table(t, "id INT PRIMARY KEY, n INT")
+		const rows = 20_000
+		values := new(bytes.Buffer)
+		for i := range rows {
+			fmt.Fprintf(values, ",(%d, 0)", i)
+		}
+		_, err := at.admin.Exec("INSERT INTO " + table + " VALUES " + values.String()[1:])
+		require.NoError(t, err)
+		err = l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET n = 1")
+			require.NoError(t, err)
+			next := inBackground(func() error {
+				_, err := f.ask("SELECT GET_LOCK(?, 20)", name)
+				if err == nil {
+					_, err = f.conn.ExecContext(background, "SELECT id FROM "+table+" WHERE n <> 0 FOR UPDATE NOWAIT")
+				}
+				if err == nil {
+					var n int64
+					if n, err = f.ask("SELECT COUNT(*) FROM " + table + " WHERE n <> 0"); n != 0 {
+						err = fmt.Errorf("%d rows of the transaction are there", n)
+					}
+				}
+				return err
+			})
+			at.awaitWaiter(t, name)
+			killer.kill(killer.holder(name))
+			require.NoError(t, receive(t, next, "the next holder has the lock"))
+			<-ctx.Done()
+			assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+			_, err = tx.ExecContext(t.Context(), "UPDATE "+table+" SET n = 2")
+			assert.Error(t, err)
+			return nil // all the same, and a commit is what must not come of it
+		})
+		require.ErrorIs(t, err, namedlock.ErrLost)
+		assert.NotErrorIs(t, err, namedlock.ErrCommitUnknown)
+		assert.Zero(t, f.number("SELECT COUNT(*) FROM "+table+" WHERE n <> 0"))
+		f.unlock(name)
+	})
+}
+
+var errTx = errors.New("fn's own")
+
+// However fn ends but by nil: nothing is committed, the lock is free, the session in no transaction.
+func TestPromise27_Rollback(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f := at.locker(t), at.foreign(t)
+		for how, end := range map[string]func(t *testing.T, cancel func()) error{
+			"error":  func(*testing.T, func()) error { return errTx },
+			"panic":  func(*testing.T, func()) error { panic(errTx) },
+			"goexit": func(*testing.T, func()) error { runtime.Goexit(); return nil },
+			"cancel": func(_ *testing.T, cancel func()) error { cancel(); return nil },
+		} {
+			t.Run(how, func(t *testing.T) {
+				name, table := newName(how), at.table(t, "n INT")
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var err error
+				var session int64
+				var panicked any
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					defer func() { panicked = recover() }()
+					err = l.WithLockTx(ctx, name, 0, &sql.TxOptions{Isolation: sql.LevelSerializable}, func(ctx context.Context, tx *sql.Tx) error {
+						if err := insert(table)(ctx, tx); err != nil {
+							return err
+						}
+						session = f.holder(name)
+						return end(t, cancel)
+					})
+				}()
+				receive(t, ended, "the call ends")
+				switch how {
+				case "error":
+					assert.Equal(t, errTx, err)
+				case "panic":
+					assert.Equal(t, errTx, panicked)
+				case "cancel":
+					requireError(t, err, context.Canceled, name)
+				}
+				assert.Zero(t, at.count(t, table))
+				f.free(name)
+				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					var id int64
+					var level string
+					ask := "SELECT CONNECTION_ID(), @@transaction_isolation"
+					if strings.Contains(at.Version(), "MariaDB") {
+						ask = "SELECT CONNECTION_ID(), @@tx_isolation"
+					}
+					if err := tx.QueryRowContext(ctx, ask).Scan(&id, &level); err != nil {
+						return err
+					}
+					assert.Equal(t, session, id, "the session has been kept")
+					assert.Equal(t, "REPEATABLE-READ", level)
+					return insert(table)(ctx, tx)
+				}))
+				assert.Equal(t, 1, at.count(t, table))
+			})
+		}
+	})
+}
+
+// fn that ends the transaction itself is told so.
+func TestPromise28_EndedByFn(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name, table := at.locker(t), at.foreign(t), newName("ended"), at.table(t, "n INT")
+		for _, end := range []func(*sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
+			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				if err := insert(table)(ctx, tx); err != nil {
+					return err
+				}
+				return end(tx)
+			})
+			assert.Equal(t, sql.ErrTxDone, err)
+			f.free(name)
+		}
+		assert.Equal(t, 1, at.count(t, table))
+	})
+}
+
+// The session of a transaction is its call's alone, and at the cap the call waits for one; one session is
+// left to the others.
+func TestPromise29_SessionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		at := setup{srv, byOpen}
+		l, f := at.locker(t, namedlock.WithMaxSessions(2)), at.foreign(t)
+		name, other, plain := newName("own"), newName("other"), newName("plain")
+		var waits <-chan error
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error {
+			mine := f.holder(name)
+			for range 3 {
+				require.NoError(t, l.WithLock(t.Context(), plain, 0, func(context.Context) error {
+					assert.NotEqual(t, mine, f.holder(plain))
+					return nil
+				}))
+			}
+			nothing := func(context.Context, *sql.Tx) error { return nil }
+			requireError(t, l.WithLockTx(t.Context(), other, 0, nil, nothing), namedlock.ErrTimeout, other)
+			requireError(t, l.WithLockTx(t.Context(), other, 50*time.Millisecond, nil, nothing), namedlock.ErrTimeout, other)
+			waits = inBackground(func() error { return l.WithLockTx(t.Context(), other, namedlock.Forever, nil, nothing) })
+			eventually(t, func() bool { return l.Stats().Waiting == 1 }, "the other call waits")
+			return nil
+		}))
+		require.NoError(t, receive(t, waits, "the other call has a session"))
+	})
+}
+
+// Other locks nest in the transaction, and none of their errors ends it.
+func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, table := at.locker(t), at.foreign(t), at.table(t, "n INT")
+		name, inner, busy := newName("outer"), newName("inner"), newName("busy")
+		f.lock(busy)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if err := insert(table)(ctx, tx); err != nil {
+				return err
+			}
+			requireError(t, l.WithLock(ctx, busy, 0, unexpected(t)), namedlock.ErrTimeout, busy)
+			requireError(t, l.WithLock(ctx, busy, 200*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, busy)
+			requireError(t, l.WithLock(ctx, name, 0, unexpected(t)), namedlock.ErrReentrant, name)
+			requireError(t, l.WithLockTx(ctx, inner, 0, nil, func(context.Context, *sql.Tx) error {
+				t.Error("a transaction in a transaction")
+				return nil
+			}), namedlock.ErrInTransaction, inner)
+			require.NoError(t, l.WithLock(ctx, inner, 0, func(context.Context) error {
+				assert.Equal(t, f.holder(name), f.holder(inner))
+				return nil
+			}))
+			return insert(table)(ctx, tx)
+		}))
+		assert.Equal(t, 2, at.count(t, table))
+		f.unlock(busy)
+		f.free(name, inner)
+	})
+}
+
+// A deadlock that the server finds ends one call, not its transaction.
+func TestPromise30_DeadlockInside(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		at := setup{srv, byOpen}
+		l, f, table := at.locker(t), at.foreign(t), at.table(t, "n INT")
+		name, other := newName("mine"), newName("theirs")
+		f.lock(other)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if err := insert(table)(ctx, tx); err != nil {
+				return err
+			}
+			theirs := inBackground(func() error {
+				_, err := f.ask("SELECT GET_LOCK(?, 1)", name)
+				return err
+			})
+			at.awaitWaiter(t, name)
+			if err := l.WithLock(ctx, other, 500*time.Millisecond, unexpected(t)); !errors.Is(err, namedlock.ErrDeadlock) {
+				assert.ErrorIs(t, err, namedlock.ErrTimeout, "the server made the other the victim")
+			}
+			_ = receive(t, theirs, "the foreign wait ends")
+			return insert(table)(ctx, tx)
+		}))
+		assert.Equal(t, 2, at.count(t, table))
+	})
+}
+
+// A ctx that ends in the middle of a statement: the call returns at once, and nobody is told of a loss. The
+// server has the lock until the statement ends; nothing is committed.
+func TestPromise31_CutOff(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, whose := range []string{"the caller's", "fn's own"} {
+			t.Run(whose, func(t *testing.T) {
+				l, f, name, table := at.locker(t, namedlock.WithLogger(quietLogger(t))), at.foreign(t), newName("cut"), at.table(t, "n INT")
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var took time.Duration
+				prompt(t, 500*time.Millisecond, "the return after a cancel", func() time.Duration {
+					var canceled time.Time
+					err := l.WithLockTx(ctx, name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+						if err := insert(table)(ctx, tx); err != nil {
+							return err
+						}
+						if whose == "fn's own" {
+							var cancelOwn context.CancelFunc
+							ctx, cancelOwn = context.WithCancel(ctx)
+							cancel = cancelOwn
+						}
+						session := f.holder(name)
+						go func() {
+							for n := int64(0); n == 0; {
+								n, _ = f.ask("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ? AND INFO LIKE '%SLEEP%'", session)
+							}
+							canceled = time.Now()
+							cancel()
+						}()
+						_, err := tx.ExecContext(ctx, "DO SLEEP(3)")
+						return err
+					})
+					took = time.Since(canceled)
+					assert.ErrorIs(t, err, context.Canceled)
+					assert.NotErrorIs(t, err, namedlock.ErrLost)
+					return took
+				})
+				assert.NotZero(t, f.holder(name), "the server goes on with the statement")
+				f.lockSoon(name)
+				assert.Zero(t, at.count(t, table))
+				f.unlock(name)
+				assert.Zero(t, l.Stats().Lost)
+				if at.way == byOpen {
+					assert.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, insert(table)))
+					eventually(t, func() bool { return l.db.Stats().InUse <= 1 }, "the connection is back, or closed")
+				}
+			})
+		}
+	})
+}
+
+// While rows of fn's are open, and while a statement of fn's runs, no proof comes between: no byte is damaged,
+// and nothing is lost, also where a statement takes longer than wait_timeout.
+func TestPromise32_KeepAliveBesideRows(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l := at.locker(t, namedlock.WithKeepAlive(20*time.Millisecond))
+		name, table := newName("rows"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT, wide TEXT")
+		const rows, wide = 10_000, 500
+		_, err := at.admin.Exec(fmt.Sprintf("INSERT INTO %s (wide) VALUES (REPEAT('x', %d))", table, wide))
+		require.NoError(t, err)
+		for n := 1; n < rows; n *= 2 {
+			_, err := at.admin.Exec(fmt.Sprintf("INSERT INTO %s (wide) SELECT wide FROM %s LIMIT %d", table, table, rows-n))
+			require.NoError(t, err)
+		}
+		require.Equal(t, rows, at.count(t, table))
+		for what, query := range map[string]func(ctx context.Context, tx *sql.Tx) (*sql.Rows, error){
+			"context": func(ctx context.Context, tx *sql.Tx) (*sql.Rows, error) {
+				return tx.QueryContext(ctx, "SELECT wide FROM "+table)
+			},
+			"none": func(_ context.Context, tx *sql.Tx) (*sql.Rows, error) { return tx.Query("SELECT wide FROM " + table) },
+			"slow": func(_ context.Context, tx *sql.Tx) (*sql.Rows, error) {
+				return tx.Query("SELECT IF(id % 2000 = 0 AND SLEEP(0.1) = 0, wide, wide) FROM " + table)
+			},
+		} {
+			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				answer, err := query(ctx, tx)
+				if err != nil {
+					return err
+				}
+				defer answer.Close()
+				n := 0
+				var text sql.RawBytes
+				want := bytes.Repeat([]byte("x"), wide)
+				for ; answer.Next(); n++ {
+					if n%500 == 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+					if err := answer.Scan(&text); err != nil {
+						return err
+					}
+					if !bytes.Equal(want, text) {
+						return fmt.Errorf("row %d is damaged", n)
+					}
+				}
+				if n != rows {
+					return fmt.Errorf("%d rows: %w", n, errors.Join(answer.Err(), context.Cause(ctx)))
+				}
+				return answer.Err()
+			})
+			require.NoError(t, err, what)
+		}
+	})
+}
+
+// A statement of fn's may take longer than wait_timeout, and fn may be idle for longer.
+func TestPromise32_LongerThanWaitTimeout(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l := at.lockerOn(t, at.open(t, "wait_timeout=1"))
+		name, table := newName("long"), at.table(t, "n INT")
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, "DO SLEEP(2.5)"); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(2500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			return insert(table)(ctx, tx)
+		}))
+		assert.Equal(t, 1, at.count(t, table))
+	})
+}
+
+// A bad argument costs nothing.
+func TestPromise01_BadTxArguments(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l := at.spied(t)
+		require.Error(t, l.WithLockTx(t.Context(), "a", 0, nil, nil))
+		err := l.WithLockTx(t.Context(), "a", 0, &sql.TxOptions{Isolation: sql.LevelSnapshot}, insert("no"))
+		require.ErrorContains(t, err, "isolation level Snapshot")
+		assert.Zero(t, l.Stats().Acquired)
+	})
+}
