@@ -103,11 +103,12 @@ type hold struct {
 	name string
 	lost chan time.Time
 	why  error
+	own  bool
 }
 
 func (h *hold) Name() string { return h.name }
 
-func (h *hold) OwnSession() bool { return false }
+func (h *hold) OwnSession() bool { return h.own }
 
 func (h *hold) Lost(cause error) {
 	h.why = cause
@@ -120,7 +121,7 @@ func (b *bubble) lock(s *Session, name string) *hold {
 	granted, err := s.GetLock(name, 0)
 	require.NoError(b, err)
 	require.True(b, granted)
-	h := &hold{name: name, lost: make(chan time.Time, 1)}
+	h := &hold{name: name, lost: make(chan time.Time, 1), own: s.reserved}
 	require.True(b, b.pool.Hold(s, h))
 	b.pool.Put(s)
 	return h

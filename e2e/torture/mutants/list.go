@@ -118,6 +118,39 @@ var mutants = []mutant{
 		"\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n\tg.mu.Unlock()\n\n\terr := g.release(lost)\n",
 		"\tg.mu.Unlock()\n\n\terr := g.release(lost)\n\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n").
 		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
+	change("lock released before the commit", "tx.go",
+		"err = lock.grant.Commit()",
+		"_ = lock.Release()\n\terr = lock.grant.Commit()").
+		caughtBy(".", "TestWithLockTxSendsFiveStatements"),
+	change("commit though the context has ended", "tx.go",
+		"if fnCtx.Err() != nil {",
+		"if false {").
+		caughtBy(".", "TestWithLockTxRollsBack"),
+	change("no rollback after a panic", "tx.go",
+		"if stage == running {",
+		"if false {").
+		caughtBy(".", "TestWithLockTxRollsBack"),
+	change("transaction left open after a refused commit", "internal/session/tx.go",
+		"s.exec(s.patience(), \"ROLLBACK\")",
+		"error(nil)").
+		caughtBy(".", "TestWithLockTxCommitRefused"),
+	change("session of a transaction shared at the cap", "internal/session/own.go",
+		"return !s.ownedLocked()",
+		"return true").
+		caughtBy("internal/session", "TestOwn_NobodyElseHasATurn"),
+	change("session of a transaction with locks of others", "internal/session/own.go",
+		"return len(s.holds) == 0 ||",
+		"return true ||").
+		caughtBy("internal/session", "TestOwn_NoLocksOfOthers"),
+	change("proofs between a transaction's rows", "internal/session/tx.go",
+		"if !mu.TryLock() {",
+		"if false {").
+		caughtBy("e2e", "TestPromise32_KeepAliveBesideRows"),
+	mutant{name: "lock and transaction on two sessions", edits: []edit{
+		{"internal/session/pooled.go", "\tp.source = &pooled{Pool: p, db: db}\n", "\tp.source = &pooled{Pool: p, db: db}\n\tanyDB = db\n"},
+		{"internal/session/tx.go", "s.conn.BeginTx(s.ctx, opts)", "anyDB.BeginTx(s.ctx, opts)"},
+		{"internal/session/tx.go", "const txTime =", "var anyDB *sql.DB\n\nconst txTime ="},
+	}}.caughtBy("e2e", "TestPromise25_OneSession"),
 	change("time to connect not taken off", "internal/session/open.go",
 		"\t\tleft -= took\n", "\t\t_ = took\n").
 		caughtBy("internal/session", "TestPool_OpeningIsBoundedAsAWhole"),

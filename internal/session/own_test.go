@@ -1,0 +1,90 @@
+package session
+
+import (
+	"database/sql"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Nobody else has a turn on a session that is one call chain's own; the chain has.
+func TestOwn_NobodyElseHasATurn(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
+		own := b.take(Request{Own: true})
+		h := b.lock(own, "a")
+		other := b.take(Request{})
+		assert.NotSame(b, own, other)
+		waits := begin(func() *Session { return b.take(Request{}) })
+		require.NoError(b, b.pool.TakeUrgent(own)) // a proof has a turn, and ends it
+		b.pool.Put(own)
+		synctest.Wait()
+		select {
+		case s := <-waits:
+			b.Fatalf("another has a turn on %p, %p is one chain's own", s, own)
+		default:
+		}
+		nested := b.take(Request{Home: own})
+		assert.Same(b, own, nested)
+		b.pool.Put(nested)
+		b.pool.Put(other)
+		assert.Same(b, other, <-waits)
+		b.pool.Put(other)
+		b.release(own, h)
+	})
+}
+
+// No session that others have locks on becomes one chain's own, but that where all locks are
+// the chain's does.
+func TestOwn_NoLocksOfOthers(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
+		first, h := b.held("a")
+		own := b.take(Request{Own: true})
+		assert.NotSame(b, first, own)
+		b.pool.Put(own)
+		b.release(first, h)
+
+		home, outer := b.held("outer")
+		own = b.take(Request{Own: true, Home: home, Mine: 1})
+		inner := b.lock(own, "inner")
+		assert.True(b, inner.own)
+		b.release(own, inner)
+		b.release(home, outer)
+	})
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		s, h := b.held("a")
+		waits := begin(func() *Session { return b.take(Request{Own: true}) })
+		synctest.Wait()
+		select {
+		case <-waits:
+			b.Fatal("a session with another chain's lock is one chain's own")
+		default:
+		}
+		b.release(s, h)
+		assert.Same(b, s, <-waits)
+		b.pool.Put(s)
+	})
+}
+
+// At the cap who wants a session of its own waits for it, and one is left to the others.
+func TestOwn_AtTheCap(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
+		one, two := b.take(Request{Own: true}), b.take(Request{Own: true})
+		hOne, hTwo := b.lock(one, "a"), b.lock(two, "b")
+		waits := begin(func() *Session { return b.take(Request{Own: true}) })
+		synctest.Wait()
+		others := b.take(Request{})
+		b.pool.Put(others)
+		select {
+		case <-waits:
+			b.Fatal("no session is left to the others")
+		default:
+		}
+		b.release(one, hOne)
+		third := <-waits
+		b.pool.Put(third)
+		b.release(two, hTwo)
+		assert.Equal(b, 3, sessions(b.pool))
+	})
+}
