@@ -49,6 +49,12 @@
 // If a client vanishes without a word, the server frees its locks after the lease
 // ([WithLease]), and a holder that is cut off has learnt of it before.
 //
+// # The lock and the transaction
+//
+// For what is written to the same server [Locker.WithLockTx] is better than any notice: lock
+// and transaction are on one session, and the server rolls back before it gives the lock to
+// the next. A holder that has lost its lock cannot commit.
+//
 // # Who is in the way
 //
 // [Locker.Holder] asks the server who holds a lock, [Locker.Holders] who holds all whose names

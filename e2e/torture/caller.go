@@ -134,6 +134,8 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 			}
 		}()
 		a.withLock(ctx, timeout, exit)
+	case !l.setup.flaky && ctx.Value(inTx{}) == nil && c.chance(4):
+		a.withLockTx(ctx, timeout)
 	case c.chance(4):
 		a.acquire(ctx, timeout)
 	case c.chance(12):

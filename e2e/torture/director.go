@@ -147,6 +147,9 @@ func (d *director) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := d.admin.ExecContext(ctx, makeLedger); err != nil {
+		return err
+	}
 	for i := range d.crew {
 		n, err := newNetwork(fmt.Sprintf("network %d", i), d.server.Addr())
 		if err != nil {
@@ -211,6 +214,7 @@ func (d *director) rest() error {
 		}
 	}
 	d.record.Note(history.Event{Kind: history.EventRest, Held: d.leftOver()})
+	d.auditLedger()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failed

@@ -23,6 +23,7 @@ type report struct {
 	rounds   int
 	calls    int
 	sections int
+	ledger   int // rows that transactions have written
 	outcomes map[history.Outcome]int
 	faults   map[string]int
 	overlaps int
@@ -169,8 +170,8 @@ func (r *report) add(h *history.History) {
 }
 
 func (r *report) print(w io.Writer, took time.Duration) {
-	fmt.Fprintf(w, "%v, %d rounds, %d calls, %d sections, %d overlaps with a victim that was told, %d violations\n",
-		took.Round(time.Second), r.rounds, r.calls, r.sections, r.overlaps, r.found)
+	fmt.Fprintf(w, "%v, %d rounds, %d calls, %d sections, %d rows of transactions, %d overlaps with a victim that was told, %d violations\n",
+		took.Round(time.Second), r.rounds, r.calls, r.sections, r.ledger, r.overlaps, r.found)
 	fmt.Fprint(w, "outcomes:")
 	for _, o := range slices.Sorted(maps.Keys(r.outcomes)) {
 		fmt.Fprintf(w, " %s %d", o, r.outcomes[o])

@@ -78,6 +78,9 @@ func (p *pooled) openUnder(ctx context.Context, exhausted func(), own bool) (*Se
 	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
+	if own {
+		p.openingOwned--
+	}
 	closed := p.closing.Err() != nil
 	switch {
 	case err != nil:

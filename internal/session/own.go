@@ -18,21 +18,23 @@ func (p *Pool) chooseOwnLocked(req Request, as priority) (choice, error) {
 		}
 		freeSoon = freeSoon || s.state != waiting && len(s.holds) == 0 && !s.ownedLocked()
 	}
-	g := growNot
-	if p.ownedSessionsLocked() < p.source.ownLocked() {
-		var err error
+	k := &waiter{own: &req, priority: as, turn: make(chan struct{})}
+	if p.ownedSessionsLocked() >= p.source.ownLocked() {
+		k.exhausted = true
+	} else {
 		// Not at the cost of a wait of others: so none that there is counts as lost.
-		if g, err = p.source.growLocked(nil, freeSoon || len(p.sessions) > 0); err != nil {
+		g, err := p.source.growLocked(nil, freeSoon || len(p.sessions) > 0)
+		switch {
+		case err != nil:
 			return choice{}, err
+		case g == growByOne:
+			p.opening++
+			p.openingOwned++
+			return choice{next: openSession}, nil
 		}
+		k.exhausted = !freeSoon && p.opening == 0
 	}
-	if g == growByOne {
-		p.opening++
-		return choice{next: openSession}, nil
-	}
-	k := p.queueUpLocked(nil, as)
-	k.own = &req
-	k.exhausted = !freeSoon && p.opening == 0
+	p.waiters = append(p.waiters, k)
 	return choice{next: waitForTurn, waiter: k}, nil
 }
 
@@ -44,7 +46,9 @@ func (p *Pool) ownableLocked(s *Session, req Request) bool {
 	return len(s.holds) == 0 || s == req.Home && len(s.holds) == req.Mine
 }
 
-func (p *Pool) ownedSessionsLocked() (n int) {
+// ownedSessionsLocked is how many sessions are one call chain's own, those to come included.
+func (p *Pool) ownedSessionsLocked() int {
+	n := p.openingOwned
 	for _, s := range p.sessions {
 		if s.ownedLocked() {
 			n++

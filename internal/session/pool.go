@@ -90,17 +90,18 @@ type Pool struct {
 	source source
 	work   sync.WaitGroup // goroutines and timers that Close waits for
 
-	mu       sync.Mutex
-	sessions []*Session // those that live
-	opening  int        // those to come
-	parting  int        // those whose connections are being given back, or closed
-	passed   int        // first questions that went ahead of a poll, since the last poll; see nextLocked
-	waiters  []*waiter  // callers who wait for a turn, in the order of their coming
-	janitor  *time.Timer
-	watching bool
-	resting  bool            // the watch does, for longer than a tick
-	closing  context.Context // ends when Close begins, under mu
-	close    context.CancelFunc
+	mu           sync.Mutex
+	sessions     []*Session // those that live
+	opening      int        // those to come
+	openingOwned int        // of these, those that are to be one call chain's own
+	parting      int        // those whose connections are being given back, or closed
+	passed       int        // first questions that went ahead of a poll, since the last poll; see nextLocked
+	waiters      []*waiter  // callers who wait for a turn, in the order of their coming
+	janitor      *time.Timer
+	watching     bool
+	resting      bool            // the watch does, for longer than a tick
+	closing      context.Context // ends when Close begins, under mu
+	close        context.CancelFunc
 }
 
 // A waiter waits for a turn on a session.

@@ -142,10 +142,10 @@ var mutants = []mutant{
 		"return len(s.holds) == 0 ||",
 		"return true ||").
 		caughtBy("internal/session", "TestOwn_NoLocksOfOthers"),
-	change("proofs between a transaction's rows", "internal/session/tx.go",
-		"if !mu.TryLock() {",
+	change("proofs between a transaction's rows", "internal/session/probe.go",
+		"if s.rowsOpen() {",
 		"if false {").
-		caughtBy("e2e", "TestPromise32_KeepAliveBesideRows"),
+		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
 		{"internal/session/pooled.go", "\tp.source = &pooled{Pool: p, db: db}\n", "\tp.source = &pooled{Pool: p, db: db}\n\tanyDB = db\n"},
 		{"internal/session/tx.go", "s.conn.BeginTx(s.ctx, opts)", "anyDB.BeginTx(s.ctx, opts)"},
