@@ -2,6 +2,7 @@ package locktest
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 	"time"
 
@@ -22,6 +23,10 @@ type Process struct {
 
 	// WithLocks is that of a *namedlock.Locker.
 	WithLocks func(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
+
+	// WithLockTx is that of a *namedlock.Locker. Its transactions may come from anywhere: nothing is
+	// written.
+	WithLockTx func(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 
 	// Close is that of a *namedlock.Locker. Run calls it at the end of each test.
 	Close func() error
@@ -48,7 +53,8 @@ type Lock interface {
 type Factory func(t *testing.T) (start func() Process)
 
 // ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it. WithLocks is set for whatever has it.
+// Locker of this package, with it. WithLocks is set for whatever has it, and WithLockTx for a
+// *namedlock.Locker, or a Locker of this package that has a db for transactions.
 func ProcessOf(l interface {
 	namedlock.Interface
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
@@ -65,6 +71,14 @@ func ProcessOf(l interface {
 		WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
 	}); ok {
 		p.WithLocks = l.WithLocks
+	}
+	switch l := l.(type) {
+	case *namedlock.Locker:
+		p.WithLockTx = l.WithLockTx
+	case *Locker:
+		if l.txDB != nil {
+			p.WithLockTx = l.WithLockTx
+		}
 	}
 	if l, ok := l.(interface{ Lose(name string) }); ok {
 		p.Lose = l.Lose
@@ -140,6 +154,10 @@ var promises = []promise{
 	{"17_ReleaseIsNoLoss", releaseIsNoLoss},
 	{"18_ReleaseTwice", releaseTwice},
 	{"18_ReleaseAfterLoss", releaseAfterLoss},
+	{"27_TxReleasedHoweverFnEnds", txReleased},
+	{"27_TxFnsErrorAsItIs", txFnsError},
+	{"30_LocksNestInATx", txLocksNest},
+	{"30_TxInATxIsRefused", txInTx},
 	{"19_CloseEndsWaitsAndRefuses", closeEndsWaits},
 	{"19_CloseWaitsForHolders", closeWaits},
 	{"20_OuterLockSurvivesNestedWaits", outerLockSurvives},

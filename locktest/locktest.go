@@ -52,6 +52,7 @@ type Locker struct {
 	db        *sql.DB
 	opts      []namedlock.Option
 	namespace string
+	txDB      *sql.DB
 
 	mu       sync.Mutex
 	calls    []*Call
@@ -64,11 +65,21 @@ func New(opts ...namedlock.Option) *Locker {
 	return open(mysqld.New(), new(atomic.Int64), "New", opts)
 }
 
+// TxFrom has the transactions of WithLockTx come from db: a mock, say, or a database in a file. The lock
+// is in memory as ever. Lose rolls back, as a server does. Peers that are made
+// after it have the same db.
+func (l *Locker) TxFrom(db *sql.DB) {
+	l.txDB = db
+	l.process.TxFrom(db)
+}
+
 // Peer returns what another process would have: another Locker on the same server.
 // It has the options of l, and opts beside them. It is to be closed by itself.
 func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
 	program := fmt.Sprintf("Peer %d", l.peers.Add(1))
-	return open(l.server, l.peers, program, slices.Concat(l.opts, opts))
+	peer := open(l.server, l.peers, program, slices.Concat(l.opts, opts))
+	peer.TxFrom(l.txDB)
+	return peer
 }
 
 func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []namedlock.Option) *Locker {

@@ -156,7 +156,7 @@ func (a *attempt) withLock(ctx context.Context, timeout time.Duration, exit func
 	}
 	a.called = history.Now()
 	err := a.locker.WithLock(ctx, a.name, timeout, func(ctx context.Context) error {
-		a.section(ctx)
+		a.section(ctx, nil)
 		if exit != nil {
 			exit()
 		}
@@ -210,7 +210,7 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 		a.finish(history.Event{At: at, Outcome: outcome, Error: err.Error(), Flaws: flaws})
 		return
 	}
-	a.section(lock.Context())
+	a.section(lock.Context(), nil)
 	err = lock.Release()
 	e := history.Event{At: history.Now()}
 	e.Outcome, e.Flaws = a.judge(ctx, err)
@@ -223,8 +223,9 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 	a.finish(e)
 }
 
-// section is the code under a lock. It goes on for a while after ctx has ended, as code may.
-func (a *attempt) section(ctx context.Context) {
+// section is the code under a lock: first, unless it is nil, and unless that fails what others do, too. It goes on for
+// a while after ctx has ended, as code may.
+func (a *attempt) section(ctx context.Context, first func() bool) {
 	a.begun = true
 	a.note(history.Event{Kind: history.EventBegin, Called: a.called})
 	stop := context.AfterFunc(ctx, func() { a.note(history.Event{Kind: history.EventOver}) })
@@ -232,6 +233,9 @@ func (a *attempt) section(ctx context.Context) {
 		stop()
 		a.note(history.Event{Kind: history.EventEnd})
 	}()
+	if first != nil && !first() {
+		return
+	}
 	a.look(ctx)
 	d := a.upTo(2 * time.Millisecond)
 	if a.long {

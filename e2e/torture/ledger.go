@@ -31,8 +31,10 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 	fails := a.chance(4)
 	a.called = history.Now()
 	err := a.locker.WithLockTx(ctx, a.name, timeout, nil, func(ctx context.Context, tx *sql.Tx) error {
-		a.own = a.write(ctx, tx)
-		a.section(context.WithValue(ctx, inTx{}, true))
+		a.section(context.WithValue(ctx, inTx{}, true), func() bool {
+			a.own = a.write(ctx, tx)
+			return a.own == nil
+		})
 		if fails && a.own == nil {
 			a.own = errOwn
 		}
@@ -49,8 +51,11 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 
 // write appends to the ledger.
 func (a *attempt) write(ctx context.Context, tx *sql.Tx) error {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
+	if a.locker.setup.far { // where nobody may answer, which ends no statement
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+	}
 	var last sql.NullInt64
 	if err := tx.QueryRowContext(ctx, "SELECT MAX(number) FROM "+ledger+" WHERE name = ?", a.name).Scan(&last); err != nil {
 		return err
@@ -80,6 +85,8 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 		return history.Lost, flaws
 	case errors.Is(err, namedlock.ErrLost):
 		return history.Lost, nil
+	case errors.Is(a.own, context.Canceled), errors.Is(a.own, context.DeadlineExceeded):
+		return history.Lost, nil // cut off: the server frees the lock when the statement ends
 	}
 	return history.Clean, nil // committed, refused, or rolled back
 }

@@ -16,6 +16,8 @@ type conn struct {
 	server  *Server
 	id      int64
 
+	tx *txn // that is open; whoever may use the connection has it
+
 	// Guarded by server.mu.
 	held        []*lock
 	waits       *waiter
@@ -104,7 +106,7 @@ func (c *conn) Close() error {
 
 // Begin implements driver.Conn.
 func (c *conn) Begin() (driver.Tx, error) {
-	return nil, errors.New("locktest: its server has no transactions")
+	return c.BeginTx(context.Background(), driver.TxOptions{})
 }
 
 // Prepare implements driver.Conn.
@@ -121,6 +123,12 @@ func (c *conn) Prepare(text string) (driver.Stmt, error) {
 
 // QueryContext implements driver.QueryerContext.
 func (c *conn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	switch {
+	case isRollback(text):
+		return &rows{}, nil // the transaction has ended with its COMMIT
+	case c.ofTx(text):
+		return c.queryTx(ctx, text, args)
+	}
 	st, err := parse(text)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ package mysqld
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"maps"
 	"slices"
 	"strings"
@@ -232,6 +233,7 @@ type Process struct {
 	server   *Server
 	program  string  // what its sessions call themselves
 	failures []error // of the next RELEASE_LOCKs
+	txDB     *sql.DB // where transactions come from; nil: there are none
 }
 
 // Process returns another client, whose connections have program for their
