@@ -53,8 +53,8 @@ type Lock interface {
 type Factory func(t *testing.T) (start func() Process)
 
 // ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it. WithLocks is set for whatever has it, and WithLockTx for a
-// *namedlock.Locker, or a Locker of this package that has a db for transactions.
+// Locker of this package, with it. WithLocks and WithLockTx are set for whatever has
+// them; a Locker of this package has the latter if it has a db for transactions (TxFrom).
 func ProcessOf(l interface {
 	namedlock.Interface
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
@@ -72,13 +72,13 @@ func ProcessOf(l interface {
 	}); ok {
 		p.WithLocks = l.WithLocks
 	}
-	switch l := l.(type) {
-	case *namedlock.Locker:
+	if l, ok := l.(interface {
+		WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
+	}); ok {
 		p.WithLockTx = l.WithLockTx
-	case *Locker:
-		if l.txDB != nil {
-			p.WithLockTx = l.WithLockTx
-		}
+	}
+	if l, ok := l.(*Locker); ok && l.txDB == nil {
+		p.WithLockTx = nil
 	}
 	if l, ok := l.(interface{ Lose(name string) }); ok {
 		p.Lose = l.Lose

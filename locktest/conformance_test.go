@@ -1,6 +1,7 @@
 package locktest
 
 import (
+	"database/sql"
 	"testing"
 	"testing/synctest"
 )
@@ -23,6 +24,11 @@ func TestConformance_InBubbles(t *testing.T) {
 
 func started(t *testing.T) func() Process {
 	l := New()
-	t.Cleanup(func() { l.Close() })
+	db := sql.OpenDB(emptyDB{})
+	l.TxFrom(db)
+	t.Cleanup(func() {
+		l.Close()
+		db.Close()
+	})
 	return func() Process { return ProcessOf(l.Peer()) }
 }

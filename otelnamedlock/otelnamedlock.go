@@ -51,6 +51,7 @@ package otelnamedlock
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 
@@ -65,6 +66,7 @@ import (
 type Locks interface {
 	namedlock.Interface
 	WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
+	WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
 	Holder(ctx context.Context, name string) (namedlock.Holder, bool, error)
 	Holders(ctx context.Context, prefix string) ([]namedlock.Holder, error)
@@ -115,6 +117,21 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	w := l.startWait(ctx, timeout, nameKey.String(name), name)
 	return w.run(fn, func(ctx context.Context, fn func(ctx context.Context) error) error {
 		return l.locks.WithLock(ctx, name, timeout, fn)
+	})
+}
+
+// WithLockTx is that of a *namedlock.Locker. The span of the hold has the transaction in it.
+func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	if ctx == nil || fn == nil {
+		return l.locks.WithLockTx(ctx, name, timeout, opts, fn) // says what is wrong
+	}
+	w := l.startWait(ctx, timeout, nameKey.String(name), name)
+	var tx *sql.Tx
+	return w.run(func(ctx context.Context) error { return fn(ctx, tx) }, func(ctx context.Context, fn func(ctx context.Context) error) error {
+		return l.locks.WithLockTx(ctx, name, timeout, opts, func(ctx context.Context, begun *sql.Tx) error {
+			tx = begun
+			return fn(ctx)
+		})
 	})
 }
 
