@@ -18,6 +18,7 @@ type line struct {
 
 var lines = []line{
 	{"cycle", cycleLine},
+	{"tx", txLine},
 	{"hot", hotLine},
 	{"handoff", handOffLine},
 	{"contended", contendedLine},

@@ -146,7 +146,11 @@ func (c *flakyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.
 	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
 }
 
-func (c *flakyConn) IsValid() bool { return c.Conn.(driver.Validator).IsValid() }
+func (c *flakyConn) IsValid() bool {
+	c.using.Lock()
+	defer c.using.Unlock()
+	return c.Conn.(driver.Validator).IsValid()
+}
 
 func (c *flakyConn) CheckNamedValue(v *driver.NamedValue) error {
 	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)

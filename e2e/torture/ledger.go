@@ -86,7 +86,7 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 	case errors.Is(err, namedlock.ErrLost):
 		return history.Lost, nil
 	case errors.Is(a.own, context.Canceled), errors.Is(a.own, context.DeadlineExceeded):
-		return history.Lost, nil // cut off: the server frees the lock when the statement ends
+		return history.Panicked, nil // cut off: the server frees the lock when the statement ends, and nobody is told
 	}
 	return history.Clean, nil // committed, refused, or rolled back
 }

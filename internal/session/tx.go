@@ -27,13 +27,8 @@ const txTime = slice + answerTime
 // Begin runs START TRANSACTION. The caller has the turn. On an error there is no
 // transaction.
 func (s *Session) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
-	err := s.raw(func(conn any) error { // nor does the clock run while others are in the way
-		if s.stateOf(conn) == occupied {
-			return errOccupied
-		}
-		return nil
-	})
 	var tx *sql.Tx
+	err := s.unoccupied()
 	if err == nil {
 		err = s.bounded(s.patience(), func() (err error) {
 			tx, err = s.conn.BeginTx(s.ctx, opts)
@@ -48,6 +43,20 @@ func (s *Session) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 		return nil, fault.Because(fault.ErrUnavailable, "no transaction could be begun", err)
 	}
 	return nil, s.markBroken(err)
+}
+
+// unoccupied waits until the owner of a connection that was given to New runs no statement on
+// it, so that no clock runs meanwhile, and returns an error if rows of its are open.
+func (s *Session) unoccupied() error {
+	if !s.lent {
+		return nil
+	}
+	return s.raw(func(conn any) error {
+		if s.stateOf(conn) == occupied {
+			return errOccupied
+		}
+		return nil
+	})
 }
 
 // Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone if there was
