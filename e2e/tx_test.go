@@ -6,9 +6,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -499,5 +501,154 @@ func TestPromise01_BadTxArguments(t *testing.T) {
 		err := l.WithLockTx(t.Context(), "a", 0, &sql.TxOptions{Isolation: sql.LevelSnapshot}, insert("no"))
 		require.ErrorContains(t, err, "isolation level Snapshot")
 		assert.Zero(t, l.Stats().Acquired)
+	})
+}
+
+// A commitCut is a proxy that cuts the connection when COMMIT comes by: before the server has it, or after.
+type commitCut struct {
+	listener net.Listener
+	server   string
+	after    bool
+	all      sync.WaitGroup
+}
+
+func newCommitCut(t *testing.T, server string, after bool) *commitCut {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &commitCut{listener: listener, server: server, after: after}
+	p.all.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			p.all.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		p.all.Wait()
+	})
+	return p
+}
+
+func (p *commitCut) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var mute atomic.Bool
+	p.all.Go(func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(b)
+			if err != nil || mute.Load() { // the server has answered COMMIT: nobody hears it
+				client.Close()
+				server.Close()
+				return
+			}
+			_, _ = client.Write(b[:n])
+		}
+	})
+	b := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(b)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(b[:n], []byte("COMMIT")) {
+			if !p.after {
+				return
+			}
+			mute.Store(true)
+		}
+		if _, err := server.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// COMMIT cut off: whether the server had it or not, the error is ErrCommitUnknown, and not ErrLost.
+func TestPromise28_CommitCutOff(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("after=%v", after), func(t *testing.T) {
+				db, err := openDB(at.DSNAt(newCommitCut(t, at.Addr(), after).listener.Addr().String()))
+				require.NoError(t, err)
+				t.Cleanup(func() { db.Close() })
+				l, f, name, table := at.lockerOn(t, db), at.foreign(t), newName("commit"), at.table(t, "n INT")
+				err = l.WithLockTx(t.Context(), name, 0, nil, insert(table))
+				requireError(t, err, namedlock.ErrCommitUnknown, name)
+				assert.NotErrorIs(t, err, namedlock.ErrLost)
+				f.lockSoon(name) // the session has ended
+				committed := 0
+				if after {
+					committed = 1
+				}
+				assert.Equal(t, committed, at.count(t, table))
+				f.unlock(name)
+			})
+		}
+	})
+}
+
+// A server that is demoted during a transaction refuses its COMMIT, and nothing of it stays; or the loss is
+// noticed before.
+func TestPromise28_DemotedServer(t *testing.T) {
+	t.Parallel()
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		for _, host := range []string{"localhost", "127.0.0.1"} { // whom read_only is for
+			_, err := srv.admin.Exec("CREATE USER app@'" + host + "'")
+			require.NoError(t, err)
+			_, err = srv.admin.Exec("GRANT ALL ON test.* TO app@'" + host + "'")
+			require.NoError(t, err)
+		}
+		for _, way := range []string{byOpen, byNew} {
+			at := setup{srv, way}
+			db, err := openDB(strings.Replace(srv.DSN(), "root@", "app@", 1))
+			require.NoError(t, err)
+			t.Cleanup(func() { db.Close() })
+			l, f, name, table := at.lockerOn(t, db, namedlock.WithKeepAlive(time.Minute)), at.foreign(t), newName("demoted"), at.table(t, "n INT")
+			err = l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				if err := insert(table)(ctx, tx); err != nil {
+					return err
+				}
+				_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
+				return err
+			})
+			t.Logf("%s: %v", way, err)
+			require.Error(t, err)
+			assert.NotErrorIs(t, err, namedlock.ErrCommitUnknown)
+			f.lockSoon(name)
+			assert.Zero(t, at.count(t, table))
+			f.unlock(name)
+			_, err = srv.admin.ExecContext(background, "SET GLOBAL read_only = OFF")
+			require.NoError(t, err)
+		}
+	})
+}
+
+// Statements that commit by themselves commit what came before them; the lock is held all the same.
+func TestPromise33_StatementsThatCommit(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, name, table := at.locker(t), at.foreign(t), newName("ddl"), at.table(t, "n INT")
+		err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if err := insert(table)(ctx, tx); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, "ALTER TABLE "+table+" ADD COLUMN m INT DEFAULT 0"); err != nil {
+				return err
+			}
+			assert.NotZero(t, f.holder(name))
+			return errTx
+		})
+		assert.Equal(t, errTx, err)
+		assert.Equal(t, 1, at.count(t, table), "ALTER TABLE has committed it")
+		f.free(name)
 	})
 }

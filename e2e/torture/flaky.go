@@ -123,6 +123,8 @@ func (c *flakyConn) Close() error {
 	f.mu.Lock()
 	f.conns = slices.DeleteFunc(f.conns, func(other *flakyConn) bool { return other == c })
 	f.mu.Unlock()
+	c.using.Lock()
+	defer c.using.Unlock()
 	return c.Conn.Close()
 }
 
