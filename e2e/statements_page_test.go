@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"regexp"
 	"slices"
@@ -65,6 +66,7 @@ func (s *server) everyStatement(t *testing.T) (sent []string) {
 		eventually(t, func() bool { return l.spy.Count("= CONNECTION_ID()") > 0 }, "a keep-alive")
 		return nil
 	}))
+	require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error { return nil }))
 	_, _, err := l.Holder(t.Context(), name)
 	require.NoError(t, err)
 	_, _ = l.Holders(t.Context(), name) // MariaDB has the list by a plugin only

@@ -93,6 +93,7 @@ func page() string {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", f.is, r.open.name(), r.new.name())
 		}
 	}
+	b.WriteString(txPage())
 	return b.String()
 }
 
@@ -128,6 +129,8 @@ var sentinelNames = map[error]string{
 	namedlock.ErrTimeout:     "ErrTimeout",
 	namedlock.ErrUnsupported: "ErrUnsupported",
 	context.DeadlineExceeded: "context.DeadlineExceeded",
+
+	namedlock.ErrCommitUnknown: "ErrCommitUnknown",
 }
 
 func (o *outcome) ran() string {

@@ -88,7 +88,28 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 }
 
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+	var inner driver.Tx
+	err := c.spy.record(c, Statement{c.id, Exec, "START TRANSACTION", nil, ctx}, func() (err error) {
+		inner, err = c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tx{inner, c}, nil
+}
+
+type tx struct {
+	driver.Tx
+	conn *conn
+}
+
+func (t *tx) Commit() error { return t.end("COMMIT", t.Tx.Commit) }
+
+func (t *tx) Rollback() error { return t.end("ROLLBACK", t.Tx.Rollback) }
+
+func (t *tx) end(text string, send func() error) error {
+	return t.conn.spy.record(t.conn, Statement{t.conn.id, Exec, text, nil, context.Background()}, send)
 }
 
 func (c *conn) Ping(ctx context.Context) error { return c.Conn.(driver.Pinger).Ping(ctx) }
