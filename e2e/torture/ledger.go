@@ -85,8 +85,9 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 		return history.Lost, flaws
 	case errors.Is(err, namedlock.ErrLost):
 		return history.Lost, nil
-	case errors.Is(a.own, context.Canceled), errors.Is(a.own, context.DeadlineExceeded):
-		return history.Panicked, nil // cut off: the server frees the lock when the statement ends, and nobody is told
+	case a.own != nil && a.own != errOwn:
+		// A statement has failed. If it was cut off the server frees the lock when it ends, and nobody is told.
+		return history.Panicked, nil
 	}
 	return history.Clean, nil // committed, refused, or rolled back
 }
