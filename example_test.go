@@ -101,6 +101,27 @@ func ExampleLocker_WithLock_tryOnce() {
 	}
 }
 
+// For what is written to the same server: lock and transaction are on one session, so that
+// whoever has lost the lock cannot commit. The counter needs no FOR UPDATE.
+func ExampleLocker_WithLockTx() {
+	next := 0
+	err := locker.WithLockTx(context.Background(), "invoice-number", 5*time.Second, nil, func(ctx context.Context, tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, "SELECT MAX(number) + 1 FROM invoices").Scan(&next); err != nil {
+			return err // rolled back
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO invoices (number) VALUES (?)", next)
+		return err // nil: committed, then released
+	})
+	switch {
+	case err == nil:
+		fmt.Println("invoice", next)
+	case errors.Is(err, namedlock.ErrCommitUnknown):
+		fmt.Println("is there an invoice", next, "or not? Look:", err)
+	default:
+		fmt.Println("nothing is written:", err)
+	}
+}
+
 // A lock that does not begin and end in one function. Its context ends when it is
 // released or lost.
 func ExampleLocker_Acquire() {

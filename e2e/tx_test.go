@@ -275,6 +275,27 @@ func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	})
 }
 
+// Nor is such a lock handed on, or asked for ahead: each transaction has the lock from the server.
+func TestPromise29_NoHandOff(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l := setup{srv, byOpen}.locker(t, namedlock.WithHandOff(time.Minute))
+		name, table := newName("handed"), srv.table(t, "n INT")
+		var all sync.WaitGroup
+		const callers, each = 4, 25
+		for range callers {
+			all.Go(func() {
+				for range each {
+					assert.NoError(t, l.WithLockTx(t.Context(), name, namedlock.Forever, nil, insert(table)))
+				}
+			})
+		}
+		all.Wait()
+		assert.Zero(t, l.Stats().HandOffs)
+		assert.Equal(t, callers*each, srv.count(t, table))
+	})
+}
+
 // Other locks nest in the transaction, and none of their errors ends it.
 func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	t.Parallel()

@@ -148,7 +148,7 @@ func (w *waiter) timedOutLocked() error {
 		if r.phase == exhausted {
 			free = "connection of the db"
 			if w.terms.Tx {
-				free = "session for a transaction"
+				free = "session for a transaction (WithMaxSessions)"
 			}
 		}
 		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.terms.Timeout, free), nil)

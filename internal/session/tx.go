@@ -132,7 +132,8 @@ func (s *Session) Rollback() {
 func (s *Session) endTx() { s.tx.Store(nil) }
 
 // bounded runs a statement of database/sql's, which has no context that can end it. On a session
-// whose socket is known its end ends the statement; elsewhere the statement is left alone.
+// whose socket is known its end ends the statement. Elsewhere the statement is left alone: who
+// discards the session waits for its end, in Raw.
 func (s *Session) bounded(bound time.Duration, statement func() error) error {
 	if s.socket != nil {
 		s.toClose.Store(&s.socket)
