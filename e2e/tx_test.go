@@ -326,6 +326,28 @@ func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	})
 }
 
+// A transaction under a lock of its own chain is on that lock's session, and ends alone.
+func TestPromise30_TransactionUnderALock(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, table := at.locker(t), at.foreign(t), at.table(t, "n INT")
+		outer, name := newName("outer"), newName("inner")
+		for range 2 {
+			require.NoError(t, l.WithLock(t.Context(), outer, 0, func(ctx context.Context) error {
+				require.NoError(t, l.WithLockTx(ctx, name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					assert.Equal(t, f.holder(outer), f.holder(name))
+					return insert(table)(ctx, tx)
+				}))
+				assert.NotZero(t, f.holder(outer))
+				f.free(name)
+				return ctx.Err()
+			}))
+		}
+		f.free(outer)
+		assert.Equal(t, 2, at.count(t, table))
+	})
+}
+
 // A deadlock that the server finds ends one call, not its transaction.
 func TestPromise30_DeadlockInside(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,9 @@
 //	        -> RELEASE_LOCK, or hand-off to the next in line
 //	        -> the line goes on: advanceLocked
 //
+// A lock with a transaction goes the same way on a session of its own, without hand-off and
+// prefetch: see Terms.Tx and tx.go.
+//
 // # Invariants
 //
 //   - A line exists while somebody waits in it, holds its lock, or a run asks for it.

@@ -14,6 +14,7 @@
 //	choose.go     which session a caller gets; turn.go: who is next on one; state.go
 //	pooled.go     sessions of a db, up to a cap; open.go: how one is opened
 //	lent.go       the one connection that New was given
+//	own.go        sessions that one call chain has alone; tx.go: its transaction there
 //	waits.go      which sessions may block in a wait; hold.go: locks on a session; idle.go
 //
 //	watch.go      how a loss is noticed, and why the holder knows first; probe.go: sockets
@@ -31,6 +32,8 @@
 //     connection is closed, never pooled. Its server frees its locks with that.
 //   - No statement runs under a caller's context: the end of a context closes the socket, and
 //     every lock of the session would go with it.
+//   - A session with a transaction has locks of one call chain only, and no other has a turn
+//     on it. COMMIT and ROLLBACK come before the RELEASE_LOCK of the transaction's lock.
 //   - One session of a cap never waits, so that a free name can be asked for at any time.
 //   - A holder is told of a loss before its server gives the lock away: see watch.go.
 //
@@ -46,7 +49,8 @@
 // Pool.work counts them: the watch, a proof or a probe that is under way, a session that is
 // being opened, given back or closed, the timer for idle sessions. Close waits for all. A
 // dial is one, too, since a dialer may not listen to its context: Close waits for those at
-// most as long as a connection may take (pooled.settle).
+// most as long as a connection may take (pooled.settle). So is a statement of database/sql's
+// on a driver whose socket is not known: who discards the session waits for it (bounded).
 //
 // # Races that were lost once
 //
@@ -54,6 +58,10 @@
 //     connection is closed inside Raw, where no rows are waited for: closeConn.
 //   - A *sql.Conn that was given to New is closed first, and goes back to its db with the
 //     locks on it. Its socket is closed: cut.
+//   - A proof is sent between two rows of the code under the lock, and takes one for its
+//     answer. The driver does not know of rows under a context that cannot end: rowsOpen.
+//   - A try waits for the end of another's transaction, since the session left to the
+//     others counts as one that will be free: chooseOwnLocked.
 //   - Two connections under WithMaxSessions(1), while one was being given back: parting
 //     counts until the connection is gone.
 //   - The cap is lowered while all sessions wait, and a free name has to wait for the end of a
