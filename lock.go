@@ -113,7 +113,9 @@ func (l *Locker) getLock(ctx context.Context, name string, terms queue.Terms) (*
 	if err == nil {
 		lock.grant, err = l.queue.Acquire(ctx, l.namespace+name, terms, &lock.call)
 	}
-	err = l.explain(name, err)
+	if err != nil {
+		err = l.explain(name, err)
+	}
 	lock.call.answered(err)
 	if err != nil {
 		return nil, err
@@ -147,11 +149,8 @@ func acquireError(name string, err error) error {
 	return &Error{Op: "acquire", Name: name, Err: err}
 }
 
-// explain is acquireError with who was in the way, if that is known. It returns nil for nil.
+// explain is acquireError with who was in the way, if that is known.
 func (l *Locker) explain(name string, err error) error {
-	if err == nil {
-		return nil
-	}
 	if late, ok := err.(*queue.Timeout); ok {
 		return &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
 	}

@@ -432,7 +432,7 @@ func TestPromise31_CutOff(t *testing.T) {
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(20*time.Millisecond))
+		l := at.locker(t, namedlock.WithKeepAlive(often))
 		name, table := newName("rows"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT, wide TEXT")
 		const rows, wide = 10_000, 500
 		_, err := at.admin.Exec(fmt.Sprintf("INSERT INTO %s (wide) VALUES (REPEAT('x', %d))", table, wide))
@@ -458,8 +458,8 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 				var text sql.RawBytes
 				want := bytes.Repeat([]byte("x"), wide)
 				for ; answer.Next(); n++ {
-					if n%500 == 0 {
-						time.Sleep(10 * time.Millisecond)
+					if n%500 == 0 { // proofs are due meanwhile
+						time.Sleep(100 * time.Millisecond)
 					}
 					if err := answer.Scan(&text); err != nil {
 						return err
@@ -483,7 +483,7 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(20*time.Millisecond))
+		l := at.locker(t, namedlock.WithKeepAlive(often))
 		name, table := newName("slow"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT")
 		const rows, wide = 30, 100_000
 		for range rows {

@@ -129,9 +129,11 @@ func (g *Grant) awaitRelease() error {
 func (g *Grant) release(lost error) error {
 	g.queue.mu.Lock()
 	g.releasing = true
-	successor := g.successorLocked()
-	if lost == nil && successor == nil {
-		g.queue.prefetchLocked(g)
+	var successor *waiter
+	if g.line.front != nil {
+		if successor = g.successorLocked(); lost == nil && successor == nil {
+			g.queue.prefetchLocked(g)
+		}
 	}
 	g.queue.mu.Unlock()
 	if lost != nil {

@@ -90,9 +90,45 @@ func (s *Session) listenNoMore(conn any) {
 // the session's turn.
 func (s *Session) SocketOpen() bool { return s.probeSocket() == open }
 
+// A driverConn is what can be told of a connection of go-sql-driver, without traffic. What is
+// nil the driver has no more: see fields.
+type driverConn struct {
+	valid    driver.Validator // false for one with something unread in its buffer, as for one that is closed
+	closed   *atomic.Bool     // by the driver, after a failure: to send something and see would, on unread rows, have it closed
+	canceled ender            // why, if it was for the end of a context in the middle of a statement
+
+	// The driver watches a context on behalf of the connection, as it does while rows are being
+	// read under one that can end, as fn's is. valid does not tell while they come straight from
+	// the socket, the driver's buffer being empty, and to look at the socket then would swallow
+	// a byte of them. Nothing but this field of the driver's knows; Raw holds the mutex that
+	// guards it. (It stays set on a connection that is closed in the middle.)
+	watching *bool
+}
+
+// An ender knows why something has ended; nil: it has not.
+type ender interface{ Value() error }
+
+// know finds out, once, what can be told of conn.
+func (s *Session) know(conn any) {
+	if s.known {
+		return
+	}
+	s.known = true
+	if !fromGoSQLDriver(conn) {
+		return
+	}
+	d := new(driverConn)
+	d.valid, _ = conn.(driver.Validator)
+	d.closed, _ = driverField(conn, &fields.closed).(*atomic.Bool)
+	d.canceled, _ = driverField(conn, &fields.canceled).(ender)
+	d.watching, _ = driverField(conn, &fields.watching).(*bool)
+	s.driver, s.socket = d, socketOf(conn)
+}
+
 // stateOf asks the driver alone, and sends nothing.
 func (s *Session) stateOf(conn any) connState {
-	if s.rowsOpen() {
+	s.know(conn)
+	if s.tx.Load() != nil && s.rowsOpen() {
 		return occupied
 	}
 	if conn, ok := conn.(MemoryConn); ok {
@@ -101,17 +137,24 @@ func (s *Session) stateOf(conn any) connState {
 		}
 		return open
 	}
+	d := s.driver
 	switch {
-	case !fromGoSQLDriver(conn):
+	case d == nil:
 		return unseen
-	case s.tx.Load() != nil && canceled(conn):
+	case s.canceled():
 		return cutOff
-	case closedByDriver(conn):
+	case d.closed != nil && d.closed.Load():
 		return closed
-	case watched(conn) || !isValid(conn):
+	case d.watching != nil && *d.watching || d.valid != nil && !d.valid.IsValid():
 		return occupied
 	}
 	return open
+}
+
+// canceled reports whether the driver has closed the connection because a context ended in the
+// middle of a statement of the transaction.
+func (s *Session) canceled() bool {
+	return s.tx.Load() != nil && s.driver != nil && s.driver.canceled != nil && s.driver.canceled.Value() != nil
 }
 
 // socketOpen looks at the socket of a connection of go-sql-driver: its ResetSession
@@ -119,45 +162,6 @@ func (s *Session) stateOf(conn any) connState {
 func socketOpen(conn any) bool {
 	r, ok := conn.(driver.SessionResetter)
 	return !ok || r.ResetSession(context.Background()) == nil
-}
-
-// isValid is false for a connection with something unread in its buffer, as for
-// one that is closed.
-func isValid(conn any) bool {
-	v, ok := conn.(driver.Validator)
-	return !ok || v.IsValid()
-}
-
-// closedByDriver reports whether the driver has closed conn after a failure. IsValid does
-// not tell that from unread rows; and to send something and see would, on unread rows,
-// have the driver close it.
-func closedByDriver(conn any) bool {
-	closed, ok := driverField(conn, &fields.closed).(*atomic.Bool)
-	return ok && closed.Load()
-}
-
-// watched reports whether the driver watches a context on behalf of conn, as it does
-// while rows are being read under one that can end, as fn's is. IsValid does not tell
-// while they come straight from the socket, the driver's buffer being empty, and to look
-// at the socket then would swallow a byte of them. Nothing but this field of the driver's
-// knows; Raw holds the mutex that guards it. (It stays set on a connection that is closed
-// in the middle.) Rows that are read under a context that cannot end are not seen.
-func watched(conn any) bool {
-	watching, ok := driverField(conn, &fields.watching).(*bool)
-	return ok && *watching
-}
-
-// An ender knows why something has ended; nil: it has not.
-type ender interface{ Value() error }
-
-// canceled reports whether the driver has closed conn because a context ended in the middle
-// of a statement.
-func canceled(conn any) bool {
-	if !fromGoSQLDriver(conn) {
-		return false
-	}
-	c, ok := driverField(conn, &fields.canceled).(ender)
-	return ok && c.Value() != nil
 }
 
 // socketOf returns the network connection beneath conn, TLS or not; nil if it cannot be

@@ -51,6 +51,8 @@ type Session struct {
 
 	listened bool        // listen has been called
 	blind    atomic.Bool // nobody can tell when the server closes the connection
+	known    bool        // driver has been looked for
+	driver   *driverConn // beneath conn, if that is go-sql-driver's own; nil: it is not, or not known yet
 	socket   net.Conn    // beneath conn; nil: not known
 
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
@@ -158,10 +160,11 @@ func (s *Session) releaseLeftovers() (refused error) {
 
 // readyFor sees that the session can name the lock, and does not hold it.
 func (s *Session) readyFor(name string) error {
-	if err := s.releaseLeftovers(); err != nil && (s.Broken() || slices.ContainsFunc(s.leftovers, func(left string) bool {
-		return names.Fold(left) == names.Fold(name)
-	})) {
-		return err
+	if len(s.leftovers) > 0 {
+		err := s.releaseLeftovers()
+		if err != nil && (s.Broken() || slices.ContainsFunc(s.leftovers, func(left string) bool { return names.Fold(left) == names.Fold(name) })) {
+			return err
+		}
 	}
 	if !names.ASCII(name) {
 		if err := s.greet(); err != nil {
@@ -175,7 +178,7 @@ func (s *Session) readyFor(name string) error {
 func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
 	if wait <= 0 {
 		answer, err := s.ask(s.patience(), &s.get, []driver.Value{name, int64(0)})
-		if !isTimeLimit(err) {
+		if err == nil || !isTimeLimit(err) {
 			return answer, err
 		}
 		// The server's limit for statements is so short that it cut off even the

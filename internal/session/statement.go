@@ -70,16 +70,17 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.Value,
 	if err == nil || isAnswer(err) {
 		s.heard.Store(int64(s.call.begun))
 	}
-	return hideContext(err)
+	if isContext(err) {
+		return errGivenUp // callers look for their own context's end with errors.Is
+	}
+	return err
 }
 
 // runCallOn runs the call on the driver's connection. It returns nil: a broken
 // session is discarded by its pool, not here.
 func (s *Session) runCallOn(conn any) error {
+	s.know(conn)
 	s.listen(conn)
-	if s.socket == nil {
-		s.socket = socketOf(conn)
-	}
 	c := &s.call
 	if s.stateOf(conn) == occupied {
 		c.err = errOccupied
@@ -88,13 +89,15 @@ func (s *Session) runCallOn(conn any) error {
 		}
 		return nil
 	}
-	if s.tx.Load() != nil && canceled(conn) {
+	if s.canceled() {
 		c.err = ErrCutOff
 		return nil
 	}
 	c.begun = now()
 	s.silence.Reset(c.bound)
-	c.err = s.classified(s.run(c.statement, conn, c.args, c.answer), conn)
+	if c.err = s.run(c.statement, conn, c.args, c.answer); c.err != nil {
+		c.err = s.classified(c.err, conn)
+	}
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
@@ -124,18 +127,10 @@ func (s *Session) breakOff() {
 	}
 }
 
-// hideContext is for an error that stems from the session's own context, which ends when
-// nobody wants the statement any more. Callers look for their own context's end with
-// errors.Is.
-func hideContext(err error) error {
-	if isContext(err) {
-		return errGivenUp
-	}
-	return err
-}
-
+// isContext reports whether err stems from the session's own context, which ends when nobody
+// wants the statement any more.
 func isContext(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // run sends st and hands its rows to answer.
@@ -217,7 +212,7 @@ func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran
 		return nil, false, nil
 	}
 	rows, err = w.run(st.prepared, args)
-	if isForgotten(err) {
+	if err != nil && isForgotten(err) {
 		st.close()
 		return nil, false, nil
 	}

@@ -75,7 +75,7 @@ func (s *Session) Commit() error {
 	case errors.Is(err, sql.ErrTxDone) && s.ctx.Err() == nil:
 		s.endTx()
 		return err
-	case errors.Is(err, sql.ErrTxDone), isContext(err): // the session ended before COMMIT was sent
+	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
 		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", s.markBroken(err))
 	case isAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err):
 		// Refused, which need not have ended the transaction: a server that has become
@@ -87,7 +87,7 @@ func (s *Session) Commit() error {
 		return err
 	}
 	_ = s.markBroken(err)
-	return fault.Because(fault.ErrCommitUnknown, "", hideContext(err))
+	return fault.Because(fault.ErrCommitUnknown, "", err)
 }
 
 // alive returns an error if it is known that nothing can be sent.

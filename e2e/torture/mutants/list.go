@@ -82,11 +82,11 @@ var mutants = []mutant{
 		"\tif g.released {\n\t\treturn g.awaitRelease()\n\t}\n",
 		""),
 	change("waits a little too short", "internal/queue/queue.go",
-		"w.setDeadline(time.Now().Add(limit.Left))",
-		"w.setDeadline(time.Now().Add(limit.Left * 9 / 10))"),
+		"w.setDeadline(time.Now().Add(terms.Left))",
+		"w.setDeadline(time.Now().Add(terms.Left * 9 / 10))"),
 	change("waits too long", "internal/queue/queue.go",
-		"w.setDeadline(time.Now().Add(limit.Left))",
-		"w.setDeadline(time.Now().Add(limit.Left + time.Second))"),
+		"w.setDeadline(time.Now().Add(terms.Left))",
+		"w.setDeadline(time.Now().Add(terms.Left + time.Second))"),
 	change("nobody looks at the clock", "internal/queue/line.go",
 		"\tcase w.late(now):\n\t\tw.call()\n",
 		"\tcase w.late(now):\n"),
@@ -143,8 +143,8 @@ var mutants = []mutant{
 		"return true ||").
 		caughtBy("internal/session", "TestOwn_NoLocksOfOthers"),
 	change("proofs between a transaction's rows", "internal/session/probe.go",
-		"if s.rowsOpen() {",
-		"if false {").
+		"s.tx.Load() != nil && s.rowsOpen()",
+		"false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
 		{"internal/session/pooled.go", "\tp.source = &pooled{Pool: p, db: db}\n", "\tp.source = &pooled{Pool: p, db: db}\n\tanyDB = db\n"},
