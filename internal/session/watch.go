@@ -32,6 +32,11 @@ import (
 // and fails K*3/4 later; if the turn is taken by a statement that began before K,
 // that one fails no later than K*3/4 after K. Both are before 2K as long as a tick
 // is less than K/4.
+//
+// A statement of the code under the lock, on a session that it shares (lent, or with a
+// transaction), holds a proof up for as long as it runs. On a silent network the holder then
+// learns of the loss when that statement ends, which may be after the server gave the lock
+// away. What it does in the transaction is rolled back all the same.
 
 // proofsAtOnce is how many locks one statement asks about.
 const proofsAtOnce = 64
