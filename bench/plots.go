@@ -18,11 +18,12 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The size of a plot, 720 by 400 pixels, and of that what is for the legend. In points.
+// The size of a plot, 800 by 400 pixels, and of that what is for the legend: room for fonts
+// that are a third wider than the one it is set in. In points.
 const (
-	width       vg.Length = 540
+	width       vg.Length = 600
 	height      vg.Length = 300
-	legendWidth vg.Length = 128
+	legendWidth vg.Length = 176
 	margin      vg.Length = 8
 )
 
@@ -147,10 +148,10 @@ func plotConnections(file string, curves []curve) error {
 
 // plotLoss draws which share of the kills had been noticed after how many milliseconds.
 func plotLoss(file string, notices []curve) error {
-	const goal = 50
+	const goal, least, most = 50, 0.1, 100
 	f := newFigure("From KILL until the last context under it has ended", "milliseconds", "share of the kills, %")
 	for _, n := range notices {
-		if err := f.add(distribution(n), false); err != nil {
+		if err := f.add(distribution(n, least), false); err != nil {
 			return err
 		}
 	}
@@ -162,17 +163,19 @@ func plotLoss(file string, notices []curve) error {
 	promised.Dashes = []vg.Length{4, 3}
 	f.Add(promised)
 	f.legend.Add("promised", promised)
-	f.X.Min, f.Y.Min, f.Y.Max = 0, 0, 100
-	f.X.Max = max(f.X.Max, goal+5)
-	f.X.Tick.Marker = ticksAt(0, 10, 20, 30, 40, 50)
+	f.X.Scale = plot.LogScale{}
+	f.X.Min, f.X.Max, f.Y.Min, f.Y.Max = least, max(f.X.Max, most), 0, 100
+	f.X.Tick.Marker = decades{}
 	f.Y.Tick.Marker = ticksAt(0, 25, 50, 75, 100)
 	return f.save(file)
 }
 
-// distribution turns samples, in x, into the share of them that are no greater, in steps.
-func distribution(c curve) curve {
-	d := curve{name: c.name, x: samples{0}, y: samples{0}}
+// distribution turns samples, in x, into the share of them that are no greater, in steps
+// from least on.
+func distribution(c curve, least float64) curve {
+	d := curve{name: c.name, x: samples{least}, y: samples{0}}
 	for i, x := range slices.Sorted(slices.Values(c.x)) {
+		x = max(x, least)
 		before, after := 100*float64(i)/float64(len(c.x)), 100*float64(i+1)/float64(len(c.x))
 		d.x = append(d.x, x, x)
 		d.y = append(d.y, before, after)

@@ -18,7 +18,7 @@ func (q *Queue) prefetchLocked(g *Grant) {
 		return
 	}
 	if q.pool.IdleToWait() {
-		r := &run{queue: q, line: l}
+		r := &run{queue: q, line: l, prefetches: true}
 		l.run = r
 		q.active++
 		go r.prefetch(g)

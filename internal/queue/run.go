@@ -19,6 +19,8 @@ type run struct {
 	queue *Queue
 	line  *line
 
+	prefetches bool // it began while the lock was held: see prefetchLocked
+
 	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
 
