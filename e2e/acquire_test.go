@@ -287,7 +287,7 @@ func TestPromise02_OpeningIsBounded(t *testing.T) {
 	})
 }
 
-// A free name is to be had at once, however many callers wait for other names.
+// A free name can be acquired at once, however many callers wait for other names.
 func TestPromise02_TryOnceWhileOthersWait(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -222,7 +222,7 @@ func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
 	})
 }
 
-// A KILL takes the locks of that session, which is one lock while sessions are to be had.
+// A KILL takes the locks of that session, which is one lock while there are sessions enough.
 func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 	t.Parallel()
 	const chains = 20

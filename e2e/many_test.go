@@ -56,7 +56,7 @@ func TestManyLocks_OverlappingSetsNeverDeadlock(t *testing.T) {
 	})
 }
 
-// What was acquired is given back when one of the names is not to be had in time, which is one for all.
+// What was acquired is given back when one of the names cannot be acquired in time, which is one for all.
 func TestManyLocks_AllOrNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -14,7 +14,7 @@ import (
 )
 
 // More names are waited for than sessions allowed: all are served when they come free, whichever does,
-// and others' names are to be had meanwhile.
+// and others' names can be acquired meanwhile.
 func TestPromise02_MoreNamesThanSessions(t *testing.T) {
 	t.Parallel()
 	const count = 20

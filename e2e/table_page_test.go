@@ -56,7 +56,7 @@ Each line below is a test (e2e/table_test.go) that runs on MySQL and on MariaDB,
 Acquire: at one statement in the life of a lock one thing goes wrong. This page is written by
 ` + "`go test -C e2e -run TestFaultTable_Page -update`" + ` from the table that the tests read, and a test fails where the two differ.
 
-Whatever the fault and its outcome, each test also sees to it that
+Whatever the fault and its outcome, each test also checks that
 
 - the name is free on the server afterwards: another session takes it;
 - the code under the lock runs if and only if the call does not return an acquire error;

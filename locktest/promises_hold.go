@@ -199,7 +199,7 @@ func closedAfterLoss(s *suite) {
 	p.Lose(name)
 	s.lost(ctx, name)
 	if p.LossIsFinal {
-		// Neither this name nor any other is to be had, now or later.
+		// Neither this name nor any other can be acquired, now or later.
 		for _, name := range []string{name, s.name("next")} {
 			s.isError(p.WithLock(s.Context(), name, namedlock.Forever, s.unexpected), namedlock.ErrUnavailable, name)
 		}

@@ -65,7 +65,7 @@ func badLists(s *suite) {
 	s.free(p, names...)
 }
 
-// If one is not to be had, the others are not kept, whichever it is and however long
+// If one cannot be acquired, the others are not kept, whichever it is and however long
 // it was waited for.
 func allOrNothing(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(3)
@@ -116,7 +116,7 @@ func oneTimeoutForAll(s *suite) {
 	})
 }
 
-// first returns which of the names p takes first: the one that is not to be had when
+// first returns which of the names p takes first: the one that cannot be acquired when
 // none is.
 func (s *suite) first(p, other Process, names []string) string {
 	s.Helper()

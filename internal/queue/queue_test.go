@@ -482,7 +482,7 @@ func TestRun_PollsDoNotStarve(t *testing.T) {
 	})
 }
 
-// The cap is lowered below the number of sessions that wait: a free name is to be had all
+// The cap is lowered below the number of sessions that wait: a free name can be acquired all
 // the same, and all who wait go on waiting.
 func TestRun_CapLoweredWhileSessionsWait(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {

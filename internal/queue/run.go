@@ -183,7 +183,7 @@ func (r *run) Queued() {
 	}
 }
 
-// PoolExhausted implements session.Caller: there is no connection to be had but by
+// PoolExhausted implements session.Caller: there is no connection but by
 // waiting for others.
 func (r *run) PoolExhausted() {
 	q := r.queue
@@ -315,7 +315,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	return true
 }
 
-// failAll tells everybody in line that there is no session to be had; but if somebody
+// failAll tells everybody in line that no session could be acquired; but if somebody
 // has killed the question for one, that was the question of the first alone.
 func (r *run) failAll(err error) {
 	q := r.queue

@@ -158,8 +158,8 @@ func (p *Pool) makeReady(s *Session) (fitness, error) {
 	return unfit, err
 }
 
-// ready sees to it that s, on which the caller has the turn, has been greeted, and
-// that its server was fit for locks an interval ago at most. One that is in
+// ready greets s, on which the caller has the turn, unless that has been done, and asks its
+// server again if it was found fit for locks more than an interval ago. One that is in
 // steady use would not be asked otherwise: neither is it borrowed anew, nor has it
 // a lock for long enough to have to prove it.
 func (p *Pool) ready(s *Session) error {
