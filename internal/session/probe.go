@@ -152,9 +152,10 @@ func (s *Session) stateOf(conn any) connState {
 }
 
 // canceled reports whether the driver has closed the connection because a context ended in the
-// middle of a statement of the transaction.
+// middle of a statement of the transaction. Where the session's own context has ended it was
+// that: silence under a proof, which is a loss.
 func (s *Session) canceled() bool {
-	return s.tx.Load() != nil && s.driver != nil && s.driver.canceled != nil && s.driver.canceled.Value() != nil
+	return s.tx.Load() != nil && s.ctx.Err() == nil && s.driver != nil && s.driver.canceled != nil && s.driver.canceled.Value() != nil
 }
 
 // socketOpen looks at the socket of a connection of go-sql-driver: its ResetSession

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"database/sql"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,12 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		s.Kill()
 		require.Error(b, <-failed)
 		assert.Zero(b, time.Since(start))
+
+		// Nor is it taken for a context of a transaction's.
+		require.Error(b, s.driver.canceled.Value())
+		s.tx.Store(new(sql.Tx))
+		assert.False(b, s.canceled())
+		s.tx.Store(nil)
 		b.pool.Put(s)
 		b.server.Unlock("a")
 	})
