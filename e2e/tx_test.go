@@ -427,6 +427,28 @@ func TestPromise31_CutOff(t *testing.T) {
 	})
 }
 
+// For a lock around the transaction, on the same session, it is a loss: its code goes on, and others may have it.
+func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, outer, name := at.locker(t), newName("around"), newName("cut")
+		err := l.WithLock(t.Context(), outer, 0, func(around context.Context) error {
+			ctx, cancel := context.WithTimeout(around, 100*time.Millisecond)
+			defer cancel()
+			err := l.WithLockTx(ctx, name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, "DO SLEEP(1)")
+				return err
+			})
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.NotErrorIs(t, err, namedlock.ErrLost)
+			receive(t, around.Done(), "the code under the lock around is told")
+			assert.ErrorIs(t, context.Cause(around), namedlock.ErrLost)
+			return nil
+		})
+		requireError(t, err, namedlock.ErrLost, outer)
+	})
+}
+
 // While rows of fn's are open, and while a statement of fn's runs, no proof comes between: no byte is damaged,
 // and nothing is lost, also where a statement takes longer than wait_timeout.
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {

@@ -52,9 +52,25 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 func (g *Grant) Name() string { return g.name }
 
 // Lost implements session.Hold.
-func (g *Grant) Lost(cause error) {
+func (g *Grant) Lost(cause error) bool {
 	g.lose(cause)
 	g.queue.lost(g.line)
+	return !g.cutOff(cause)
+}
+
+// cutOff reports whether g ended by what its own code did: a context of that ended in the
+// middle of a statement of the transaction that g is for, or is in. For a lock around the
+// transaction that is a loss.
+func (g *Grant) cutOff(cause error) bool {
+	if !errors.Is(cause, session.ErrCutOff) {
+		return false
+	}
+	for around := g; around != nil; around = around.outer {
+		if around.tx && around.session == g.session {
+			return true
+		}
+	}
+	return false
 }
 
 // OwnSession implements session.Hold.
@@ -72,7 +88,7 @@ func (g *Grant) lose(cause error) {
 	if g.released || g.lost != nil {
 		return // a release is never taken for a loss
 	}
-	if errors.Is(cause, session.ErrCutOff) { // nor is what the code under the lock did itself
+	if g.cutOff(cause) { // nor is what the code under the lock did itself
 		if g.cancel != nil {
 			g.cancel(fmt.Errorf("%w: %w", context.Canceled, cause))
 		}
@@ -150,7 +166,7 @@ func (g *Grant) giveBack(successor *waiter) error {
 	pool, s := g.queue.pool, g.session
 	if err := pool.TakeUrgent(s); err != nil {
 		g.queue.release(g)
-		if errors.Is(err, session.ErrCutOff) {
+		if g.cutOff(err) {
 			return nil
 		}
 		return fault.Because(fault.ErrLost, "lock lost before its release", err)
@@ -161,7 +177,7 @@ func (g *Grant) giveBack(successor *waiter) error {
 	err := s.ReleaseLock(g.name)
 	pool.Drop(s, g)
 	g.queue.release(g)
-	if errors.Is(err, session.ErrCutOff) {
+	if g.cutOff(err) {
 		return nil // the server has the lock until the statement has ended
 	}
 	return err

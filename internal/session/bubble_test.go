@@ -110,9 +110,10 @@ func (h *hold) Name() string { return h.name }
 
 func (h *hold) OwnSession() bool { return h.own }
 
-func (h *hold) Lost(cause error) {
+func (h *hold) Lost(cause error) bool {
 	h.why = cause
 	h.lost <- time.Now()
+	return true
 }
 
 // lock takes the lock on s, on which the caller has the turn, and ends the turn.

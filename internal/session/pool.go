@@ -58,8 +58,8 @@ func (nobody) SessionDiscarded(error)             {}
 type Hold interface {
 	Name() string // as the server knows it
 	// Lost is called, once and with no mutex held, when the session that the
-	// lock was on has gone.
-	Lost(cause error)
+	// lock was on has gone. It reports whether that is a loss.
+	Lost(cause error) bool
 	// OwnSession reports whether no other call chain may use the session meanwhile.
 	OwnSession() bool
 }

@@ -138,7 +138,9 @@ func (p *Pool) markDead(s *Session, cause error) {
 	// Those who hold are told first: a call under a lost lock that waits for a turn had
 	// better end for that reason.
 	for hold := range lost {
-		hold.Lost(cause)
+		if !hold.Lost(cause) {
+			delete(lost, hold)
+		}
 	}
 	p.mu.Lock()
 	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || k.want == nil })
@@ -146,10 +148,10 @@ func (p *Pool) markDead(s *Session, cause error) {
 	p.discard(s, locked)
 	p.Observer.SessionDiscarded(cause)
 	switch {
-	case errors.Is(cause, ErrCutOff):
-		p.Logger.Debug("namedlock: connection closed by its transaction", "cause", cause)
 	case len(lost) > 0:
 		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
+	case errors.Is(cause, ErrCutOff):
+		p.Logger.Debug("namedlock: connection closed by its transaction", "cause", cause)
 	case s.killed.Load():
 		// On purpose: nobody wanted what it was waiting for any more.
 		p.Logger.Debug("namedlock: connection discarded to end a wait", "cause", cause)
