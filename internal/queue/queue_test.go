@@ -900,6 +900,20 @@ func TestQueue_WhoLeavesFromBehind(t *testing.T) {
 	})
 }
 
+// A wait that is short by its timeout is tried once more, too, if its connection dies.
+func TestRun_AShortWaitMayDie(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		c := b.callFirm("a", 8*time.Millisecond)
+		synctest.Wait()
+		all, _ := b.server.Sessions()
+		b.server.Kill(all)
+		synctest.Wait()
+		b.server.Unlock("a")
+		require.NoError(b, c.granted(b).Release())
+	})
+}
+
 // Each wait whose connection dies halves the next. One that was killed is still long after
 // that, and in ten deaths at most even a wait of 30 s is shorter than what anything allows.
 func TestRun_EachDeathHalvesTheWait(t *testing.T) {

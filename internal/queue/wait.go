@@ -99,12 +99,18 @@ func (wt *wait) suits(w *waiter) bool {
 // mayRepeat reports whether a wait that failed after elapsed may be repeated. Each that
 // dies before it ends halves what the next is asked for: where connections die in the middle of
 // waits while the server lives (a DSN with a readTimeout, a proxy), short ones come through.
-// A KILL, which is one death, leaves them long. Where the shortest die too, the server counts
-// as one that cannot be asked.
+// A KILL, which is one death, leaves them long, and a wait that is short anyway may die some times,
+// too. Where the shortest die, the server counts as one that cannot be asked.
 func (r *run) mayRepeat(s *session.Session, elapsed, asked time.Duration) bool {
 	if !s.Broken() || elapsed >= asked {
 		return true
 	}
-	r.slice = max(asked/2, shortestSlice)
-	return asked > shortestSlice
+	if r.slice == shortestSlice {
+		return false
+	}
+	if r.slice == 0 {
+		r.slice = max(asked, time.Second)
+	}
+	r.slice = max(r.slice/2, shortestSlice)
+	return true
 }
