@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"runtime"
 
 	"github.com/go-namedlock/namedlock"
@@ -104,29 +103,26 @@ func (p *prepared) tx(ctx context.Context, name string, begin beginner) error {
 	return errors.Join(small(ctx, begin), p.give(ctx, name))
 }
 
-// txTrips counts the round trips of one WithLockTx on a session that has had two.
+// txTrips counts the round trips of the third WithLockTx on a session.
 func (t target) txTrips() (int, error) {
-	p, err := newProxy(t.Addr())
+	trips := func(calls int) (int, error) {
+		return t.roundTrips(func(db *pool) (undo func() error, err error) {
+			l, err := namedlock.Open(db.DB)
+			if err != nil {
+				return nil, err
+			}
+			for range calls {
+				if err := l.WithLockTx(background, newName("tx"), patience, nil, oneStatement); err != nil {
+					return nil, errors.Join(err, l.Close())
+				}
+			}
+			return l.Close, nil
+		})
+	}
+	two, err := trips(2)
 	if err != nil {
 		return 0, err
 	}
-	defer p.close()
-	db, err := t.connect(p.listener.Addr().String())
-	if err != nil {
-		return 0, err
-	}
-	defer db.Close()
-	l, err := namedlock.Open(db.DB)
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	before := 0
-	for range 3 {
-		before = p.count()
-		if err := l.WithLockTx(background, newName("tx"), patience, nil, oneStatement); err != nil {
-			return 0, fmt.Errorf("round trips of WithLockTx: %w", err)
-		}
-	}
-	return p.count() - before, nil
+	three, err := trips(3)
+	return three - two, err
 }

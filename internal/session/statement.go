@@ -82,14 +82,14 @@ func (s *Session) runCallOn(conn any) error {
 	s.know(conn)
 	s.listen(conn)
 	c := &s.call
-	if s.stateOf(conn) == occupied {
+	switch s.stateOf(conn) {
+	case occupied:
 		c.err = errOccupied
 		if !s.shared() {
 			c.err = errGoodbye
 		}
 		return nil
-	}
-	if s.canceled() {
+	case cutOff:
 		c.err = ErrCutOff
 		return nil
 	}

@@ -77,7 +77,7 @@ func (s *Session) Commit() error {
 		return err
 	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
 		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", s.markBroken(err))
-	case isAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err):
+	case declined(err):
 		// Refused, which need not have ended the transaction: a server that has become
 		// read-only keeps it open.
 		if undone := s.exec(s.patience(), "ROLLBACK"); undone != nil {
