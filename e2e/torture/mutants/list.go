@@ -41,7 +41,8 @@ var mutants = []mutant{
 		""),
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
-		""),
+		"").
+		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel tells the watch of a hang-up within microseconds
 	change("hand-off to another name", "internal/queue/handoff.go",
 		"next.name != g.name || ",
 		""),
@@ -56,7 +57,8 @@ var mutants = []mutant{
 		"\t\t\t// not released"),
 	change("keep-alive that only pings", "internal/session/watch.go",
 		"if !owned[i].Bool {",
-		"if !owned[i].Bool && false {"),
+		"if !owned[i].Bool && false {").
+		caughtBy(".", "TestAProofNeedsAnAnswer"),
 	change("keep-alive never sent", "internal/session/watch.go",
 		"case now >= s.due && !s.proving:",
 		"case now >= s.due && !s.proving && false:"),
