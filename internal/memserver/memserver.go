@@ -1,8 +1,3 @@
-// Package memserver is a database server in memory, for tests in a bubble of
-// testing/synctest: the real driver talks to it over pipes, so that nothing waits
-// for anything but channels and the bubble's clock. It knows the statements that
-// the library sends, has named locks, first in, first out, as MariaDB has, and
-// lets a script answer in its place.
 package memserver
 
 import (
@@ -20,7 +15,7 @@ import (
 
 // A Server has nothing to be closed: its sessions end with their clients.
 type Server struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards all that follows, and the sessions' dead
 	sessions []*session // all that there have been; the first is number 1
 	locks    map[string]*lock
 	sent     []Statement
@@ -158,7 +153,7 @@ func (s *Server) Lock(name string) {
 func (s *Server) Unlock(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free(name)
+	s.freeLocked(name)
 }
 
 // Holder returns the session that has the lock: -1 if none has, 0 if a foreign one.
@@ -179,11 +174,11 @@ func (s *Server) Holder(name string) int {
 func (s *Server) Steal(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free(name)
+	s.freeLocked(name)
 }
 
-// free gives the lock to its next waiter, if there is one. mu must be held.
-func (s *Server) free(name string) {
+// freeLocked gives the lock to its next waiter, if there is one. s.mu must be held.
+func (s *Server) freeLocked(name string) {
 	l := s.locks[name]
 	if len(l.waiters) == 0 {
 		delete(s.locks, name)
@@ -206,7 +201,7 @@ func (s *Server) end(c *session) {
 	for name, l := range s.locks {
 		l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool { return w.session == c })
 		if l.holder == c {
-			s.free(name)
+			s.freeLocked(name)
 		}
 	}
 }

@@ -126,7 +126,7 @@ func (c *session) run(text string) (row []any, ok bool) {
 		case l.holder != c:
 			return []any{0}, true
 		}
-		s.free(m[1])
+		s.freeLocked(m[1])
 		return []any{1}, true
 	}
 	switch {

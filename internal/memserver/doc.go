@@ -1,0 +1,24 @@
+// Package memserver is a database server in memory, for tests in a bubble of
+// testing/synctest: the real driver talks to it over pipes, so that nothing waits
+// for anything but channels and the bubble's clock. It knows the statements that
+// the library sends, has named locks, first in, first out, as MariaDB has, and
+// lets a script answer in its place.
+//
+// A session goes one way:
+//
+//	accept ──> serve ──> end
+//	             │ ▲
+//	    command  ▼ │  answer
+//	           answer ──> run ──> waits for a lock
+//
+// Each session has two goroutines: serve answers, and beside it one reads, for a client can
+// go while its statement runs. Both end when the client closes its pipe, or Kill does. A bubble
+// waits for all goroutines in it, so a session that outlives its test fails the test.
+//
+// Server.mu is the only mutex. No script, no answer and no wait is under it.
+//
+//   - A lock that is free is not in Server.locks. One that is in it has a holder, or a foreign one
+//     (nil).
+//   - A waiter is granted under mu, by whoever frees the lock: between two holders nobody else can
+//     have it. A waiter whose session ends leaves the list under mu; it is either granted or gone.
+package memserver
