@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,11 +27,16 @@ const (
 	workerWay    = "NAMEDLOCK_E2E_WAY"
 	workerName   = "NAMEDLOCK_E2E_NAME"
 	workerFolder = "NAMEDLOCK_E2E_FOLDER"
+	workerTable  = "NAMEDLOCK_E2E_TABLE"
 
 	jobHold  = "hold"  // hold the lock until killed
 	jobCount = "count" // take turns and count them
+	jobAdd   = "add"   // add to the number in a table, in transactions under the lock
 
-	turns = 40 // of a counting worker
+	workers   = 4
+	turns     = 40  // of a counting worker
+	adders    = 2   // goroutines of an adding worker
+	additions = 125 // of each
 )
 
 // work is main for a worker.
@@ -58,7 +64,10 @@ func work(job string) int {
 		}
 		defer l.Close()
 		name := os.Getenv(workerName)
-		if job == jobHold {
+		switch job {
+		case jobAdd:
+			return add(ctx, l, name, os.Getenv(workerTable))
+		case jobHold:
 			return l.WithLock(ctx, name, namedlock.Forever, func(context.Context) error {
 				fmt.Println("held")
 				time.Sleep(time.Hour)
@@ -97,6 +106,36 @@ func count(folder string) func(context.Context) error {
 	}
 }
 
+// add has several callers add one to the number in the table. They read it without FOR UPDATE: the lock alone keeps
+// an addition from being lost.
+func add(ctx context.Context, l *namedlock.Locker, name, table string) error {
+	errs := make(chan error, adders)
+	for range adders {
+		go func() {
+			for range additions {
+				err := l.WithLockTx(ctx, name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
+					var n int
+					if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
+						return err
+					}
+					_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET n = %d", table, n+1))
+					return err
+				})
+				if err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	var all error
+	for range adders {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}
+
 func counted(folder string) (int, error) {
 	b, err := os.ReadFile(filepath.Join(folder, "count"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,27 +154,34 @@ func (at setup) worker(t *testing.T, job, name, folder string) *exec.Cmd {
 	return cmd
 }
 
+// workers runs four workers to their end, two with Open and two with New.
+func (srv *server) workers(t *testing.T, job, name, folder string, env ...string) {
+	t.Helper()
+	var all []*exec.Cmd
+	var outputs []*strings.Builder
+	for i := range workers {
+		way := []string{byOpen, byNew}[i%2]
+		cmd, out := setup{srv, way}.worker(t, job, name, folder), new(strings.Builder)
+		cmd.Env = append(cmd.Env, env...)
+		cmd.Stdout, cmd.Stderr = out, out
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		all, outputs = append(all, cmd), append(outputs, out)
+	}
+	for i, cmd := range all {
+		assert.NoError(t, cmd.Wait(), outputs[i])
+	}
+}
+
 // Several processes, some with Open and some with New, take turns.
 func TestPromise09_ProcessesTakeTurns(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		name, folder := newName("turns"), t.TempDir()
-		var workers []*exec.Cmd
-		var outputs []*strings.Builder
-		for i := range 4 {
-			way := []string{byOpen, byNew}[i%2]
-			cmd, out := setup{srv, way}.worker(t, jobCount, name, folder), new(strings.Builder)
-			cmd.Stdout, cmd.Stderr = out, out
-			require.NoError(t, cmd.Start())
-			t.Cleanup(func() { _ = cmd.Process.Kill() })
-			workers, outputs = append(workers, cmd), append(outputs, out)
-		}
-		for i, cmd := range workers {
-			assert.NoError(t, cmd.Wait(), outputs[i])
-		}
+		srv.workers(t, jobCount, name, folder)
 		n, err := counted(folder)
 		require.NoError(t, err)
-		assert.Equal(t, len(workers)*turns, n)
+		assert.Equal(t, workers*turns, n)
 	})
 }
 

@@ -84,39 +84,17 @@ func (at setup) awaitClaim(t *testing.T, name string) {
 	}
 }
 
-// A thousand increments that read without FOR UPDATE, by several Lockers: none is lost.
+// A thousand increments that read without FOR UPDATE, by several processes: none is lost.
 func TestPromise25_NoIncrementIsLost(t *testing.T) {
 	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		name, table := newName("counter"), at.table(t, "n INT")
-		_, err := at.admin.Exec("INSERT INTO " + table + " VALUES (0)")
+	onEachServer(t, func(t *testing.T, srv *server) {
+		name, table := newName("counter"), setup{srv, byOpen}.table(t, "n INT")
+		_, err := srv.admin.Exec("INSERT INTO " + table + " VALUES (0)")
 		require.NoError(t, err)
-		const lockers, callers, each = 4, 2, 125
-		var all sync.WaitGroup
-		for range lockers {
-			l := at.locker(t)
-			for range callers {
-				all.Go(func() {
-					for range each {
-						err := l.WithLockTx(t.Context(), name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
-							var n int
-							if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
-								return err
-							}
-							_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET n = %d", table, n+1))
-							return err
-						})
-						if !assert.NoError(t, err) {
-							return
-						}
-					}
-				})
-			}
-		}
-		all.Wait()
+		srv.workers(t, jobAdd, name, "", workerTable+"="+table)
 		var n int
-		require.NoError(t, at.admin.QueryRow("SELECT n FROM "+table).Scan(&n))
-		assert.Equal(t, lockers*callers*each, n)
+		require.NoError(t, srv.admin.QueryRow("SELECT n FROM "+table).Scan(&n))
+		assert.Equal(t, workers*adders*additions, n)
 	})
 }
 
