@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,34 +107,33 @@ func count(folder string) func(context.Context) error {
 	}
 }
 
-// add has several callers add one to the number in the table. They read it without FOR UPDATE: the lock alone keeps
-// an addition from being lost.
+// add has several callers add to the number in the table.
 func add(ctx context.Context, l *namedlock.Locker, name, table string) error {
-	errs := make(chan error, adders)
-	for range adders {
-		go func() {
-			for range additions {
-				err := l.WithLockTx(ctx, name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
-					var n int
-					if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
-						return err
-					}
-					_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET n = %d", table, n+1))
-					return err
-				})
-				if err != nil {
-					errs <- err
-					return
-				}
+	var all sync.WaitGroup
+	errs := make([]error, adders)
+	for i := range errs {
+		all.Go(func() { errs[i] = addInTurns(ctx, l, name, table) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// addInTurns adds one at a time. It reads without FOR UPDATE: the lock alone keeps an addition from being lost.
+func addInTurns(ctx context.Context, l *namedlock.Locker, name, table string) error {
+	for range additions {
+		err := l.WithLockTx(ctx, name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
+			var n int
+			if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
+				return err
 			}
-			errs <- nil
-		}()
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET n = %d", table, n+1))
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	var all error
-	for range adders {
-		all = errors.Join(all, <-errs)
-	}
-	return all
+	return nil
 }
 
 func counted(folder string) (int, error) {
@@ -154,8 +154,8 @@ func (at setup) worker(t *testing.T, job, name, folder string) *exec.Cmd {
 	return cmd
 }
 
-// workers runs four workers to their end, two with Open and two with New.
-func (srv *server) workers(t *testing.T, job, name, folder string, env ...string) {
+// runWorkers runs all workers to their end, every other one with New.
+func (srv *server) runWorkers(t *testing.T, job, name, folder string, env ...string) {
 	t.Helper()
 	var all []*exec.Cmd
 	var outputs []*strings.Builder
@@ -178,7 +178,7 @@ func TestPromise09_ProcessesTakeTurns(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		name, folder := newName("turns"), t.TempDir()
-		srv.workers(t, jobCount, name, folder)
+		srv.runWorkers(t, jobCount, name, folder)
 		n, err := counted(folder)
 		require.NoError(t, err)
 		assert.Equal(t, workers*turns, n)

@@ -91,7 +91,7 @@ func TestPromise25_NoIncrementIsLost(t *testing.T) {
 		name, table := newName("counter"), setup{srv, byOpen}.table(t, "n INT")
 		_, err := srv.admin.Exec("INSERT INTO " + table + " VALUES (0)")
 		require.NoError(t, err)
-		srv.workers(t, jobAdd, name, "", workerTable+"="+table)
+		srv.runWorkers(t, jobAdd, name, "", workerTable+"="+table)
 		var n int
 		require.NoError(t, srv.admin.QueryRow("SELECT n FROM "+table).Scan(&n))
 		assert.Equal(t, workers*adders*additions, n)

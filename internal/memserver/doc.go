@@ -12,13 +12,13 @@
 //	           answer ──> run ──> waits for a lock
 //
 // Each session has two goroutines: serve answers, and beside it one reads, for a client can
-// go while its statement runs. Both end when the client closes its pipe, or Kill does. A bubble
+// go while its statement runs. Both end when the pipe is closed: by the client, Kill or a Reply. A bubble
 // waits for all goroutines in it, so a session that outlives its test fails the test.
 //
-// Server.mu is the only mutex. No script, no answer and no wait is under it.
+// Server.mu is the only mutex. No script is called, no answer is sent and no lock is waited for under it.
 //
 //   - A lock that is free is not in Server.locks. One that is in it has a holder, or a foreign one
 //     (nil).
 //   - A waiter is granted under mu, by whoever frees the lock: between two holders nobody else can
-//     have it. A waiter whose session ends leaves the list under mu; it is either granted or gone.
+//     have it. A waiter whose session ends leaves the list under mu; what it was granted meanwhile is freed.
 package memserver

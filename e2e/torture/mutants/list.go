@@ -42,7 +42,7 @@ var mutants = []mutant{
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
-		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel tells the watch of a hang-up within microseconds
+		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel tells the watch of a hang-up at once
 	change("hand-off to another name", "internal/queue/handoff.go",
 		"next.name != g.name || ",
 		""),
