@@ -16,6 +16,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	s.locked = true
 	if h.OwnSession() {
 		s.owned++
+		p.wakeIfNoneIsFreeSoonLocked()
 	}
 	if len(s.holds) == 1 {
 		now := now()

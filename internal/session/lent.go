@@ -59,9 +59,6 @@ func (l *lent) waitLocked(_ *Session, polling int) time.Duration {
 	return sliceLent
 }
 
-// lastLocked is false: a wait is short, and nobody could do more than wait for its end.
-func (l *lent) lastLocked() bool { return false }
-
 func (l *lent) spare() bool { return false }
 
 func (l *lent) settle() {}

@@ -88,3 +88,23 @@ func TestOwn_AtTheCap(t *testing.T) {
 		assert.Equal(b, 3, sessions(b.pool))
 	})
 }
+
+// Who waits for a turn that was to be free soon is told when a call chain gets the session for
+// itself, and no other is left: who tries once would wait for the end of a transaction otherwise.
+func TestOwn_WhoWaitsForATurnIsTold(t *testing.T) {
+	told := func(b *bubble) {
+		own := b.take(Request{Own: true})
+		waits := anybody()
+		turn := begin(func() *Session { return b.take(Request{Caller: waits}) })
+		assert.Equal(b, 1, waits.queued)
+		assert.Zero(b, waits.exhausted)
+		h := b.lock(own, "a")
+		synctest.Wait()
+		assert.Equal(b, 1, waits.exhausted)
+		b.release(own, h)
+		assert.Same(b, own, <-turn)
+		b.pool.Put(own)
+	}
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
+}

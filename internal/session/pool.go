@@ -144,8 +144,6 @@ type source interface {
 	// waitLocked returns for how long a wait may block s at most (nil: one without locks), while
 	// so many others poll; 0: not at all.
 	waitLocked(s *Session, polling int) time.Duration
-	// lastLocked reports whether s, which begins to wait, was the last that did not.
-	lastLocked() bool
 
 	// spare reports whether there is a connection for a question beside the locks.
 	spare() bool

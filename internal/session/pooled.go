@@ -129,10 +129,6 @@ func (p *pooled) waitLocked(s *Session, _ int) time.Duration {
 	return slice
 }
 
-func (p *pooled) lastLocked() bool {
-	return !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting && s.owned == 0 })
-}
-
 func (p *pooled) spare() bool {
 	stats := p.db.Stats()
 	return stats.MaxOpenConnections == 0 || stats.InUse+1 < stats.MaxOpenConnections

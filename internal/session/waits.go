@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 )
 
@@ -29,11 +30,18 @@ func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 		limit = min(limit, sliceHolding, s.interval()/2)
 	}
 	s.moveLocked(waiting)
-	// Those who wait for a turn on s, or on any if this was the last, had better look
-	// again.
-	last := p.source.lastLocked()
-	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || last && k.want == nil })
+	// Those who wait for a turn on s had better look again.
+	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s })
+	p.wakeIfNoneIsFreeSoonLocked()
 	return limit
+}
+
+// wakeIfNoneIsFreeSoonLocked has those who wait for a turn on any session look again if there is
+// none any more that will be free soon: each waits, or is one call chain's own. p.mu must be held.
+func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
+	if !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting && s.owned == 0 }) {
+		p.wakeWaitersLocked(forAny)
+	}
 }
 
 // No statement blocks for longer than a slice.
