@@ -21,9 +21,10 @@ func cycleLine(t target, e effort) ([]row, error) {
 	for _, kind := range []struct {
 		what string
 		ctx  context.Context
+		goal float64 // the driver watches a context that can end, for its own statements too; we do so for none
 	}{
-		{"a context that cannot end", background},
-		{"a context that can end", canEnd},
+		{"a context that cannot end", background, 1.25},
+		{"a context that can end", canEnd, 1.10},
 	} {
 		var times, allocs comparison // one pair each fresh pair of connections
 		for range e.pairs {
@@ -35,7 +36,7 @@ func cycleLine(t target, e effort) ([]row, error) {
 		fastestByHand := times.other.quantile(0)
 		rows = append(rows,
 			ratioOf(fmt.Sprintf("uncontended cycle, %s, to two prepared round trips", kind.what),
-				fastest, fastestByHand, fastest/fastestByHand, times.ratios(), duration, atMost(1.10, " ×")),
+				fastest, fastestByHand, fastest/fastestByHand, times.ratios(), duration, atMost(kind.goal, " ×")),
 			ratio(fmt.Sprintf("allocations of that, %s", kind.what), allocs, plain, atMost(1, " ×")))
 	}
 	return rows, nil

@@ -41,8 +41,7 @@
 //
 // # Goroutines
 //
-// A run has one, from the first question that its caller does not ask itself, until the line
-// is served. The questions who holds a lock share one (askLookups), and Inspect has one for
+// A run has one, until the line is served. The questions who holds a lock share one (askLookups), and Inspect has one for
 // each call. Queue.active counts them, and the grants; Close waits until there is none.
 //
 // # Races that were lost once

@@ -46,7 +46,6 @@ type waiter struct {
 	prev, next *waiter
 	observer   Observer // nil: none, or it has been told
 	asked      bool     // the server has said, while it was first in line, that others have the lock
-	turn       *run     // the caller is to ask the server itself, in the name of that run
 	served     bool     // grant or err is set, for good
 	grant      *Grant   // &lock
 	err        error

@@ -182,18 +182,15 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 			return q.leave(w, ContextError(w.ctx))
 		}
 		q.mu.Lock()
-		served, turn := w.served, w.turn
-		w.turn = nil
+		served := w.served
 		var late error
-		if !served && turn == nil && !q.beingServedLocked(w) && w.late(time.Now()) {
+		if !served && !q.beingServedLocked(w) && w.late(time.Now()) {
 			late = w.timedOutLocked()
 		}
 		q.mu.Unlock()
 		switch {
 		case served:
 			return w.grant, w.err
-		case turn != nil:
-			turn.askFirst(w)
 		case late != nil:
 			return q.awaitAnswer(w, late)
 		}
@@ -291,10 +288,6 @@ func (q *Queue) serveLocked(w *waiter, g *Grant, err error) {
 	}
 	delete(q.nested, w)
 	w.served, w.grant, w.err = true, g, err
-	if w.turn != nil {
-		w.turn.declineLocked()
-		w.turn = nil
-	}
 	w.call()
 }
 
@@ -330,7 +323,7 @@ func (q *Queue) advanceLocked(l *line) {
 	r := &run{queue: q, line: l}
 	l.run = r
 	q.active++
-	r.beginLocked(l.front)
+	go r.ask()
 }
 
 // release frees the line of g, whose session has given the lock back, or died.

@@ -564,38 +564,6 @@ func TestRun_TryLeftBehind(t *testing.T) {
 	})
 }
 
-// Who is to ask the first question and is dismissed before it has, leaves nothing
-// behind.
-func TestQueue_DismissedBeforeItsTurn(t *testing.T) {
-	inBubble(t, 0, func(b *bubble) {
-		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
-		require.NoError(b, err)
-		require.NotNil(b, w.turn)
-		closed := b.closing()
-		<-closed
-		_, err = b.queue.await(w)
-		require.ErrorIs(b, err, fault.ErrClosed)
-		assert.Empty(b, b.server.Sent(""))
-	})
-	inBubble(t, 0, func(b *bubble) {
-		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
-		require.NoError(b, err)
-		_, err = b.queue.leave(w, errGone)
-		require.ErrorIs(b, err, errGone)
-		assert.Zero(b, b.active())
-		require.NoError(b, b.acquire(background, "a").Release())
-	})
-	inBubble(t, 0, func(b *bubble) { // with one behind it, who asks in its place
-		w, err := b.queue.enter(background, "a", For(time.Hour), nil)
-		require.NoError(b, err)
-		behind := b.call(background, "a", time.Hour)
-		behind.waits(b)
-		_, err = b.queue.leave(w, errGone)
-		require.ErrorIs(b, err, errGone)
-		require.NoError(b, behind.granted(b).Release())
-	})
-}
-
 var errGone = errors.New("gone")
 
 // A lock that is granted while its caller leaves is passed on, or given back.
