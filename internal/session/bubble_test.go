@@ -116,6 +116,18 @@ func (h *hold) Lost(cause error) bool {
 	return true
 }
 
+// awaitLoss returns when h was lost, which must be within an hour of the bubble's clock.
+func (b *bubble) awaitLoss(h *hold) time.Time {
+	b.Helper()
+	select {
+	case at := <-h.lost:
+		return at
+	case <-time.After(time.Hour):
+		require.FailNow(b, "not lost", h.name)
+		return time.Time{}
+	}
+}
+
 // lock takes the lock on s, on which the caller has the turn, and ends the turn.
 func (b *bubble) lock(s *Session, name string) *hold {
 	b.Helper()

@@ -319,7 +319,7 @@ func TestPool_SessionInDoubt(t *testing.T) {
 		synctest.Wait() // for the server to see that the connection is closed
 		assert.Equal(b, -1, b.server.Holder("a"), "closed when Put has returned")
 		assert.Equal(b, s.broken, <-owned)
-		<-h.lost
+		b.awaitLoss(h)
 		assert.Equal(b, s.broken, h.why)
 		assert.Equal(b, s.broken, b.pool.TakeUrgent(s))
 		assert.False(b, b.pool.Hold(s, h))

@@ -47,7 +47,7 @@ func TestProbe_WithoutAField(t *testing.T) {
 					all, _ := b.server.Sessions()
 					killed := time.Now()
 					b.server.Kill(all)
-					assert.LessOrEqual(b, (<-h.lost).Sub(killed), 2*watchTick)
+					assert.LessOrEqual(b, (b.awaitLoss(h)).Sub(killed), 2*watchTick)
 					assert.Equal(b, errClosed, h.why)
 					assert.Equal(b, name == "rawConn", s.socket == nil)
 				}

@@ -105,7 +105,7 @@ func TestWatch_SilenceIsNoticedInTime(t *testing.T) {
 					fallen := time.Since(epoch)
 					heard := begun
 					b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
-					at := <-h.lost
+					at := b.awaitLoss(h)
 					lost := at.Sub(epoch)
 					assert.Less(b, lost-fallen, 2*interval)
 					assert.Less(b, lost-heard, 2*interval)
@@ -129,7 +129,7 @@ func TestWatch_SilenceBehindAStatement(t *testing.T) {
 		require.Error(b, err)
 		assert.Equal(b, interval*3/4, time.Since(begun))
 		b.pool.Put(s)
-		at := <-h.lost
+		at := b.awaitLoss(h)
 		assert.Less(b, at.Sub(begun.Add(-interval)), 2*interval)
 	})
 }
@@ -157,7 +157,7 @@ func TestWatch_WrongAnswers(t *testing.T) {
 				_, h := b.held("a")
 				b.server.Once(proof, c.reply)
 				granted := time.Now()
-				at := <-h.lost
+				at := b.awaitLoss(h)
 				assert.ErrorContains(b, h.why, c.says)
 				assert.LessOrEqual(b, at.Sub(granted), 5*time.Second+watchTick)
 				synctest.Wait()
@@ -200,7 +200,7 @@ func TestWatch_WrongAnswers(t *testing.T) {
 				}
 				return nil
 			})
-			at := <-h.lost
+			at := b.awaitLoss(h)
 			assert.Less(b, at.Sub(granted), 2*s.interval())
 			assert.Greater(b, at.Sub(granted), s.interval()*3/2)
 		})
@@ -219,7 +219,7 @@ func TestWatch_LivingSessionWithoutItsLock(t *testing.T) {
 				_, h := b.held("a")
 				lose(b.server)
 				begun := time.Now()
-				at := <-h.lost
+				at := b.awaitLoss(h)
 				assert.LessOrEqual(b, at.Sub(begun), 5*time.Second+watchTick)
 			})
 		})
@@ -268,7 +268,7 @@ func TestWatch_EveryOneOfManyLocks(t *testing.T) {
 			b.server.Steal(holds[stolen].name)
 			begun := time.Now()
 			for _, h := range holds {
-				assert.LessOrEqual(b, (<-h.lost).Sub(begun), 5*time.Second+watchTick)
+				assert.LessOrEqual(b, (b.awaitLoss(h)).Sub(begun), 5*time.Second+watchTick)
 			}
 		})
 	}
@@ -281,7 +281,7 @@ func TestWatch_Overdue(t *testing.T) {
 		s, h := b.held("a")
 		require.NoError(b, b.pool.TakeUrgent(s)) // and never lets go
 		granted := time.Now()
-		at := <-h.lost
+		at := b.awaitLoss(h)
 		assert.Equal(b, errOverdue, h.why)
 		assert.InDelta(b, time.Minute, at.Sub(granted), float64(watchTick))
 	})
@@ -305,7 +305,7 @@ func TestWatch_Probe(t *testing.T) {
 			b.requireHeld(h)
 			begun := time.Now()
 			b.server.Kill(1)
-			took := (<-h.lost).Sub(begun)
+			took := (b.awaitLoss(h)).Sub(begun)
 			assert.LessOrEqual(b, took, c.within)
 			if c.probe == 0 {
 				assert.Greater(b, took, 2*time.Second, "nobody was to look")
@@ -357,7 +357,7 @@ func TestPool_Replace(t *testing.T) {
 		require.NoError(b, b.pool.TakeUrgent(s))
 		require.True(b, b.pool.Replace(s, h, successor))
 		b.server.Kill(1)
-		<-successor.lost
+		b.awaitLoss(successor)
 		assert.Empty(b, h.lost, "it is no holder any more")
 
 		s, h = b.held("a")
@@ -405,7 +405,7 @@ func TestWatch_IsWokenToLook(t *testing.T) {
 				if line == 0 {
 					killed = kill()
 				}
-				assert.LessOrEqual(b, (<-h.lost).Sub(killed), 2*watchTick)
+				assert.LessOrEqual(b, (b.awaitLoss(h)).Sub(killed), 2*watchTick)
 				s.hangupID.Store(0)
 				a.hangupID.Store(0)
 				b.release(a, first)
@@ -453,7 +453,7 @@ func TestWatch_SuspendedMachine(t *testing.T) {
 				slept.Store(int64(c.slept))
 				woken := time.Now()
 				if c.lost {
-					at := <-h.lost
+					at := b.awaitLoss(h)
 					assert.LessOrEqual(b, at.Sub(woken), restTick+watchTick)
 					assert.ErrorIs(b, h.why, errOverdue)
 					assert.Empty(b, b.server.Sent(proof))
