@@ -2,14 +2,15 @@
 #
 # Makes the database servers of the end-to-end tests available on a Debian-like machine.
 #
-#   fetch.sh [--galera] [cache folder]
+#   fetch.sh [--galera] [--all] [cache folder]
 #
 # MariaDB is installed with apt-get, unless mariadbd is there already. MySQL, which Debian has in its
 # unstable suite alone, is not installed: its packages are unpacked into "mysql" below the cache folder
 # (by default namedlock in the user's cache folder, where the tests look for it) and nothing else on the
-# machine changes. With --galera, what a Galera cluster needs is installed too.
+# machine changes. With --galera, what a Galera cluster needs is installed too. With --all come the
+# rest of the matrix, each unpacked into a folder of its own: MariaDB 10.5 and 11.8, MySQL Router and HAProxy.
 #
-# Installing needs root; unpacking MySQL does not. What is there already is left alone, so a second run
+# Installing needs root; unpacking does not. What is there already is left alone, so a second run
 # does nothing.
 
 set -euo pipefail
@@ -18,11 +19,13 @@ say() { printf 'fetch: %s\n' "$*"; }
 die() { printf 'fetch: %s\n' "$*" >&2; exit 1; }
 
 galera=
+all=
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/namedlock
 for arg in "$@"; do
 	case $arg in
 	--galera) galera=yes ;;
-	-*) die "unknown option $arg; usage: fetch.sh [--galera] [cache folder]" ;;
+	--all) galera=yes all=yes ;;
+	-*) die "unknown option $arg; usage: fetch.sh [--galera] [--all] [cache folder]" ;;
 	*) cache=$arg ;;
 	esac
 done
@@ -115,23 +118,30 @@ keyring() {
 	done
 }
 
-fetch_mysql() {
-	local uri keys options package
+# unpack NAME FOLDER PROGRAM SUITE PACKAGE...: unpacks packages of a suite, with all that they need, into
+# a folder below the cache. A suite with a plus has the fixes of its security archive.
+unpack() {
+	local name=$1 folder=$2 program=$3 suite=$4 uri keys signed options package
+	shift 4
 
-	if [ -x "$cache/mysql/usr/sbin/mysqld" ]; then
-		say "MySQL is in $cache/mysql"
+	if [ -x "$cache/$folder/$program" ]; then
+		say "$name is in $cache/$folder"
 		return
 	fi
 
 	uri=$(mirror)
-	[ -n "$uri" ] || die "no Debian archive in the apt configuration of this machine; install MySQL another way"
+	[ -n "$uri" ] || die "no Debian archive in the apt configuration of this machine; install $name another way"
 	keys=$(keyring)
+	signed=${keys:+ [signed-by=$keys]}
 
 	mkdir -p "$cache"
 	work=$(mktemp -d "$cache/fetch.XXXXXX")
 	mkdir -p "$work/state/lists/partial" "$work/archives/partial" "$work/root"
 	: >"$work/status"
-	printf 'deb%s %s sid main\n' "${keys:+ [signed-by=$keys]}" "$uri" >"$work/sources.list"
+	printf 'deb%s %s %s main\n' "$signed" "$uri" "${suite%+}" >"$work/sources.list"
+	if [ "$suite" != "${suite%+}" ]; then
+		printf 'deb%s %s %s main\n' "$signed" "${uri%/}-security" "${suite%+}-security" >>"$work/sources.list"
+	fi
 
 	# An apt with lists, cache and an empty package status of its own; proxies and credentials of the
 	# machine's apt stay in force. Alone it may run as any user, and needs no lock.
@@ -144,20 +154,41 @@ fetch_mysql() {
 		-o Acquire::Languages=none
 	)
 
-	say "downloading MySQL from Debian's suite sid (about 60 MB)"
-	retry apt_update "${options[@]}" || die "apt-get update of suite sid failed"
-	retry apt-get -q -y "${options[@]}" --no-install-recommends --download-only install mysql-server-core ||
-		die "apt-get could not download mysql-server-core"
+	say "downloading $name from Debian's suite ${suite%+}"
+	retry apt_update "${options[@]}" || die "apt-get update of suite ${suite%+} failed"
+	retry apt-get -q -y "${options[@]}" --no-install-recommends --download-only install "$@" ||
+		die "apt-get could not download $*"
 
 	say "unpacking"
 	for package in "$work"/archives/*.deb; do
 		dpkg -x "$package" "$work/root"
 	done
-	[ -x "$work/root/usr/sbin/mysqld" ] || die "the packages hold no usr/sbin/mysqld"
+	merge_usr "$work/root"
+	[ -x "$work/root/$program" ] || die "the packages hold no $program"
 
-	if [ ! -x "$cache/mysql/usr/sbin/mysqld" ]; then rm -rf "$cache/mysql"; fi
-	mv -T "$work/root" "$cache/mysql"
-	say "MySQL is in $cache/mysql"
+	if [ ! -x "$cache/$folder/$program" ]; then rm -rf "${cache:?}/$folder"; fi
+	mv -T "$work/root" "$cache/$folder"
+	rm -rf "$work"
+	work=
+	say "$name is in $cache/$folder"
+}
+
+# Packages from before the merge of /usr have a lib beside usr/lib, and the link to the dynamic linker
+# leads from one to the other, from the root of the machine. Afterwards every suite has the same layout.
+merge_usr() {
+	local root=$1 folder link target
+	for folder in lib lib64 bin sbin; do
+		if [ -d "$root/$folder" ] && [ ! -L "$root/$folder" ]; then
+			mkdir -p "$root/usr/$folder"
+			cp -a "$root/$folder/." "$root/usr/$folder/"
+			rm -rf "${root:?}/$folder"
+			ln -s "usr/$folder" "$root/$folder"
+		fi
+	done
+	for link in "$root"/usr/lib64/ld-linux*; do
+		target=$(readlink "$link") || continue
+		if [ "$target" != "${target#/lib/}" ]; then ln -sfn "..$target" "$link"; fi
+	done
 }
 
 command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
@@ -165,4 +196,10 @@ command -v apt-get >/dev/null && command -v dpkg >/dev/null ||
 
 fetch_mariadb
 if [ -n "$galera" ]; then fetch_galera; fi
-fetch_mysql
+unpack MySQL mysql usr/sbin/mysqld sid mysql-server-core
+if [ -n "$all" ]; then
+	unpack "MariaDB 10.5" mariadb-10.5 usr/sbin/mariadbd bullseye+ mariadb-server-10.5
+	unpack "MariaDB 11.8" mariadb-11.8 usr/sbin/mariadbd trixie mariadb-server
+	unpack "MySQL Router" mysql-router usr/bin/mysqlrouter sid mysql-router
+	unpack HAProxy haproxy usr/sbin/haproxy bookworm haproxy
+fi
