@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -65,14 +64,10 @@ func TestPromise22_InnoDBReadOnly(t *testing.T) {
 		require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
 		assert.Equal(t, 1, l.spy.Count("@@read_only, @@innodb_read_only, @@character_set_results"))
 	})
-	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+	for _, kind := range on().kinds {
 		t.Run("started so/"+string(kind), func(t *testing.T) {
 			t.Parallel()
-			s := servers.ForTest(t, kind, servers.WithArgs("--innodb-read-only=ON"))
-			admin, err := openDB(s.DSN())
-			require.NoError(t, err)
-			t.Cleanup(func() { admin.Close() })
-			srv := &server{s, admin}
+			srv := startFor(t, kind, "--innodb-read-only=ON")
 			for _, way := range []string{byOpen, byNew} {
 				l, name := setup{srv, way}.locker(t), newName("innodb")
 				err := l.WithLock(t.Context(), name, 0, unexpected(t))

@@ -52,7 +52,7 @@ func asServer(t *testing.T, s *servers.Server) *server {
 	require.NoError(t, err)
 	t.Cleanup(func() { admin.Close() })
 	admin.SetMaxIdleConns(-1)
-	return &server{s, admin}
+	return &server{Server: s, admin: admin}
 }
 
 // requireNodesGrantEach shows why a cluster is refused: each node grants the same name.

@@ -21,7 +21,7 @@ import (
 
 // inTurn runs the test on each server while no other test runs: heap and goroutines are the whole process's.
 func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+	for _, kind := range on().kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			srv, err := shared[kind]()
 			if err != nil {

@@ -140,22 +140,14 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 
 // onServersWith is onEachServer with servers of the test's own, for tests that change or stop them.
 func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
-	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+	for _, kind := range on().kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			var more []string
 			if args != nil {
 				more = args(kind)
 			}
-			if kind == servers.MariaDB { // as start does
-				more = append(more, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
-			}
-			s := servers.ForTest(t, kind, servers.WithArgs(more...))
-			admin, err := openDB(s.DSN())
-			require.NoError(t, err)
-			t.Cleanup(func() { admin.Close() })
-			admin.SetMaxIdleConns(-1)
-			test(t, &server{s, admin})
+			test(t, startFor(t, kind, more...))
 		})
 	}
 }

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -45,7 +44,8 @@ func TestMain(m *testing.M) {
 // A server is shared by all tests that do not stop it, so every test has lock names of its own.
 type server struct {
 	*servers.Server
-	admin *sql.DB // for sessions that have nothing to do with the library
+	proxy *servers.Proxy // before it; nil: none
+	admin *sql.DB        // for sessions that have nothing to do with the library; it goes around the proxy
 }
 
 var running struct {
@@ -68,26 +68,9 @@ func startShared(kind servers.Kind) (*server, error) {
 	return s, err
 }
 
-func start(kind servers.Kind) (*server, error) {
-	var args []string
-	if kind == servers.MariaDB { // MySQL has it by default: who holds and who waits for which lock
-		args = []string{"--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON"}
-	}
-	s, err := servers.Start(kind, servers.WithArgs(args...))
-	if err != nil {
-		return nil, err
-	}
-	admin, err := openDB(s.DSN())
-	if err != nil {
-		return nil, errors.Join(err, s.Stop())
-	}
-	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
-	return &server{s, admin}, nil
-}
-
 // onEachServer runs the test on every product, on both at the same time.
 func onEachServer(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+	for _, kind := range on().kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			srv, err := shared[kind]()

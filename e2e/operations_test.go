@@ -135,14 +135,14 @@ func with(rows []answer, column, value string) []answer {
 
 // onPlainServers runs the test on servers of its own, as they come.
 func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+	for _, kind := range on().kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			s := servers.ForTest(t, kind)
 			admin, err := openDB(s.DSN())
 			require.NoError(t, err)
 			t.Cleanup(func() { admin.Close() })
-			test(t, &server{s, admin})
+			test(t, &server{Server: s, admin: admin})
 		})
 	}
 }

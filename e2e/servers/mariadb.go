@@ -8,6 +8,7 @@ import (
 
 var mariadbFlavour = flavour{
 	kind:       MariaDB,
+	name:       "mariadbd",
 	find:       findMariaDB,
 	initialise: initialiseMariaDB,
 	args:       mariadbArgs,

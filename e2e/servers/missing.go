@@ -12,6 +12,6 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("%s is not on this machine (looked for: %s); on a Debian-like machine run as root: e2e/servers/fetch.sh",
+	return fmt.Sprintf("%s is not on this machine (looked for: %s); on a Debian-like machine run as root: e2e/servers/fetch.sh --all",
 		e.Kind, strings.Join(e.Looked, ", "))
 }

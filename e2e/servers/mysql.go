@@ -9,6 +9,7 @@ import (
 
 var mysqlFlavour = flavour{
 	kind:       MySQL,
+	name:       "mysqld",
 	find:       findMySQL,
 	initialise: initialiseMySQL,
 	args:       mysqlArgs,

@@ -4,8 +4,15 @@ package servers
 type Option func(*options)
 
 type options struct {
-	args []string
-	user string
+	args    []string
+	user    string
+	version string
+}
+
+// WithVersion starts another version of the product than the one that tests have by default: one that
+// fetch.sh --all has unpacked, such as "10.5" of MariaDB.
+func WithVersion(version string) Option {
+	return func(o *options) { o.version = version }
 }
 
 // WithArgs gives the server program flags beyond the harness's own, which they override. Embedded

@@ -13,9 +13,23 @@ import (
 // A flavour is how one product is found, initialised and run as a program.
 type flavour struct {
 	kind       Kind
+	name       string // of the program
 	find       func() (*program, error)
 	initialise func(p *program, data string) error // makes the data directory, with root and database test
 	args       func(p *program) []string
+}
+
+// findVersion looks for a version that fetch.sh has unpacked.
+func (f flavour) findVersion(version string) (*program, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	root := filepath.Join(cache, string(f.kind)+"-"+version)
+	if p := in(root, f.name); p != nil {
+		return p, nil
+	}
+	return nil, &MissingError{f.kind + " " + Kind(version), []string{f.name + " in " + root}}
 }
 
 // A program is a server's executable file.

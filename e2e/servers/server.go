@@ -111,7 +111,11 @@ func (s *Server) prepare(o options) error {
 }
 
 func (s *Server) prepareProgram(f flavour, o options) error {
-	p, err := f.find()
+	find := f.find
+	if o.version != "" {
+		find = func() (*program, error) { return f.findVersion(o.version) }
+	}
+	p, err := find()
 	if err != nil {
 		return err
 	}

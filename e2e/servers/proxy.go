@@ -1,0 +1,181 @@
+package servers
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Proxies, by the names of their folders and of what is special.
+const (
+	HAProxy       Kind = "haproxy"              // in TCP mode
+	Router        Kind = "mysql-router"         // MySQL Router
+	RouterSharing Kind = "mysql-router-sharing" // with connection sharing
+	RouterPool    Kind = "mysql-router-pool"    // with a pool of connections to the server
+)
+
+// A Proxy is one proxy before one or more servers.
+type Proxy struct {
+	dir      *serverDir
+	port     int
+	instance instance
+}
+
+// A Backend is a server behind a proxy.
+type Backend struct {
+	Addr string
+	// Check is the path of a URL that says whether the server is to be used, at the address that
+	// StartProxy was given for all; HAProxy alone asks it. Connections to a server that is not to be
+	// used any more are ended.
+	Check string
+}
+
+// StartProxy runs a proxy that leads to the first of the backends that can be used, and returns when it
+// accepts connections. checks is the address of who answers the backends' checks; "": nothing is checked.
+func StartProxy(kind Kind, checks string, backends ...Backend) (*Proxy, error) {
+	p := new(Proxy)
+	var err error
+	if p.dir, err = newDir(); err != nil {
+		return nil, err
+	}
+	for range portAttempts {
+		if p.port, err = FreePort(); err != nil {
+			break
+		}
+		if err = p.start(kind, checks, backends); err == nil {
+			return p, nil
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("start %s: %w%s", kind, err, indent(p.Log())), p.Stop())
+}
+
+func (p *Proxy) start(kind Kind, checks string, backends []Backend) error {
+	var cmd *exec.Cmd
+	var err error
+	switch kind {
+	case HAProxy:
+		cmd, err = p.haproxy(checks, backends)
+	case Router, RouterSharing, RouterPool:
+		cmd, err = p.router(kind, backends)
+	default:
+		err = errors.New("no such kind of proxy")
+	}
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(p.dir.join("error.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir.path, log, log
+	proc, err := startProcess(cmd, nil)
+	if err = errors.Join(err, log.Close()); err != nil {
+		return err
+	}
+	p.instance = proc
+	for end := time.Now().Add(startTimeout); ; {
+		conn, err := net.Dial("tcp", p.Addr())
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-proc.exited():
+			return errors.New("the proxy ended while it started")
+		case <-time.After(pollInterval):
+		}
+		if time.Now().After(end) {
+			return errors.Join(fmt.Errorf("no answer within %v: %w", startTimeout, err), proc.kill())
+		}
+	}
+}
+
+func (p *Proxy) haproxy(checks string, backends []Backend) (*exec.Cmd, error) {
+	argv, _, err := unpacked(HAProxy, "haproxy")
+	if err != nil {
+		return nil, err
+	}
+	var config strings.Builder
+	fmt.Fprintf(&config, "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"+
+		"listen servers\n  bind %s\n", p.Addr())
+	if checks != "" {
+		config.WriteString("  option httpchk\n  default-server inter 100ms fastinter 100ms downinter 100ms rise 1 fall 1 on-marked-down shutdown-sessions\n")
+	}
+	for i, b := range backends {
+		fmt.Fprintf(&config, "  server s%d %s", i, b.Addr)
+		if checks != "" {
+			return nil, errors.New("checks: not yet")
+		}
+		config.WriteString("\n")
+	}
+	file := p.dir.join("haproxy.cfg")
+	return exec.Command(argv[0], append(argv[1:], "-db", "-f", file)...), os.WriteFile(file, []byte(config.String()), 0o600)
+}
+
+func (p *Proxy) router(kind Kind, backends []Backend) (*exec.Cmd, error) {
+	argv, root, err := unpacked(Router, "mysqlrouter")
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]string, len(backends))
+	for i, b := range backends {
+		addrs[i] = b.Addr
+	}
+	var config strings.Builder
+	fmt.Fprintf(&config, "[DEFAULT]\nplugin_folder=%s\nlogging_folder=\nruntime_folder=%s\ndata_folder=%s\n",
+		firstMatch(root, "usr/lib/mysqlrouter/plugin", "usr/lib/*/mysqlrouter/plugin"), p.dir.join("tmp"), p.dir.join("tmp"))
+	if os.Geteuid() == 0 {
+		config.WriteString("user=root\n")
+	}
+	config.WriteString("[logger]\nlevel=WARNING\n")
+	if kind != Router {
+		config.WriteString("[connection_pool]\nmax_idle_server_connections=64\n")
+	}
+	fmt.Fprintf(&config, "[routing:servers]\nbind_address=127.0.0.1\nbind_port=%d\ndestinations=%s\nrouting_strategy=first-available\nprotocol=classic\nmax_connect_errors=4294967295\n",
+		p.port, strings.Join(addrs, ","))
+	if kind == RouterSharing {
+		config.WriteString("connection_sharing=1\nclient_ssl_mode=DISABLED\nserver_ssl_mode=DISABLED\n")
+	}
+	file := p.dir.join("router.conf")
+	return exec.Command(argv[0], append(argv[1:], "-c", file)...), os.WriteFile(file, []byte(config.String()), 0o600)
+}
+
+// unpacked returns what runs a program that fetch.sh has unpacked, and the folder that it did so into.
+func unpacked(kind Kind, name string) (argv []string, root string, err error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, "", err
+	}
+	root = filepath.Join(cache, string(kind))
+	p := in(root, name)
+	if p == nil {
+		return nil, "", &MissingError{kind, []string{name + " in " + root}}
+	}
+	if len(p.argv) > 2 { // a linker of its own; what is beside the libraries of all has its own folder
+		p.argv[2] += ":" + filepath.Join(root, "usr/lib", string(kind))
+	}
+	return p.argv, root, nil
+}
+
+// Addr returns the proxy's address, 127.0.0.1 and a port.
+func (p *Proxy) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
+
+// Log returns what the proxy has said.
+func (p *Proxy) Log() string {
+	b, _ := os.ReadFile(p.dir.join("error.log"))
+	return string(b)
+}
+
+// Stop ends the proxy, and removes its folder.
+func (p *Proxy) Stop() error {
+	var err error
+	if p.instance != nil {
+		err = p.instance.kill()
+	}
+	return errors.Join(err, p.dir.remove())
+}

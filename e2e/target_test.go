@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
+)
+
+// A target is what the tests run on. By default that is MySQL and MariaDB, the one in its newest version and
+// the other as the system has it. $NAMEDLOCK_TARGET names another one.
+type target struct {
+	kinds   []servers.Kind
+	version string       // of the servers; "": the one that tests have by default
+	proxy   servers.Kind // before each server; "": none
+}
+
+var targets = map[string]target{
+	"":                            {kinds: []servers.Kind{servers.MySQL, servers.MariaDB}},
+	"mariadb-10.5":                {kinds: []servers.Kind{servers.MariaDB}, version: "10.5"},
+	"mariadb-11.8":                {kinds: []servers.Kind{servers.MariaDB}, version: "11.8"},
+	string(servers.HAProxy):       {kinds: []servers.Kind{servers.MySQL, servers.MariaDB}, proxy: servers.HAProxy},
+	string(servers.Router):        {kinds: []servers.Kind{servers.MySQL}, proxy: servers.Router},
+	string(servers.RouterSharing): {kinds: []servers.Kind{servers.MySQL}, proxy: servers.RouterSharing},
+	string(servers.RouterPool):    {kinds: []servers.Kind{servers.MySQL}, proxy: servers.RouterPool},
+}
+
+// on is the target of this run.
+var on = sync.OnceValue(func() target {
+	name := os.Getenv("NAMEDLOCK_TARGET")
+	t, ok := targets[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "NAMEDLOCK_TARGET: no such target: %q\n", name)
+		os.Exit(2)
+	}
+	return t
+})
+
+// startFor is start for one test.
+func startFor(t *testing.T, kind servers.Kind, args ...string) *server {
+	t.Helper()
+	s, err := start(kind, args...)
+	if err != nil {
+		servers.SkipOrFail(t, err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", s.Version(), s.Log())
+		}
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop %s: %v", s.Version(), err)
+		}
+	})
+	return s
+}
+
+// start starts a server of the target's, and the proxy before it.
+func start(kind servers.Kind, args ...string) (*server, error) {
+	if kind == servers.MariaDB { // MySQL has it by default: who holds and who waits for which lock
+		args = append(args, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
+	}
+	backend, err := servers.Start(kind, servers.WithArgs(args...), servers.WithVersion(on().version))
+	if err != nil {
+		return nil, err
+	}
+	s := &server{Server: backend}
+	if on().proxy != "" {
+		if s.proxy, err = servers.StartProxy(on().proxy, "", servers.Backend{Addr: backend.Addr()}); err != nil {
+			return nil, errors.Join(err, s.Stop())
+		}
+	}
+	if s.admin, err = openDB(backend.DSN()); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	s.admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	return s, nil
+}
+
+// Addr returns the address that Lockers use: that of the proxy, if there is one.
+func (s *server) Addr() string {
+	if s.proxy != nil {
+		return s.proxy.Addr()
+	}
+	return s.Server.Addr()
+}
+
+// DSN is that of the server by way of Addr.
+func (s *server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
+
+// Stop ends the server, and the proxy before it.
+func (s *server) Stop() error {
+	var err error
+	if s.admin != nil {
+		err = s.admin.Close()
+	}
+	if s.proxy != nil {
+		err = errors.Join(err, s.proxy.Stop())
+	}
+	return errors.Join(err, s.Server.Stop())
+}
