@@ -134,7 +134,7 @@ func (p *Proxy) router(kind Kind, backends []Backend) (*exec.Cmd, error) {
 	}
 	config.WriteString("[logger]\nlevel=WARNING\n")
 	if kind != Router {
-		config.WriteString("[connection_pool]\nmax_idle_server_connections=64\n")
+		config.WriteString("[connection_pool]\nmax_idle_server_connections=64\nidle_timeout=300\n")
 	}
 	fmt.Fprintf(&config, "[routing:servers]\nbind_address=127.0.0.1\nbind_port=%d\ndestinations=%s\nrouting_strategy=first-available\nprotocol=classic\nmax_connect_errors=4294967295\n",
 		p.port, strings.Join(addrs, ","))
