@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
@@ -89,6 +90,24 @@ func (s *server) Addr() string {
 
 // DSN is that of the server by way of Addr.
 func (s *server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
+
+// Restart returns when the server can be reached, by way of the proxy too: MySQL Router avoids for a while a server
+// that could not be.
+func (s *server) Restart() error {
+	if err := s.Server.Restart(); err != nil || s.proxy == nil {
+		return err
+	}
+	db, err := openDB(s.DSN())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if err = db.PingContext(background); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
 
 // Stop ends the server, and the proxy before it.
 func (s *server) Stop() error {

@@ -16,12 +16,14 @@ type session struct {
 	net    net.Conn
 	gone   chan struct{} // closed when the client has gone
 	dead   bool          // guarded by Server.mu
+
+	waitTimeout int // in seconds; serve's
 }
 
 func (s *Server) accept(conn net.Conn) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &session{server: s, id: len(s.sessions) + 1, net: conn, gone: make(chan struct{})}
+	c := &session{server: s, id: len(s.sessions) + 1, net: conn, gone: make(chan struct{}), waitTimeout: 28800}
 	s.sessions = append(s.sessions, c)
 	go c.serve()
 	return c
@@ -142,15 +144,19 @@ func (c *session) run(text string) (row []any, ok bool) {
 		if strings.Contains(text, "@@innodb_read_only") {
 			row = append(row, 0)
 		}
+		if strings.Contains(text, "@@wait_timeout") {
+			row = append(row, c.waitTimeout)
+		}
 		return row, true
 	case strings.Contains(text, "VERSION()"):
-		row = []any{"10.11.0-MariaDB", "in memory", "utf8mb4", "utf8mb4", 28800}
+		row = []any{"10.11.0-MariaDB", "in memory", "utf8mb4", "utf8mb4", c.waitTimeout}
 		if strings.Contains(text, "RELEASE_ALL_LOCKS") {
 			row = append(row, 0)
 		}
 	case strings.Contains(text, "max_statement_time"):
 		return []any{0}, true
 	case strings.HasPrefix(text, "SET "):
+		_, _ = fmt.Sscanf(text, "SET SESSION wait_timeout = %d", &c.waitTimeout)
 		return nil, true
 	}
 	if strings.Contains(text, "@@read_only, @@innodb_read_only") {

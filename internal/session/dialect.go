@@ -19,6 +19,7 @@ type server struct {
 	// may have replaced it.
 	waitTimeout sql.NullInt64
 	idleLimit   time.Duration
+	lease       leaseState
 	// MariaDB's max_statement_time, in seconds; asked when first needed.
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
@@ -132,33 +133,6 @@ func (s *Session) refusedOr(err error, refused string) error {
 		return fault.Because(fault.ErrUnavailable, refused, err)
 	}
 	return s.markBroken(err)
-}
-
-// setLease lets the server close the session, and free its locks, when it has
-// heard nothing of it for as long as the lease. A wait_timeout that is shorter
-// stays.
-func (s *Session) setLease() error {
-	lease := int64(s.config.Lease / time.Second)
-	if lease == 0 || lease >= s.server.waitTimeout.Int64 {
-		return nil
-	}
-	if err := s.setWaitTimeout(lease); err != nil {
-		return s.refusedOr(err, "the server refused the lease")
-	}
-	s.server.idleLimit = time.Duration(lease) * time.Second
-	return nil
-}
-
-// unsetLease undoes setLease.
-func (s *Session) unsetLease() error {
-	if s.server == nil || s.server.idleLimit == time.Duration(s.server.waitTimeout.Int64)*time.Second {
-		return nil
-	}
-	return s.setWaitTimeout(s.server.waitTimeout.Int64)
-}
-
-func (s *Session) setWaitTimeout(seconds int64) error {
-	return s.exec(answerTime, fmt.Sprintf("SET SESSION wait_timeout = %d", seconds))
 }
 
 // waitStatement returns the statement and the timeout that wait for a lock for d,

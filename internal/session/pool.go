@@ -31,13 +31,14 @@ type Config struct {
 
 	noCluster *atomic.Int64 // when the servers were last found to be in no cluster, in ns since epoch; 0: never
 	noInnoDB  *atomic.Bool  // the server does not know @@innodb_read_only
+	leaseless *atomic.Bool  // it has been logged that the lease was swallowed
 	hangups   *hangup.Listener
 	blind     *atomic.Bool // it has been logged that a session cannot be looked at
 	spell     bool         // sessions may be short-lived: spare them what pays later
 }
 
 func (c *Config) setUp() {
-	c.noCluster, c.noInnoDB, c.blind = new(atomic.Int64), new(atomic.Bool), new(atomic.Bool)
+	c.noCluster, c.noInnoDB, c.leaseless, c.blind = new(atomic.Int64), new(atomic.Bool), new(atomic.Bool), new(atomic.Bool)
 	if c.Observer == nil {
 		c.Observer = nobody{}
 	}

@@ -274,6 +274,8 @@ func (s *Session) proveLocks(names []driver.Value) error {
 	if s.config.CheckServer {
 		columns = s.readOnlyColumns(&readOnly)
 	}
+	var waitTimeout sql.NullInt64
+	columns = append(columns, s.leaseColumns(&waitTimeout)...)
 	owned := make([]sql.NullBool, len(names))
 	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
 	for i := range owned {
@@ -292,5 +294,6 @@ func (s *Session) proveLocks(names []driver.Value) error {
 			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
 		}
 	}
+	s.leaseRead(waitTimeout)
 	return readOnly.writable()
 }

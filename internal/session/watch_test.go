@@ -147,7 +147,7 @@ func TestWatch_WrongAnswers(t *testing.T) {
 		"writable, who knows": {&memserver.Reply{Row: []any{1, nil}}, "read-only"},
 		"innodb-read-only":    {&memserver.Reply{Row: []any{1, 0, 1}}, "innodb_read_only"},
 		"half an answer":      {&memserver.Reply{Row: []any{1}}, "read-only"},
-		"more than was asked": {&memserver.Reply{Row: []any{1, 0, 0, 0}}, "columns"},
+		"more than was asked": {&memserver.Reply{Row: []any{1, 0, 0, 60, 0}}, "columns"},
 		"text":                {&memserver.Reply{Row: []any{"yes!", 0}}, "convert"},
 		"no row":              {&memserver.Reply{}, "no rows"},
 		"the end":             {&memserver.Reply{Drop: true}, "invalid connection"},
