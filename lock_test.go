@@ -1136,3 +1136,40 @@ func TestDoLetsAPanicThrough(t *testing.T) {
 		_, _ = namedlock.Do(ctx, locker, "report", 0, func(context.Context) (int, error) { panic("stop") })
 	})
 }
+
+// Servers whose locks do not last are refused, and the error says why and what would be right.
+func TestServersThatDropLocksAreRefused(t *testing.T) {
+	for what, c := range map[string]struct {
+		answer func(*sqlmock.ExpectedQuery)
+		says   []string
+	}{
+		"TiDB": {func(q *sqlmock.ExpectedQuery) {
+			q.WillReturnRows(answer("8.0.11-TiDB-v8.4.0", "TiDB Server (Apache License 2.0)", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 0))
+		}, []string{"TiDB", "max-txn-ttl", "WithoutServerCheck"}},
+		"Vitess": {func(q *sqlmock.ExpectedQuery) {
+			q.WillReturnError(&mysql.MySQLError{Number: 1105, Message: "VT03028: release_all_locks() allowed only with dual"})
+		}, []string{"Vitess", "idle"}},
+		"Vitess that would answer": {func(q *sqlmock.ExpectedQuery) {
+			q.WillReturnRows(answer("8.0.40-Vitess", "Version: 24.0.0", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 0))
+		}, []string{"Vitess", "idle"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherFunc(func(string, string) error { return nil })))
+			require.NoError(t, err)
+			defer db.Close()
+			for range 3 { // the question is asked for less where it is not understood
+				c.answer(mock.ExpectQuery(greeting))
+			}
+			locker, err := namedlock.Open(db)
+			require.NoError(t, err)
+
+			err = locker.WithLock(ctx, "report", 0, func(context.Context) error { panic("held") })
+
+			require.ErrorIs(t, err, namedlock.ErrUnsupported)
+			for _, text := range c.says {
+				assert.ErrorContains(t, err, text)
+			}
+			require.NoError(t, locker.Close())
+		})
+	}
+}

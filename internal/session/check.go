@@ -110,6 +110,9 @@ func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 // been asked.
 func (s *Session) checkServer(cluster *clusterQuestion) error {
 	begun := now()
+	if err := s.server.lasting(); err != nil {
+		return err
+	}
 	if err := s.server.writable(); err != nil {
 		return notExclusive(err.Error() + ", so its locks exclude nobody on the primary: connect to the primary")
 	}
@@ -132,6 +135,25 @@ func (s *Session) checkAgain() error {
 		return s.refusedOr(err, "the server refused to tell whether it is read-only")
 	}
 	return s.checkServer(cluster)
+}
+
+// lasting returns an error if the server is one that drops locks under their holders. (Tried: TiDB 8.4
+// and Vitess 24.)
+func (srv *server) lasting() error {
+	switch {
+	case strings.Contains(srv.version.String, "TiDB"):
+		return notExclusive("the server is TiDB, which frees a lock at max-txn-ttl (1 h by default) and tells nobody, so that two may hold it: send all locks to a MySQL or MariaDB")
+	case strings.Contains(srv.version.String, "Vitess"):
+		return notExclusive(vitess)
+	}
+	return nil
+}
+
+const vitess = "the server is Vitess, which frees the lock of a session that is idle for 30 s: send all locks to a MySQL that is not behind it"
+
+// isVitess reports whether err is Vitess's answer to a greeting.
+func isVitess(err error) bool {
+	return isAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
 }
 
 func (s *Session) checkCluster() error {

@@ -92,7 +92,10 @@ func (s *Session) greetBorrowed(bound time.Duration) error {
 	}
 	columns = append(columns, srv.charsetOfResults())
 	err := s.scanServer(bound, columns, cluster)
-	if prohibits(err) {
+	switch {
+	case isVitess(err):
+		return fault.Because(fault.ErrUnsupported, vitess, err)
+	case prohibits(err):
 		return prohibited(err)
 	}
 	if err := s.greeted(&srv, err); err != nil {
