@@ -73,7 +73,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.server.Stop()) }()
-	if dir.admin, err = open(dir.server.DSN("timeout=5s")); err != nil {
+	if dir.admin, err = open(dir.server.DSN("timeout=5s", statementLimit(dir.server.Kind())+"=0")); err != nil {
 		return err
 	}
 	defer dir.admin.Close()

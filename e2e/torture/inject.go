@@ -188,10 +188,14 @@ func (d *director) set(f fault, variable string, value any) {
 func (d *director) restore() error {
 	ctx, cancel := context.WithTimeout(context.Background(), restWithin)
 	defer cancel()
-	limit := "max_execution_time"
-	if d.server.Kind() == servers.MariaDB {
-		limit = "max_statement_time"
-	}
-	_, err := d.admin.ExecContext(ctx, fmt.Sprintf("SET GLOBAL wait_timeout = DEFAULT, GLOBAL %s = DEFAULT", limit))
+	_, err := d.admin.ExecContext(ctx, fmt.Sprintf("SET GLOBAL wait_timeout = DEFAULT, GLOBAL %s = DEFAULT", statementLimit(d.server.Kind())))
 	return err
+}
+
+// statementLimit is the variable that bounds statements.
+func statementLimit(kind servers.Kind) string {
+	if kind == servers.MariaDB {
+		return "max_statement_time"
+	}
+	return "max_execution_time"
 }
