@@ -36,8 +36,9 @@ var (
 	ErrInterrupted = fault.ErrInterrupted
 
 	// ErrUnavailable: the server could not be asked; the driver's error is inside.
-	// Nothing is held. No timeout waits for a server that is down, Forever neither: who
-	// wants to do so pauses before the next call.
+	// Nothing is held. No call begins to wait for a server that is down: who wants to do so
+	// pauses before the next call. A wait that has begun, and that timeout or ctx bounds, goes
+	// on trying, as at a failover, and ends so only when its time is up; with Forever it ends at once.
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of

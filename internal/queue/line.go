@@ -142,6 +142,9 @@ func (w *waiter) late(now time.Time) bool {
 
 // timedOutLocked is the error for a timeout that has passed. The queue's mu must be held.
 func (w *waiter) timedOutLocked() error {
+	if err := w.outageLocked(); err != nil {
+		return err
+	}
 	if r := w.line.run; r != nil && !w.asked && (r.phase == exhausted || r.phase == queued) {
 		free := "session of the Locker (WithMaxSessions)"
 		if r.phase == exhausted {

@@ -15,11 +15,19 @@ func (r *run) pause() {
 		q.mu.Unlock()
 		return
 	}
+	q.polling++
+	r.sleepLocked(max(pollInterval, 2*time.Duration(q.polling)*q.trip))
+	q.polling--
+	q.mu.Unlock()
+}
+
+// sleepLocked passes that time, unless another who has not been asked for becomes first in line,
+// or nobody wants the run any more. It lets go of the queue's mu meanwhile.
+func (r *run) sleepLocked(pause time.Duration) {
+	q := r.queue
 	over := make(chan struct{})
 	r.pauseOver = over
 	r.moveLocked(pausing)
-	q.polling++
-	pause := max(pollInterval, 2*time.Duration(q.polling)*q.trip)
 	q.mu.Unlock()
 	timer := time.NewTimer(pause)
 	select {
@@ -31,8 +39,6 @@ func (r *run) pause() {
 	q.mu.Lock()
 	r.pauseOver = nil
 	r.moveLocked(taking)
-	q.polling--
-	q.mu.Unlock()
 }
 
 // stepUpLocked is called when another is first in line: its own first question does not wait

@@ -57,6 +57,6 @@ func (r *run) expectBusy(g *Grant) bool {
 	if r.detached || next == nil {
 		return false
 	}
-	next.asked = true
+	next.asked, r.waited = true, true
 	return true
 }

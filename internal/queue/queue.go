@@ -223,7 +223,7 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 // to wait, and the lock may be free.) The queue's mu must be held.
 func (q *Queue) beingServedLocked(w *waiter) bool {
 	r := w.line.run
-	if w.asked || r == nil || w.line.front != w || w.line.holder != nil {
+	if w.asked || r == nil || r.outage != nil || w.line.front != w || w.line.holder != nil {
 		return false
 	}
 	switch r.phase {

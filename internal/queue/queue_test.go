@@ -97,8 +97,7 @@ func (b *bubble) call(ctx context.Context, name string, timeout time.Duration) *
 	return b.callUnder(ctx, cancel, name, timeout)
 }
 
-// callFirm is call for a context that cannot end, whose caller asks the first
-// question itself.
+// callFirm is call for a context that cannot end.
 func (b *bubble) callFirm(name string, timeout time.Duration) *call {
 	return b.callUnder(context.Background(), nil, name, timeout)
 }

@@ -22,8 +22,12 @@ type run struct {
 	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
 
+	outagePause time.Duration // the last one
+
 	// Guarded by queue.mu.
 	phase     phase
+	waited    bool            // the server has said that others have the lock
+	outage    error           // why it cannot be asked any more, while a wait goes on; nil: it can. Set by the run alone
 	ctx       context.Context // of all that can be given up at once, nil until needed; not of statements
 	cancel    context.CancelFunc
 	detached  bool          // the line has let go of it: served, or not wanted any more
@@ -42,12 +46,16 @@ func (r *run) ask() {
 func (r *run) askAll() {
 	for w := r.first(); w != nil; w = r.first() {
 		s, err := r.session(w)
-		if err != nil {
+		switch {
+		case err == nil:
+			if r.try(s, w) && !r.waitOn(s) {
+				r.pause()
+			}
+		case !r.outlasts(err):
 			r.failAll(err)
-			continue
 		}
-		if r.try(s, w) && !r.waitOn(s) {
-			r.pause()
+		if r.outage != nil {
+			r.sitOut()
 		}
 	}
 }
@@ -181,8 +189,11 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q.mu.Lock()
 	q.tripTookLocked(took)
 	r.moveLocked(taking)
+	if err == nil {
+		r.overLocked()
+	}
 	if err == nil && !granted {
-		w.asked = true
+		w.asked, r.waited = true, true
 		if !w.served && w.terms.Left > 0 {
 			w.waitsLocked()
 		}
@@ -247,7 +258,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 	r.failed = false
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.detached && r.line.front == w {
+	if !r.detached && r.line.front == w && !r.outlastsLocked(err) {
 		q.serveLocked(w, nil, err)
 	}
 }
