@@ -142,20 +142,64 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
 		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often))
-		requireUsable(t, l)
+		// Connections that lie idle, in the db and in the Locker's hands, lead to the demoted server.
+		var idle []*call
+		for range 8 {
+			c, _ := hold(t, t.Context(), l, newName("idle"))
+			idle = append(idle, c)
+		}
+		for _, c := range idle {
+			c.release(t)
+		}
 		_, err = demoted.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 		require.NoError(t, err)
 		primary.to.Store(promoted)
-		name := newName("failover")
-		var refused int
+		name, f := newName("failover"), promoted.foreign(t)
 		eventually(t, func() bool {
-			if err := l.WithLock(t.Context(), name, 0, nothing); err != nil {
-				requireError(t, err, namedlock.ErrUnsupported, name)
-				refused++
+			var there bool
+			require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
+				there = f.holder(name) != 0
+				return nil
+			}), "a session that leads to the demoted server is replaced")
+			return there
+		}, "the lock is taken on the promoted server")
+		// Where every connection leads to a server that is read-only that is said.
+		primary.to.Store(demoted)
+		l = setup{demoted, byOpen}.lockerOn(t, db)
+		err = l.WithLock(t.Context(), name, 0, unexpected(t))
+		if err == nil { // an idle connection leads to the promoted server still
+			db.SetMaxIdleConns(-1)
+			err = setup{demoted, byOpen}.lockerOn(t, db).WithLock(t.Context(), name, 0, unexpected(t))
+		}
+		requireError(t, err, namedlock.ErrUnsupported, name)
+	})
+}
+
+// A server may be demoted while a call waits. The lock that it grants then excludes nobody, and fn does not run.
+func TestPromise22_DemotedDuringTheWait(t *testing.T) {
+	t.Parallel()
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		for _, way := range []string{byOpen, byNew} {
+			l, f, name := setup{srv, way}.locker(t), srv.foreign(t), newName("demoted")
+			f.lock(name)
+			c := begin(t, t.Context(), l, name, patience)
+			c.queued(t)
+			if way == byOpen {
+				srv.awaitWaiter(t, name)
+			} else {
+				time.Sleep(200 * time.Millisecond) // it polls, or waits for 50 ms at a time
 			}
-			return refused > 0
-		}, "the demoted server is refused")
-		requireUsable(t, l)
+			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
+			require.NoError(t, err)
+			f.unlock(name)
+			err = c.err(t)
+			requireError(t, err, namedlock.ErrUnsupported, name)
+			require.Empty(t, c.held, "fn has run, by "+way)
+			_, err = srv.admin.ExecContext(background, "SET GLOBAL read_only = OFF")
+			require.NoError(t, err)
+			eventually(t, func() bool { return f.holder(name) == 0 }, "nothing is held")
+			require.NoError(t, l.WithLock(t.Context(), name, time.Second, nothing))
+		}
 	})
 }
 

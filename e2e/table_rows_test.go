@@ -62,7 +62,7 @@ var faultTable = []row{
 	{checkedAgain, errorsOf(1142, 1205), unharmed, unharmed},
 	{checkedAgain, alwaysErrorsOf(1142, 1205), gone, unavailable},
 	{checkedAgain, errorsOf(1317), cutOff, interrupted},
-	{checkedAgain, these(one, null), refused, unsupported}, // read-only, or not known to be writable
+	{checkedAgain, these(one, null), again, unsupported}, // read-only, or not known to be writable
 
 	{lease, deadConnection, gone, gone},
 	{lease, unknownError, gone, unavailable},
@@ -132,6 +132,10 @@ var faultTable = []row{
 	{waiting, these(queryKilled), interrupted, notHere}, // the waits of New are too short to aim at
 	{waiting, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{waiting, these(unheard), expiredDiscarded, expiredSlowly},
+
+	{afterWait, of(deadConnection, these(noRow)), lost, lost},
+	{afterWait, of(unknownError, errorsOf(1142, 1205, 1317)), unharmed, unharmed},
+	{afterWait, these(one, null), again, unsupported}, // read-only, or not known to be writable
 
 	{keepAlive, of(deadConnection, these(idleClosed, everyTime, silence, null, zero, nonsense, text, noRow)), lost, lost},
 	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 2013, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // asked again

@@ -128,6 +128,18 @@ var waiting = &step{
 	text: everywhere(getLock), nth: 2, contended: true,
 }
 
+var afterWait = &step{
+	is: "Check after a wait", says: "`SELECT @@read_only, @@innodb_read_only`, when a lock was granted that was waited for",
+	text: everywhere("SELECT @@read_only"),
+	ready: func(c *faultCase) {
+		c.holder.lock(c.name)
+		c.l.spy.On(spy.Query, 2, getLock, func(_ context.Context, send func() error) error { // the wait
+			c.holder.unlock(c.name)
+			return send()
+		})
+	},
+}
+
 var anyPrepare = &step{
 	is: "Any preparing", says: "each COM_STMT_PREPARE, where the driver puts the arguments in", how: spy.Prepare, text: everywhere(""), ready: cycles(1),
 }

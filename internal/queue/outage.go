@@ -18,23 +18,19 @@ const (
 	lastOutagePause  = time.Second
 )
 
-// outlasts reports whether somebody in line goes on waiting after err, with which the server could not be
-// asked. Those who do not are told.
+// outlasts reports whether somebody in line goes on waiting after err, with which there was no session
+// to be had. Those who do not are told.
 func (r *run) outlasts(err error) bool {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return r.outlastsLocked(err)
-}
-
-func (r *run) outlastsLocked(err error) bool {
-	if r.detached || !r.waited || !errors.Is(err, fault.ErrUnavailable) || r.queue.pool.Gone() != nil {
+	if r.detached || !r.waited || !errors.Is(err, fault.ErrUnavailable) || q.pool.Gone() != nil {
 		return false
 	}
 	for w := r.line.front; w != nil; {
 		next := w.next
 		if w.until.IsZero() || w.terms.Left == 0 {
-			r.queue.serveLocked(w, nil, err)
+			q.serveLocked(w, nil, err)
 		}
 		w = next
 	}

@@ -182,10 +182,15 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
 	r.moveLocked(trying)
+	waited := w.asked
 	q.mu.Unlock()
 	begun := time.Now()
 	granted, err := s.GetLock(w.name, 0)
 	took := time.Since(begun)
+	if granted && waited {
+		err = s.Confirm(w.name)
+		granted = err == nil
+	}
 	q.mu.Lock()
 	q.tripTookLocked(took)
 	r.moveLocked(taking)
@@ -242,14 +247,17 @@ func (r *run) detachLocked() {
 // error yet, unless it is final: nothing is held, so it is tried once more.
 func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, err error, final bool) {
 	q := r.queue
+	broken := s.Broken()
 	if granted {
-		if !r.grant(s, w, name) {
+		switch {
+		case !r.grant(s, w, name):
 			_ = s.ReleaseLock(name) // if that fails, Put discards the session
+			q.pool.Put(s)
+		case broken: // it did not outlive the grant by long, and the holder is told
 			q.pool.Put(s)
 		}
 		return
 	}
-	broken := s.Broken()
 	q.pool.Put(s)
 	if broken && !final {
 		r.failed = true
@@ -258,13 +266,14 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 	r.failed = false
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.detached && r.line.front == w && !r.outlastsLocked(err) {
+	if !r.detached && r.line.front == w {
 		q.serveLocked(w, nil, err)
 	}
 }
 
 // grant gives the lock that was asked for w to who is first in line now, if it is
-// what that caller wants, and ends the turn on s.
+// what that caller wants, and ends the turn on s, unless s is broken: to discard it tells the holder, who
+// takes the queue's mu.
 func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	q := r.queue
 	q.mu.Lock()
@@ -283,7 +292,9 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	q.active++
 	r.detachLocked()
 	r.line.holder, r.line.lookup = g, nil
-	q.pool.Put(s)
+	if !s.Broken() {
+		q.pool.Put(s)
+	}
 	q.serveLocked(first, g, nil)
 	return true
 }

@@ -10,6 +10,10 @@ import (
 // dying under them.
 const shortestSlice = 10 * time.Millisecond
 
+// quickWait is how long a wait behind a holder of this process takes at most that tells no more of
+// the server than a try does: it is asked about that once an interval.
+const quickWait = 10 * time.Millisecond
+
 // A wait is one statement that waits on the server.
 type wait struct {
 	name    string
@@ -22,7 +26,7 @@ type wait struct {
 // just said that others have the lock. It returns false if the pool had no leave
 // to give for that. The turn on s is over when it returns.
 func (r *run) waitOn(s *session.Session) (allowed bool) {
-	q := r.queue
+	q, began := r.queue, time.Now()
 	for {
 		if err := q.pool.Yield(s); err != nil {
 			return true // gone, and its locks with it: begin again
@@ -44,6 +48,10 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 		}
 		q.mu.Unlock()
 		q.pool.Waited(s)
+		if granted && (!r.prefetches || time.Since(began) > quickWait) {
+			err = s.Confirm(wt.name)
+			granted = err == nil
+		}
 		if granted || err != nil {
 			r.settle(s, w, wt.name, granted, err, !r.mayRepeat(s, elapsed, d))
 			return true

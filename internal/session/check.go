@@ -114,6 +114,7 @@ func (s *Session) checkServer(cluster *clusterQuestion) error {
 		return err
 	}
 	if err := s.server.writable(); err != nil {
+		s.readOnly = true
 		return notExclusive(err.Error() + ", so its locks exclude nobody on the primary: connect to the primary")
 	}
 	if cluster != nil {
@@ -154,6 +155,25 @@ const vitess = "the server is Vitess, which frees the lock of a session that is 
 // isVitess reports whether err is Vitess's answer to a greeting.
 func isVitess(err error) bool {
 	return isAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
+}
+
+// Confirm asks, about a lock that was granted after a wait, whether the server still excludes: it may
+// have been demoted meanwhile. If it does not, the lock is given back, or goes with the session, and the
+// error says why. No answer is none against the lock: the watch tells of its loss.
+func (s *Session) Confirm(name string) error {
+	if !s.config.CheckServer || s.server == nil {
+		return nil
+	}
+	err := s.checkAgain()
+	switch {
+	case !errors.Is(err, fault.ErrUnsupported):
+		return nil
+	case !s.lent && s.locks == 1:
+		_ = s.markBroken(err) // the next may lead to another server
+	default:
+		_ = s.ReleaseLock(name) // if that fails, Put discards the session
+	}
+	return err
 }
 
 func (s *Session) checkCluster() error {

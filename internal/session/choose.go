@@ -145,7 +145,7 @@ func (p *Pool) makeReady(s *Session) (fitness, error) {
 	if err == nil {
 		return fit, nil
 	}
-	another := s.Broken() && !s.lent
+	another := !s.lent && (s.Broken() || s.readOnly)
 	if !s.lent && !prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another server.
 		_ = s.markBroken(err)

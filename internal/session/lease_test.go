@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A proxy may swallow SET SESSION wait_timeout, as ProxySQL does. The first proof reads it back, and
@@ -29,10 +30,9 @@ func TestLease_Swallowed(t *testing.T) {
 		})
 		one, first := b.held("a")
 		two, second := b.held("b")
-		assert.Equal(b, 3*time.Second, one.interval())
+		assert.Equal(b, 3*time.Second, b.intervalOf(one))
 		time.Sleep(4 * time.Second)
-		synctest.Wait()
-		assert.Equal(b, 5*time.Second, one.interval())
+		assert.Equal(b, 5*time.Second, b.intervalOf(one))
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		assert.Len(b, b.server.Sent(proof+"'a') = CONNECTION_ID(), @@read_only, @@innodb_read_only, @@wait_timeout"), 1)
@@ -50,8 +50,17 @@ func TestLease_Taken(t *testing.T) {
 		s, h := b.held("a")
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		assert.Equal(b, 3*time.Second, s.interval())
+		assert.Equal(b, 3*time.Second, b.intervalOf(s))
 		assert.Len(b, b.server.Sent("@@wait_timeout"), 2) // by the greeting, and by the first proof
 		b.release(s, h)
 	})
+}
+
+// intervalOf is the keep-alive interval of s.
+func (b *bubble) intervalOf(s *Session) time.Duration {
+	b.Helper()
+	synctest.Wait()
+	require.NoError(b, b.pool.TakeUrgent(s))
+	defer b.pool.Put(s)
+	return s.interval()
 }

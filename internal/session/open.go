@@ -133,7 +133,8 @@ func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !s.Broken() || stale == 0 || left <= 0 {
+		// A connection that had been lying idle may be dead, or lead to a server that was demoted.
+		if !s.Broken() && !s.readOnly || stale == 0 || left <= 0 {
 			return nil, err
 		}
 		stale--

@@ -62,6 +62,7 @@ type Session struct {
 	runCall      func(any) error // runCallOn, made once
 	number       number          // its answer
 	server       *server         // nil until greeted
+	readOnly     bool            // its server was found so: another session may lead to the primary
 	literals     bool            // names go as literals: see chooseSpelling
 	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
