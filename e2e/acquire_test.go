@@ -566,7 +566,7 @@ func TestPromise07_UnavailableServer(t *testing.T) {
 // A server that crashes ends the waits, and is used again when it is back.
 func TestPromise07_ServerGoesAndComesBack(t *testing.T) {
 	t.Parallel()
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			srv, err := start(kind)

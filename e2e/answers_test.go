@@ -64,7 +64,7 @@ func TestPromise22_InnoDBReadOnly(t *testing.T) {
 		require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
 		assert.Equal(t, 1, l.spy.Count("@@read_only, @@innodb_read_only, @@character_set_results"))
 	})
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run("started so/"+string(kind), func(t *testing.T) {
 			t.Parallel()
 			srv := startFor(t, kind, "--innodb-read-only=ON")

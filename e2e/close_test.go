@@ -191,7 +191,7 @@ func anything(ctx context.Context, l *locker, names []string) error {
 //
 // This test counts goroutines, so it runs alone, and the servers take turns.
 func TestPromise19_NothingLeaks(t *testing.T) {
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		for _, way := range []string{byOpen, byNew} {
 			t.Run(string(kind)+"/"+way, func(t *testing.T) {
 				srv, err := shared[kind]()

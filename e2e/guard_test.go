@@ -21,7 +21,7 @@ import (
 
 // inTurn runs the test on each server while no other test runs: heap and goroutines are the whole process's.
 func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			srv, err := shared[kind]()
 			if err != nil {

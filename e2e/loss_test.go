@@ -140,7 +140,7 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 
 // onServersWith is onEachServer with servers of the test's own, for tests that change or stop them.
 func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			var more []string

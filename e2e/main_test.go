@@ -70,7 +70,7 @@ func startShared(kind servers.Kind) (*server, error) {
 
 // onEachServer runs the test on every product, on both at the same time.
 func onEachServer(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			srv, err := shared[kind]()

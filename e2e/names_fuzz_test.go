@@ -51,7 +51,7 @@ func FuzzNames(f *testing.F) {
 		if names.Check("0/"+name) != nil || names.Check("0/"+other) != nil || utf8.RuneCountInString(name) > 40 || utf8.RuneCountInString(other) > 40 {
 			t.Skip()
 		}
-		for _, kind := range on().kinds {
+		for _, kind := range on().Kinds {
 			srv, err := shared[kind]()
 			if err != nil {
 				servers.SkipOrFail(t, err)

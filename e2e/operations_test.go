@@ -135,7 +135,7 @@ func with(rows []answer, column, value string) []answer {
 
 // onPlainServers runs the test on servers of its own, as they come.
 func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			s := servers.ForTest(t, kind)

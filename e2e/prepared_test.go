@@ -15,7 +15,7 @@ import (
 // goes back: a server has a limit for them (max_prepared_stmt_count).
 func TestPromise24_NothingStaysPrepared(t *testing.T) {
 	t.Parallel()
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			srv, err := start(kind) // its own, for the count is the whole server's

@@ -274,7 +274,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 // This counts the goroutines of the process, so it runs alone, on one server after the other.
 func TestPromise19_Goroutines(t *testing.T) {
 	const locks, sessions, few = 1000, 4, 20
-	for _, kind := range on().kinds {
+	for _, kind := range on().Kinds {
 		for _, way := range []string{byOpen, byNew} {
 			t.Run(string(kind)+"/"+way, func(t *testing.T) {
 				srv, err := shared[kind]()

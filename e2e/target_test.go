@@ -8,33 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-namedlock/namedlock/e2e/internal/targets"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A target is what the tests run on. By default that is MySQL and MariaDB, the one in its newest version and
-// the other as the system has it. $NAMEDLOCK_TARGET names another one.
-type target struct {
-	kinds   []servers.Kind
-	version string       // of the servers; "": the one that tests have by default
-	proxy   servers.Kind // before each server; "": none
-}
-
-var targets = map[string]target{
-	"":                            {kinds: []servers.Kind{servers.MySQL, servers.MariaDB}},
-	"mariadb-10.5":                {kinds: []servers.Kind{servers.MariaDB}, version: "10.5"},
-	"mariadb-11.8":                {kinds: []servers.Kind{servers.MariaDB}, version: "11.8"},
-	string(servers.HAProxy):       {kinds: []servers.Kind{servers.MySQL, servers.MariaDB}, proxy: servers.HAProxy},
-	string(servers.Router):        {kinds: []servers.Kind{servers.MySQL}, proxy: servers.Router},
-	string(servers.RouterSharing): {kinds: []servers.Kind{servers.MySQL}, proxy: servers.RouterSharing},
-	string(servers.RouterPool):    {kinds: []servers.Kind{servers.MySQL}, proxy: servers.RouterPool},
-}
-
 // on is the target of this run.
-var on = sync.OnceValue(func() target {
-	name := os.Getenv("NAMEDLOCK_TARGET")
-	t, ok := targets[name]
-	if !ok {
-		fmt.Fprintf(os.Stderr, "NAMEDLOCK_TARGET: no such target: %q\n", name)
+var on = sync.OnceValue(func() targets.Target {
+	t, err := targets.On()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
 	return t
@@ -63,13 +45,13 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 	if kind == servers.MariaDB { // MySQL has it by default: who holds and who waits for which lock
 		args = append(args, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
 	}
-	backend, err := servers.Start(kind, servers.WithArgs(args...), servers.WithVersion(on().version))
+	backend, err := servers.Start(kind, servers.WithArgs(args...), servers.WithVersion(on().Version))
 	if err != nil {
 		return nil, err
 	}
 	s := &server{Server: backend}
-	if on().proxy != "" {
-		if s.proxy, err = servers.StartProxy(on().proxy, "", servers.Backend{Addr: backend.Addr()}); err != nil {
+	if on().Proxy != "" {
+		if s.proxy, err = servers.StartProxy(on().Proxy, "", servers.Backend{Addr: backend.Addr()}); err != nil {
 			return nil, errors.Join(err, s.Stop())
 		}
 	}

@@ -89,8 +89,9 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 		// A statement has failed. If it was cut off the server frees the lock when it ends, and nobody is told.
 		return history.Panicked, nil
 	}
-	if ctx.Err() != nil {
-		// The same, where the context ended just as a statement did: the driver closes the connection all the same.
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		// The same, where the context, or the one of write, ended just as a statement did: the driver closes the
+		// connection all the same, and the context of the section has ended by then.
 		return history.Panicked, nil
 	}
 	return history.Clean, nil // committed, refused, or rolled back
