@@ -145,33 +145,11 @@ func (s *server) status(t *testing.T, name string) string {
 func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	t.Parallel()
 	ports := freePorts(t, 2)
+	seeds := []string{fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])}
 	start := func(id int) *server {
 		t.Helper()
-		s, err := servers.Start(servers.MySQL, servers.WithArgs(
-			"--log-bin=binlog",
-			fmt.Sprintf("--server-id=%d", id),
-			"--gtid-mode=ON",
-			"--enforce-gtid-consistency=ON",
-			"--report-host=127.0.0.1",
-			"--plugin-load-add=group_replication.so",
-			"--loose-group-replication-group-name=8a94f357-aab4-11df-86ab-c80aa9429573",
-			"--loose-group-replication-start-on-boot=OFF",
-			fmt.Sprintf("--loose-group-replication-local-address=127.0.0.1:%d", ports[id-1]),
-			fmt.Sprintf("--loose-group-replication-group-seeds=127.0.0.1:%d,127.0.0.1:%d", ports[0], ports[1]),
-			"--loose-group-replication-single-primary-mode=OFF",
-			"--loose-group-replication-enforce-update-everywhere-checks=ON",
-			"--loose-group-replication-recovery-get-public-key=ON",
-		))
-		if err != nil {
-			servers.SkipOrFail(t, err)
-		}
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Log(s.Log())
-			}
-			assert.NoError(t, s.Stop())
-		})
-		return asServer(t, s)
+		return groupMember(t, id, seeds[id-1], seeds,
+			"--loose-group-replication-single-primary-mode=OFF", "--loose-group-replication-enforce-update-everywhere-checks=ON")
 	}
 	run := func(on *server, statements ...string) {
 		t.Helper()
@@ -234,4 +212,32 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 2, refused, "the member that is no primary")
+}
+
+// groupMember starts a MySQL that can join a replication group.
+func groupMember(t *testing.T, id int, addr string, seeds []string, args ...string) *server {
+	t.Helper()
+	s, err := servers.Start(servers.MySQL, servers.WithArgs(
+		"--log-bin=binlog",
+		fmt.Sprintf("--server-id=%d", id),
+		"--gtid-mode=ON",
+		"--enforce-gtid-consistency=ON",
+		"--report-host=127.0.0.1",
+		"--plugin-load-add=group_replication.so",
+		"--loose-group-replication-group-name=8a94f357-aab4-11df-86ab-c80aa9429573",
+		"--loose-group-replication-start-on-boot=OFF",
+		"--loose-group-replication-local-address="+addr,
+		"--loose-group-replication-group-seeds="+strings.Join(seeds, ","),
+		"--loose-group-replication-recovery-get-public-key=ON",
+	), servers.WithArgs(args...))
+	if err != nil {
+		servers.SkipOrFail(t, err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.Log())
+		}
+		assert.NoError(t, s.Stop())
+	})
+	return asServer(t, s)
 }

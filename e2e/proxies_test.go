@@ -12,7 +12,7 @@ import (
 // behind is the server by way of a proxy of the test's own.
 func behind(t *testing.T, srv *server, kind servers.Kind) *server {
 	t.Helper()
-	p, err := servers.StartProxy(kind, "", servers.Backend{Addr: srv.Server.Addr()})
+	p, err := servers.StartProxy(kind, servers.Backend{Addr: srv.Server.Addr()})
 	if err != nil {
 		servers.SkipOrFail(t, err)
 	}

@@ -40,10 +40,13 @@ func startFor(t *testing.T, kind servers.Kind, args ...string) *server {
 	return s
 }
 
+// showLocks lets MariaDB tell who holds and who waits for which lock, as MySQL does by default.
+var showLocks = []string{"--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON"}
+
 // start starts a server of the target's, and the proxy before it.
 func start(kind servers.Kind, args ...string) (*server, error) {
-	if kind == servers.MariaDB { // MySQL has it by default: who holds and who waits for which lock
-		args = append(args, "--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
+	if kind == servers.MariaDB {
+		args = append(args, showLocks...)
 	}
 	backend, err := servers.Start(kind, servers.WithArgs(args...), servers.WithVersion(on().Version))
 	if err != nil {
@@ -51,7 +54,7 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 	}
 	s := &server{Server: backend}
 	if on().Proxy != "" {
-		if s.proxy, err = servers.StartProxy(on().Proxy, "", servers.Backend{Addr: backend.Addr()}); err != nil {
+		if s.proxy, err = servers.StartProxy(on().Proxy, servers.Backend{Addr: backend.Addr()}); err != nil {
 			return nil, errors.Join(err, s.Stop())
 		}
 	}

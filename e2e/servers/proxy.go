@@ -30,15 +30,15 @@ type Proxy struct {
 // A Backend is a server behind a proxy.
 type Backend struct {
 	Addr string
-	// Check is the path of a URL that says whether the server is to be used, at the address that
-	// StartProxy was given for all; HAProxy alone asks it. Connections to a server that is not to be
-	// used any more are ended.
+	// Check is the address of who tells by HTTP whether the server is to be used; "": it is. HAProxy alone asks.
 	Check string
+	// Keep: connections to a server that is not to be used any more stay. They are ended otherwise.
+	Keep bool
 }
 
 // StartProxy runs a proxy that leads to the first of the backends that can be used, and returns when it
-// accepts connections. checks is the address of who answers the backends' checks; "": nothing is checked.
-func StartProxy(kind Kind, checks string, backends ...Backend) (*Proxy, error) {
+// accepts connections.
+func StartProxy(kind Kind, backends ...Backend) (*Proxy, error) {
 	p := new(Proxy)
 	var err error
 	if p.dir, err = newDir(); err != nil {
@@ -48,19 +48,19 @@ func StartProxy(kind Kind, checks string, backends ...Backend) (*Proxy, error) {
 		if p.port, err = FreePort(); err != nil {
 			break
 		}
-		if err = p.start(kind, checks, backends); err == nil {
+		if err = p.start(kind, backends); err == nil {
 			return p, nil
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("start %s: %w%s", kind, err, indent(p.Log())), p.Stop())
 }
 
-func (p *Proxy) start(kind Kind, checks string, backends []Backend) error {
+func (p *Proxy) start(kind Kind, backends []Backend) error {
 	var cmd *exec.Cmd
 	var err error
 	switch kind {
 	case HAProxy:
-		cmd, err = p.haproxy(checks, backends)
+		cmd, err = p.haproxy(backends)
 	case Router, RouterSharing, RouterPool:
 		cmd, err = p.router(kind, backends)
 	default:
@@ -95,21 +95,21 @@ func (p *Proxy) start(kind Kind, checks string, backends []Backend) error {
 	}
 }
 
-func (p *Proxy) haproxy(checks string, backends []Backend) (*exec.Cmd, error) {
+func (p *Proxy) haproxy(backends []Backend) (*exec.Cmd, error) {
 	argv, _, err := unpacked(HAProxy, "haproxy")
 	if err != nil {
 		return nil, err
 	}
 	var config strings.Builder
 	fmt.Fprintf(&config, "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"+
-		"listen servers\n  bind %s\n", p.Addr())
-	if checks != "" {
-		config.WriteString("  option httpchk\n  default-server inter 100ms fastinter 100ms downinter 100ms rise 1 fall 1 on-marked-down shutdown-sessions\n")
-	}
+		"listen servers\n  bind %s\n  option httpchk\n  default-server inter 100ms rise 1 fall 2\n", p.Addr())
 	for i, b := range backends {
 		fmt.Fprintf(&config, "  server s%d %s", i, b.Addr)
-		if checks != "" {
-			return nil, errors.New("checks: not yet")
+		if host, port, err := net.SplitHostPort(b.Check); err == nil {
+			fmt.Fprintf(&config, " check addr %s port %s", host, port)
+			if !b.Keep {
+				config.WriteString(" on-marked-down shutdown-sessions")
+			}
 		}
 		config.WriteString("\n")
 	}

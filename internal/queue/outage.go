@@ -8,9 +8,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// An outage is a time in which a wait goes on though the server cannot be asked, as at a failover. A
-// wait has begun when the server has said that others have the lock. Who waits without a bound does not
-// go on, for nobody would ever tell that caller; nor does who tries once.
+// An outage is a time in which a wait goes on though the server cannot be asked, or is refused, as at a failover.
+// A wait has begun when a server that was fit has said that others have the lock. Where the server cannot be
+// asked, who waits without a bound does not go on, for nobody would ever tell that caller; nor does who
+// tries once. A server that is refused is one that was demoted, as a rule, and a proxy takes a moment to lead to
+// the next: after that, the refusal stands.
 
 // The pauses between the attempts double.
 const (
@@ -18,18 +20,27 @@ const (
 	lastOutagePause  = time.Second
 )
 
+// refusedFor is how long a refusal is not believed under a wait.
+const refusedFor = 5 * time.Second
+
 // outlasts reports whether somebody in line goes on waiting after err, with which there was no session
 // to be had. Those who do not are told.
 func (r *run) outlasts(err error) bool {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if r.detached || !r.waited || !errors.Is(err, fault.ErrUnavailable) || q.pool.Gone() != nil {
+	refused := errors.Is(err, fault.ErrUnsupported)
+	switch {
+	case r.detached || !r.waited || q.pool.Gone() != nil:
+		return false
+	case refused && r.refused.IsZero():
+		r.refused = time.Now()
+	case refused && time.Since(r.refused) > refusedFor, !refused && !errors.Is(err, fault.ErrUnavailable):
 		return false
 	}
 	for w := r.line.front; w != nil; {
 		next := w.next
-		if w.until.IsZero() || w.terms.Left == 0 {
+		if w.until.IsZero() && !refused || w.terms.Left == 0 {
 			q.serveLocked(w, nil, err)
 		}
 		w = next
@@ -52,7 +63,7 @@ func (r *run) sitOut() {
 }
 
 // overLocked ends the outage: the server has answered. The queue's mu must be held.
-func (r *run) overLocked() { r.outage, r.outagePause = nil, 0 }
+func (r *run) overLocked() { r.outage, r.outagePause, r.refused = nil, 0, time.Time{} }
 
 // outageLocked is the error for a timeout that has passed in an outage; nil: there is none. The queue's mu must be held.
 func (w *waiter) outageLocked() error {
@@ -60,5 +71,9 @@ func (w *waiter) outageLocked() error {
 	if r == nil || r.outage == nil {
 		return nil
 	}
-	return fault.Because(fault.ErrUnavailable, fmt.Sprintf("not acquired within %v: the server went away meanwhile", w.terms.Timeout), r.outage)
+	sentinel := fault.ErrUnavailable
+	if errors.Is(r.outage, fault.ErrUnsupported) {
+		sentinel = fault.ErrUnsupported
+	}
+	return fault.Because(sentinel, fmt.Sprintf("not acquired within %v: the server went away meanwhile", w.terms.Timeout), r.outage)
 }

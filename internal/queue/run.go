@@ -23,6 +23,7 @@ type run struct {
 	failed bool          // the last statement failed with its connection
 
 	outagePause time.Duration // the last one
+	refused     time.Time     // when the server was first refused, in an outage; zero: it was not
 
 	// Guarded by queue.mu.
 	phase     phase

@@ -1,0 +1,321 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A replicated is a primary and who can take its place, behind HAProxy, which leads to whoever can be written to.
+type replicated struct {
+	nodes   []*server
+	primary *server
+	proxied *server // the primary, by way of HAProxy
+
+	switchOver func(t *testing.T, r *replicated) // with the primary's help
+	promote    func(t *testing.T, r *replicated) // without it
+}
+
+// behindHAProxy has the nodes checked, and the proxy before them.
+func behindHAProxy(t *testing.T, keep bool, nodes ...*server) *replicated {
+	t.Helper()
+	backends := make([]servers.Backend, len(nodes))
+	answered := make([]atomic.Int32, len(nodes))
+	for i, node := range nodes {
+		check := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			ctx, cancel := context.WithTimeout(background, time.Second)
+			defer cancel()
+			var readOnly bool
+			if err := node.admin.QueryRowContext(ctx, "SELECT @@read_only").Scan(&readOnly); err != nil || readOnly {
+				http.Error(w, fmt.Sprintf("read-only: %v, %v", readOnly, err), http.StatusServiceUnavailable)
+			}
+			answered[i].Add(1)
+		}))
+		t.Cleanup(check.Close)
+		backends[i] = servers.Backend{Addr: node.Server.Addr(), Check: check.Listener.Addr().String(), Keep: keep}
+	}
+	p, err := servers.StartProxy(servers.HAProxy, backends...)
+	if err != nil {
+		servers.SkipOrFail(t, err)
+	}
+	t.Cleanup(func() { assert.NoError(t, p.Stop()) })
+	for i := range nodes { // until then it takes each for one that can be used
+		eventually(t, func() bool { return answered[i].Load() > 3 }, "node %d is checked", i)
+	}
+	return &replicated{nodes: nodes, primary: nodes[0], proxied: &server{Server: nodes[0].Server, proxy: p, admin: nodes[0].admin}}
+}
+
+// mustRun runs statements one after the other.
+func (s *server) mustRun(t *testing.T, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
+		ctx, cancel := context.WithTimeout(background, patience)
+		_, err := s.admin.ExecContext(ctx, statement)
+		cancel()
+		require.NoError(t, err, statement)
+	}
+}
+
+// semiSync returns a primary and its replica, which has every transaction before its commit is answered.
+func semiSync(t *testing.T, keep bool) *replicated {
+	t.Helper()
+	node := func(id int, more ...string) *server {
+		return asServer(t, servers.ForTest(t, servers.MariaDB, servers.WithArgs(showLocks...), servers.WithArgs(append(more, "--log-bin", "--log-slave-updates", "--server-id="+fmt.Sprint(id),
+			"--sync-binlog=0", "--rpl-semi-sync-master-wait-point=AFTER_SYNC", "--rpl-semi-sync-master-timeout=60000")...)))
+	}
+	primary, replica := node(1, "--rpl-semi-sync-master-enabled=ON"), node(2, "--rpl-semi-sync-slave-enabled=ON", "--read-only=ON")
+	_, port, _ := strings.Cut(primary.Server.Addr(), ":")
+	replica.mustRun(t, "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT="+port+", MASTER_USER='root', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1", "START SLAVE")
+	eventually(t, func() bool { return primary.status(t, "Rpl_semi_sync_master_clients") == "1" }, "the replica follows")
+	r := behindHAProxy(t, keep, primary, replica)
+	r.promote = promoteReplica
+	r.switchOver = func(t *testing.T, r *replicated) {
+		r.primary.mustRun(t, "SET GLOBAL read_only = ON")
+		promoteReplica(t, r)
+	}
+	return r
+}
+
+// group returns the three members of a replication group with a single primary.
+func group(t *testing.T, keep bool) *replicated {
+	t.Helper()
+	ports := freePorts(t, 3)
+	var seeds []string
+	for _, port := range ports {
+		seeds = append(seeds, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	var nodes []*server
+	for i, seed := range seeds {
+		nodes = append(nodes, groupMember(t, i+1, seed, seeds, "--loose-group-replication-single-primary-mode=ON",
+			"--loose-group-replication-member-expel-timeout=0", "--loose-group-replication-consistency=BEFORE_ON_PRIMARY_FAILOVER"))
+	}
+	source := "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
+	for i, node := range nodes {
+		if i == 0 {
+			node.mustRun(t, source, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
+		} else {
+			node.mustRun(t, source, "START GROUP_REPLICATION")
+		}
+		eventually(t, func() bool {
+			var n int
+			err := nodes[0].admin.QueryRowContext(background, "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE'").Scan(&n)
+			return err == nil && n == i+1
+		}, "a group of %d", i+1)
+	}
+	r := behindHAProxy(t, keep, nodes...)
+	r.switchOver = func(t *testing.T, r *replicated) {
+		var id string
+		require.NoError(t, nodes[1].admin.QueryRowContext(background, "SELECT @@server_uuid").Scan(&id))
+		nodes[1].mustRun(t, "SELECT group_replication_set_as_primary('"+id+"')")
+	}
+	r.promote = func(*testing.T, *replicated) {} // the group does
+	return r
+}
+
+// successor returns the node that can be written to, but for the old primary.
+func (r *replicated) successor(t *testing.T) (successor *server) {
+	t.Helper()
+	for end := time.Now().Add(3 * patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for _, node := range r.nodes[1:] {
+			var readOnly bool
+			if err := node.admin.QueryRowContext(background, "SELECT @@read_only").Scan(&readOnly); err == nil && !readOnly {
+				return node
+			}
+		}
+	}
+	require.FailNow(t, "nobody has taken over")
+	return nil
+}
+
+// promoteReplica has the replica take over, when it has applied what it has.
+func promoteReplica(t *testing.T, r *replicated) {
+	t.Helper()
+	replica := r.nodes[1]
+	replica.mustRun(t, "STOP SLAVE IO_THREAD")
+	eventually(t, func() bool {
+		rows, err := replica.admin.QueryContext(background, "SHOW SLAVE STATUS")
+		require.NoError(t, err)
+		defer rows.Close()
+		columns, err := rows.Columns()
+		require.NoError(t, err)
+		require.True(t, rows.Next())
+		values, dest := make([]sql.NullString, len(columns)), make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		require.NoError(t, rows.Scan(dest...))
+		for i, column := range columns {
+			if column == "Slave_SQL_Running_State" {
+				return strings.Contains(values[i].String, "has read all relay log")
+			}
+		}
+		return false
+	}, "the replica has applied all")
+	replica.mustRun(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
+}
+
+// failovers are the ways of a primary to another server.
+var failovers = map[string]struct {
+	keep bool // the proxy lets connections to the old primary be
+	away func(t *testing.T, r *replicated)
+}{
+	"switchover":                {away: func(t *testing.T, r *replicated) { r.switchOver(t, r) }},
+	"switchover, sessions kept": {keep: true, away: func(t *testing.T, r *replicated) { r.switchOver(t, r) }},
+	"killed": {away: func(t *testing.T, r *replicated) {
+		require.NoError(t, r.primary.Kill())
+		r.promote(t, r)
+	}},
+	"stopped": {away: func(t *testing.T, r *replicated) {
+		require.NoError(t, r.primary.Pause()) // and never seen again
+		r.promote(t, r)
+	}},
+}
+
+// A failover under a holder, waiters, and callers that write: the holder is told, the waiters go on to the new
+// primary, no two sections run at once for longer than the old holder takes to be told, and what is committed by
+// WithLockTx is committed once.
+func TestFailover_SemiSync(t *testing.T) {
+	t.Parallel()
+	for what, f := range failovers {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			semiSync(t, f.keep).failOver(t, f.away)
+		})
+	}
+}
+
+// The same in a replication group of MySQL's with a single primary.
+func TestFailover_Group(t *testing.T) {
+	t.Parallel()
+	for what, f := range failovers {
+		t.Run(what, func(t *testing.T) { // one after the other: nine servers at a time are enough
+			group(t, f.keep).failOver(t, f.away)
+		})
+	}
+}
+
+func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) {
+	r.primary.mustRun(t, "CREATE TABLE ledger (id BIGINT AUTO_INCREMENT PRIMARY KEY, number BIGINT NOT NULL, author BIGINT NOT NULL) ENGINE=InnoDB")
+	keepAlive := namedlock.WithKeepAlive(often)
+	at := setup{r.proxied, byOpen}
+	name := newName("failover")
+	c, ctx := hold(t, t.Context(), at.locker(t, keepAlive), name)
+	var told time.Time
+	wait := sync.WaitGroup{}
+	wait.Go(func() { <-ctx.Done(); told = time.Now() })
+	waiting := at.locker(t, keepAlive)
+	waiter := begin(t, t.Context(), waiting, name, 3*patience)
+	r.primary.awaitWaiter(t, name)
+	writers := r.write(t, at, keepAlive)
+
+	away(t, r)
+
+	successor := r.successor(t)
+	requireLost(t, ctx, name)
+	wait.Wait()
+	waiter.holds(t)
+	began := time.Now()
+	t.Logf("the holder was told %v before the waiter began", began.Sub(told).Round(time.Millisecond))
+	assert.Less(t, told.Sub(began), twoIntervals, "two sections at once for longer than is promised")
+	c.requireLossReported(t, name)
+	waiter.release(t)
+	writers.requireLedger(t, successor)
+	requireUsable(t, waiting)
+}
+
+// writers write until they are told to stop.
+type writers struct {
+	stop               chan struct{}
+	running            sync.WaitGroup
+	mu                 sync.Mutex // guards what follows
+	committed, unknown map[int64]bool
+}
+
+// write has callers of two Lockers append to the ledger, each under one lock.
+func (r *replicated) write(t *testing.T, at setup, opts ...namedlock.Option) *writers {
+	t.Helper()
+	w := &writers{stop: make(chan struct{}), committed: map[int64]bool{}, unknown: map[int64]bool{}}
+	name := newName("ledger")
+	for author := range int64(2) {
+		l, id := at.locker(t, opts...), author<<32
+		w.running.Go(func() {
+			for {
+				select {
+				case <-w.stop:
+					return
+				default:
+				}
+				id++
+				err := l.WithLockTx(t.Context(), name, time.Second, nil, func(ctx context.Context, tx *sql.Tx) error {
+					var last sql.NullInt64
+					if err := tx.QueryRowContext(ctx, "SELECT MAX(number) FROM ledger").Scan(&last); err != nil {
+						return err
+					}
+					_, err := tx.ExecContext(ctx, "INSERT INTO ledger (number, author) VALUES (?, ?)", last.Int64+1, id)
+					return err
+				})
+				w.note(id, err)
+				if err != nil {
+					time.Sleep(20 * time.Millisecond)
+				}
+			}
+		})
+	}
+	eventually(t, func() bool { return w.count() > 5 }, "the ledger is written to")
+	return w
+}
+
+func (w *writers) note(id int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil, strings.Contains(err.Error(), "after the transaction was committed"):
+		w.committed[id] = true
+	case errors.Is(err, namedlock.ErrCommitUnknown):
+		w.unknown[id] = true
+	}
+}
+
+func (w *writers) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.committed)
+}
+
+// requireLedger ends the writing, and looks at what is there: every row of a call that returned nil, none of one
+// that failed, and no number twice.
+func (w *writers) requireLedger(t *testing.T, primary *server) {
+	t.Helper()
+	before := w.count()
+	eventually(t, func() bool { return w.count() > before+5 }, "the ledger is written to again")
+	close(w.stop)
+	w.running.Wait()
+	rows, err := primary.admin.QueryContext(background, "SELECT number, author FROM ledger ORDER BY number")
+	require.NoError(t, err)
+	defer rows.Close()
+	last := int64(0)
+	for rows.Next() {
+		var number, author int64
+		require.NoError(t, rows.Scan(&number, &author))
+		require.Equal(t, last+1, number, "a gap, or a number twice")
+		last = number
+		require.True(t, w.committed[author] || w.unknown[author], "row %d of a call that failed", number)
+		delete(w.committed, author)
+	}
+	require.NoError(t, rows.Err())
+	require.Empty(t, w.committed, "rows that are missing")
+	t.Logf("%d rows, %d commits in doubt", last, len(w.unknown))
+}
