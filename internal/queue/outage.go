@@ -17,7 +17,7 @@ import (
 // The pauses between the attempts double.
 const (
 	firstOutagePause = 50 * time.Millisecond
-	lastOutagePause  = time.Second
+	lastOutagePause  = 500 * time.Millisecond
 )
 
 // refusedFor is how long a refusal is not believed under a wait.

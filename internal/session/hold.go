@@ -16,8 +16,8 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	s.locked = true
 	if h.OwnSession() {
 		s.owned++
-		p.wakeIfNoneIsFreeSoonLocked()
 	}
+	p.wakeIfNoneIsFreeSoonLocked()
 	if len(s.holds) == 1 {
 		now := now()
 		s.proved = now

@@ -16,7 +16,7 @@ func (p *Pool) chooseOwnLocked(req Request, as priority) (choice, error) {
 			s.reserved = true
 			return choice{next: useSession, session: s}, nil
 		}
-		freeSoon = freeSoon || s.state != waiting && len(s.holds) == 0 && !s.ownedLocked()
+		freeSoon = freeSoon || s.state != waiting && p.ownableLocked(s, req)
 	}
 	k := &waiter{own: &req, priority: as, turn: make(chan struct{})}
 	if p.ownedSessionsLocked() >= p.source.ownLocked() {

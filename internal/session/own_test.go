@@ -108,3 +108,36 @@ func TestOwn_WhoWaitsForATurnIsTold(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
 }
+
+// The same for who wants the session for itself, when another chain takes a lock there.
+func TestOwn_WhoWaitsForASessionOfItsOwnIsTold(t *testing.T) {
+	told := func(b *bubble) {
+		s := b.take(Request{})
+		waits := anybody()
+		turn := begin(func() *Session { return b.take(Request{Own: true, Caller: waits}) })
+		assert.Equal(b, 1, waits.queued)
+		h := b.lock(s, "a")
+		synctest.Wait()
+		assert.Equal(b, 1, waits.exhausted)
+		b.release(s, h)
+		assert.Same(b, s, <-turn)
+		b.pool.Put(s)
+	}
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
+}
+
+// A chain's home that is busy for a moment is one that it will have soon.
+func TestOwn_HomeIsBusyForAMoment(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		home, h := b.held("a")
+		require.NoError(b, b.pool.TakeUrgent(home)) // a proof
+		waits := anybody()
+		turn := begin(func() *Session { return b.take(Request{Own: true, Home: home, Mine: 1, Caller: waits}) })
+		assert.Zero(b, waits.exhausted)
+		b.pool.Put(home)
+		assert.Same(b, home, <-turn)
+		b.pool.Put(home)
+		b.release(home, h)
+	})
+}

@@ -36,12 +36,15 @@ func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 	return limit
 }
 
-// wakeIfNoneIsFreeSoonLocked has those who wait for a turn on any session look again if there is
-// none any more that will be free soon: each waits, or is one call chain's own. p.mu must be held.
+// wakeIfNoneIsFreeSoonLocked has those look again who wait for a turn on a session that was to be free soon, where
+// none is any more: each waits, is one call chain's own or, for who wants it alone, has locks of others.
+// Who tries once would wait for the end of all that otherwise. p.mu must be held.
 func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
-	if !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.state != waiting && s.owned == 0 }) {
-		p.wakeWaitersLocked(forAny)
-	}
+	p.wakeWaitersLocked(func(k *waiter) bool {
+		return k.want == nil && !k.exhausted && !slices.ContainsFunc(p.sessions, func(s *Session) bool {
+			return s.state != waiting && (k.own == nil && s.owned == 0 || k.own != nil && p.ownableLocked(s, *k.own))
+		})
+	})
 }
 
 // No statement blocks for longer than a slice.

@@ -64,6 +64,9 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 	}
 	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		after := aftermath
+		if strings.Contains(s.Error, "the server went away meanwhile") {
+			after += outagePause // the last attempt found that, not this call
+		}
 		switch f.Kind {
 		case Kill, KillQuery, Crash:
 		case Limits: // which a session keeps for as long as it lives

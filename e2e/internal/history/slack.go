@@ -15,6 +15,8 @@ const (
 	promptAnswer = 10 * time.Millisecond
 	// aftermath is how long a fault of a network has an effect after its end: connections are made anew.
 	aftermath = 500 * time.Millisecond
+	// outagePause is how long a wait that outlasts an outage pauses between two attempts.
+	outagePause = 500 * time.Millisecond
 )
 
 // overlap is how much of a to b lies within from to to.
