@@ -47,10 +47,26 @@ func (c *checker) losses() {
 			session := c.session(s, f.From)
 			return f.Kind != Kill && f.Kind != KillQuery || session == 0 || f.Session == session
 		})
-		if !caused {
+		if !caused && !c.cutOffBelow(s) {
 			c.report("no lock is lost without a cause", fmt.Sprintf("%q: %s", s.Name, s.Error), s.Returned, s)
 		}
 	}
+}
+
+// cutOffBelow reports whether a transaction under s was given up while s had its lock. Where that ends a statement in the
+// middle the session ends, and the locks around the transaction with it.
+func (c *checker) cutOffBelow(s *Call) bool {
+	return slices.ContainsFunc(c.Calls, func(below *Call) bool {
+		if below.Begun == 0 || below.Outcome != Panicked || below.Returned > s.Returned {
+			return false
+		}
+		for p := range below.chain {
+			if p == s {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // caused reports whether a fault that may be the one can have touched s.

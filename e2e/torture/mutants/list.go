@@ -145,6 +145,24 @@ var mutants = []mutant{
 		"s.tx.Load() != nil && s.rowsOpen()",
 		"false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
+	change("who waits for a turn not told that there is none", "internal/session/hold.go",
+		"\tp.wakeIfNoneIsFreeSoonLocked()\n", "").
+		caughtBy("internal/session", "TestOwn_WhoWaitsForASessionOfItsOwnIsTold"),
+	change("a goodbye for a session in doubt", "internal/session/session.go",
+		"if state := s.stateOf(conn); state != closed", "if state := s.stateOf(conn); false && state != closed").
+		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
+	change("a swallowed lease counted on", "internal/session/lease.go",
+		"\tif is == s.server.idleLimit {", "\tif true {").
+		caughtBy("internal/session", "TestLease_Swallowed"),
+	change("no question after a wait", "internal/queue/wait.go",
+		"if granted && (!r.prefetches", "if granted && false && (!r.prefetches").
+		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
+	change("a demoted server's idle connection shows", "internal/session/choose.go",
+		"(s.Broken() || s.readOnly)", "(s.Broken() || false)").
+		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
+	change("a wait ends with the server", "internal/queue/run.go",
+		"case !r.outlasts(err):", "default:").
+		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
 		{"internal/session/pooled.go", "\tp.source = &pooled{Pool: p, db: db}\n", "\tp.source = &pooled{Pool: p, db: db}\n\tanyDB = db\n"},
 		{"internal/session/tx.go", "s.conn.BeginTx(s.ctx, opts)", "anyDB.BeginTx(s.ctx, opts)"},
