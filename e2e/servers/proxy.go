@@ -101,7 +101,7 @@ func (p *Proxy) haproxy(backends []Backend) (*exec.Cmd, error) {
 		return nil, err
 	}
 	var config strings.Builder
-	fmt.Fprintf(&config, "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"+
+	fmt.Fprintf(&config, "defaults\n  mode tcp\n  timeout connect 5s\n  timeout check 1s\n  timeout client 1h\n  timeout server 1h\n"+
 		"listen servers\n  bind %s\n  option httpchk\n  default-server inter 100ms rise 1 fall 2\n", p.Addr())
 	for i, b := range backends {
 		fmt.Fprintf(&config, "  server s%d %s", i, b.Addr)
