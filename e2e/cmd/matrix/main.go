@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/targets"
@@ -57,6 +58,9 @@ var core = []string{
 	"33_StatementsThatCommit",
 }
 
+// atOnce is how many targets are run at the same time: the tests wait most of the time.
+const atOnce = 2
+
 func main() {
 	all := flag.Bool("all", false, "run all tests of promises, not the core alone")
 	flag.Parse()
@@ -92,15 +96,26 @@ func run(all bool, names []string) (err error) {
 	if all {
 		pattern = "^TestPromise"
 	}
+	var running sync.WaitGroup
+	var mu sync.Mutex // guards failed
 	var failed []string
+	turns := make(chan struct{}, atOnce)
 	for _, t := range targets.Others {
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
 		}
-		if !passes(tests, pattern, t) {
+		turns <- struct{}{}
+		running.Go(func() {
+			defer func() { <-turns }()
+			if passes(tests, pattern, t) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
 			failed = append(failed, t.Name)
-		}
+		})
 	}
+	running.Wait()
 	if len(failed) > 0 {
 		return fmt.Errorf("failed on: %s", strings.Join(failed, ", "))
 	}
