@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -151,15 +150,6 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 		return groupMember(t, id, seeds[id-1], seeds,
 			"--loose-group-replication-single-primary-mode=OFF", "--loose-group-replication-enforce-update-everywhere-checks=ON")
 	}
-	run := func(on *server, statements ...string) {
-		t.Helper()
-		for _, statement := range statements {
-			ctx, cancel := context.WithTimeout(background, patience)
-			_, err := on.admin.ExecContext(ctx, statement)
-			cancel()
-			require.NoError(t, err, statement)
-		}
-	}
 	online := func(on *server, want int) {
 		t.Helper()
 		eventually(t, func() bool {
@@ -177,13 +167,12 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	if plugins == 0 {
 		servers.Missing(t, "this MySQL has no plugin group_replication")
 	}
-	source := "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
-	run(first, source, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
+	first.mustRun(t, groupSource, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
 	online(first, 1)
 	for _, way := range []string{byOpen, byNew} {
 		requireUsable(t, setup{first, way}.locker(t)) // the only primary excludes
 	}
-	run(second, source, "START GROUP_REPLICATION")
+	second.mustRun(t, groupSource, "START GROUP_REPLICATION")
 	online(first, 2)
 	online(second, 2)
 	requireNodesGrantEach(t, first, second)
@@ -191,14 +180,14 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	requireRefused(t, second, "primaries")
 
 	// An account that may not see the group is refused as well.
-	run(first, "CREATE USER nobody", "GRANT ALL ON test.* TO nobody")
+	first.mustRun(t, "CREATE USER nobody", "GRANT ALL ON test.* TO nobody")
 	db, err := openDB(strings.Replace(first.DSN(), "root@", "nobody@", 1))
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	name := newName("blind")
 	requireError(t, setup{first, byOpen}.lockerOn(t, db).WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
 
-	run(first, "SELECT group_replication_switch_to_single_primary_mode()")
+	first.mustRun(t, "SELECT group_replication_switch_to_single_primary_mode()")
 	online(first, 1)
 	refused := 0
 	for _, node := range []*server{first, second} {
@@ -213,6 +202,9 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	}
 	assert.Equal(t, 2, refused, "the member that is no primary")
 }
+
+// groupSource tells a member as whom to get what it has missed.
+const groupSource = "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
 
 // groupMember starts a MySQL that can join a replication group.
 func groupMember(t *testing.T, id int, addr string, seeds []string, args ...string) *server {

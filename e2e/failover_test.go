@@ -102,12 +102,11 @@ func group(t *testing.T, keep bool) *replicated {
 		nodes = append(nodes, groupMember(t, i+1, seed, seeds, "--loose-group-replication-single-primary-mode=ON",
 			"--loose-group-replication-member-expel-timeout=0", "--loose-group-replication-consistency=BEFORE_ON_PRIMARY_FAILOVER"))
 	}
-	source := "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
 	for i, node := range nodes {
 		if i == 0 {
-			node.mustRun(t, source, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
+			node.mustRun(t, groupSource, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
 		} else {
-			node.mustRun(t, source, "START GROUP_REPLICATION")
+			node.mustRun(t, groupSource, "START GROUP_REPLICATION")
 		}
 		eventually(t, func() bool {
 			var n int

@@ -180,15 +180,11 @@ func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
 		for _, way := range []string{byOpen, byNew} {
-			l, f, name := setup{srv, way}.locker(t), srv.foreign(t), newName("demoted")
+			l, f, name := setup{srv, way}.spied(t), srv.foreign(t), newName("demoted")
 			f.lock(name)
 			c := begin(t, t.Context(), l, name, patience)
 			c.queued(t)
-			if way == byOpen {
-				srv.awaitWaiter(t, name)
-			} else {
-				time.Sleep(200 * time.Millisecond) // it polls, or waits for 50 ms at a time
-			}
+			eventually(t, func() bool { return l.spy.Count("GET_LOCK") > 1 }, "it waits, or polls")
 			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 			require.NoError(t, err)
 			f.unlock(name)

@@ -89,42 +89,33 @@ func TestOwn_AtTheCap(t *testing.T) {
 	})
 }
 
-// Who waits for a turn that was to be free soon is told when a call chain gets the session for
-// itself, and no other is left: who tries once would wait for the end of a transaction otherwise.
-func TestOwn_WhoWaitsForATurnIsTold(t *testing.T) {
-	told := func(b *bubble) {
-		own := b.take(Request{Own: true})
-		waits := anybody()
-		turn := begin(func() *Session { return b.take(Request{Caller: waits}) })
-		assert.Equal(b, 1, waits.queued)
-		assert.Zero(b, waits.exhausted)
-		h := b.lock(own, "a")
-		synctest.Wait()
-		assert.Equal(b, 1, waits.exhausted)
-		b.release(own, h)
-		assert.Same(b, own, <-turn)
-		b.pool.Put(own)
+// Who waits for a session that was to be free soon is told when it is none any more, and no other is left: who
+// tries once would wait for the end of all that otherwise. It is none for anybody when a call chain gets it
+// for itself, and none for who wants it alone when another chain takes a lock there.
+func TestOwn_WhoWaitsIsTold(t *testing.T) {
+	for what, c := range map[string]struct{ taken, wanted Request }{
+		"another has it alone": {Request{Own: true}, Request{}},
+		"another has a lock":   {Request{}, Request{Own: true}},
+	} {
+		told := func(b *bubble) {
+			s := b.take(c.taken)
+			waits := anybody()
+			c.wanted.Caller = waits
+			turn := begin(func() *Session { return b.take(c.wanted) })
+			assert.Equal(b, 1, waits.queued)
+			assert.Zero(b, waits.exhausted)
+			h := b.lock(s, "a")
+			synctest.Wait()
+			assert.Equal(b, 1, waits.exhausted)
+			b.release(s, h)
+			assert.Same(b, s, <-turn)
+			b.pool.Put(s)
+		}
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
+			inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
+		})
 	}
-	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
-	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
-}
-
-// The same for who wants the session for itself, when another chain takes a lock there.
-func TestOwn_WhoWaitsForASessionOfItsOwnIsTold(t *testing.T) {
-	told := func(b *bubble) {
-		s := b.take(Request{})
-		waits := anybody()
-		turn := begin(func() *Session { return b.take(Request{Own: true, Caller: waits}) })
-		assert.Equal(b, 1, waits.queued)
-		h := b.lock(s, "a")
-		synctest.Wait()
-		assert.Equal(b, 1, waits.exhausted)
-		b.release(s, h)
-		assert.Same(b, s, <-turn)
-		b.pool.Put(s)
-	}
-	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
-	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
 }
 
 // A chain's home that is busy for a moment is one that it will have soon.

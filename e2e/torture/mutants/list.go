@@ -147,7 +147,7 @@ var mutants = []mutant{
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
 	change("who waits for a turn not told that there is none", "internal/session/hold.go",
 		"\tp.wakeIfNoneIsFreeSoonLocked()\n", "").
-		caughtBy("internal/session", "TestOwn_WhoWaitsForASessionOfItsOwnIsTold"),
+		caughtBy("internal/session", "TestOwn_WhoWaitsIsTold"),
 	change("a goodbye for a session in doubt", "internal/session/session.go",
 		"if state := s.stateOf(conn); state != closed", "if state := s.stateOf(conn); false && state != closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
