@@ -10,13 +10,14 @@ import (
 )
 
 // A line is those who want one folded name. It exists while there is any, or a
-// holder, or a run. A holder excludes a run, but for one that prefetches. The queue's mu
+// holder, or a run. A holder excludes a run, but for one that stands by. The queue's mu
 // guards it.
 type line struct {
 	queue  *Queue
 	key    string
 	holder *Grant
 	run    *run // asks the server on behalf of the waiters
+	second *run // waits there, too, and takes the place of run; see secondLocked
 
 	front, back *waiter // the first to be served in front
 	misses      int     // how often there was no session to prefetch with, since one was opened for that

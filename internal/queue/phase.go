@@ -42,8 +42,8 @@ var moves = [][]phase{
 
 // moveLocked changes the phase of r. An illegal move panics in tests. The queue's mu must be held.
 func (r *run) moveLocked(to phase) {
-	if r.line.run == r && r.line.holder != nil && !r.prefetches && flag.Lookup("test.v") != nil {
-		panic(fmt.Sprintf("a run that does not prefetch is %v while the lock is held", to))
+	if r.line.run == r && r.line.holder != nil && !r.standsBy && flag.Lookup("test.v") != nil {
+		panic(fmt.Sprintf("a run that does not stand by is %v while the lock is held", to))
 	}
 	if !slices.Contains(moves[r.phase], to) && flag.Lookup("test.v") != nil {
 		panic(fmt.Sprintf("a run that is %v cannot be %v next", r.phase, to))

@@ -143,6 +143,7 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 		q.nested[w] = struct{}{}
 	}
 	q.advanceLocked(l)
+	l.secondLocked(w)
 	if !q.beingServedLocked(w) {
 		w.waitsLocked()
 		w.startTimerLocked()
@@ -368,7 +369,7 @@ func (q *Queue) Close() {
 	}
 	for _, l := range q.lines {
 		q.dismissLocked(l, fault.ErrClosed)
-		if l.run != nil {
+		if l.run != nil { // and with it the second, which nobody wants
 			l.run.abandonLocked()
 		}
 		q.advanceLocked(l)

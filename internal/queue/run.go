@@ -11,13 +11,14 @@ import (
 
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
-// until somebody has the lock or nobody wants it. It has a goroutine of its own, which the
+// until somebody has the lock or nobody wants it. (A second run of a line only waits: see second.go.) It has a goroutine of its own, which the
 // queue's Close waits for: its statement goes on when the caller leaves.
 type run struct {
 	queue *Queue
 	line  *line
 
-	prefetches bool // it began while the lock was held: see prefetchLocked
+	standsBy  bool    // it goes on while the lock is held: see prefetchLocked and secondLocked
+	latecomer *waiter // for whom the second wait of its line begins
 
 	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
@@ -84,7 +85,7 @@ func (r *run) first() *waiter {
 }
 
 func (r *run) firstLocked() *waiter {
-	if r.detached {
+	if r.line.run != r || r.line.heldLocked() {
 		return nil
 	}
 	for now := time.Now(); ; {
@@ -112,7 +113,7 @@ func (r *run) end() {
 		r.cancel()
 	}
 	if !r.detached {
-		r.line.run = nil
+		r.detachLocked()
 		q.advanceLocked(r.line)
 	}
 	q.finishLocked()
@@ -238,9 +239,19 @@ func (r *run) abandonLocked() {
 	}
 }
 
+// detachLocked has the line let go of r. The second wait takes its place if the line wants it. The
+// queue's mu must be held.
 func (r *run) detachLocked() {
+	l := r.line
 	r.detached = true
-	r.line.run = nil
+	if l.second == r {
+		l.second = nil
+		return
+	}
+	l.run, l.second = l.second, nil
+	if l.run != nil && !l.run.wantedByLocked(l.front) {
+		l.run.abandonLocked()
+	}
 }
 
 // settle ends the turn on s with what was asked there for w: the lock goes to who
@@ -267,7 +278,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 	r.failed = false
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.detached && r.line.front == w {
+	if r.line.run == r && r.line.front == w {
 		q.serveLocked(w, nil, err)
 	}
 }
@@ -283,6 +294,9 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	if r.detached || first == nil || first.name != name {
 		return false
 	}
+	if r.line.heldLocked() {
+		return false // its holder has lost it, and does not know yet
+	}
 	if first != w && (!first.chain.empty() || !w.chain.empty() || first.terms.Tx || w.terms.Tx) {
 		return false // its chain has, or needs, another session
 	}
@@ -291,12 +305,15 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 		return false
 	}
 	q.active++
-	r.detachLocked()
 	r.line.holder, r.line.lookup = g, nil
 	if !s.Broken() {
 		q.pool.Put(s)
 	}
 	q.serveLocked(first, g, nil)
+	r.detachLocked()
+	if other := r.line.run; other != nil { // a wait at the server, where the next had better keep the place
+		other.standsBy = true
+	}
 	return true
 }
 

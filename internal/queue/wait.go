@@ -19,7 +19,9 @@ type wait struct {
 	name    string
 	session *session.Session
 	nested  bool // on the session of a chain that holds other locks, or is to have a transaction: its chain's own
+	asked   time.Duration
 	ends    time.Time
+	cut     bool // somebody wanted it for longer than it may be asked for
 }
 
 // waitOn lets the server's queue do the waiting, on a session where the try has
@@ -48,7 +50,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 		}
 		q.mu.Unlock()
 		q.pool.Waited(s)
-		if granted && (!r.prefetches || time.Since(began) > quickWait) {
+		if granted && (!r.standsBy || time.Since(began) > quickWait) {
 			err = s.Confirm(wt.name)
 			granted = err == nil
 		}
@@ -67,7 +69,14 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := r.firstLocked()
-	if w == nil || !w.asked {
+	switch {
+	case r.line.second == r:
+		if w = r.latecomer; !r.line.outlastsLocked(w) {
+			return nil, nil, 0
+		}
+	case w == nil || !w.asked:
+		return nil, nil, 0
+	case r.yieldLocked():
 		return nil, nil, 0
 	}
 	limit := q.pool.Wait(s, w.chain.on(s), q.polling)
@@ -79,7 +88,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	}
 	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Tx}
 	d := wt.longest(r.line, limit)
-	wt.ends = time.Now().Add(d)
+	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
 	r.wait = wt
 	r.moveLocked(waiting)
 	return wt, w, d

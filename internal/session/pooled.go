@@ -117,16 +117,25 @@ func (p *pooled) waitLocked(s *Session, _ int) time.Duration {
 		return slice
 	}
 	most, err := p.limitLocked()
-	waits := 0
-	for _, s := range p.sessions {
-		if s.state == waiting || s.owned > 0 {
-			waits++
-		}
-	}
-	if err != nil || waits+1 >= most {
+	if err != nil || p.takenLocked()+1 >= most {
 		return 0
 	}
 	return slice
+}
+
+// takenLocked is how many sessions are of no use to most callers: they wait, or are one call chain's own.
+func (p *pooled) takenLocked() (n int) {
+	for _, s := range p.sessions {
+		if s.state == waiting || s.owned > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pooled) roomyLocked() bool {
+	most, err := p.limitLocked()
+	return err == nil && 2*p.takenLocked() < most
 }
 
 func (p *pooled) spare() bool {

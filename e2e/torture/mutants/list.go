@@ -155,11 +155,17 @@ var mutants = []mutant{
 		"\tif is == s.server.idleLimit {", "\tif true {").
 		caughtBy("internal/session", "TestLease_Swallowed"),
 	change("no question after a wait", "internal/queue/wait.go",
-		"if granted && (!r.prefetches", "if granted && false && (!r.prefetches").
+		"if granted && (!r.standsBy", "if granted && false && (!r.standsBy").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
 	change("a demoted server's idle connection shows", "internal/session/choose.go",
 		"(s.Broken() || s.readOnly)", "(s.Broken() || false)").
 		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
+	change("no second wait", "internal/queue/queue.go",
+		"\tl.secondLocked(w)\n", "").
+		caughtBy("e2e", "TestPromise05_WhoStaysLongerHasAPlaceAtOnce"),
+	change("a second wait granted beside a holder", "internal/queue/run.go",
+		"\tif r.line.heldLocked() {\n", "\tif false {\n").
+		caughtBy("internal/queue", "TestSecond_NotBesideAHolderWhoHasLost"),
 	change("a wait ends with the server", "internal/queue/run.go",
 		"case !r.outlasts(err):", "default:").
 		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
