@@ -42,7 +42,7 @@ func (m *member) hire() error {
 		Name:       m.name,
 		Seed:       m.director.seed + uint64(m.number)<<32 + uint64(m.hired)<<40,
 		DSN:        asVictim(s.DSN()),
-		FarDSN:     asVictim(s.DSNAt(m.network.addr())),
+		FarDSN:     asVictim(s.DSNAt(m.network.addr)),
 		Network:    m.network.name,
 		WitnessDSN: s.DSN(),
 		Folder:     m.director.folder,

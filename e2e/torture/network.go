@@ -17,6 +17,7 @@ import (
 // and delay, and one that can fall silent.
 type network struct {
 	name   string
+	addr   string // of the proxy, which stays: proxy.Listen is set anew at each start, and not to be read meanwhile
 	proxy  *toxiproxy.Proxy
 	behind *netfault.Proxy
 }
@@ -27,14 +28,13 @@ func newNetwork(name, server string) (*network, error) {
 		return nil, err
 	}
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	n := &network{name, toxiproxy.NewProxy(api, name, "127.0.0.1:0", behind.Addr()), behind}
+	n := &network{name: name, proxy: toxiproxy.NewProxy(api, name, "127.0.0.1:0", behind.Addr()), behind: behind}
 	if err := n.proxy.Start(); err != nil {
 		return nil, errors.Join(err, behind.Close())
 	}
+	n.addr = n.proxy.Listen
 	return n, nil
 }
-
-func (n *network) addr() string { return n.proxy.Listen }
 
 func (n *network) close() error {
 	n.proxy.Stop()
