@@ -134,9 +134,7 @@ func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, promoted *server) {
-		demoted, err := start(promoted.Kind())
-		require.NoError(t, err)
-		t.Cleanup(func() { assert.NoError(t, demoted.Stop()) })
+		demoted := startFor(t, promoted.Kind())
 		primary := &failover{}
 		primary.to.Store(demoted)
 		db := sql.OpenDB(primary)
@@ -151,7 +149,7 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		for _, c := range idle {
 			c.release(t)
 		}
-		_, err = demoted.admin.ExecContext(background, "SET GLOBAL read_only = ON")
+		_, err := demoted.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 		require.NoError(t, err)
 		primary.to.Store(promoted)
 		name, f := newName("failover"), promoted.foreign(t)

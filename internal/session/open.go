@@ -101,7 +101,7 @@ func (p *pooled) openUnder(ctx context.Context, exhausted func(), own bool) (*Se
 // connect borrows a connection and greets it. Where the greeting fails on one
 // that had been lying idle in the db, there may be a live one behind it.
 func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error) {
-	stale := p.db.Stats().Idle
+	stale := p.stale()
 	left := answerTime // for all of it but the wait for others
 	for {
 		conn, took, err := p.borrow(ctx, left, exhausted)
@@ -139,6 +139,15 @@ func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error
 		}
 		stale--
 	}
+}
+
+// stale is how many connections may come that were open before: those that lie idle in the db, and those on their
+// way there, as all idle sessions are when one of them has failed. The latter are counted first, to miss none.
+func (p *pooled) stale() int {
+	p.mu.Lock()
+	parting := p.parting
+	p.mu.Unlock()
+	return parting + p.db.Stats().Idle
 }
 
 // borrow takes a connection from the db, and says how long that took. To connect is
