@@ -79,7 +79,7 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 				require.NotZero(t, f.holder(name), "%s: the server has another name than %q", param, name)
 				h := requireHolder(t, l, name)
 				require.EqualValues(t, f.holder(name), h.ConnectionID, "%s: %q", param, name)
-				require.Equal(t, "root", h.User, param)
+				require.Equal(t, at.User(), h.User, param)
 				if at.way == byNew || j == i%len(charsetNames) { // by Open each has a session of its own
 					held = append(held, lock)
 					continue

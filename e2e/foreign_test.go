@@ -83,6 +83,13 @@ func (f *foreign) holder(name string) int64 {
 // kill ends a session that may have ended already.
 func (f *foreign) kill(id int64) { _, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL %d", id)) }
 
+// host is where the session comes from, as the server sees it.
+func (f *foreign) host(t *testing.T) (host string) {
+	t.Helper()
+	require.NoError(t, f.conn.QueryRowContext(background, "SELECT SUBSTRING_INDEX(USER(), '@', -1)").Scan(&host))
+	return host
+}
+
 // killQuery ends a session's statement, if there is one.
 func (f *foreign) killQuery(id int64) {
 	_, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL QUERY %d", id))

@@ -33,7 +33,7 @@ func (s *server) openAs(t *testing.T, user string, grants []string, params ...st
 	t.Cleanup(func() { _, _ = s.admin.ExecContext(background, "DROP USER "+user) })
 	cfg, err := mysql.ParseDSN(s.DSN(params...))
 	require.NoError(t, err)
-	cfg.User, cfg.DBName, cfg.Logger = user, "", &mysql.NopLogger{}
+	cfg.User, cfg.Passwd, cfg.DBName, cfg.Logger = user, "", "", &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(cfg)
 	require.NoError(t, err)
 	db := sql.OpenDB(connector)
@@ -78,8 +78,8 @@ func TestHolder_ForeignSession(t *testing.T) {
 		h := requireHolder(t, l, name)
 		assert.Equal(t, name, h.Name)
 		assert.EqualValues(t, f.id, h.ConnectionID)
-		assert.Equal(t, "root", h.User)
-		assert.Contains(t, []string{"localhost", "127.0.0.1"}, h.Host)
+		assert.Equal(t, at.User(), h.User)
+		assert.Contains(t, []string{"localhost", "127.0.0.1", f.host(t)}, h.Host)
 		assert.NotZero(t, h.Port)
 		assert.Equal(t, "billing", h.Program)
 		assert.False(t, h.Local)
@@ -309,7 +309,7 @@ func TestHeld_Prefixes(t *testing.T) {
 					for _, h := range held {
 						assert.EqualValues(t, f.id, h.ConnectionID)
 						assert.Equal(t, "billing", h.Program)
-						assert.Equal(t, "root", h.User)
+						assert.Equal(t, at.User(), h.User)
 					}
 				}
 				held, err := l.Holders(t.Context(), "É")
@@ -412,7 +412,7 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 			assert.EqualValues(t, f.id, e.Holder.ConnectionID)
 			assert.Equal(t, "billing", e.Holder.Program)
 			assert.False(t, e.Holder.Local)
-			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, root@%s (billing)", timeout, f.id, e.Holder.Host))
+			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, %s@%s (billing)", timeout, f.id, at.User(), e.Holder.Host))
 		}
 		f.unlock(prefix + name)
 

@@ -59,13 +59,24 @@ var shared = map[servers.Kind]func() (*server, error){
 }
 
 func startShared(kind servers.Kind) (*server, error) {
-	s, err := start(kind)
+	s, err := startOrAttach(kind)
 	if err == nil {
 		running.mu.Lock()
 		running.servers = append(running.servers, s)
 		running.mu.Unlock()
 	}
 	return s, err
+}
+
+func startOrAttach(kind servers.Kind) (*server, error) {
+	if on().Running == "" {
+		return start(kind)
+	}
+	backend, err := servers.Attach(on().Running)
+	if err != nil {
+		return nil, err
+	}
+	return asTarget(backend)
 }
 
 // onEachServer runs the test on every product, on both at the same time.

@@ -52,12 +52,19 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return asTarget(backend)
+}
+
+// asTarget is a server of the target's, with the proxy before it.
+func asTarget(backend *servers.Server) (*server, error) {
 	s := &server{Server: backend}
 	if on().Proxy != "" {
+		var err error
 		if s.proxy, err = servers.StartProxy(on().Proxy, servers.Backend{Addr: backend.Addr()}); err != nil {
 			return nil, errors.Join(err, s.Stop())
 		}
 	}
+	var err error
 	if s.admin, err = openDB(backend.DSN()); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}

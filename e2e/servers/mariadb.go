@@ -20,12 +20,12 @@ func findMariaDB() (*program, error) {
 		if p := in(root, "mariadbd"); p != nil {
 			return p, nil
 		}
-		return nil, &MissingError{MariaDB, []string{"mariadbd in $NAMEDLOCK_MARIADB_ROOT (" + root + ")"}}
+		return nil, &MissingError{Kind: MariaDB, Looked: []string{"mariadbd in $NAMEDLOCK_MARIADB_ROOT (" + root + ")"}}
 	}
 	if p := installed("mariadbd"); p != nil {
 		return p, nil
 	}
-	return nil, &MissingError{MariaDB, []string{"mariadbd on PATH and in /usr/sbin", "$NAMEDLOCK_MARIADB_ROOT"}}
+	return nil, &MissingError{Kind: MariaDB, Looked: []string{"mariadbd on PATH and in /usr/sbin", "$NAMEDLOCK_MARIADB_ROOT"}}
 }
 
 // initialiseMariaDB does what mariadb-install-db does, without the help tables and without relying on

@@ -22,7 +22,7 @@ func findMySQL() (*program, error) {
 		if p := in(root, "mysqld"); p != nil {
 			return p, nil
 		}
-		return nil, &MissingError{MySQL, []string{"mysqld in $NAMEDLOCK_MYSQL_ROOT (" + root + ")"}}
+		return nil, &MissingError{Kind: MySQL, Looked: []string{"mysqld in $NAMEDLOCK_MYSQL_ROOT (" + root + ")"}}
 	}
 
 	var looked []string
@@ -36,7 +36,7 @@ func findMySQL() (*program, error) {
 	if p := installed("mysqld"); p != nil && !isMariaDB(p) {
 		return p, nil
 	}
-	return nil, &MissingError{MySQL, append(looked, "a mysqld that is not MariaDB's on PATH", "$NAMEDLOCK_MYSQL_ROOT")}
+	return nil, &MissingError{Kind: MySQL, Looked: append(looked, "a mysqld that is not MariaDB's on PATH", "$NAMEDLOCK_MYSQL_ROOT")}
 }
 
 // isMariaDB: MariaDB installs itself under the name mysqld too.

@@ -29,7 +29,7 @@ func (f flavour) findVersion(version string) (*program, error) {
 	if p := in(root, f.name); p != nil {
 		return p, nil
 	}
-	return nil, &MissingError{f.kind + " " + Kind(version), []string{f.name + " in " + root}}
+	return nil, &MissingError{Kind: f.kind + " " + Kind(version), Looked: []string{f.name + " in " + root}}
 }
 
 // A program is a server's executable file.

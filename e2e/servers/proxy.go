@@ -154,7 +154,7 @@ func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 	root = filepath.Join(cache, string(kind))
 	p := in(root, name)
 	if p == nil {
-		return nil, "", &MissingError{kind, []string{name + " in " + root}}
+		return nil, "", &MissingError{Kind: kind, Looked: []string{name + " in " + root}}
 	}
 	if len(p.argv) > 2 { // a linker of its own; what is beside the libraries of all has its own folder
 		p.argv[2] += ":" + filepath.Join(root, "usr/lib", string(kind))

@@ -56,7 +56,8 @@ type instance interface {
 type Server struct {
 	kind    Kind
 	port    int
-	dir     *serverDir // nil for an embedded server
+	to      *mysql.Config // of a server that runs elsewhere; nil: it is ours
+	dir     *serverDir    // nil for a server that is embedded or elsewhere
 	launch  func(port int) (instance, error)
 	version string
 
@@ -73,6 +74,9 @@ func Start(kind Kind, opts ...Option) (*Server, error) {
 		opt(&o)
 	}
 
+	if why := attached(kind); why != "" {
+		return nil, &MissingError{Kind: kind, Why: why}
+	}
 	s := &Server{kind: kind}
 	if err := s.prepare(o); err != nil {
 		return nil, fmt.Errorf("start %s: %w", kind, err)
@@ -223,8 +227,21 @@ func (s *Server) Kind() Kind { return s.kind }
 // Version returns product and version as the server states them, such as "MySQL 9.7.4".
 func (s *Server) Version() string { return s.version }
 
-// Addr returns the server's address, 127.0.0.1 and a port. Restart does not change it.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+// Addr returns the server's address, 127.0.0.1 and a port where it is ours. Restart does not change it.
+func (s *Server) Addr() string {
+	if s.to != nil {
+		return s.to.Addr
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// User returns who the server's DSN is for: root where it is ours.
+func (s *Server) User() string {
+	if s.to != nil {
+		return s.to.User
+	}
+	return "root"
+}
 
 // DSN returns a data source name for go-sql-driver/mysql: root, who has no password, in database
 // "test". Each of params is one of the driver's parameters, such as "interpolateParams=true".
@@ -233,10 +250,19 @@ func (s *Server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params.
 // DSNAt is DSN by way of another address, such as a proxy's before the server.
 func (s *Server) DSNAt(addr string, params ...string) string {
 	dsn := "root@tcp(" + addr + ")/test"
-	if len(params) > 0 {
-		dsn += "?" + strings.Join(params, "&")
+	if s.to != nil {
+		to := s.to.Clone()
+		to.Addr = addr
+		dsn = to.FormatDSN()
 	}
-	return dsn
+	if len(params) == 0 {
+		return dsn
+	}
+	separator := "?"
+	if strings.Contains(dsn[strings.LastIndex(dsn, "/"):], "?") {
+		separator = "&"
+	}
+	return dsn + separator + strings.Join(params, "&")
 }
 
 // Pause freezes the server: its connections stay open and nothing answers, until Resume. Embedded
@@ -313,7 +339,7 @@ func (s *Server) Stop() error {
 	}
 	s.stopped = true
 	var err error
-	if s.instance != nil {
+	if s.instance != nil && s.to == nil {
 		err = s.instance.kill()
 	}
 	if s.dir != nil {

@@ -14,6 +14,7 @@ type Target struct {
 	Kinds   []servers.Kind
 	Version string       // of the servers; "": the one that tests have by default
 	Proxy   servers.Kind // before each server; "": none
+	Running string       // the DSN of a server that runs already, the only one; "": servers are started
 	Skip    string       // matches the tests that say nothing there
 	Why     string       // they do not
 }
@@ -32,10 +33,19 @@ var Others = []Target{
 	{Name: "mysql-router-pool", Kinds: []servers.Kind{servers.MySQL}, Proxy: servers.RouterPool},
 }
 
-// On is the target that $NAMEDLOCK_TARGET names.
+// On is the target that $NAMEDLOCK_TARGET names, or the server that runs at $NAMEDLOCK_DSN.
 func On() (Target, error) {
-	name := os.Getenv("NAMEDLOCK_TARGET")
-	if name == "" {
+	name, dsn := os.Getenv("NAMEDLOCK_TARGET"), os.Getenv(servers.DSNVariable)
+	switch {
+	case dsn != "" && name != "":
+		return Target{}, fmt.Errorf("NAMEDLOCK_TARGET and %s are set: only one of them can say what the tests run on", servers.DSNVariable)
+	case dsn != "":
+		s, err := servers.Attach(dsn)
+		if err != nil {
+			return Target{}, fmt.Errorf("%s: %w", servers.DSNVariable, err)
+		}
+		return Target{Name: "running", Kinds: []servers.Kind{s.Kind()}, Running: dsn}, nil
+	case name == "":
 		return Default, nil
 	}
 	for _, t := range Others {
