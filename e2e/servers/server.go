@@ -292,6 +292,9 @@ func (s *Server) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
+	if s.to != nil {
+		return errors.ErrUnsupported
+	}
 	select {
 	case <-s.instance.exited():
 		return nil

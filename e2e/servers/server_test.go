@@ -3,6 +3,7 @@ package servers_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -129,6 +130,47 @@ func TestMissing(t *testing.T) {
 }
 
 // TestPortTaken: a port that is lost before a restart is an error, whoever answers there.
+// A server that runs already is used, and left alone.
+func TestAttach(t *testing.T) {
+	mdl := servers.WithArgs("--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
+	programs(t, func(t *testing.T, kind servers.Kind) {
+		owner := servers.ForTest(t, kind, mdl)
+		_, err := owner.Open(t).Exec("DROP DATABASE test")
+		require.NoError(t, err)
+		s, err := servers.Attach("root@tcp(" + owner.Addr() + ")/?interpolateParams=true")
+		require.NoError(t, err)
+		assert.Equal(t, kind, s.Kind())
+		assert.Equal(t, owner.Version(), s.Version())
+		assert.Equal(t, owner.Addr(), s.Addr())
+		assert.Equal(t, "root", s.User())
+		_, err = s.Open(t, "charset=utf8mb4").Exec("CREATE TABLE ours (id INT)")
+		require.NoError(t, err)
+		for what, do := range map[string]func() error{"Kill": s.Kill, "Shutdown": s.Shutdown, "Pause": s.Pause, "Resume": s.Resume} {
+			require.ErrorIs(t, do(), errors.ErrUnsupported, what)
+		}
+		require.Error(t, s.Restart())
+		require.NoError(t, s.Stop())
+		requireLock(t, owner)
+	})
+	t.Run("bad", func(t *testing.T) {
+		t.Parallel()
+		for dsn, want := range map[string]string{
+			"nonsense":                "invalid DSN",
+			"root@unix(/tmp/x.sock)/": "must be reached by TCP",
+			"root@tcp(127.0.0.1:1)/":  "connection refused",
+		} {
+			_, err := servers.Attach(dsn)
+			require.ErrorContains(t, err, want, dsn)
+		}
+	})
+	t.Run("says nothing of locks", func(t *testing.T) {
+		t.Parallel()
+		owner := servers.ForTest(t, servers.MariaDB, servers.WithArgs("--performance-schema=OFF"))
+		_, err := servers.Attach(owner.DSN())
+		require.ErrorContains(t, err, "--performance-schema=ON")
+	})
+}
+
 func TestPortTaken(t *testing.T) {
 	s := servers.ForTest(t, servers.MariaDB)
 	require.NoError(t, s.Kill())
