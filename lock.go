@@ -104,23 +104,27 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 
 // getLock takes the lock: the arguments are checked, and the queue asks a session.
 func (l *Locker) getLock(ctx context.Context, name string, terms queue.Terms) (*Lock, error) {
-	if l.isZero() {
-		return nil, acquireError(name, errZeroLocker)
-	}
 	lock := &Lock{name: name}
-	lock.call.begin(l, ctx, name, terms.Timeout)
-	err := l.check(ctx, name, terms.Timeout)
-	if err == nil {
-		lock.grant, err = l.queue.Acquire(ctx, l.namespace+name, terms, &lock.call)
-	}
-	if err != nil {
-		err = l.explain(name, err)
-	}
-	lock.call.answered(err)
-	if err != nil {
+	if err := lock.get(l, ctx, terms); err != nil {
 		return nil, err
 	}
 	return lock, nil
+}
+
+func (k *Lock) get(l *Locker, ctx context.Context, terms queue.Terms) error {
+	if l.isZero() {
+		return acquireError(k.name, errZeroLocker)
+	}
+	k.call.begin(l, ctx, k.name, terms.Timeout)
+	err := l.check(ctx, k.name, terms.Timeout)
+	if err == nil {
+		k.grant, err = l.queue.Acquire(ctx, l.namespace+k.name, terms, &k.call)
+	}
+	if err != nil {
+		err = l.explain(k.name, err)
+	}
+	k.call.answered(err)
+	return err
 }
 
 // check returns an error for arguments that no server need be asked about.

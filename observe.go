@@ -242,6 +242,7 @@ type call struct {
 	name     string
 	timeout  time.Duration
 	counted  bool // among the observer's calls
+	stands   bool // for Lead, where a long wait is as it should be
 	begun    time.Time
 	waits    bool        // others have the lock
 	slow     *time.Timer // says so in the log; nil: not
@@ -268,6 +269,12 @@ func (c *call) Waits() {
 		return // its end says enough
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
+		if c.stands {
+			if c.locker.queue.Starves(c.locker.namespace + c.name) {
+				o.warn(c.ctx, "namedlock: Lead waits for a session, as others have all of them (WithMaxSessions)", c.name, "waited", time.Since(c.begun))
+			}
+			return
+		}
 		ours := c.locker.queue.Local(c.locker.namespace+c.name) != nil
 		o.warn(c.ctx, "namedlock: still waiting for a lock", c.name, "waited", time.Since(c.begun), "timeout", timeoutText(c.timeout), "held_by_this_process", ours)
 	})
@@ -293,7 +300,7 @@ func (c *call) answered(err error) {
 		o.failed.Add(1)
 	}
 	switch {
-	case !c.waits || c.waited < slowWait:
+	case c.stands || !c.waits || c.waited < slowWait:
 	case err != nil:
 		o.warn(c.ctx, "namedlock: waited long for a lock, in vain", c.name, "waited", c.waited, "error", err)
 	default:

@@ -51,47 +51,60 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	if err := checkTxOptions(opts); err != nil {
 		return acquireError(name, err)
 	}
-	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout, Tx: true}) // GET_LOCK
+	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout, Own: true, Tx: true}) // GET_LOCK
 	if err != nil {
 		return err
 	}
 	fnCtx := lock.grant.Context(ctx, lock.lost)
-	stage := beginning
+	tx := transaction{lock: lock}
 	defer func() {
-		if stage == running {
-			lock.grant.Rollback() // ROLLBACK
-		}
-		err = lock.endTx(stage, err) // RELEASE_LOCK
+		err = lock.endTx(tx.stage, err) // RELEASE_LOCK
 	}()
+	return tx.run(ctx, fnCtx, opts, fn)
+}
 
-	tx, err := lock.grant.Begin(opts) // START TRANSACTION
+// A transaction is one on the session of a lock.
+type transaction struct {
+	lock  *Lock
+	stage txStage
+}
+
+// run runs START TRANSACTION, fn, and COMMIT or ROLLBACK. fnCtx is ctx under the lock.
+func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	grant, name := t.lock.grant, t.lock.name
+	defer func() {
+		if t.stage == running {
+			grant.Rollback() // ROLLBACK
+		}
+	}()
+	tx, err := grant.Begin(opts) // START TRANSACTION
 	if err != nil {
 		return &Error{Op: "begin", Name: name, Err: err}
 	}
-	stage = running
+	t.stage = running
 	if err := fn(fnCtx, tx); err != nil {
-		lock.grant.Rollback() // ROLLBACK
-		stage = failed
+		grant.Rollback() // ROLLBACK
+		t.stage = failed
 		return err
 	}
 	if fnCtx.Err() != nil {
-		lock.grant.Rollback() // ROLLBACK
-		stage = failed
-		return lock.whyEnded(ctx, fnCtx)
+		grant.Rollback() // ROLLBACK
+		t.stage = failed
+		return t.lock.whyEnded(ctx, fnCtx)
 	}
-	err = lock.grant.Commit() // COMMIT
+	err = grant.Commit() // COMMIT
 	if err != nil {
-		stage = failed
+		t.stage = failed
 		if !errors.Is(err, sql.ErrTxDone) {
 			err = &Error{Op: "commit", Name: name, Err: err}
 		}
 		return err
 	}
-	stage = committed
+	t.stage = committed
 	return nil
 }
 
-// A txStage is how far WithLockTx has come.
+// A txStage is how far a transaction has come.
 type txStage int
 
 const (

@@ -2,7 +2,10 @@
 // root package publishes; what each means stands there, in errors.go.
 package fault
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	ErrTimeout        = errors.New("not acquired in time")
@@ -17,6 +20,9 @@ var (
 	ErrClosed         = errors.New("locker is closed")
 	ErrCommitUnknown  = errors.New("whether the transaction is committed is not known")
 	ErrInTransaction  = errors.New("this call chain is in a transaction already")
+
+	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the primary.
+	ErrReadOnly = fmt.Errorf("%w: the server is read-only", ErrUnsupported)
 )
 
 // Reason is a sentinel with the story of this one case: it reads as the story

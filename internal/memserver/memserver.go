@@ -132,11 +132,11 @@ func (s *Server) SetDialing(d time.Duration) {
 	s.dialing = d
 }
 
-// SetReadOnly makes the server a replica.
-func (s *Server) SetReadOnly() {
+// SetReadOnly makes the server a replica, or a primary again.
+func (s *Server) SetReadOnly(is bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.readOnly = true
+	s.readOnly = is
 }
 
 // Lock has a foreign session take a lock that is free.

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
@@ -68,25 +69,29 @@ func (c chain) holding(l *line) bool {
 	return l.holder != nil && c.holds(l.holder)
 }
 
-// home is the session of the chain's transaction, or else of its outermost lock.
+// home is the session that is the chain's own, or else of its outermost lock.
 func (c chain) home() (home *session.Session) {
 	for g := range c.locks {
 		home = g.session
-		if g.tx {
+		if g.own {
 			break
 		}
 	}
 	return home
 }
 
-// inTx reports whether the chain holds a lock with a transaction.
-func (c chain) inTx() bool {
+// mayHaveOwn returns an error if the chain has a session of its own already: on that there is one transaction at a
+// time. The queue's mu must be held.
+func (c chain) mayHaveOwn() error {
 	for g := range c.locks {
-		if g.tx {
-			return true
+		switch {
+		case g.tx:
+			return fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
+		case g.own:
+			return fault.Because(fault.ErrInTransaction, "this call chain leads, and has a session of its own for that: use Term.WithTx for transactions", nil)
 		}
 	}
-	return false
+	return nil
 }
 
 // on is how many locks the chain holds on s.

@@ -20,8 +20,8 @@
 //	        -> RELEASE_LOCK, or hand-off to the next in line
 //	        -> the line goes on: advanceLocked
 //
-// A lock with a transaction goes the same way on a session of its own, without hand-off and
-// prefetch: see Terms.Tx and tx.go.
+// A lock with a transaction, or of a leader, goes the same way on a session of its own, without hand-off and
+// prefetch: see Terms.Own and tx.go.
 //
 // # Invariants
 //

@@ -19,7 +19,7 @@ type Grant struct {
 	session *session.Session
 	outer   *Grant    // the lock around it in its call chain
 	alone   bool      // its call chain held no other lock
-	tx      bool      // it is for a transaction: see Terms.Tx
+	own, tx bool      // see Terms
 	since   time.Time // when the server granted it, to this caller or to one before
 
 	releasing bool // guarded by queue.mu
@@ -74,7 +74,7 @@ func (g *Grant) cutOff(cause error) bool {
 }
 
 // OwnSession implements session.Hold.
-func (g *Grant) OwnSession() bool { return g.tx }
+func (g *Grant) OwnSession() bool { return g.own }
 
 func (g *Grant) isLost() bool {
 	g.mu.Lock()

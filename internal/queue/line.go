@@ -146,11 +146,11 @@ func (w *waiter) timedOutLocked() error {
 	if err := w.outageLocked(); err != nil {
 		return err
 	}
-	if r := w.line.run; r != nil && !w.asked && (r.phase == exhausted || r.phase == queued) {
+	if r := w.line.run; w.starvesLocked() {
 		free := "session of the Locker (WithMaxSessions)"
 		if r.phase == exhausted {
 			free = "connection of the db"
-			if w.terms.Tx {
+			if w.terms.Own {
 				free = "session for a transaction (WithMaxSessions)"
 			}
 		}
@@ -167,6 +167,12 @@ func (w *waiter) timedOutLocked() error {
 		text = "not acquired at once: others have it"
 	}
 	return &Timeout{fault.Because(fault.ErrTimeout, text, nil), holder}
+}
+
+// starvesLocked reports whether there is no session to ask for w. The queue's mu must be held.
+func (w *waiter) starvesLocked() bool {
+	r := w.line.run
+	return r != nil && !w.asked && (r.phase == exhausted || r.phase == queued)
 }
 
 // ContextError is an error for the end of ctx that matches both its Err and its

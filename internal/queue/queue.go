@@ -22,8 +22,10 @@ type Terms struct {
 	// waited for another lock already, under the same timeout.
 	Timeout, Left time.Duration
 
-	// Tx: the lock is for a transaction. Its session is its call chain's own as long as it is
-	// held.
+	// Own: the session is its call chain's own as long as the lock is held.
+	Own bool
+
+	// Tx: and it is for one transaction, which may cost the session by what its own code does.
 	Tx bool
 }
 
@@ -131,8 +133,8 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	if terms.Left == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOutLocked()
 	}
-	if terms.Tx && w.chain.inTx() {
-		return nil, fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
+	if err := w.chain.mayHaveOwn(); terms.Own && err != nil {
+		return nil, err
 	}
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
@@ -275,6 +277,7 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 		session: s,
 		outer:   w.chain.inner,
 		alone:   w.chain.empty(),
+		own:     w.terms.Own,
 		tx:      w.terms.Tx,
 		since:   since,
 	}
@@ -336,6 +339,17 @@ func (q *Queue) release(g *Grant) {
 	}
 	q.advanceLocked(g.line)
 	q.finishLocked()
+}
+
+// Gone returns an error if no lock can ever be taken again.
+func (q *Queue) Gone() error { return q.pool.Gone() }
+
+// Starves reports whether the server has not been asked for the lock, since there is no session for the question.
+func (q *Queue) Starves(name string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[names.Fold(name)]
+	return l != nil && l.front != nil && l.front.starvesLocked()
 }
 
 // Sessions is how many sessions there are now, and how many of them cannot be looked at.

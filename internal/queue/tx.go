@@ -1,11 +1,26 @@
 package queue
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
+
+// Within returns ctx as one of g's call chain, to which it belongs already, or to none.
+func (g *Grant) Within(ctx context.Context) (context.Context, error) {
+	g.queue.mu.Lock()
+	defer g.queue.mu.Unlock()
+	switch c := g.queue.chainOf(ctx); {
+	case c.holds(g):
+		return ctx, nil
+	case c.empty():
+		return withGrant{ctx, g}, nil
+	}
+	return nil, errors.New("the context is that of code under another lock, which is none of this term's: use the one that fn got")
+}
 
 // Begin runs START TRANSACTION on the session of g.
 func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {

@@ -18,7 +18,7 @@ const quickWait = 10 * time.Millisecond
 type wait struct {
 	name    string
 	session *session.Session
-	nested  bool // on the session of a chain that holds other locks, or is to have a transaction: its chain's own
+	nested  bool // on the session of a chain that holds other locks, or is to have it alone: its chain's own
 	asked   time.Duration
 	ends    time.Time
 	cut     bool // somebody wanted it for longer than it may be asked for
@@ -86,7 +86,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	if r.slice > 0 {
 		limit = min(limit, r.slice)
 	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Tx}
+	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Own}
 	d := wt.longest(r.line, limit)
 	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
 	r.wait = wt
@@ -110,7 +110,7 @@ func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 // MariaDB names that differ in case are two locks), and its chain has no session
 // of its own, where the server would see its deadlocks.
 func (wt *wait) suits(w *waiter) bool {
-	return !wt.nested && wt.name == w.name && w.chain.empty() && !w.terms.Tx
+	return !wt.nested && wt.name == w.name && w.chain.empty() && !w.terms.Own
 }
 
 // mayRepeat reports whether a wait that failed after elapsed may be repeated. Each that

@@ -115,7 +115,7 @@ func (s *Session) checkServer(cluster *clusterQuestion) error {
 	}
 	if err := s.server.writable(); err != nil {
 		s.readOnly = true
-		return notExclusive(err.Error() + ", so its locks exclude nobody on the primary: connect to the primary")
+		return fault.Because(fault.ErrReadOnly, err.Error()+", so its locks exclude nobody on the primary: connect to the primary"+override, nil)
 	}
 	if cluster != nil {
 		if cluster.answer.String != "0" {
@@ -235,8 +235,10 @@ func (s *Session) variable(ask string) (string, error) {
 }
 
 func notExclusive(text string) error {
-	return fault.Because(fault.ErrUnsupported, text+"; WithoutServerCheck overrides", nil)
+	return fault.Because(fault.ErrUnsupported, text+override, nil)
 }
+
+const override = "; WithoutServerCheck overrides"
 
 func isOn(value string) bool {
 	return strings.EqualFold(value, "ON") || value == "1"

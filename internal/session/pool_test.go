@@ -420,7 +420,7 @@ func TestPool_ChecksSessionsInUseAgain(t *testing.T) {
 			b.pool.Put(b.take(Request{}))
 		}
 		assert.Len(b, b.server.Sent("SELECT @@read_only"), 1)
-		b.server.SetReadOnly()
+		b.server.SetReadOnly(true)
 		time.Sleep(500 * time.Millisecond)
 		for range 12 {
 			s, err := b.pool.Take(Request{Caller: anybody()})

@@ -212,7 +212,7 @@ func TestWatch_WrongAnswers(t *testing.T) {
 func TestWatch_LivingSessionWithoutItsLock(t *testing.T) {
 	for what, lose := range map[string]func(*memserver.Server){
 		"stolen":    func(s *memserver.Server) { s.Steal("a") },
-		"read-only": (*memserver.Server).SetReadOnly,
+		"read-only": func(s *memserver.Server) { s.SetReadOnly(true) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {

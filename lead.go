@@ -1,0 +1,207 @@
+package namedlock
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/queue"
+)
+
+// Lead runs fn in one process at a time, of all that call Lead for the name, for as long as ctx lasts. It waits
+// for the lock, runs fn as its leader, and waits again when the lock is lost. fn should go on until its ctx ends.
+//
+// Lead returns when ctx has ended and fn, if it ran, has returned: the error matches ctx.Err(), and what fn returned, if that is
+// another error. It returns what fn returned, nil included, when fn returns while it still leads: that is a
+// resignation, and another process leads next. What fn returns after a loss counts for nothing.
+//
+// A server that cannot be asked, or is read-only, as in a failover, is asked again after a pause that grows from
+// 100 ms to 5 s; the log ([WithLogger]) tells of it once an outage. Errors that no waiting mends are
+// returned: [ErrInvalidName], [ErrClosed], an [ErrUnsupported] for anything but a read-only server, [ErrReentrant],
+// [ErrInTransaction] and [ErrDeadlock] of a Lead under another lock, and [ErrUnavailable] where the connection that New was
+// given has gone.
+//
+// A Lead has a session to itself for as long as it lasts, whether it waits or leads: [WithMaxSessions] must leave room for all
+// of them, and for one more. (The log tells where a Lead waits for a session.)
+//
+// The ctx that fn gets ends with ctx, and when the lock is lost (its cause then matches [ErrLost]). fn must return then:
+// the lock is not released before, however long that takes, and this process does not stand for the next term. A process
+// that is paused for longer than the lease does not know that another leads meanwhile; what it writes through
+// [Term.WithTx] is never committed then.
+func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error {
+	if fn == nil {
+		return acquireError(name, errNoFunction)
+	}
+	var out outage
+	for {
+		lock := &Lock{name: name}
+		lock.call.stands = true
+		err := lock.get(l, ctx, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
+		switch {
+		case err == nil:
+			if over, err := lock.serve(ctx, fn); over {
+				return err
+			}
+			out = outage{told: true} // the loss is in the log
+		case ctx == nil || ctx.Err() != nil || !l.mayMend(err):
+			return err
+		default:
+			if lock.call.waits {
+				out = outage{told: true} // as is the end of the session that waited
+			}
+			if !out.told {
+				l.observer.logger.WarnContext(ctx, "namedlock: cannot stand for leader, and goes on trying", "name", name, "cause", err)
+			}
+			if !out.sitOut(ctx) {
+				return acquireError(name, queue.ContextError(ctx))
+			}
+		}
+	}
+}
+
+// mayMend reports whether another attempt may succeed where one has failed by err.
+func (l *Locker) mayMend(err error) bool {
+	switch {
+	case errors.Is(err, fault.ErrReadOnly), errors.Is(err, ErrInterrupted):
+		return true
+	}
+	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
+}
+
+// An outage is a time in which the server cannot be asked for the lock.
+type outage struct {
+	pause time.Duration // the next
+	told  bool          // the log has been
+}
+
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// sitOut passes the time until the next attempt. It returns false if ctx has ended.
+func (o *outage) sitOut(ctx context.Context) bool {
+	o.told = true
+	o.pause = min(max(2*o.pause, firstPause), lastPause)
+	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // those whom one outage has hit do not all come at once
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// serve runs fn for one term and gives the lock back. over: with err, since fn has resigned or ctx has ended.
+func (k *Lock) serve(ctx context.Context, fn func(ctx context.Context, term *Term) error) (over bool, err error) {
+	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
+	held := k.grant.Context(ctx, k.lost)
+	term := &Term{lock: k, turn: make(chan struct{}, 1)}
+	var end context.CancelFunc
+	term.ctx, end = context.WithCancel(held)
+	returned := false
+	defer func() {
+		led := held.Err() == nil
+		end()
+		term.turn <- struct{}{} // when the last transaction has ended; it is not given back
+		lost := k.Release()     // RELEASE_LOCK
+		switch {
+		case !returned && lost != nil:
+			// fn panics or exits, and goes on doing so: there is nobody to tell.
+			k.call.lostUntold(lost)
+		case led: // unless the release knows better
+			over = lost == nil
+		case ctx.Err() != nil:
+			over, err = true, k.ended(ctx, err)
+		}
+	}()
+	err = fn(term.ctx, term)
+	returned = true
+	return false, err
+}
+
+// ended is the error for the end of ctx, and of what fn returned then if that is not the same.
+func (k *Lock) ended(ctx context.Context, err error) error {
+	over := &Error{Op: "hold", Name: k.name, Err: queue.ContextError(ctx)}
+	if err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
+		return over
+	}
+	return errors.Join(over, err)
+}
+
+// A Term is the time for which one process leads. It is safe for concurrent use.
+type Term struct {
+	lock *Lock
+	ctx  context.Context // of fn; ends with the term
+	turn chan struct{}   // has one: whose transaction it is
+}
+
+// inTerm is the context of the code in a transaction of a term.
+type inTerm struct{}
+
+// WithTx runs START TRANSACTION, fn and COMMIT on the session that holds the lock of t. So what fn writes is committed by
+// the leader, or never: once the lock is lost nothing of it is, however late this process notices (see [Locker.WithLockTx], which
+// has the whole contract of ctx, opts, tx and the errors). When the term is over, or was lost, the error matches [ErrLost].
+//
+// Concurrent calls take turns; the wait for one's turn ends with ctx, and with the term. A call under the ctx of another's
+// fn is [ErrInTransaction]. A transaction that still runs when the leader's function returns is waited for; its ctx has ended.
+//
+// ctx is that of the leader's function, or derives from it, or knows of no lock. If it ends in the middle of a
+// statement of fn's, the driver closes the connection: that ends the term. Between statements it costs nothing.
+func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	if t == nil || t.lock == nil {
+		return &Error{Op: "begin", Err: errZeroTerm}
+	}
+	fnCtx, err := t.check(ctx, opts, fn)
+	if err != nil {
+		return &Error{Op: "begin", Name: t.lock.name, Err: err}
+	}
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+	case <-t.ctx.Done():
+	}
+	switch {
+	case t.ctx.Err() != nil:
+		return &Error{Op: "begin", Name: t.lock.name, Err: t.over()}
+	case ctx.Err() != nil:
+		return &Error{Op: "begin", Name: t.lock.name, Err: queue.ContextError(ctx)}
+	}
+	fnCtx, cancel := context.WithCancelCause(context.WithValue(fnCtx, inTerm{}, t))
+	defer cancel(nil)
+	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
+	tx := transaction{lock: t.lock}
+	return tx.run(ctx, fnCtx, opts, fn)
+}
+
+// check returns ctx as one of the term's call chain, or an error for a call that cannot be.
+func (t *Term) check(ctx context.Context, opts *sql.TxOptions, fn func(context.Context, *sql.Tx) error) (context.Context, error) {
+	switch {
+	case fn == nil:
+		return nil, errNoFunction
+	case ctx == nil:
+		return nil, errNoContext
+	case ctx.Value(inTerm{}) == t:
+		return nil, fault.Because(ErrInTransaction, "this call chain is in a transaction of the term already: use the *sql.Tx that fn got", nil)
+	}
+	if err := checkTxOptions(opts); err != nil {
+		return nil, err
+	}
+	return t.lock.grant.Within(ctx)
+}
+
+// over is why there is no transaction in this term any more.
+func (t *Term) over() error {
+	cause := context.Cause(t.ctx)
+	if errors.Is(cause, ErrLost) {
+		return cause
+	}
+	return fault.Because(ErrLost, "the term is over", cause)
+}
+
+var errZeroTerm = errors.New("the Term was not made by Lead")
