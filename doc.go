@@ -55,6 +55,11 @@
 // and transaction are on one session, and the server rolls back before it gives the lock to
 // the next. A holder that has lost its lock cannot commit.
 //
+// # A leader
+//
+// [Locker.Lead] runs a function in one process of many, for as long as they live: it waits for the lock, and waits again
+// after a loss. [Term.WithTx] is its transaction, fenced in the same way.
+//
 // # Who is in the way
 //
 // [Locker.Holder] asks the server who holds a lock, [Locker.Holders] who holds all whose names

@@ -58,12 +58,12 @@ var (
 	ErrClosed = fault.ErrClosed
 
 	// ErrCommitUnknown: the answer to COMMIT was lost; the driver's error is inside. The
-	// server has committed all of the transaction, or nothing. [Locker.WithLockTx] alone
-	// returns it, and then not ErrLost.
+	// server has committed all of the transaction, or nothing. [Locker.WithLockTx]
+	// and [Term.WithTx] alone return it, and then not ErrLost.
 	ErrCommitUnknown = fault.ErrCommitUnknown
 
-	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx. A second
-	// START TRANSACTION would commit the first. No SQL was sent.
+	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx or [Locker.Lead], or [Term.WithTx] under
+	// another's transaction. A second START TRANSACTION would commit the first. No SQL was sent.
 	ErrInTransaction = fault.ErrInTransaction
 )
 

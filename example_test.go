@@ -122,6 +122,34 @@ func ExampleLocker_WithLockTx() {
 	}
 }
 
+// A loop that runs in one process of many, for as long as they live. What it writes through its term is
+// committed by the leader, or never.
+func ExampleLocker_Lead() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := locker.Lead(ctx, "scheduler", func(ctx context.Context, term *namedlock.Term) error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done(): // the process ends, or another leads
+				return nil
+			case <-tick.C:
+			}
+			err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, "INSERT INTO runs (job, at) SELECT job, NOW() FROM jobs WHERE due <= NOW()")
+				return err
+			})
+			if err != nil {
+				log.Print(err) // and again, unless ctx has ended
+			}
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		log.Print("will never lead: ", err)
+	}
+}
+
 // A lock that does not begin and end in one function. Its context ends when it is
 // released or lost.
 func ExampleLocker_Acquire() {

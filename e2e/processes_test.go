@@ -32,6 +32,7 @@ const (
 
 	jobHold  = "hold"  // hold the lock until killed
 	jobCount = "count" // take turns and count them
+	jobLead  = "lead"  // write to a table as its leader, until told to end
 	jobAdd   = "add"   // add to the number in a table, in transactions under the lock
 
 	workers   = 4
@@ -49,6 +50,9 @@ func work(job string) int {
 			return err
 		}
 		defer db.Close()
+		if job == jobLead {
+			return lead(ctx, db, os.Getenv(workerName), os.Getenv(workerTable))
+		}
 		var l *namedlock.Locker
 		if os.Getenv(workerWay) == byNew {
 			conn, err := db.Conn(ctx)
