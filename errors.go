@@ -76,7 +76,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	text := "namedlock: " + e.Op + " " + strconv.Quote(e.Name) + ": " + e.Err.Error()
+	text := "namedlock: " + e.Op
+	if e.Name != "" || e.Op != "check" && e.Op != "shutdown" {
+		text += " " + strconv.Quote(e.Name)
+	}
+	text += ": " + e.Err.Error()
 	if e.Holder != nil {
 		text += ": held by " + e.Holder.String()
 		if e.Holder.Local {

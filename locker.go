@@ -1,9 +1,11 @@
 package namedlock
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/queue"
@@ -19,6 +21,9 @@ type Locker struct {
 	queue     *queue.Queue
 	namespace string
 	observer  observer
+
+	closing sync.Once
+	closed  chan struct{} // closed when Close has ended
 }
 
 // New returns a Locker that takes all its locks on conn, which belongs to it until
@@ -72,7 +77,7 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 }
 
 func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
-	l := &Locker{namespace: o.namespace}
+	l := &Locker{namespace: o.namespace, closed: make(chan struct{})}
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer
 	o.sessions.Logger = l.observer.logger
@@ -87,13 +92,67 @@ func (l *Locker) isZero() bool { return l == nil || l.queue == nil }
 // Close refuses new calls and ends waiting ones, both with [ErrClosed], then waits,
 // as sql.DB.Close does for queries, until all locks are released, and gives the
 // sessions back. To call it from code under one of the Locker's own locks, or from a hook,
-// is to wait for oneself. It returns nil, however often it is called.
-func (l *Locker) Close() error {
+// is to wait for oneself; [Locker.Shutdown] has a bound. It returns nil, however often it is called.
+func (l *Locker) Close() error { return l.Shutdown(context.Background()) }
+
+// Shutdown is Close for no longer than ctx lasts. It returns nil when all locks are released and the sessions given back.
+// When ctx ends before that, it closes the connections of the locks that are still held, so that others can have them; the
+// code under these locks is told, by the end of its context, with a cause that matches [ErrLost]. Shutdown does not wait for
+// that code: it returns an error that matches ctx.Err() and names the locks. It may be called again, and beside Close.
+func (l *Locker) Shutdown(ctx context.Context) error {
 	if l.isZero() {
 		return nil
 	}
+	if ctx == nil {
+		return &Error{Op: "shutdown", Err: errNoContext}
+	}
 	defer l.observer.closing(l.queue.HeldNames)()
+	l.closing.Do(func() { go l.close() })
+	select {
+	case <-l.closed:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-l.closed:
+		return nil
+	default:
+	}
+	err := queue.ContextError(ctx)
+	if held := l.queue.GiveUp(fmt.Errorf("the Locker was shut down: %w", err)); len(held) > 0 {
+		err = fmt.Errorf("locks that are still held: %q: %w", held, err)
+	} else {
+		err = fmt.Errorf("connections are still being closed: %w", err)
+	}
+	return &Error{Op: "shutdown", Err: err}
+}
+
+// close ends when all locks are released. Close waits for it.
+func (l *Locker) close() {
+	defer close(l.closed)
 	l.queue.Close()
 	l.observer.close()
+}
+
+// Check asks the server at once for what would otherwise show at the first lock: a wrong password, a
+// replica, a cluster whose locks do not exclude, a pool that is too small. It borrows a connection for that, greets it as one for locks, and
+// gives it back; with New it is the one there is. nil means that a lock could be taken now. Otherwise the error matches
+// [ErrUnsupported], [ErrUnavailable], [ErrClosed] or ctx.Err(). It is bounded by ctx and 5 s.
+//
+// Where a loss could not be noticed at once, since the driver hides its socket, Check succeeds, and the log ([WithLogger]) says so,
+// as it does at a first lock: once a Locker.
+func (l *Locker) Check(ctx context.Context) error {
+	var err error
+	switch {
+	case l.isZero():
+		err = errZeroLocker
+	case ctx == nil:
+		err = errNoContext
+	default:
+		err = l.queue.Check(ctx)
+	}
+	if err != nil {
+		return &Error{Op: "check", Err: err}
+	}
 	return nil
 }

@@ -163,6 +163,11 @@ func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 // that. It returns when ctx ends; ask may go on, and Close waits for it. If Inspect
 // returns an error, what ask has written is not to be read.
 func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) error {
+	return q.beside(ctx, func(ctx context.Context) error { return q.pool.Inspect(ctx, ask) })
+}
+
+// beside runs ask beside all that goes on. It returns when ctx ends, or Close begins.
+func (q *Queue) beside(ctx context.Context, ask func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return ContextError(ctx)
 	}
@@ -180,7 +185,7 @@ func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) e
 		defer q.inspected()
 		defer cancel()
 		defer stop()
-		done <- q.pool.Inspect(asking, ask)
+		done <- ask(asking)
 	}()
 	select {
 	case err := <-done:
@@ -194,6 +199,11 @@ func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) e
 		return ContextError(ctx)
 	}
 	return fault.ErrClosed
+}
+
+// Check asks whether the server is fit for locks.
+func (q *Queue) Check(ctx context.Context) error {
+	return q.beside(ctx, q.pool.Check)
 }
 
 func (q *Queue) inspected() {

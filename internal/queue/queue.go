@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -339,6 +340,25 @@ func (q *Queue) release(g *Grant) {
 	}
 	q.advanceLocked(g.line)
 	q.finishLocked()
+}
+
+// GiveUp tells all who hold a lock that it is lost, by cause, and has their sessions end. It returns the names.
+func (q *Queue) GiveUp(cause error) (held []string) {
+	q.mu.Lock()
+	var grants []*Grant
+	for _, l := range q.lines {
+		if l.holder != nil {
+			grants = append(grants, l.holder)
+			q.pool.GiveUp(l.holder.session, cause) // under mu: the pool is not closed as long as there is a grant
+		}
+	}
+	q.mu.Unlock()
+	for _, g := range grants {
+		g.lose(cause)
+		held = append(held, strings.TrimPrefix(g.name, q.Namespace))
+	}
+	slices.Sort(held)
+	return held
 }
 
 // Gone returns an error if no lock can ever be taken again.

@@ -163,7 +163,7 @@ func (p *pooled) inspectBeside(ctx context.Context, ask func(*Session) error) (b
 	if err = s.isPrimary(); err == nil {
 		err = ask(s)
 	}
-	if !stop() || s.Broken() {
+	if !stop() || s.Broken() || s.readOnly {
 		_ = s.discard()
 		p.Observer.SessionDiscarded(err)
 		return true, err

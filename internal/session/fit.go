@@ -1,0 +1,33 @@
+package session
+
+import "context"
+
+// Check asks the server whether it is fit for locks, as it is asked before the first one, on a connection
+// beside those that locks are on if there can be one.
+func (p *Pool) Check(ctx context.Context) error {
+	p.mu.Lock()
+	err := p.source.refusalLocked()
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return p.Inspect(ctx, (*Session).fit)
+}
+
+// fit asks about a session that may have been greeted already.
+func (s *Session) fit() error {
+	switch {
+	case !s.lent, s.server == nil:
+		return s.greetBorrowed(answerTime)
+	case s.config.CheckServer:
+		return s.checkAgain()
+	}
+	return nil
+}
+
+// GiveUp has s end, whatever is under way on it, and tells those who have locks there that they are lost by cause. It does not
+// wait until the connection is closed; Close does.
+func (p *Pool) GiveUp(s *Session, cause error) {
+	s.cut()
+	p.work.Go(func() { p.markDead(s, cause) })
+}
