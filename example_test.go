@@ -193,17 +193,19 @@ func ExampleLocker_WithLocks() {
 	}
 }
 
-// A deploy: on SIGTERM the work is told to end, and Close waits until the locks are
-// released. Calls that wait for a lock end with ErrClosed. A process that is killed
-// before that leaves its locks at once, too: the server sees its connections close.
-func ExampleLocker_Close() {
+// A service: at its start Check says what is wrong with the server. On SIGTERM the work is told to end, and Shutdown waits
+// until its locks are released, but no longer than the deploy does. Calls that wait for a lock end with ErrClosed. A process
+// that is killed before that leaves its locks at once, too: the server sees its connections close.
+func ExampleLocker_Shutdown() {
 	locker, err := namedlock.Open(db)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer locker.Close()
+	if err := locker.Check(context.Background()); err != nil {
+		log.Print(err) // a replica, a cluster, a wrong password, a server that is down
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop() // runs before Close
+	defer stop()
 
 	const shortest, longest = time.Second, time.Minute
 	for pause := shortest; ctx.Err() == nil; {
@@ -218,6 +220,12 @@ func ExampleLocker_Close() {
 			pause = min(2*pause, longest)
 		case <-ctx.Done():
 		}
+	}
+
+	ending, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := locker.Shutdown(ending); err != nil {
+		log.Print(err) // names the locks whose code does not end
 	}
 }
 

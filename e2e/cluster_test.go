@@ -75,6 +75,7 @@ func requireRefused(t *testing.T, node *server, why ...string) {
 				assert.ErrorContains(t, err, text)
 			}
 		}
+		require.ErrorIs(t, at.locker(t).Check(t.Context()), namedlock.ErrUnsupported)
 		assert.Zero(t, node.foreign(t).holder(name))
 		requireUsable(t, at.locker(t, namedlock.WithoutServerCheck()))
 	}

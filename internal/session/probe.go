@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // What a probe of a connection finds.
@@ -64,11 +68,11 @@ func (s *Session) listen(conn any) {
 		return
 	}
 	s.listened = true
-	if s.stateOf(conn) == unseen {
+	if why := s.blindness(conn); why != "" {
 		s.blind.Store(true)
 		if !s.config.blind.Swap(true) {
-			s.config.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once: the connection is not go-sql-driver's own",
-				"connection", fmt.Sprintf("%T", conn), "keepalive", s.config.KeepAlive)
+			s.config.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once",
+				"because", why, "connection", fmt.Sprintf("%T", conn), "keepalive", s.config.KeepAlive)
 		}
 	} else if missing := missingFields(conn); len(missing) > 0 && !s.config.blind.Swap(true) {
 		s.config.Logger.Warn("namedlock: a loss may be noticed late, and rows of your own on a connection given to New may be damaged: this version of go-sql-driver is not known to the Locker",
@@ -77,6 +81,29 @@ func (s *Session) listen(conn any) {
 	if id, err := s.config.hangups.Add(socketOf(conn)); err == nil {
 		s.hangupID.Store(id)
 	}
+}
+
+// blindness says why a look at the socket of conn tells nothing, "" if it does.
+func (s *Session) blindness(conn any) string {
+	if s.stateOf(conn) == unseen {
+		return "the connection is not go-sql-driver's own"
+	}
+	if _, ok := conn.(MemoryConn); ok {
+		return ""
+	}
+	if cfg, ok := driverField(conn, &fields.config).(**mysql.Config); ok && *cfg != nil && !(*cfg).CheckConnLiveness {
+		return "checkConnLiveness=false in the DSN"
+	}
+	if socket := socketOf(conn); socket != nil {
+		if _, ok := socket.(syscall.Conn); !ok {
+			return "the connection is no syscall.Conn: a custom dialer makes it"
+		}
+	}
+	switch runtime.GOOS {
+	case "windows", "plan9", "js", "wasip1": // where go-sql-driver does not look
+		return "no look at a socket on " + runtime.GOOS
+	}
+	return ""
 }
 
 // listenNoMore undoes listen. A conn of nil is one that is closed, or somebody else's.
@@ -186,11 +213,12 @@ func socketOf(conn any) net.Conn {
 //   - watching: rows that are read under a context, on a connection given to New, are not
 //     seen: "Leave conn to the Locker" has no exception then.
 //   - canceled: a transaction that its own code has cut off counts as a loss.
+//   - cfg: nobody says that checkConnLiveness=false has a loss show late.
 //   - rawConn: the kernel does not tell of hang-ups, and the watch ticks; all statements run
 //     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
-	closed, watching, canceled, socket int
+	closed, watching, canceled, socket, config int
 }
 
 // findFields looks the fields up, once.
@@ -204,6 +232,7 @@ func findFields(conn any) {
 			fields.canceled = f.Index[0]
 		}
 		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
+		fields.config = fieldOf(driverConn, "cfg", reflect.TypeFor[*mysql.Config]())
 	})
 }
 
@@ -213,7 +242,7 @@ func missingFields(conn any) (missing []string) {
 		return nil
 	}
 	findFields(conn)
-	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket} {
+	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket, "cfg": fields.config} {
 		if at < 0 {
 			missing = append(missing, name)
 		}

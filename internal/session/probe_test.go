@@ -26,7 +26,7 @@ func TestProbe_FieldsOfTheDriver(t *testing.T) {
 // Without one of them locks are taken, a loss is noticed and silence ended all the same; the
 // log says so once.
 func TestProbe_WithoutAField(t *testing.T) {
-	for name, field := range map[string]*int{"closed": &fields.closed, "watching": &fields.watching, "canceled": &fields.canceled, "rawConn": &fields.socket} {
+	for name, field := range map[string]*int{"closed": &fields.closed, "watching": &fields.watching, "canceled": &fields.canceled, "rawConn": &fields.socket, "cfg": &fields.config} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }, func(b *bubble) {
