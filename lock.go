@@ -31,22 +31,25 @@ const Forever time.Duration = math.MaxInt64
 // WithLock returns what fn returned, as it is. If the lock was not provably held
 // to the end, that is joined by an error that matches [ErrLost].
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
-	return l.withLock(ctx, name, timeout, timeout, fn)
-}
-
-// withLock is WithLock where left is what is left of timeout.
-func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.Duration, fn func(ctx context.Context) error) (err error) {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
+	ctx, seen := l.see(ctx, Event{Method: "WithLock", Name: name, Timeout: timeout})
+	return l.withLock(ctx, seen, name, timeout, timeout, fn)
+}
+
+// withLock is WithLock where left is what is left of timeout.
+func (l *Locker) withLock(ctx context.Context, seen *sighting, name string, timeout, left time.Duration, fn func(ctx context.Context) error) (err error) {
 	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: left}) // GET_LOCK
 	if err != nil {
+		seen.failed(ctx, err)
 		return err
 	}
 	fnCtx := lock.grant.Context(ctx, lock.lost)
 	returned := false
 	defer func() {
 		lost := lock.Release() // RELEASE_LOCK
+		defer seen.released(fnCtx, lost, err, !returned)
 		switch {
 		case lost == nil:
 		case !returned:
@@ -58,6 +61,7 @@ func (l *Locker) withLock(ctx context.Context, name string, timeout, left time.D
 			err = errors.Join(err, lost)
 		}
 	}()
+	fnCtx = seen.got(fnCtx)
 	err = fn(fnCtx)
 	returned = true
 	return err
@@ -94,11 +98,22 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 // timeout bound the acquiring as in [Locker.WithLock]; the lock outlives ctx. It is held
 // until Release, which must be called.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
+	ctx, seen := l.see(ctx, Event{Method: "Acquire", Name: name, Timeout: timeout})
 	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout})
 	if err != nil {
+		seen.failed(ctx, err)
 		return nil, err
 	}
+	lock.seen = seen
 	lock.ctx = lock.grant.Context(context.WithoutCancel(ctx), lock.lost)
+	returned := false
+	defer func() {
+		if !returned { // a hook has called runtime.Goexit
+			_ = lock.Release()
+		}
+	}()
+	lock.ctx = seen.got(lock.ctx)
+	returned = true
 	return lock, nil
 }
 
@@ -165,7 +180,8 @@ func (l *Locker) explain(name string, err error) error {
 type Lock struct {
 	name  string
 	grant *queue.Grant
-	ctx   context.Context
+	ctx   context.Context // of Acquire
+	seen  *sighting       // of Acquire
 	call  call
 }
 
@@ -191,12 +207,13 @@ func (k *Lock) Release() error {
 	if err != nil {
 		err = &Error{Op: "release", Name: k.name, Err: err}
 	}
-	k.call.released(err)
+	if first := k.call.released(err); first {
+		k.seen.released(k.ctx, err, nil, false)
+	}
 	return err
 }
 
 func (k *Lock) lost(cause error) error {
-	err := &Error{Op: "hold", Name: k.name, Err: cause}
-	k.call.lost(err)
-	return err
+	k.call.lost()
+	return &Error{Op: "hold", Name: k.name, Err: cause}
 }

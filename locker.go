@@ -54,7 +54,7 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(o, func(config session.Config) *session.Pool { return session.NewLent(conn, config) }), nil
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewLent(conn, config) })
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs them,
@@ -73,17 +73,20 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if _, err := session.Limit(o.sessions.MaxSessions, db.Stats().MaxOpenConnections); err != nil {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
 	}
-	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) }), nil
+	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) })
 }
 
-func newLocker(o options, sessions func(session.Config) *session.Pool) *Locker {
+func newLocker(o options, sessions func(session.Config) *session.Pool) (*Locker, error) {
 	l := &Locker{namespace: o.namespace, closed: make(chan struct{})}
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer
 	o.sessions.Logger = l.observer.logger
 	l.queue = queue.New(sessions(o.sessions), o.handOff)
 	l.queue.Namespace = o.namespace
-	return l
+	if err := l.opened(); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // isZero reports whether l was not made by New or Open.
@@ -132,6 +135,8 @@ func (l *Locker) close() {
 	defer close(l.closed)
 	l.queue.Close()
 	l.observer.close()
+	l.toldClosed()
+	l.observer.lines.Drain(patienceWithUsers)
 }
 
 // Check asks the server at once for what would otherwise show at the first lock: a wrong password, a

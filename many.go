@@ -2,6 +2,7 @@ package namedlock
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -39,18 +40,60 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	if fn == nil {
 		return acquireError(names[0], errNoFunction)
 	}
+	ctx, seen := l.see(ctx, Event{Method: "WithLocks", Name: names[0], Names: names, Timeout: timeout})
+	names, err := l.checkAll(ctx, names, timeout)
+	if err != nil {
+		seen.failed(ctx, err)
+		return err
+	}
+	return l.withAllSeen(ctx, seen, names, timeout, fn)
+}
+
+// checkAll returns the names in the order in which they are taken, or an error for what no server need be asked about.
+func (l *Locker) checkAll(ctx context.Context, names []string, timeout time.Duration) ([]string, error) {
 	for _, name := range names {
 		if err := l.check(ctx, name, timeout); err != nil {
-			return acquireError(name, err)
+			return nil, acquireError(name, err)
 		}
 	}
 	names = l.inOrder(names)
 	for _, name := range names {
 		if err := l.queue.Held(ctx, l.namespace+name); err != nil {
-			return acquireError(name, err)
+			return nil, acquireError(name, err)
 		}
 	}
-	return l.withAll(ctx, names, timeout, countdown(timeout), fn)
+	return names, nil
+}
+
+// withAllSeen is withAll, with the hooks inside the last lock and around the first.
+func (l *Locker) withAllSeen(ctx context.Context, seen *sighting, names []string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
+	if seen == nil {
+		return l.withAll(ctx, names, timeout, countdown(timeout), fn)
+	}
+	fnCtx, began, returned := ctx, false, false
+	var failed error
+	defer func() {
+		if began {
+			seen.released(fnCtx, lostOf(err, failed), failed, !returned)
+		} else {
+			seen.failed(ctx, err)
+		}
+	}()
+	return l.withAll(ctx, names, timeout, countdown(timeout), func(ctx context.Context) error {
+		began = true
+		fnCtx = seen.got(ctx)
+		failed = fn(fnCtx)
+		returned = true
+		return failed
+	})
+}
+
+// lostOf returns what the releases have added to what fn returned, nil if that is nothing.
+func lostOf(err, failed error) error {
+	if err == failed || !errors.Is(err, ErrLost) {
+		return nil
+	}
+	return err
 }
 
 // withAll runs fn under all names, from the first to the last.
@@ -58,7 +101,7 @@ func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Durat
 	if len(names) == 0 {
 		return fn(ctx)
 	}
-	return l.withLock(ctx, names[0], timeout, left(), func(ctx context.Context) error {
+	return l.withLock(ctx, nil, names[0], timeout, left(), func(ctx context.Context) error {
 		return l.withAll(ctx, names[1:], timeout, left, fn)
 	})
 }

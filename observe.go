@@ -31,9 +31,11 @@ type Stats struct {
 	WaitTime time.Duration // all that calls took, from their begin to the lock or the error
 	HoldTime time.Duration // all that locks were held for, from the lock to its release
 
-	// DroppedEvents counts the events that no hook was told of, and the lines that were not
-	// logged, since the hooks or the log's handler are too slow.
-	DroppedEvents int64
+	SessionsOpened    int64 // connections taken from the db and greeted
+	SessionsDiscarded int64 // connections closed, instead of going back to the db
+
+	// DroppedLines counts the lines that were not logged, since the log's handler is too slow.
+	DroppedLines int64
 }
 
 // Stats returns what l is doing and has done. It is cheap, and sends nothing.
@@ -54,57 +56,9 @@ func (l *Locker) Stats() Stats {
 		HoldTime: time.Duration(o.holdTime.Load()),
 	}
 	s.Sessions, s.Unwatched = l.queue.Sessions()
-	s.DroppedEvents = o.events.Dropped() + o.lines.Dropped()
+	s.SessionsOpened, s.SessionsDiscarded = o.opened.Load(), o.discarded.Load()
+	s.DroppedLines = o.lines.Dropped()
 	return s
-}
-
-// Hooks are functions that are told what happens in a Locker; nil ones are not. They
-// are called one after the other, in the order of the events, in a goroutine of their
-// own, a moment after the event: so a hook that blocks or panics holds nobody up, no
-// caller and no release, but the hooks behind it. If 10,000 events are pending, further ones
-// are dropped (Stats counts them). A panic goes to the log ([WithLogger]). Close waits
-// until all have been told of every call that began before it, for 5 s at most.
-//
-// Each says which fields of Event are set, beside Time.
-type Hooks struct {
-	// AcquireStarted: [Locker.WithLock] or Acquire was called. Context, Name, Timeout.
-	AcquireStarted func(Event)
-	// Waiting: others have the lock, or the connection that it takes, and the call
-	// waits. Context, Name, Timeout, Waited.
-	Waiting func(Event)
-	// Acquired: the lock is held, or Err says why not. Context, Name, Timeout, Waited.
-	Acquired func(Event)
-	// Released: the lock is not held any more. Err, unless nil, matches [ErrLost]. Context,
-	// Name, Waited, Held.
-	Released func(Event)
-	// Lost: the lock was lost, as the end of its context tells the code under it, or
-	// its release found. Context, Name, Waited, Held, Err.
-	Lost func(Event)
-	// SessionOpened: a connection was taken from the db and greeted, or Err says why
-	// not. Waited is how long that took.
-	SessionOpened func(Event)
-	// SessionDiscarded: a connection was closed instead of going back to the db. Err
-	// says why.
-	SessionDiscarded func(Event)
-}
-
-// An Event is something that has happened in a Locker.
-type Event struct {
-	Time    time.Time       // when it happened
-	Context context.Context // as the caller gave it, for its values: a trace, a request's id
-	Name    string          // the lock's name as the caller wrote it
-	Timeout time.Duration   // as the caller gave it; of WithLocks, for all the locks together
-	Waited  time.Duration   // from the call to the lock, or as long as it has taken so far
-	Held    time.Duration   // from the lock to its release, or loss
-	Err     error
-}
-
-// WithHooks has hooks called for what happens. Given twice, the last counts.
-func WithHooks(hooks Hooks) Option {
-	return func(o *options) error {
-		o.hooks = &hooks
-		return nil
-	}
 }
 
 // slowWait is how long a call waits before that is worth a line in the log.
@@ -114,7 +68,7 @@ const slowWait = 5 * time.Second
 // outage thousands of calls wait for it.
 const warnEvery = time.Minute
 
-// patienceWithUsers is how long Close waits for hooks, and for the log.
+// patienceWithUsers is how long Close waits for the log.
 const patienceWithUsers = 5 * time.Second
 
 // An observer sees what happens in a Locker, and tells whoever wants to know.
@@ -122,11 +76,12 @@ type observer struct {
 	held, waiting                    atomic.Int64
 	acquired, timeouts, failed, lost atomic.Int64
 	waitTime, holdTime               atomic.Int64
+	opened, discarded                atomic.Int64 // sessions
 
-	hooks  Hooks
-	logger *slog.Logger    // writes to lines
-	events notify.Notifier // calls hooks
-	lines  notify.Notifier // writes the log
+	hooks    []Hooks
+	onOpened func(time.Duration) // see package inside
+	logger   *slog.Logger        // writes to lines
+	lines    notify.Notifier     // writes the log
 
 	mu     sync.Mutex // guards what follows
 	calls  int        // under way, from their begin to the end of what they lead to
@@ -138,23 +93,11 @@ type observer struct {
 // A warning is a line of the log about a name.
 type warning struct{ line, name string }
 
-func (o *observer) init(hooks *Hooks, logger *slog.Logger) {
+func (o *observer) init(hooks []Hooks, logger *slog.Logger) {
+	o.hooks = hooks
 	o.logger = o.lines.Logger(logger)
 	o.idle = make(chan struct{})
 	o.warned = make(map[warning]time.Time)
-	if hooks != nil {
-		o.hooks = *hooks
-	}
-	o.events.Panicked = func(value any) { o.logger.Error("namedlock: a hook panicked", "panic", value) }
-}
-
-// tell has hook called with e, if there is such a hook.
-func (o *observer) tell(hook func(Event), e Event) {
-	if hook == nil {
-		return
-	}
-	e.Time = time.Now()
-	o.events.Tell(func() { hook(e) })
 }
 
 // begin counts a call, and reports whether it did: one that begins after Close is told of
@@ -181,8 +124,7 @@ func (o *observer) end(begun bool) {
 	}
 }
 
-// close waits for what the calls still have to tell, and until the hooks and the log have
-// been told everything. The locks have been released.
+// close waits until the calls have told the hooks and the log everything. The locks have been released.
 func (o *observer) close() {
 	o.mu.Lock()
 	if !o.closed {
@@ -193,9 +135,6 @@ func (o *observer) close() {
 	}
 	o.mu.Unlock()
 	<-o.idle
-	until := time.Now().Add(patienceWithUsers)
-	o.events.Drain(time.Until(until))
-	o.lines.Drain(time.Until(until))
 }
 
 // warn writes a line about a name, unless the last one is so recent that it tells nothing
@@ -257,13 +196,11 @@ func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.D
 	o := &l.observer
 	c.counted = o.begin()
 	o.waiting.Add(1)
-	o.tell(o.hooks.AcquireStarted, Event{Context: ctx, Name: name, Timeout: timeout})
 }
 
 // Waits implements queue.Observer: others have the lock. A mutex may be held.
 func (c *call) Waits() {
 	o := &c.locker.observer
-	o.tell(o.hooks.Waiting, Event{Context: c.ctx, Name: c.name, Timeout: c.timeout, Waited: time.Since(c.begun)})
 	c.waits = true
 	if c.timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // asks no code of the user's
 		return // its end says enough
@@ -306,37 +243,32 @@ func (c *call) answered(err error) {
 	default:
 		o.logger.InfoContext(c.ctx, "namedlock: acquired a lock after a long wait", "name", c.name, "waited", c.waited)
 	}
-	o.tell(o.hooks.Acquired, Event{Context: c.ctx, Name: c.name, Timeout: c.timeout, Waited: c.waited, Err: err})
 	if err != nil {
 		o.end(c.counted)
 	}
 }
 
 // lost is the code under the lock being told that it is lost. A mutex may be held.
-func (c *call) lost(err error) {
-	o := &c.locker.observer
+func (c *call) lost() {
 	c.lostKnown.Store(true)
-	o.lost.Add(1)
-	o.tell(o.hooks.Lost, Event{Context: c.ctx, Name: c.name, Waited: c.waited, Held: time.Since(c.acquired), Err: err})
+	c.locker.observer.lost.Add(1)
 }
 
-// released is the end of a release, which found err. The first counts.
-func (c *call) released(err error) {
+// released is the end of a release, which found err. It reports whether it is the first, which counts.
+func (c *call) released(err error) (first bool) {
 	if !c.ended.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	o := &c.locker.observer
 	held := time.Since(c.acquired)
 	o.held.Add(-1)
 	o.holdTime.Add(int64(held))
-	e := Event{Context: c.ctx, Name: c.name, Waited: c.waited, Held: held, Err: err}
 	if err != nil && c.lostKnown.CompareAndSwap(false, true) {
 		o.lost.Add(1)
 		o.logger.ErrorContext(c.ctx, "namedlock: lock lost, as its release found", "name", c.name, "held", held, "error", err)
-		o.tell(o.hooks.Lost, e)
 	}
-	o.tell(o.hooks.Released, e)
 	o.end(c.counted)
+	return true
 }
 
 // lostUntold is a loss that the release found after a panic or Goexit of fn: nobody gets an
@@ -355,9 +287,12 @@ func timeoutText(timeout time.Duration) string {
 
 // SessionOpened and SessionDiscarded make observer a session.Observer.
 func (o *observer) SessionOpened(took time.Duration, err error) {
-	o.tell(o.hooks.SessionOpened, Event{Waited: took, Err: err})
+	if o.onOpened != nil {
+		o.onOpened(took)
+	}
+	if err == nil {
+		o.opened.Add(1)
+	}
 }
 
-func (o *observer) SessionDiscarded(cause error) {
-	o.tell(o.hooks.SessionDiscarded, Event{Err: cause})
-}
+func (o *observer) SessionDiscarded(error) { o.discarded.Add(1) }

@@ -3,6 +3,7 @@ package namedlock_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/DATA-DOG/go-sqlmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -27,24 +29,36 @@ type record struct {
 	events []namedlock.Event
 }
 
-func (r *record) hook(kind string) func(namedlock.Event) {
-	return func(e namedlock.Event) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.kinds = append(r.kinds, kind)
-		r.events = append(r.events, e)
+func (r *record) tell(kind string, e namedlock.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kinds = append(r.kinds, kind)
+	r.events = append(r.events, e)
+}
+
+func (r *record) enter(kind string) func(context.Context, namedlock.Event) context.Context {
+	return func(ctx context.Context, e namedlock.Event) context.Context {
+		r.tell(kind, e)
+		said, _ := ctx.Value(saidKey{}).(string)
+		return context.WithValue(ctx, saidKey{}, said+kind+" ")
 	}
 }
 
-func (r *record) hooks() namedlock.Hooks {
+func (r *record) leave(kind string) func(context.Context, namedlock.Event) {
+	return func(ctx context.Context, e namedlock.Event) { r.tell(kind, e) }
+}
+
+func (r *record) hooks(who string) namedlock.Hooks {
 	return namedlock.Hooks{
-		AcquireStarted:   r.hook("started"),
-		Waiting:          r.hook("waiting"),
-		Acquired:         r.hook("acquired"),
-		Released:         r.hook("released"),
-		Lost:             r.hook("lost"),
-		SessionOpened:    r.hook("opened"),
-		SessionDiscarded: r.hook("discarded"),
+		AcquireStarted: r.enter(who + "started"),
+		Acquired:       r.enter(who + "acquired"),
+		Failed:         r.leave(who + "failed"),
+		Released:       r.leave(who + "released"),
+		Opened: func(l *namedlock.Locker) error {
+			r.tell(who+"opened", namedlock.Event{})
+			return nil
+		},
+		Closed: func(l *namedlock.Locker) { r.tell(who+"closed", namedlock.Event{}) },
 	}
 }
 
@@ -62,129 +76,172 @@ func (r *record) of(t *testing.T, kind string) (found namedlock.Event) {
 	return found
 }
 
-type traceKey struct{}
+type saidKey struct{}
 
-func TestHooksSeeAQuietLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r record
-		locks := locktest.New(namedlock.WithHooks(r.hooks()), namedlock.WithNamespace("app/"))
-		traced := context.WithValue(ctx, traceKey{}, "42")
-		require.NoError(t, locks.WithLock(traced, "report", time.Minute, func(context.Context) error {
-			time.Sleep(3 * time.Second)
-			return nil
-		}))
-		require.NoError(t, locks.Close())
-
-		assert.Equal(t, []string{"started", "opened", "acquired", "released"}, r.kinds)
-		for i, e := range r.events {
-			if r.kinds[i] != "opened" {
-				assert.Equal(t, "report", e.Name, "without the namespace")
-				assert.Equal(t, "42", e.Context.Value(traceKey{}))
+// Hooks add to the contexts that follow, whatever the call is; more than one nest.
+func TestHooksSeeEveryKindOfCall(t *testing.T) {
+	db, mock, err := sqlmock.New()
+	require.NoError(t, err)
+	defer db.Close()
+	for method, call := range map[string]func(l *locktest.Locker, fn func(ctx context.Context) error) error{
+		"WithLock": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			return l.WithLock(ctx, "report", time.Minute, fn)
+		},
+		"WithLocks": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			return l.WithLocks(ctx, []string{"report", "another"}, time.Minute, fn)
+		},
+		"WithLockTx": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			mock.ExpectBegin()
+			mock.ExpectRollback()
+			return l.WithLockTx(ctx, "report", time.Minute, nil, func(ctx context.Context, _ *sql.Tx) error { return fn(ctx) })
+		},
+		"Lead": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			return l.Lead(ctx, "report", func(ctx context.Context, _ *namedlock.Term) error { return fn(ctx) })
+		},
+		"Acquire": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			lock, err := l.Acquire(ctx, "report", time.Minute)
+			if err != nil {
+				return err
 			}
-			assert.NoError(t, e.Err)
-			assert.False(t, e.Time.IsZero())
-		}
-		assert.Equal(t, 3*time.Second, r.of(t, "released").Held)
-		assert.Equal(t, time.Minute, r.of(t, "acquired").Timeout)
-	})
-}
-
-func TestHooksSeeAWaitAndItsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r record
-		locks := locktest.New(namedlock.WithHooks(r.hooks()))
-		defer locks.HoldElsewhere("report")()
-		require.ErrorIs(t, locks.WithLock(ctx, "report", 2*time.Second, nothing), namedlock.ErrTimeout)
-		synctest.Wait() // until the session that waited is free again
-		require.ErrorIs(t, locks.WithLock(ctx, "report", 0, nothing), namedlock.ErrTimeout)
-		require.NoError(t, locks.Close())
-
-		assert.Equal(t, []string{"started", "opened", "waiting", "acquired", "started", "acquired"}, r.kinds,
-			"who tries once does not wait")
-		assert.ErrorIs(t, r.events[3].Err, namedlock.ErrTimeout)
-		assert.GreaterOrEqual(t, r.events[3].Waited, 2*time.Second)
-	})
-}
-
-func TestHooksSeeALoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r record
-		locks := locktest.New(namedlock.WithHooks(r.hooks()))
-		err := locks.WithLock(ctx, "report", time.Minute, func(ctx context.Context) error {
-			time.Sleep(time.Second)
-			locks.Lose("report")
-			<-ctx.Done()
-			time.Sleep(time.Second)
-			return nil
-		})
-		require.ErrorIs(t, err, namedlock.ErrLost)
-		assert.EqualValues(t, 1, locks.Stats().Lost)
-		require.NoError(t, locks.Close())
-
-		lost := r.of(t, "lost")
-		assert.ErrorIs(t, lost.Err, namedlock.ErrLost)
-		assert.InDelta(t, time.Second, lost.Held, float64(100*time.Millisecond))
-		assert.ErrorIs(t, r.of(t, "released").Err, namedlock.ErrLost)
-		assert.Error(t, r.of(t, "discarded").Err)
-	})
-}
-
-func TestHooksSeeALossThatTheReleaseFinds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var r record
-		locks := locktest.New(namedlock.WithHooks(r.hooks()))
-		failure := errors.New("the cable is cut")
-		locks.FailNextRelease(failure)
-		require.ErrorIs(t, locks.WithLock(ctx, "report", time.Minute, nothing), failure)
-		assert.EqualValues(t, 1, locks.Stats().Lost)
-		require.NoError(t, locks.Close())
-		assert.Equal(t, []string{"started", "opened", "acquired", "discarded", "lost", "released"}, r.kinds)
-	})
-}
-
-// Whatever a hook does, locks are taken and released, and Close returns.
-func TestAHookThatMisbehavesHoldsNobodyUp(t *testing.T) {
-	var log bytes.Buffer
-	var forever chan struct{}
-	for what, hook := range map[string]func(namedlock.Event){
-		"blocks": func(namedlock.Event) { <-forever },
-		"panics": func(namedlock.Event) { panic("a bad hook") },
-		"exits":  func(namedlock.Event) { runtime.Goexit() },
+			return errors.Join(fn(lock.Context()), lock.Release(), lock.Release())
+		},
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(method, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				forever = make(chan struct{})
-				locks := locktest.New(namedlock.WithLogger(textLogger(&log)), namedlock.WithHooks(namedlock.Hooks{
-					AcquireStarted: hook, Waiting: hook, Acquired: hook, Released: hook, Lost: hook, SessionOpened: hook, SessionDiscarded: hook,
-				}))
-				for range 3 {
-					require.NoError(t, locks.WithLock(ctx, "report", time.Minute, nothing))
-				}
-				release := locks.HoldElsewhere("report")
-				require.ErrorIs(t, locks.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
-				release()
-				begun := time.Now()
+				var r record
+				locks := locktest.New(namedlock.WithHooks(r.hooks("1 ")), namedlock.WithHooks(r.hooks("2 ")), namedlock.WithNamespace("app/"))
+				locks.TxFrom(db)
+				require.ErrorIs(t, call(locks, func(ctx context.Context) error {
+					assert.Equal(t, "1 started 2 started 1 acquired 2 acquired ", ctx.Value(saidKey{}))
+					time.Sleep(3 * time.Second)
+					return errOwn
+				}), errOwn)
 				require.NoError(t, locks.Close())
-				assert.LessOrEqual(t, time.Since(begun), 6*time.Second)
-				close(forever)
+				assert.Equal(t, []string{"1 opened", "2 opened", "1 started", "2 started", "1 acquired", "2 acquired", "2 released", "1 released", "2 closed", "1 closed"}, r.kinds)
+				e := r.of(t, "1 released")
+				assert.Equal(t, "report", e.Name, "without the namespace")
+				assert.Equal(t, method, e.Method)
+				assert.Equal(t, 3*time.Second, e.HeldFor)
+				assert.NoError(t, e.Err)
+				assert.False(t, e.Panicked)
+				assert.Equal(t, method == "WithLocks", len(e.Names) == 2)
+				if method != "Acquire" {
+					assert.Equal(t, errOwn, e.Returned)
+				}
 			})
 		})
+	}
+}
+
+func TestHooksSeeFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks("")))
+		defer locks.HoldElsewhere("report")()
+		require.ErrorIs(t, locks.WithLock(ctx, "report", 2*time.Second, nothing), namedlock.ErrTimeout)
+		require.ErrorIs(t, locks.WithLocks(ctx, []string{"a", "report"}, 0, nothing), namedlock.ErrTimeout)
+		require.ErrorIs(t, locks.WithLock(ctx, "", 0, nothing), namedlock.ErrInvalidName)
+		_, err := locks.Acquire(ctx, "report", 0)
+		require.ErrorIs(t, err, namedlock.ErrTimeout)
+		require.NoError(t, locks.Close())
+		assert.Equal(t, []string{"opened", "started", "failed", "started", "failed", "started", "failed", "started", "failed", "closed"}, r.kinds)
+		assert.ErrorIs(t, r.events[2].Err, namedlock.ErrTimeout)
+		assert.Equal(t, 2*time.Second, r.events[2].Waited)
+	})
+}
+
+func TestHooksSeeALossAndAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		locks := locktest.New(namedlock.WithHooks(r.hooks("")))
+		for _, names := range [][]string{{"report"}, {"report", "another"}} {
+			r = record{}
+			assert.PanicsWithValue(t, "own", func() {
+				_ = locks.WithLocks(ctx, names, time.Minute, func(ctx context.Context) error {
+					locks.Lose("report")
+					<-ctx.Done()
+					panic("own")
+				})
+			})
+			assert.True(t, r.of(t, "released").Panicked)
+			r = record{}
+			require.ErrorIs(t, locks.WithLocks(ctx, names, time.Minute, func(ctx context.Context) error {
+				locks.Lose("report")
+				<-ctx.Done()
+				return nil
+			}), namedlock.ErrLost)
+			assert.ErrorIs(t, r.of(t, "released").Err, namedlock.ErrLost)
+		}
+		require.NoError(t, locks.Close())
+	})
+}
+
+// Whatever a hook does, the lock is released.
+func TestAHookThatMisbehavesKeepsNoLock(t *testing.T) {
+	var log bytes.Buffer
+	for what, hook := range map[string]func(){
+		"panics": func() { panic("a bad hook") },
+		"exits":  runtime.Goexit,
+	} {
+		for _, where := range []string{"started", "acquired", "failed", "released"} {
+			for method, call := range map[string]func(l *locktest.Locker, name string){
+				"WithLock":  func(l *locktest.Locker, name string) { _ = l.WithLock(ctx, name, 0, nothing) },
+				"WithLocks": func(l *locktest.Locker, name string) { _ = l.WithLocks(ctx, []string{name, "b"}, 0, nothing) },
+				"Lead": func(l *locktest.Locker, name string) {
+					_ = l.Lead(ctx, name, func(context.Context, *namedlock.Term) error { return nil })
+				},
+				"Acquire": func(l *locktest.Locker, name string) {
+					if lock, err := l.Acquire(ctx, name, 0); err == nil {
+						_ = lock.Release()
+					}
+				},
+			} {
+				t.Run(what+" "+where+" "+method, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						bad := func(at string) func(context.Context, namedlock.Event) {
+							return func(context.Context, namedlock.Event) {
+								if at == where {
+									hook()
+								}
+							}
+						}
+						enter := func(at string) func(context.Context, namedlock.Event) context.Context {
+							return func(ctx context.Context, e namedlock.Event) context.Context {
+								bad(at)(ctx, e)
+								return nil
+							}
+						}
+						locks := locktest.New(namedlock.WithLogger(textLogger(&log)), namedlock.WithHooks(namedlock.Hooks{
+							AcquireStarted: enter("started"), Acquired: enter("acquired"), Failed: bad("failed"), Released: bad("released"),
+						}))
+						for _, name := range []string{"free", ""} {
+							done := make(chan struct{})
+							go func() {
+								defer close(done)
+								call(locks, name)
+							}()
+							<-done
+							locks.HoldElsewhere("free")()
+						}
+						require.NoError(t, locks.Close())
+					})
+				})
+			}
+		}
 	}
 	assert.Contains(t, log.String(), "a bad hook")
 }
 
-func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		block := make(chan struct{})
-		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{AcquireStarted: func(namedlock.Event) { <-block }}))
-		const calls = 10_010
-		for range calls {
-			_, _ = locks.Acquire(ctx, "", 0)
-		}
-		assert.InDelta(t, 10, locks.Stats().DroppedEvents, 1, "one may be under way")
-		close(block)
-		require.NoError(t, locks.Close())
-	})
+// A hook may refuse a Locker; those that were told of it before are told that it is closed.
+func TestAHookMayRefuse(t *testing.T) {
+	var r record
+	db, _, err := sqlmock.New()
+	require.NoError(t, err)
+	defer db.Close()
+	l, err := namedlock.Open(db, namedlock.WithHooks(r.hooks("")), namedlock.WithHooks(namedlock.Hooks{Opened: func(*namedlock.Locker) error { return errOwn }}))
+	assert.Nil(t, l)
+	require.ErrorIs(t, err, errOwn)
+	assert.Equal(t, []string{"opened", "closed"}, r.kinds)
 }
 
 func TestStats(t *testing.T) {
@@ -197,7 +254,7 @@ func TestStats(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- locks.WithLock(ctx, "report", namedlock.Forever, nothing) }()
 		synctest.Wait()
-		assert.Equal(t, namedlock.Stats{Held: 1, Waiting: 1, Sessions: 1, Acquired: 1}, locks.Stats())
+		assert.Equal(t, namedlock.Stats{Held: 1, Waiting: 1, Sessions: 1, Acquired: 1, SessionsOpened: 1}, locks.Stats())
 
 		time.Sleep(time.Second)
 		require.ErrorIs(t, locks.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
@@ -206,7 +263,7 @@ func TestStats(t *testing.T) {
 		require.NoError(t, lock.Release(), "counts once")
 		require.NoError(t, <-done)
 		assert.Equal(t, namedlock.Stats{
-			Sessions: 1, Acquired: 2, Timeouts: 1, Failed: 1, HandOffs: 1,
+			Sessions: 1, SessionsOpened: 1, Acquired: 2, Timeouts: 1, Failed: 1, HandOffs: 1,
 			WaitTime: 3 * time.Second, HoldTime: 2 * time.Second,
 		}, locks.Stats())
 		require.NoError(t, locks.Close())
@@ -269,7 +326,7 @@ func TestCloseWaitsUntilTheHooksKnow(t *testing.T) {
 	const calls = 2000
 	for range 20 {
 		var told atomic.Int64
-		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{Acquired: func(namedlock.Event) { told.Add(1) }}))
+		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{Failed: func(context.Context, namedlock.Event) { told.Add(1) }}))
 		release := locks.HoldElsewhere("report")
 		var began sync.WaitGroup
 		for range calls {

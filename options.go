@@ -19,7 +19,7 @@ type options struct {
 	namespace string
 	lease     *time.Duration // nil: the default of New or Open
 	handOff   time.Duration
-	hooks     *Hooks
+	hooks     []Hooks
 	sessions  session.Config
 }
 

@@ -93,7 +93,7 @@ func TestShutdownOfWhatIsIdle(t *testing.T) {
 	expectLock(mock, "report")
 	expectUnlock(mock, "report")
 	require.NoError(t, locker.WithLock(ctx, "report", 0, nothing))
-	assert.Error(t, locker.Shutdown(nil)) //nolint:staticcheck // that is the test
+	assert.Error(t, locker.Shutdown(none))
 	require.NoError(t, locker.Shutdown(ctx))
 	require.NoError(t, locker.Shutdown(ctx))
 	require.NoError(t, locker.Close())
@@ -125,7 +125,7 @@ func TestCheckAsksTheServer(t *testing.T) {
 		return locker.Check(ctx)
 	}), "it drops no lock")
 
-	assert.Error(t, locker.Check(nil)) //nolint:staticcheck // that is the test
+	assert.Error(t, locker.Check(none))
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	assert.ErrorIs(t, locker.Check(ended), context.Canceled)

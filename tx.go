@@ -51,15 +51,20 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	if err := checkTxOptions(opts); err != nil {
 		return acquireError(name, err)
 	}
+	ctx, seen := l.see(ctx, Event{Method: "WithLockTx", Name: name, Timeout: timeout})
 	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout, Own: true, Tx: true}) // GET_LOCK
 	if err != nil {
+		seen.failed(ctx, err)
 		return err
 	}
 	fnCtx := lock.grant.Context(ctx, lock.lost)
 	tx := transaction{lock: lock}
 	defer func() {
-		err = lock.endTx(tx.stage, err) // RELEASE_LOCK
+		lost := lock.Release() // RELEASE_LOCK
+		defer seen.released(fnCtx, lost, err, tx.stage == running)
+		err = lock.endTx(tx.stage, err, lost)
 	}()
+	fnCtx = seen.got(fnCtx)
 	return tx.run(ctx, fnCtx, opts, fn)
 }
 
@@ -114,9 +119,8 @@ const (
 	committed
 )
 
-// endTx releases the lock, and adds to err what the release found.
-func (k *Lock) endTx(stage txStage, err error) error {
-	lost := k.Release()
+// endTx adds to err what the release found.
+func (k *Lock) endTx(stage txStage, err, lost error) error {
 	switch {
 	case lost == nil, stage == beginning, errors.Is(err, ErrCommitUnknown):
 		return err

@@ -29,8 +29,7 @@ func Example() {
 	reader := metric.NewManualReader()
 	meters := metric.NewMeterProvider(metric.WithReader(reader))
 
-	locks := locktest.New()
-	locker, err := otelnamedlock.New(locks,
+	locker := locktest.New(otelnamedlock.WithTelemetry( // in production, namedlock.Open(db, ...)
 		otelnamedlock.WithTracerProvider(tracers),
 		otelnamedlock.WithMeterProvider(meters),
 		otelnamedlock.WithAttributes(semconv.DBSystemNameMariaDB, semconv.ServerAddress("db.internal")),
@@ -38,21 +37,18 @@ func Example() {
 			class, _, _ := strings.Cut(name, "-")
 			return class
 		}),
-	)
-	if err != nil {
-		log.Fatal(err)
-	}
+	))
 	defer locker.Close()
 
 	// A request that takes a lock; one whose lock is lost; and one that comes too late.
 	ctx, request := tracers.Tracer("service").Start(ctx, "POST /invoices")
 	_ = locker.WithLock(ctx, "invoices-42", 5*time.Second, func(ctx context.Context) error { return nil })
 	_ = locker.WithLock(ctx, "invoices-43", 5*time.Second, func(ctx context.Context) error {
-		locks.Lose("invoices-43") // as a restart of the server does
+		locker.Lose("invoices-43") // as a restart of the server does
 		<-ctx.Done()
 		return errors.New("stopped in the middle")
 	})
-	defer locks.HoldElsewhere("invoices-44")()
+	defer locker.HoldElsewhere("invoices-44")()
 	_ = locker.WithLock(ctx, "invoices-44", 10*time.Millisecond, func(ctx context.Context) error { return nil })
 	request.End()
 
@@ -72,15 +68,14 @@ func Example() {
 	//
 	// db.client.operation.duration{class=invoices outcome=acquired} 2
 	// db.client.operation.duration{class=invoices outcome=timeout} 1
-	// namedlock.acquired 2
-	// namedlock.failures 0
-	// namedlock.handoffs 0
-	// namedlock.held 0
+	// namedlock.acquired{class=invoices} 2
+	// namedlock.handoffs{class=} 0
+	// namedlock.held{class=invoices} 0
 	// namedlock.hold.duration{class=invoices outcome=lost} 1
 	// namedlock.hold.duration{class=invoices outcome=released} 1
-	// namedlock.lost 1
-	// namedlock.timeouts 1
-	// namedlock.waiting 0
+	// namedlock.lost{class=invoices} 1
+	// namedlock.timeouts{class=invoices} 1
+	// namedlock.waiting{class=invoices} 0
 }
 
 func printSpans(spans tracetest.SpanStubs) {
@@ -115,13 +110,14 @@ func printMetrics(collected metricdata.ResourceMetrics) {
 	var lines []string
 	for _, scope := range collected.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if m.Name == "namedlock.sessions" {
+			if strings.HasPrefix(m.Name, "namedlock.sessions") {
 				continue // goes from 1 to 0 a second after the last lock
 			}
 			switch data := m.Data.(type) {
 			case metricdata.Sum[int64]:
 				for _, point := range data.DataPoints {
-					lines = append(lines, fmt.Sprint(m.Name, " ", point.Value))
+					class, _ := point.Attributes.Value("namedlock.class")
+					lines = append(lines, fmt.Sprintf("%s{class=%s} %d", m.Name, class.AsString(), point.Value))
 				}
 			case metricdata.Histogram[float64]:
 				for _, point := range data.DataPoints {

@@ -5,6 +5,7 @@ go 1.25.0
 replace github.com/go-namedlock/namedlock => ../
 
 require (
+	github.com/DATA-DOG/go-sqlmock v1.5.2
 	github.com/go-namedlock/namedlock v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/otel v1.46.0

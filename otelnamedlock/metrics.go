@@ -3,7 +3,6 @@ package otelnamedlock
 import (
 	"context"
 	"errors"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -11,72 +10,61 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// metrics are those that are recorded as it happens.
+// metrics are those of one telemetry.
 type metrics struct {
-	wait metric.Float64Histogram
-	hold metric.Float64Histogram
+	wait, hold                         metric.Float64Histogram
+	acquired, timeouts, failures, lost metric.Int64Counter
+	held, waiting                      metric.Int64UpDownCounter
+
+	// What only the Stats of a Locker tell. What can be added up over processes is no gauge.
+	handOffs            metric.Int64ObservableCounter
+	sessions, unwatched metric.Int64ObservableUpDownCounter
 }
 
 func newMetrics(meter metric.Meter) (m metrics, err error) {
-	m.wait, err = meter.Float64Histogram("db.client.operation.duration",
-		metric.WithUnit("s"),
-		metric.WithDescription("Duration of database client operations: of calls until they have a named lock, or an error."),
-		metric.WithExplicitBucketBoundaries(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)) // as the conventions say
-	if err != nil {
-		return m, err
-	}
-	m.hold, err = meter.Float64Histogram("namedlock.hold.duration",
-		metric.WithUnit("s"),
-		metric.WithDescription("How long named locks were held, until they were released or lost."),
-		metric.WithExplicitBucketBoundaries(0.001, 0.01, 0.1, 1, 10, 60, 300, 1800, 3600, 4*3600))
-	return m, err
-}
-
-func record(ctx context.Context, h metric.Float64Histogram, d time.Duration, attributes []attribute.KeyValue) {
-	h.Record(ctx, d.Seconds(), metric.WithAttributes(attributes...))
-}
-
-// observeStats has the Stats reported whenever metrics are collected.
-func observeStats(meter metric.Meter, stats func() namedlock.Stats, attributes []attribute.KeyValue) (metric.Registration, error) {
-	type observable struct {
-		instrument metric.Int64Observable
-		value      func(namedlock.Stats) int64
-	}
-	var all []observable
-	var instruments []metric.Observable
 	var failed error
-	add := func(instrument metric.Int64Observable, err error, value func(namedlock.Stats) int64) {
-		all = append(all, observable{instrument, value})
-		instruments = append(instruments, instrument)
+	histogram := func(name, description string, bounds ...float64) metric.Float64Histogram {
+		i, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), metric.WithExplicitBucketBoundaries(bounds...))
 		failed = errors.Join(failed, err)
+		return i
 	}
-	counter := func(name, unit, description string, value func(namedlock.Stats) int64) {
-		i, err := meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		add(i, err, value)
+	counter := func(name, unit, description string) metric.Int64Counter {
+		i, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		failed = errors.Join(failed, err)
+		return i
 	}
-	// What can be added up over processes is no gauge.
-	now := func(name, unit, description string, value func(namedlock.Stats) int64) {
-		i, err := meter.Int64ObservableUpDownCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		add(i, err, value)
+	now := func(name, unit, description string) metric.Int64UpDownCounter {
+		i, err := meter.Int64UpDownCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		failed = errors.Join(failed, err)
+		return i
 	}
-	counter("namedlock.acquired", "{lock}", "Locks acquired.", func(s namedlock.Stats) int64 { return s.Acquired })
-	counter("namedlock.timeouts", "{call}", "Calls that ended with ErrTimeout.", func(s namedlock.Stats) int64 { return s.Timeouts })
-	counter("namedlock.failures", "{call}", "Calls that ended with any other error.", func(s namedlock.Stats) int64 { return s.Failed })
-	counter("namedlock.lost", "{lock}", "Locks that were not provably held to the end.", func(s namedlock.Stats) int64 { return s.Lost })
-	counter("namedlock.handoffs", "{lock}", "Locks passed on within the process.", func(s namedlock.Stats) int64 { return s.HandOffs })
-	now("namedlock.held", "{lock}", "Locks held now.", func(s namedlock.Stats) int64 { return int64(s.Held) })
-	now("namedlock.waiting", "{call}", "Calls that have no lock yet.", func(s namedlock.Stats) int64 { return int64(s.Waiting) })
-	now("namedlock.sessions", "{connection}", "Connections taken from the db.", func(s namedlock.Stats) int64 { return int64(s.Sessions) })
-	if failed != nil {
-		return nil, failed
-	}
+	m.wait = histogram("db.client.operation.duration", "Duration of database client operations: of calls until they have a named lock, or an error.",
+		0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // as the conventions say
+	m.hold = histogram("namedlock.hold.duration", "How long named locks were held, until they were released or lost.",
+		0.001, 0.01, 0.1, 1, 10, 60, 300, 1800, 3600, 4*3600)
+	m.acquired = counter("namedlock.acquired", "{lock}", "Locks acquired.")
+	m.timeouts = counter("namedlock.timeouts", "{call}", "Calls that ended with ErrTimeout.")
+	m.failures = counter("namedlock.failures", "{call}", "Calls that ended with any other error.")
+	m.lost = counter("namedlock.lost", "{lock}", "Locks that were not provably held to the end.")
+	m.held = now("namedlock.held", "{lock}", "Locks held now.")
+	m.waiting = now("namedlock.waiting", "{call}", "Calls that have no lock yet.")
 
+	m.handOffs, err = meter.Int64ObservableCounter("namedlock.handoffs", metric.WithUnit("{lock}"), metric.WithDescription("Locks passed on within the process."))
+	failed = errors.Join(failed, err)
+	m.sessions, err = meter.Int64ObservableUpDownCounter("namedlock.sessions", metric.WithUnit("{connection}"), metric.WithDescription("Connections taken from the db."))
+	failed = errors.Join(failed, err)
+	m.unwatched, err = meter.Int64ObservableUpDownCounter("namedlock.sessions.unwatched", metric.WithUnit("{connection}"), metric.WithDescription("Connections whose end shows by the keep-alive."))
+	return m, errors.Join(failed, err)
+}
+
+// observe has the Stats reported whenever metrics are collected.
+func (m *metrics) observe(meter metric.Meter, stats func() namedlock.Stats, attributes []attribute.KeyValue) (metric.Registration, error) {
 	with := metric.WithAttributeSet(attribute.NewSet(attributes...))
 	return meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
 		s := stats()
-		for _, o := range all {
-			observer.ObserveInt64(o.instrument, o.value(s), with)
-		}
+		observer.ObserveInt64(m.handOffs, s.HandOffs, with)
+		observer.ObserveInt64(m.sessions, int64(s.Sessions), with)
+		observer.ObserveInt64(m.unwatched, int64(s.Unwatched), with)
 		return nil
-	}, instruments...)
+	}, m.handOffs, m.sessions, m.unwatched)
 }

@@ -2,6 +2,7 @@ package otelnamedlock_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,20 +46,21 @@ func (s *setup) histograms(t *testing.T, name string) []metricdata.HistogramData
 	return histogram.DataPoints
 }
 
-// sums returns the values of all counters, which have one point each.
+// sums returns the values of all counters.
 func (s *setup) sums(t *testing.T) map[string]int64 {
 	t.Helper()
 	sums := make(map[string]int64)
 	for name, m := range s.metrics(t) {
 		if sum, ok := m.Data.(metricdata.Sum[int64]); ok {
-			require.Len(t, sum.DataPoints, 1, name)
-			sums[name] = sum.DataPoints[0].Value
+			for _, point := range sum.DataPoints {
+				sums[name] += point.Value
+			}
 		}
 	}
 	return sums
 }
 
-func TestCountersAreTheStats(t *testing.T) {
+func TestCounters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)
 		require.NoError(t, s.WithLock(ctx, "a", time.Second, func(ctx context.Context) error {
@@ -66,22 +68,22 @@ func TestCountersAreTheStats(t *testing.T) {
 			go func() { waiting <- s.WithLock(context.Background(), "a", time.Second, nothing) }()
 			synctest.Wait()
 			assert.Equal(t, map[string]int64{
-				"namedlock.acquired": 1, "namedlock.timeouts": 0, "namedlock.failures": 0, "namedlock.lost": 0,
-				"namedlock.handoffs": 0, "namedlock.held": 1, "namedlock.waiting": 1, "namedlock.sessions": 1,
+				"namedlock.acquired": 1, "namedlock.held": 1, "namedlock.waiting": 1,
+				"namedlock.handoffs": 0, "namedlock.sessions": 1, "namedlock.sessions.unwatched": 0,
 			}, s.sums(t))
 			require.ErrorIs(t, <-waiting, namedlock.ErrTimeout)
 			return nil
 		}))
 		require.ErrorIs(t, s.WithLock(ctx, "", 0, nothing), namedlock.ErrInvalidName)
 		_ = s.WithLock(ctx, "a", time.Second, func(ctx context.Context) error {
-			s.locks.Lose("a")
+			s.Lose("a")
 			<-ctx.Done()
 			return nil
 		})
 		sums := s.sums(t)
 		assert.Equal(t, map[string]int64{
 			"namedlock.acquired": 2, "namedlock.timeouts": 1, "namedlock.failures": 1, "namedlock.lost": 1,
-			"namedlock.handoffs": 0, "namedlock.held": 0, "namedlock.waiting": 0, "namedlock.sessions": 0,
+			"namedlock.handoffs": 0, "namedlock.held": 0, "namedlock.waiting": 0, "namedlock.sessions": 0, "namedlock.sessions.unwatched": 0,
 		}, sums)
 		assert.True(t, s.metrics(t)["namedlock.acquired"].Data.(metricdata.Sum[int64]).IsMonotonic)
 		assert.False(t, s.metrics(t)["namedlock.held"].Data.(metricdata.Sum[int64]).IsMonotonic)
@@ -91,7 +93,7 @@ func TestCountersAreTheStats(t *testing.T) {
 func TestHistograms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, otelnamedlock.WithAttributes(semconv.ServerAddress("db1")))
-		release := s.locks.HoldElsewhere("a")
+		release := s.HoldElsewhere("a")
 		require.ErrorIs(t, s.WithLock(ctx, "a", 2*time.Second, nothing), namedlock.ErrTimeout)
 		require.ErrorIs(t, s.WithLock(ctx, "a", 0, nothing), namedlock.ErrTimeout)
 		release()
@@ -125,13 +127,45 @@ func TestHistograms(t *testing.T) {
 	})
 }
 
+// One option serves several Lockers, whose numbers add up. A closed one is not asked any more.
 func TestTwoLockersAddUp(t *testing.T) {
-	s := newSetup(t)
-	another, err := otelnamedlock.New(s.locks.Peer(), otelnamedlock.WithMeterProvider(s.meters))
-	require.NoError(t, err)
-	require.NoError(t, s.WithLock(ctx, "a", time.Second, nothing))
-	require.NoError(t, another.WithLock(ctx, "a", time.Second, nothing))
-	assert.EqualValues(t, 2, s.sums(t)["namedlock.acquired"])
-	require.NoError(t, another.Close())
-	assert.EqualValues(t, 1, s.sums(t)["namedlock.acquired"], "a closed one is not asked any more")
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		another := s.Peer() // which has its options
+		require.NoError(t, s.WithLock(ctx, "a", time.Second, func(context.Context) error {
+			return another.WithLock(context.Background(), "b", time.Second, func(context.Context) error {
+				assert.EqualValues(t, 2, s.sums(t)["namedlock.held"])
+				assert.EqualValues(t, 2, s.sums(t)["namedlock.sessions"])
+				return nil
+			})
+		}))
+		require.NoError(t, another.Close())
+		lock, err := s.Acquire(ctx, "a", 0)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, s.sums(t)["namedlock.sessions"])
+		require.NoError(t, lock.Release())
+	})
+}
+
+// Every counter has the class, and timeouts tell who has tried once.
+func TestClassOfCounters(t *testing.T) {
+	s := newSetup(t, otelnamedlock.WithClass(func(name string) string { return name[:1] }))
+	release := s.HoldElsewhere("busy")
+	for _, timeout := range []time.Duration{0, time.Millisecond} {
+		require.ErrorIs(t, s.WithLock(ctx, "busy", timeout, nothing), namedlock.ErrTimeout)
+	}
+	release()
+	require.NoError(t, s.WithLock(ctx, "job", 0, nothing))
+	points := func(name string) map[string]int64 {
+		values := make(map[string]int64)
+		for _, p := range s.metrics(t)[name].Data.(metricdata.Sum[int64]).DataPoints {
+			class, _ := p.Attributes.Value("namedlock.class")
+			tried, _ := p.Attributes.Value("namedlock.tried")
+			values[fmt.Sprint(class.AsString(), " ", tried.AsBool())] += p.Value
+		}
+		return values
+	}
+	assert.Equal(t, map[string]int64{"b true": 1, "b false": 1}, points("namedlock.timeouts"))
+	assert.Equal(t, map[string]int64{"j false": 1}, points("namedlock.acquired"))
+	assert.Equal(t, map[string]int64{"j false": 0}, points("namedlock.held"))
 }

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// An Option changes a default of New.
+// An Option changes a default of WithTelemetry.
 type Option func(*options) error
 
 type options struct {
@@ -72,7 +72,7 @@ func WithAttributes(attributes ...attribute.KeyValue) Option {
 	}
 }
 
-// WithClass gives spans and histograms the attribute namedlock.class, which class
+// WithClass gives spans and metrics the attribute namedlock.class, which class
 // makes of a lock's name: "invoices" of "invoices-42", say. There should be few
 // classes. An empty one is left out. Where a call has several names, it is asked about
 // the first. A class is also part of the span's name.

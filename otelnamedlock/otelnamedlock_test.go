@@ -2,6 +2,7 @@ package otelnamedlock_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/DATA-DOG/go-sqlmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -29,10 +31,9 @@ var ctx = context.Background()
 
 func nothing(context.Context) error { return nil }
 
-// A setup is a Locker of this package on one without a server, and what it has told.
+// A setup is a Locker without a server, and what it has told.
 type setup struct {
-	*otelnamedlock.Locker
-	locks  *locktest.Locker
+	*locktest.Locker
 	tracer trace.Tracer // of the code that takes locks
 	spans  *tracetest.SpanRecorder
 	meters *sdkmetric.MeterProvider
@@ -41,19 +42,18 @@ type setup struct {
 
 func newSetup(t *testing.T, opts ...otelnamedlock.Option) *setup {
 	t.Helper()
-	return wrap(t, locktest.New(), opts...)
+	return on(t, func(with namedlock.Option) *locktest.Locker { return locktest.New(with) }, opts...)
 }
 
-func wrap(t *testing.T, locks *locktest.Locker, opts ...otelnamedlock.Option) *setup {
+// on is newSetup where the Locker comes from open.
+func on(t *testing.T, open func(namedlock.Option) *locktest.Locker, opts ...otelnamedlock.Option) *setup {
 	t.Helper()
-	s := &setup{locks: locks, spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader()}
+	s := &setup{spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader()}
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
 	s.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(s.reader))
 	s.tracer = tracers.Tracer("test")
-	var err error
-	s.Locker, err = otelnamedlock.New(locks, append([]otelnamedlock.Option{
-		otelnamedlock.WithTracerProvider(tracers), otelnamedlock.WithMeterProvider(s.meters)}, opts...)...)
-	require.NoError(t, err)
+	s.Locker = open(otelnamedlock.WithTelemetry(append([]otelnamedlock.Option{
+		otelnamedlock.WithTracerProvider(tracers), otelnamedlock.WithMeterProvider(s.meters)}, opts...)...))
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -87,14 +87,14 @@ func attributes(span sdktrace.ReadOnlySpan) map[string]any {
 
 func length(span sdktrace.ReadOnlySpan) time.Duration { return span.EndTime().Sub(span.StartTime()) }
 
-// The promises of the Locker are those of what it wraps.
+// The promises of a Locker are the same with telemetry.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	locktest.Run(t, func(t *testing.T) func() locktest.Process {
 		locks := locktest.New()
 		t.Cleanup(func() { _ = locks.Close() })
 		return func() locktest.Process {
-			s := wrap(t, locks.Peer())
+			s := on(t, func(with namedlock.Option) *locktest.Locker { return locks.Peer(with) })
 			return locktest.Process{
 				Interface: s,
 				Acquire: func(ctx context.Context, name string, timeout time.Duration) (locktest.Lock, error) {
@@ -107,7 +107,7 @@ func TestConformance(t *testing.T) {
 				},
 				WithLocks: s.WithLocks,
 				Close:     s.Close,
-				Lose:      s.locks.Lose,
+				Lose:      s.Lose,
 			}
 		}
 	})
@@ -116,7 +116,7 @@ func TestConformance(t *testing.T) {
 func TestSpans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, otelnamedlock.WithAttributes(semconv.DBSystemNameMariaDB, semconv.ServerAddress("db1")))
-		release := s.locks.HoldElsewhere("report")
+		release := s.HoldElsewhere("report")
 		time.AfterFunc(2*time.Second, release)
 
 		caller, span := s.tracer.Start(ctx, "caller")
@@ -140,11 +140,11 @@ func TestSpans(t *testing.T) {
 		assert.InDelta(t, 3*time.Second, length(hold), float64(100*time.Millisecond))
 		assert.Equal(t, map[string]any{
 			"db.system.name": "mariadb", "server.address": "db1", "db.operation.name": "GET_LOCK",
-			"namedlock.name": "report", "namedlock.timeout": 5.0, "namedlock.outcome": "acquired",
+			"namedlock.name": "report", "namedlock.method": "WithLock", "namedlock.timeout": 5.0, "namedlock.outcome": "acquired",
 		}, attributes(wait))
 		assert.Equal(t, map[string]any{
 			"db.system.name": "mariadb", "server.address": "db1",
-			"namedlock.name": "report", "namedlock.outcome": "released",
+			"namedlock.name": "report", "namedlock.method": "WithLock", "namedlock.outcome": "released",
 		}, attributes(hold))
 		assert.Equal(t, codes.Unset, wait.Status().Code)
 		assert.Equal(t, codes.Unset, hold.Status().Code)
@@ -181,36 +181,36 @@ func TestWaitsInVain(t *testing.T) {
 		ctx     context.Context
 		name    string
 		timeout time.Duration
-		err     error // of the next acquire
 		outcome string
 	}{
-		{ctx, "busy", time.Millisecond, nil, "timeout"},
-		{canceled, "x", time.Second, nil, "canceled"},
-		{late, "x", time.Second, nil, "deadline_exceeded"},
-		{ctx, "x", time.Second, namedlock.ErrReentrant, "held"},
-		{ctx, "x", time.Second, namedlock.ErrDeadlock, "deadlock"},
-		{ctx, "x", time.Second, namedlock.ErrInterrupted, "interrupted"},
-		{ctx, "x", time.Second, errors.New("connection refused"), "unavailable"},
-		{ctx, "", time.Second, nil, "invalid_name"},
-		{ctx, "x", -1, nil, "invalid_timeout"},
-		{ctx, "x", time.Second, namedlock.ErrUnsupported, "unsupported"},
-		{ctx, "x", time.Second, namedlock.ErrClosed, "closed"},
+		{ctx, "busy", time.Millisecond, "timeout"},
+		{canceled, "x", time.Second, "canceled"},
+		{late, "x", time.Second, "deadline_exceeded"},
+		{ctx, "", time.Second, "invalid_name"},
+		{ctx, "x", -1, "invalid_timeout"},
+		{ctx, "x", time.Second, "closed"},
 	} {
-		for _, method := range []string{"WithLock", "Acquire"} {
+		for _, method := range []string{"WithLock", "WithLocks", "Acquire", "WithLockTx"} {
 			t.Run(test.outcome+"/"+method, func(t *testing.T) {
 				s := newSetup(t)
-				defer s.locks.HoldElsewhere("busy")()
-				if test.err != nil {
-					s.locks.FailNextAcquire(test.err)
+				defer s.HoldElsewhere("busy")()
+				if test.outcome == "closed" {
+					require.NoError(t, s.Close())
+				}
+				unexpected := func(context.Context) error {
+					t.Error("the function runs")
+					return nil
 				}
 				var err error
-				if method == "WithLock" {
-					err = s.WithLock(test.ctx, test.name, test.timeout, func(context.Context) error {
-						t.Error("the function runs")
-						return nil
-					})
-				} else {
-					var lock *otelnamedlock.Lock
+				switch method {
+				case "WithLock":
+					err = s.WithLock(test.ctx, test.name, test.timeout, unexpected)
+				case "WithLocks":
+					err = s.WithLocks(test.ctx, []string{test.name}, test.timeout, unexpected)
+				case "WithLockTx":
+					err = s.WithLockTx(test.ctx, test.name, test.timeout, nil, func(ctx context.Context, _ *sql.Tx) error { return unexpected(ctx) })
+				case "Acquire":
+					var lock *namedlock.Lock
 					lock, err = s.Acquire(test.ctx, test.name, test.timeout)
 					assert.Nil(t, lock)
 				}
@@ -223,6 +223,7 @@ func TestWaitsInVain(t *testing.T) {
 				assert.Equal(t, codes.Error, wait.Status().Code)
 				assert.Equal(t, err.Error(), wait.Status().Description)
 				assert.Empty(t, s.ended("HOLD"))
+				assert.Zero(t, s.sums(t)["namedlock.waiting"])
 			})
 		}
 	}
@@ -230,7 +231,7 @@ func TestWaitsInVain(t *testing.T) {
 
 func TestTryOnceIsAnsweredNotFailed(t *testing.T) {
 	s := newSetup(t)
-	defer s.locks.HoldElsewhere("report")()
+	defer s.HoldElsewhere("report")()
 	require.ErrorIs(t, s.WithLock(ctx, "report", 0, nothing), namedlock.ErrTimeout)
 	wait := s.one(t, "GET_LOCK")
 	assert.Equal(t, codes.Unset, wait.Status().Code)
@@ -257,7 +258,7 @@ func TestLossIsRecordedWhenItIsNoticed(t *testing.T) {
 		s := newSetup(t)
 		var lost time.Time
 		err := s.WithLock(ctx, "report", time.Second, func(ctx context.Context) error {
-			s.locks.Lose("report")
+			s.Lose("report")
 			<-ctx.Done()
 			lost = time.Now()
 			time.Sleep(time.Minute)
@@ -272,7 +273,7 @@ func TestLossIsRecordedWhenItIsNoticed(t *testing.T) {
 
 func TestLossThatTheReleaseFinds(t *testing.T) {
 	s := newSetup(t)
-	s.locks.FailNextRelease(errors.New("connection reset"))
+	s.FailNextRelease(errors.New("connection reset"))
 	own := errors.New("own")
 	err := s.WithLock(ctx, "report", time.Second, func(context.Context) error { return own })
 	require.ErrorIs(t, err, namedlock.ErrLost)
@@ -284,11 +285,13 @@ func TestLossThatTheReleaseFinds(t *testing.T) {
 // not lost itself.
 func TestLossOfTheOuterLockIsNotThatOfTheInner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		outer := newSetup(t)
-		inner := wrap(t, outer.locks.Peer())
+		plain := locktest.New()
+		defer plain.Close()
+		peer := func(with namedlock.Option) *locktest.Locker { return plain.Peer(with) }
+		outer, inner := on(t, peer), on(t, peer)
 		err := outer.WithLock(ctx, "outer", time.Second, func(ctx context.Context) error {
 			return inner.WithLock(ctx, "inner", time.Second, func(ctx context.Context) error {
-				outer.locks.Lose("outer")
+				outer.Lose("outer")
 				<-ctx.Done()
 				return nil
 			})
@@ -326,19 +329,21 @@ func TestAcquire(t *testing.T) {
 	})
 }
 
-func TestAcquiredSpanEndsAtTheLoss(t *testing.T) {
+// A loss is recorded when it is noticed, and the hold goes on until the release.
+func TestAcquiredAndLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)
 		lock, err := s.Acquire(ctx, "report", time.Second)
 		require.NoError(t, err)
-		s.locks.Lose("report")
+		s.Lose("report")
 		<-lock.Context().Done()
+		lost := time.Now()
 		synctest.Wait()
-		hold := s.one(t, "HOLD")
-		requireLost(t, hold)
+		assert.EqualValues(t, 1, s.sums(t)["namedlock.lost"])
 		time.Sleep(time.Minute)
 		require.ErrorIs(t, lock.Release(), namedlock.ErrLost)
-		assert.Len(t, s.ended("HOLD"), 1)
+		assert.Equal(t, lost, requireLost(t, s.one(t, "HOLD")))
+		assert.EqualValues(t, 1, s.sums(t)["namedlock.lost"])
 	})
 }
 
@@ -347,7 +352,7 @@ func TestWithLocks(t *testing.T) {
 		s := newSetup(t, otelnamedlock.WithClass(func(name string) string { return "class-of-" + name }))
 		names := []string{"b", "a"}
 		require.NoError(t, s.WithLocks(ctx, names, time.Second, func(ctx context.Context) error {
-			assert.ElementsMatch(t, names, s.locks.HeldNames())
+			assert.ElementsMatch(t, names, s.HeldNames())
 			return nil
 		}))
 		wait, hold := s.one(t, "GET_LOCK class-of-b"), s.one(t, "HOLD class-of-b")
@@ -357,16 +362,13 @@ func TestWithLocks(t *testing.T) {
 
 		s.spans.Reset()
 		err := s.WithLocks(ctx, names, time.Second, func(ctx context.Context) error {
-			s.locks.Lose("a")
+			s.Lose("a")
 			<-ctx.Done()
 			return nil
 		})
 		require.ErrorIs(t, err, namedlock.ErrLost)
 		requireLost(t, s.one(t, "HOLD class-of-b"))
 
-		s.spans.Reset()
-		require.ErrorIs(t, s.WithLocks(ctx, nil, time.Second, nothing), namedlock.ErrInvalidName)
-		assert.Equal(t, "invalid_name", attributes(s.one(t, "GET_LOCK"))["namedlock.outcome"])
 		require.Error(t, s.WithLocks(ctx, names, time.Second, nil))
 	})
 }
@@ -408,7 +410,7 @@ func TestPanicAndGoexitGoThrough(t *testing.T) {
 				assert.Equal(t, "its own value", value)
 				<-done
 			}
-			assert.Empty(t, s.locks.HeldNames())
+			assert.Empty(t, s.HeldNames())
 			hold := s.one(t, "HOLD")
 			assert.Equal(t, "panic", attributes(hold)["error.type"])
 			assert.Equal(t, "released", attributes(hold)["namedlock.outcome"])
@@ -422,7 +424,7 @@ func TestPanicAfterALossTellsTheLoss(t *testing.T) {
 		s := newSetup(t)
 		assert.PanicsWithValue(t, "its own value", func() {
 			_ = s.WithLock(ctx, "report", time.Second, func(ctx context.Context) error {
-				s.locks.Lose("report")
+				s.Lose("report")
 				<-ctx.Done()
 				panic("its own value")
 			})
@@ -469,15 +471,13 @@ func TestTracerThatPanicsKeepsNoLock(t *testing.T) {
 	for _, bad := range []spoiler{{starts: "GET_LOCK"}, {ends: "GET_LOCK"}, {starts: "HOLD"}, {ends: "HOLD"}} {
 		t.Run(bad.starts+bad.ends, func(t *testing.T) {
 			s := newSetup(t, otelnamedlock.WithTracerProvider(bad))
-			assert.PanicsWithValue(t, "spoiled", func() { _ = s.WithLock(ctx, "report", time.Second, nothing) })
-			assert.Empty(t, s.locks.HeldNames())
-			assert.PanicsWithValue(t, "spoiled", func() {
-				lock, err := s.Acquire(ctx, "report", time.Second)
-				if assert.NoError(t, err) {
-					_ = lock.Release()
-				}
-			})
-			assert.Empty(t, s.locks.HeldNames())
+			require.NoError(t, s.WithLock(ctx, "report", time.Second, nothing))
+			assert.Empty(t, s.HeldNames())
+			lock, err := s.Acquire(ctx, "report", time.Second)
+			require.NoError(t, err)
+			require.NoError(t, lock.Release())
+			defer s.HoldElsewhere("report")()
+			require.ErrorIs(t, s.WithLock(ctx, "report", 0, nothing), namedlock.ErrTimeout)
 		})
 	}
 }
@@ -510,25 +510,46 @@ func TestBadArgumentsAreTheLockersToRefuse(t *testing.T) {
 	require.ErrorAs(t, err, &e)
 	assert.Empty(t, s.spans.Started())
 
-	_, err = otelnamedlock.New(nil)
-	require.Error(t, err)
+	db, err := sql.Open("mysql", "nobody@tcp(127.0.0.1:1)/")
+	require.NoError(t, err)
+	defer db.Close()
 	for _, opt := range []otelnamedlock.Option{
 		nil, otelnamedlock.WithTracerProvider(nil), otelnamedlock.WithMeterProvider(nil), otelnamedlock.WithClass(nil),
 	} {
-		_, err := otelnamedlock.New(s.locks, opt)
-		require.Error(t, err)
+		_, err := namedlock.Open(db, otelnamedlock.WithTelemetry(opt))
+		require.ErrorContains(t, err, "otelnamedlock: ")
 	}
 }
 
 func TestWithTheGlobalProviders(t *testing.T) {
-	locks := locktest.New()
-	locker, err := otelnamedlock.New(locks)
-	require.NoError(t, err)
-	require.NoError(t, locker.WithLock(ctx, "report", time.Second, nothing))
-	lock, err := locker.Acquire(ctx, "report", time.Second)
+	locks := locktest.New(otelnamedlock.WithTelemetry())
+	require.NoError(t, locks.WithLock(ctx, "report", time.Second, nothing))
+	lock, err := locks.Acquire(ctx, "report", time.Second)
 	require.NoError(t, err)
 	require.NoError(t, lock.Release())
-	assert.EqualValues(t, 2, locker.Stats().Acquired)
-	require.NoError(t, locker.Close())
-	require.ErrorIs(t, locks.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed)
+	require.NoError(t, locks.Close())
+}
+
+// Later methods have telemetry without a line here.
+func TestLeadAndTransactions(t *testing.T) {
+	db, mock, err := sqlmock.New()
+	require.NoError(t, err)
+	defer db.Close()
+	mock.ExpectBegin()
+	mock.ExpectCommit()
+	s := newSetup(t)
+	s.TxFrom(db)
+	require.NoError(t, s.WithLockTx(ctx, "report", time.Second, nil, func(ctx context.Context, _ *sql.Tx) error {
+		assert.True(t, trace.SpanFromContext(ctx).IsRecording())
+		return nil
+	}))
+	assert.Equal(t, "WithLockTx", attributes(s.one(t, "HOLD"))["namedlock.method"])
+	s.spans.Reset()
+	require.NoError(t, s.Lead(ctx, "report", func(ctx context.Context, _ *namedlock.Term) error {
+		assert.True(t, trace.SpanFromContext(ctx).IsRecording())
+		assert.EqualValues(t, 1, s.sums(t)["namedlock.held"])
+		return nil
+	}))
+	assert.Equal(t, "Lead", attributes(s.one(t, "HOLD"))["namedlock.method"])
+	assert.Zero(t, s.sums(t)["namedlock.held"])
 }

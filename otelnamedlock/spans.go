@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -19,71 +20,105 @@ const (
 	nameKey    = attribute.Key("namedlock.name")
 	namesKey   = attribute.Key("namedlock.names")
 	classKey   = attribute.Key("namedlock.class")
+	methodKey  = attribute.Key("namedlock.method")
 	timeoutKey = attribute.Key("namedlock.timeout")
 	outcomeKey = attribute.Key("namedlock.outcome")
+	triedKey   = attribute.Key("namedlock.tried")
 )
 
-// A wait is a call until it has the lock, or all of its locks, or its error.
-type wait struct {
-	locker  *Locker
-	caller  context.Context
-	names   []string
-	named   attribute.KeyValue // by them
-	timeout time.Duration
-	class   string
-	begun   time.Time
-	span    trace.Span
-	ctx     context.Context // the caller's, with the span in it
+// A call is one call for a lock, or for several: it waits, and then holds.
+type call struct {
+	telemetry *telemetry
+	event     namedlock.Event
+	class     string
+	parent    trace.Span // of the caller
+	begun     time.Time
+	wait      trace.Span
+
+	acquired time.Time
+	hold     trace.Span
+	unwatch  func() bool // ends the watch for a loss
+	loss     sync.Once   // it is recorded when it is noticed, or at the end
 }
 
-func (l *Locker) startWait(ctx context.Context, timeout time.Duration, named attribute.KeyValue, names ...string) *wait {
-	w := &wait{locker: l, caller: ctx, names: names, named: named, timeout: timeout}
-	if l.options.class != nil && len(names) > 0 {
-		w.class = l.options.class(names[0])
+// startWait is the hook for the begin of a call.
+func (t *telemetry) startWait(ctx context.Context, e namedlock.Event) context.Context {
+	c := &call{telemetry: t, event: e, parent: trace.SpanFromContext(ctx), begun: time.Now()}
+	if t.options.class != nil {
+		c.class = t.options.class(e.Name)
 	}
-	attributes := append(w.attributes(named), getLock)
-	if timeout != namedlock.Forever {
-		attributes = append(attributes, timeoutKey.Float64(timeout.Seconds()))
+	attributes := append(c.ofSpan(), getLock)
+	if e.Timeout != namedlock.Forever {
+		attributes = append(attributes, timeoutKey.Float64(e.Timeout.Seconds()))
 	}
-	w.begun = time.Now()
-	w.ctx, w.span = l.tracer.Start(ctx, w.spanName("GET_LOCK"),
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...), trace.WithTimestamp(w.begun))
-	return w
+	t.metrics.waiting.Add(ctx, 1, c.labels())
+	ctx, c.wait = t.tracer.Start(ctx, c.spanName("GET_LOCK"),
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...), trace.WithTimestamp(c.begun))
+	return context.WithValue(ctx, callKey{t}, c)
 }
 
 var getLock = semconv.DBOperationName("GET_LOCK")
 
-// attributes returns those that all have, and more.
-func (w *wait) attributes(more ...attribute.KeyValue) []attribute.KeyValue {
-	all := slices.Concat(w.locker.options.attributes, more)
-	if w.class != "" {
-		all = append(all, classKey.String(w.class))
+// ofAll returns the attributes that all have, and more.
+func (c *call) ofAll(more ...attribute.KeyValue) []attribute.KeyValue {
+	all := slices.Concat(c.telemetry.options.attributes, more)
+	if c.class != "" {
+		all = append(all, classKey.String(c.class))
 	}
 	return all
 }
 
-func (w *wait) spanName(what string) string {
-	if w.class != "" {
-		return what + " " + w.class
+// ofSpan returns those that both spans have.
+func (c *call) ofSpan() []attribute.KeyValue {
+	named := nameKey.String(c.event.Name)
+	if c.event.Names != nil {
+		named = namesKey.StringSlice(c.event.Names)
+	}
+	return c.ofAll(named, methodKey.String(c.event.Method))
+}
+
+// labels are the attributes of a metric.
+func (c *call) labels(more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributes(c.ofAll(more...)...)
+}
+
+func (c *call) spanName(what string) string {
+	if c.class != "" {
+		return what + " " + c.class
 	}
 	return what
 }
 
-// end is the end of the wait, by a lock or by err.
-func (w *wait) end(err error) {
-	took := time.Since(w.begun)
-	result := []attribute.KeyValue{outcomeKey.String(outcome(err))}
-	switch {
-	case err == nil:
-	case w.timeout == 0 && errors.Is(err, namedlock.ErrTimeout):
-		// The question whether the lock is free has been answered.
-	default:
-		result = append(result, semconv.ErrorTypeKey.String(outcome(err)))
-		w.span.SetStatus(codes.Error, err.Error())
+// endWait is the hook for a call that has failed.
+func (t *telemetry) endWait(ctx context.Context, e namedlock.Event) {
+	c := t.callIn(ctx)
+	if c == nil {
+		return
 	}
-	w.span.SetAttributes(result...)
-	w.span.End(trace.WithTimestamp(w.begun.Add(took)))
-	record(w.ctx, w.locker.metrics.wait, took, w.attributes(append(result, getLock)...))
+	result := outcome(e.Err)
+	tried := e.Timeout == 0 && errors.Is(e.Err, namedlock.ErrTimeout)
+	attributes := []attribute.KeyValue{outcomeKey.String(result)}
+	switch {
+	case tried: // The question whether the lock is free has been answered.
+		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(true)))
+	case errors.Is(e.Err, namedlock.ErrTimeout):
+		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(false)))
+	default:
+		t.metrics.failures.Add(ctx, 1, c.labels())
+	}
+	if !tried {
+		attributes = append(attributes, semconv.ErrorTypeKey.String(result))
+		c.wait.SetStatus(codes.Error, e.Err.Error())
+	}
+	c.waited(ctx, e, attributes)
+}
+
+// waited ends the wait.
+func (c *call) waited(ctx context.Context, e namedlock.Event, attributes []attribute.KeyValue) {
+	c.telemetry.metrics.waiting.Add(ctx, -1, c.labels())
+	c.telemetry.metrics.wait.Record(ctx, e.Waited.Seconds(), c.labels(append(attributes, getLock)...))
+	c.wait.SetAttributes(attributes...)
+	c.wait.End(trace.WithTimestamp(c.begun.Add(e.Waited)))
 }
 
 // outcomes are the errors of a wait. A context may have ended because another lock was
@@ -95,7 +130,8 @@ var outcomes = []struct {
 	{context.Canceled, "canceled"},
 	{context.DeadlineExceeded, "deadline_exceeded"},
 	{namedlock.ErrTimeout, "timeout"},
-	{namedlock.ErrReentrant, "held"},
+	{namedlock.ErrReentrant, "reentrant"},
+	{namedlock.ErrInTransaction, "in_transaction"},
 	{namedlock.ErrDeadlock, "deadlock"},
 	{namedlock.ErrInterrupted, "interrupted"},
 	{namedlock.ErrUnavailable, "unavailable"},
@@ -106,9 +142,6 @@ var outcomes = []struct {
 }
 
 func outcome(err error) string {
-	if err == nil {
-		return "acquired"
-	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
 			return o.name
@@ -117,87 +150,82 @@ func outcome(err error) string {
 	return "error"
 }
 
-// A hold is a lock from the end of the wait to the release.
-type hold struct {
-	wait   *wait
-	begun  time.Time
-	span   trace.Span
-	ctx    context.Context // of the code under the lock, with the span in it
-	inside bool            // that code has begun and not returned
-
-	loss, over sync.Once
-}
-
-// startHold is called when the lock is held, with its context. atLoss is called, in
-// another goroutine, if it is lost; not after unwatch.
-func (w *wait) startHold(ctx context.Context, atLoss func(h *hold, lost error)) (_ *hold, unwatch func() bool) {
-	h := &hold{wait: w, begun: time.Now()}
-	parent := trace.SpanFromContext(w.caller)
-	if !parent.SpanContext().IsValid() {
-		parent = w.span
+// startHold is the hook for a call that has its lock. ctx is that of the code under the lock.
+func (t *telemetry) startHold(ctx context.Context, e namedlock.Event) context.Context {
+	c := t.callIn(ctx)
+	if c == nil {
+		return nil
 	}
-	h.ctx, h.span = w.locker.tracer.Start(trace.ContextWithSpan(ctx, parent), w.spanName("HOLD"),
-		trace.WithAttributes(w.attributes(w.named)...),
-		trace.WithLinks(trace.Link{SpanContext: w.span.SpanContext()}), trace.WithTimestamp(h.begun))
-	return h, context.AfterFunc(ctx, func() {
-		if lost := h.lost(); lost != nil {
-			atLoss(h, lost)
+	c.acquired = c.begun.Add(e.Waited)
+	t.metrics.acquired.Add(ctx, 1, c.labels())
+	t.metrics.held.Add(ctx, 1, c.labels())
+	c.waited(ctx, e, []attribute.KeyValue{outcomeKey.String("acquired")})
+	parent := c.parent
+	if !parent.SpanContext().IsValid() {
+		parent = c.wait
+	}
+	held := ctx
+	ctx, c.hold = t.tracer.Start(trace.ContextWithSpan(ctx, parent), c.spanName("HOLD"), trace.WithAttributes(c.ofSpan()...),
+		trace.WithLinks(trace.Link{SpanContext: c.wait.SpanContext()}), trace.WithTimestamp(c.acquired))
+	c.unwatch = context.AfterFunc(held, func() {
+		if lost := c.lost(context.Cause(held)); lost != nil {
+			c.recordLoss(held, lost)
 		}
 	})
+	return ctx
 }
 
-// lost returns the error if the end of the context has told the loss of this lock, or
-// one of these, rather than that of another around it.
-func (h *hold) lost() error {
-	cause := context.Cause(h.ctx)
+// lost returns cause if it tells the loss of this lock, or one of these, rather than that of another around it.
+func (c *call) lost(cause error) error {
 	var e *namedlock.Error
-	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && slices.Contains(h.wait.names, e.Name) {
+	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && (e.Name == c.event.Name || slices.Contains(c.event.Names, e.Name)) {
 		return cause
 	}
 	return nil
 }
 
 // recordLoss records the loss, which more than one may notice, once.
-func (h *hold) recordLoss(lost error) {
-	h.loss.Do(func() { h.span.RecordError(lost) })
+func (c *call) recordLoss(ctx context.Context, lost error) {
+	c.loss.Do(func() {
+		c.telemetry.metrics.lost.Add(context.WithoutCancel(ctx), 1, c.labels())
+		c.hold.RecordError(lost)
+	})
 }
 
-// end is the end of the hold: what the code under it returned, and what its release
-// found. It may be called again, and does nothing then.
-func (h *hold) end(failed, lost error) {
-	h.over.Do(func() { h.finish(failed, lost) })
-}
-
-func (h *hold) finish(failed, lost error) {
-	took := time.Since(h.begun)
-	if cause := h.lost(); cause != nil {
-		h.recordLoss(cause) // as the code under the lock was told, perhaps before the watch was
-		if lost == nil {
-			lost = cause // a panic keeps the error of the release to itself
-		}
+// endHold is the hook for a lock that is released, or that its release has found lost.
+func (t *telemetry) endHold(ctx context.Context, e namedlock.Event) {
+	c := t.callIn(ctx)
+	if c == nil || c.hold == nil { // a tracer has panicked
+		return
 	}
+	c.unwatch()
+	if lost := c.lost(context.Cause(ctx)); lost != nil {
+		c.recordLoss(ctx, lost) // as the code under the lock was told, perhaps before the watch was
+	}
+	ctx = context.WithoutCancel(ctx)
 	result := outcomeKey.String("released")
-	if lost != nil {
-		h.recordLoss(lost)
+	if e.Err != nil {
+		c.recordLoss(ctx, e.Err)
 		result = outcomeKey.String("lost")
 	}
 	switch {
-	case h.inside:
-		h.fail(errorTypePanic, "the code under the lock panicked or called runtime.Goexit")
-	case failed != nil:
-		h.fail(semconv.ErrorType(failed), failed.Error())
+	case e.Panicked:
+		c.fail(errorTypePanic, "the code under the lock panicked or called runtime.Goexit")
+	case e.Returned != nil:
+		c.fail(semconv.ErrorType(e.Returned), e.Returned.Error())
 	}
-	if lost != nil {
-		h.fail(semconv.ErrorTypeKey.String("lost"), lost.Error())
+	if e.Err != nil {
+		c.fail(semconv.ErrorTypeKey.String("lost"), e.Err.Error())
 	}
-	h.span.SetAttributes(result)
-	h.span.End(trace.WithTimestamp(h.begun.Add(took)))
-	record(h.ctx, h.wait.locker.metrics.hold, took, h.wait.attributes(result))
+	t.metrics.held.Add(ctx, -1, c.labels())
+	t.metrics.hold.Record(ctx, e.HeldFor.Seconds(), c.labels(result))
+	c.hold.SetAttributes(result)
+	c.hold.End(trace.WithTimestamp(c.acquired.Add(e.HeldFor)))
 }
 
 var errorTypePanic = semconv.ErrorTypeKey.String("panic")
 
-func (h *hold) fail(errorType attribute.KeyValue, description string) {
-	h.span.SetAttributes(errorType)
-	h.span.SetStatus(codes.Error, description)
+func (c *call) fail(errorType attribute.KeyValue, description string) {
+	c.hold.SetAttributes(errorType)
+	c.hold.SetStatus(codes.Error, description)
 }

@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
+	"github.com/go-namedlock/namedlock/internal/inside"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -124,10 +124,7 @@ func (s *slot) make() (*locker, error) {
 		l.db = sql.OpenDB(c)
 	}
 	l.resetPool()
-	opts := append(slices.Clone(s.setup.opts), namedlock.WithHooks(namedlock.Hooks{SessionOpened: func(e namedlock.Event) {
-		at := history.Now() - int64(time.Since(e.Time))
-		s.worker.record.Note(history.Event{Kind: history.EventOpened, Locker: l.id, From: at - int64(e.Waited), At: at})
-	}}))
+	opts := s.setup.opts
 	if s.setup.single {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -141,6 +138,10 @@ func (s *slot) make() (*locker, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.db.Close())
 	}
+	inside.OnSessionOpened(l.Locker, func(took time.Duration) {
+		at := history.Now()
+		s.worker.record.Note(history.Event{Kind: history.EventOpened, Locker: l.id, From: at - int64(took), At: at})
+	})
 	keepAlive := 5 * time.Second
 	if s.setup.far || s.setup.flaky {
 		keepAlive = interval

@@ -18,33 +18,40 @@ func watched() []namedlock.Option {
 	return []namedlock.Option{
 		namedlock.WithLogger(slog.New(slog.NewJSONHandler(os.Stderr, nil))), // for the person on call
 		namedlock.WithHooks(namedlock.Hooks{
-			Acquired: func(e namedlock.Event) {
-				switch {
-				case errors.Is(e.Err, namedlock.ErrTimeout):
-					fmt.Println(e.Name, "was busy") // e.Waited is how long it took
-				case e.Err == nil:
-					fmt.Println(e.Name, "acquired")
+			Acquired: func(ctx context.Context, e namedlock.Event) context.Context {
+				fmt.Println(e.Name, "acquired")              // e.Waited is how long it took
+				return context.WithValue(ctx, job{}, e.Name) // for the code under the lock: a span, a logger
+			},
+			Failed: func(_ context.Context, e namedlock.Event) {
+				if errors.Is(e.Err, namedlock.ErrTimeout) {
+					fmt.Println(e.Name, "was busy")
 				}
 			},
-			Released: func(e namedlock.Event) {
-				fmt.Println(e.Name, "released") // e.Held is for a histogram
-			},
-			Lost: func(e namedlock.Event) {
-				fmt.Println(e.Name, "lost") // worth an alert
+			Released: func(_ context.Context, e namedlock.Event) {
+				if errors.Is(e.Err, namedlock.ErrLost) {
+					fmt.Println(e.Name, "was lost") // worth an alert
+					return
+				}
+				fmt.Println(e.Name, "released") // e.HeldFor is for a histogram
 			},
 		}),
 	}
 }
 
-// Metrics: hooks tell of every call and lock, Stats counts them. Hooks are called a
-// moment later, in a goroutine of their own, so that they hold nobody up; Close waits
-// until they have been told all. For OpenTelemetry there is package otelnamedlock.
+// job is the key of what the code under a lock is told.
+type job struct{}
+
+// Metrics: hooks see every call, in its own goroutine, and may add to its context; Stats counts. For
+// OpenTelemetry there is package otelnamedlock.
 func ExampleWithHooks() {
 	locker := locktest.New(watched()...) // in production, namedlock.Open(db, watched()...)
 	expvar.Publish("locks", expvar.Func(func() any { return locker.Stats() }))
 
 	ctx := context.Background()
-	_ = locker.WithLock(ctx, "report", time.Second, func(ctx context.Context) error { return nil })
+	_ = locker.WithLock(ctx, "report", time.Second, func(ctx context.Context) error {
+		fmt.Println("in", ctx.Value(job{}))
+		return nil
+	})
 	release := locker.HoldElsewhere("import")
 	_ = locker.WithLock(ctx, "import", 0, func(ctx context.Context) error { return nil })
 	release()
@@ -54,6 +61,7 @@ func ExampleWithHooks() {
 	fmt.Println(stats.Acquired, "acquired,", stats.Timeouts, "timed out,", stats.Lost, "lost,", stats.Held, "held")
 	// Output:
 	// report acquired
+	// in report
 	// report released
 	// import was busy
 	// 1 acquired, 1 timed out, 0 lost, 0 held

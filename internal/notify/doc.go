@@ -1,4 +1,4 @@
-// Package notify calls users' functions where they can do no harm: one after the
+// Package notify writes the log where its handler, code of the user's, can do no harm: one line after the
 // other, in a goroutine that no lock waits for.
 //
 // A Notifier has a goroutine only while there is something to call. It is owned by whoever

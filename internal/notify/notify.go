@@ -12,10 +12,6 @@ const most = 10_000
 // A Notifier makes calls in the order in which it is told to. It has a goroutine only
 // while there is something to call.
 type Notifier struct {
-	// Panicked, unless it is nil, is told the value of a panic in a call, which goes no
-	// further.
-	Panicked func(value any)
-
 	mu      sync.Mutex // guards all below
 	pending []func()
 	running bool
@@ -98,10 +94,6 @@ func (n *Notifier) next() func() {
 }
 
 func (n *Notifier) call(f func()) {
-	defer func() {
-		if value := recover(); value != nil && n.Panicked != nil {
-			n.Panicked(value)
-		}
-	}()
+	defer func() { _ = recover() }() // where should it be told?
 	f()
 }

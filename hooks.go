@@ -1,0 +1,172 @@
+package namedlock
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Hooks see the calls for locks, and may add to their contexts: a span, say. nil ones are left out. They run where
+// it happens, in the goroutine of the call, so one that blocks holds up its call, and no other. None runs between GET_LOCK and the
+// deferred release, so that none can keep a lock; a panic in one goes to the log ([WithLogger]) and no further.
+//
+// Each says which fields of Event are set, beside Method, Name, Names and Timeout. A context that a hook returns takes the
+// place of the one that it got, from which it must derive; nil changes nothing.
+type Hooks struct {
+	// AcquireStarted: a call for a lock has begun. Its context is that of the call from now on.
+	AcquireStarted func(ctx context.Context, e Event) context.Context
+
+	// Acquired: the lock is held, and is released whatever becomes of the hook. ctx is that of the code under the lock. Waited.
+	Acquired func(ctx context.Context, e Event) context.Context
+
+	// Failed: the lock was not acquired. Waited, Err.
+	Failed func(ctx context.Context, e Event)
+
+	// Released: the lock is not held any more. ctx is what Acquired has made of it, and has ended. Waited, HeldFor, Err
+	// (nil, or it matches [ErrLost]), Returned, Panicked.
+	Released func(ctx context.Context, e Event)
+
+	// Opened: New or Open has made the Locker, unless Opened returns an error; then they return that.
+	Opened func(l *Locker) error
+
+	// Closed: the Locker is closed, its locks are released, and all other hooks have returned.
+	Closed func(l *Locker)
+}
+
+// An Event is a call for a lock, as far as it has come.
+type Event struct {
+	Method   string        // "WithLock", "WithLockTx", "WithLocks", "Acquire" or "Lead", which makes a call for each term
+	Name     string        // the lock's name as the caller wrote it; of WithLocks the first
+	Names    []string      // of WithLocks all of them, as the caller wrote them; not to be changed
+	Timeout  time.Duration // as the caller gave it
+	Waited   time.Duration // from the call to the lock, or to the error
+	HeldFor  time.Duration // from the lock to its release
+	Err      error
+	Returned error // what the code under the lock returned, or what became of its transaction; of Acquire nil
+	Panicked bool  // it panicked, or called runtime.Goexit
+}
+
+// WithHooks has hooks called for what happens. Given again, it adds more: those that were given first are called first
+// at a beginning, and last at an end.
+func WithHooks(hooks Hooks) Option {
+	return func(o *options) error {
+		o.hooks = append(o.hooks, hooks)
+		return nil
+	}
+}
+
+// A sighting is one call as hooks see it; nil: there are none.
+type sighting struct {
+	o        *observer
+	counted  bool // among the observer's calls, for which Close waits
+	event    Event
+	begun    time.Time
+	acquired time.Time
+}
+
+// see is the begin of a call that is well formed enough to be seen.
+func (l *Locker) see(ctx context.Context, e Event) (context.Context, *sighting) {
+	if l.isZero() || len(l.observer.hooks) == 0 || ctx == nil {
+		return ctx, nil
+	}
+	s := &sighting{o: &l.observer, counted: l.observer.begin(), event: e, begun: time.Now()}
+	goesOn := false
+	defer func() {
+		if !goesOn { // a hook has called runtime.Goexit
+			s.o.end(s.counted)
+		}
+	}()
+	for _, h := range s.o.hooks {
+		ctx = s.o.enter(ctx, h.AcquireStarted, s.event)
+	}
+	goesOn = true
+	return ctx, s
+}
+
+// got is the lock being held, with ctx for the code under it. Its release is deferred already.
+func (s *sighting) got(ctx context.Context) context.Context {
+	if s == nil {
+		return ctx
+	}
+	s.acquired = time.Now()
+	s.event.Waited = s.acquired.Sub(s.begun)
+	for _, h := range s.o.hooks {
+		ctx = s.o.enter(ctx, h.Acquired, s.event)
+	}
+	return ctx
+}
+
+// failed is the end of the call without the lock.
+func (s *sighting) failed(ctx context.Context, err error) {
+	if s == nil {
+		return
+	}
+	defer s.o.end(s.counted)
+	s.event.Waited, s.event.Err = time.Since(s.begun), err
+	for i := len(s.o.hooks) - 1; i >= 0; i-- {
+		s.o.leave(ctx, s.o.hooks[i].Failed, s.event)
+	}
+}
+
+// released is the end of the release, which found lost.
+func (s *sighting) released(ctx context.Context, lost, returned error, panicked bool) {
+	if s == nil {
+		return
+	}
+	defer s.o.end(s.counted)
+	s.event.HeldFor, s.event.Err, s.event.Returned, s.event.Panicked = time.Since(s.acquired), lost, returned, panicked
+	for i := len(s.o.hooks) - 1; i >= 0; i-- {
+		s.o.leave(ctx, s.o.hooks[i].Released, s.event)
+	}
+}
+
+// enter calls a hook that may add to ctx.
+func (o *observer) enter(ctx context.Context, hook func(context.Context, Event) context.Context, e Event) context.Context {
+	if hook != nil {
+		o.guard(func() {
+			if added := hook(ctx, e); added != nil {
+				ctx = added
+			}
+		})
+	}
+	return ctx
+}
+
+func (o *observer) leave(ctx context.Context, hook func(context.Context, Event), e Event) {
+	if hook != nil {
+		o.guard(func() { hook(ctx, e) })
+	}
+}
+
+// guard calls code of the user's, whose panic ends there.
+func (o *observer) guard(hook func()) {
+	defer func() {
+		if value := recover(); value != nil {
+			o.logger.Error("namedlock: a hook panicked", "panic", value)
+		}
+	}()
+	hook()
+}
+
+// opened tells the hooks of a new Locker. Those that have been told are told of its end where another refuses.
+func (l *Locker) opened() error {
+	for i, h := range l.observer.hooks {
+		if h.Opened == nil {
+			continue
+		}
+		if err := h.Opened(l); err != nil {
+			l.observer.hooks = l.observer.hooks[:i]
+			_ = l.Close()
+			return fmt.Errorf("namedlock: WithHooks: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *Locker) toldClosed() {
+	for i := len(l.observer.hooks) - 1; i >= 0; i-- {
+		if closed := l.observer.hooks[i].Closed; closed != nil {
+			l.observer.guard(func() { closed(l) })
+		}
+	}
+}
