@@ -194,6 +194,21 @@ func TestLeadGoesOnAfterALoss(t *testing.T) {
 	})
 }
 
+// A loss that only the release finds is one: fn has not led to its end.
+func TestLeadGoesOnAfterALossThatTheReleaseFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		defer locks.Close()
+		locks.FailNextRelease(errOwn)
+		terms := 0
+		require.NoError(t, locks.Lead(t.Context(), "report", func(context.Context, *namedlock.Term) error {
+			terms++
+			return nil
+		}))
+		assert.Equal(t, 2, terms)
+	})
+}
+
 // A deposed leader commits nothing, also where it has not been told.
 func TestTermDeposedCommitsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,12 +74,9 @@ var mutants = []mutant{
 	change("grant ahead forgotten by the release before it", "internal/queue/queue.go",
 		"\tif g.line.holder == g { // and not one that was prefetched\n\t\tg.line.holder = nil\n\t}\n",
 		"\tg.line.holder = nil\n"),
-	change("asked ahead before the code has ended", "internal/queue/grant.go",
-		"\tctx, cancel := context.WithCancelCause(withGrant{ctx, g})\n",
-		"\tctx, cancel := context.WithCancelCause(withGrant{ctx, g})\n\tg.queue.mu.Lock()\n\tg.queue.prefetchLocked(g)\n\tg.queue.mu.Unlock()\n"),
 	change("name open again before its code has ended", "internal/queue/grant.go",
 		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)",
-		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)\n\tgo g.queue.release(g, nil)"),
+		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)\n\tgo g.queue.release(g)"),
 	change("second release goes through", "internal/queue/grant.go",
 		"\tif g.released {\n\t\treturn g.awaitRelease()\n\t}\n",
 		""),
@@ -118,15 +115,15 @@ var mutants = []mutant{
 		"\tg.mu.Unlock()\n\n\terr := g.release(lost)\n\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n").
 		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
 	change("lock released before the commit", "tx.go",
-		"err = lock.grant.Commit()",
-		"_ = lock.Release()\n\terr = lock.grant.Commit()").
+		"err = grant.Commit()",
+		"_ = t.lock.Release()\n\terr = grant.Commit()").
 		caughtBy(".", "TestWithLockTxSendsFiveStatements"),
 	change("commit though the context has ended", "tx.go",
 		"if fnCtx.Err() != nil {",
 		"if false {").
 		caughtBy(".", "TestWithLockTxRollsBack"),
 	change("no rollback after a panic", "tx.go",
-		"if stage == running {",
+		"if t.stage == running {",
 		"if false {").
 		caughtBy(".", "TestWithLockTxRollsBack"),
 	change("transaction left open after a refused commit", "internal/session/tx.go",
@@ -160,6 +157,18 @@ var mutants = []mutant{
 	change("a demoted server's idle connection shows", "internal/session/choose.go",
 		"(s.Broken() || s.readOnly)", "(s.Broken() || false)").
 		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
+	change("a term ends before its transaction", "lead.go",
+		"\t\tterm.turn <- struct{}{} //", "\t\t//").
+		caughtBy(".", "TestTermTransactionsTakeTurns"),
+	change("a leader resigns by a loss", "lead.go",
+		"over = lost == nil", "over = true").
+		caughtBy(".", "TestLeadGoesOnAfterALossThatTheReleaseFinds"),
+	change("a hook before the deferred release", "lock.go",
+		"\treturned := false\n\tdefer func() {\n\t\tlost := lock.Release()", "\treturned := false\n\tseen.got(fnCtx)\n\tdefer func() {\n\t\tlost := lock.Release()").
+		caughtBy(".", "TestAHookThatMisbehavesKeepsNoLock"),
+	change("Shutdown leaves the locks", "internal/queue/queue.go",
+		"\t\t\tq.pool.GiveUp(l.holder.session, cause)", "\t\t\t//").
+		caughtBy(".", "TestShutdownIsBounded"),
 	change("no second wait", "internal/queue/queue.go",
 		"\tl.secondLocked(w)\n", "").
 		caughtBy("e2e", "TestPromise05_WhoStaysLongerHasAPlaceAtOnce"),
@@ -181,7 +190,7 @@ var mutants = []mutant{
 		"return w != nil || r.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
 	change("broken connection pooled by Inspect", "internal/session/pooled.go",
-		"if !stop() || s.Broken() {", "if !stop() {").
+		"if !stop() || s.Broken() || s.readOnly {", "if !stop() {").
 		caughtBy("internal/session", "TestInspect_BrokenConnectionIsNotPooled"),
 	change("names sent as they are in every character set", "internal/session/spell.go",
 		"s.literals = !s.server.harmless()", "s.literals = false").

@@ -48,16 +48,18 @@ func main() {
 			continue
 		}
 		caught, err := m.hunt(ctx, *duration, *seed, *server)
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "mutants: %s: %v\n", m.name, err)
+		if ctx.Err() != nil {
 			os.Exit(1)
+		}
+		if err != nil {
+			fmt.Printf("BROKEN   %s: %v\n", m.name, err)
 		}
 		if !caught {
 			survivors++
 		}
 	}
 	if survivors > 0 {
-		fmt.Printf("%d survived\n", survivors)
+		fmt.Printf("%d survived, or could not be tried\n", survivors)
 		os.Exit(1)
 	}
 }
