@@ -63,8 +63,8 @@
 // # Who is in the way
 //
 // [Locker.Holder] asks the server who holds a lock, [Locker.Holders] who holds all whose names
-// begin alike. An [ErrTimeout] of a call that waited has the holder in Error.Holder and in
-// its text: from this process's own knowledge where it is one of the Locker's callers,
+// begin alike. The error of a call that waited until its timeout, or its context's deadline, has the
+// holder in Error.Holder and in its text: from this process's own knowledge where it is one of the Locker's callers,
 // and otherwise from a question that runs beside the end of the wait. The question
 // changes nothing about the wait: an answer that is not there in time is left out. None
 // of these acquires anything.

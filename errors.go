@@ -67,17 +67,32 @@ var (
 	ErrInTransaction = fault.ErrInTransaction
 )
 
-// Error is what a Locker or a Lock returns, for errors.As.
+// What Error.Op says was being done.
+const (
+	OpAcquire  = "acquire"  // taking a lock, or leading
+	OpHold     = "hold"     // the code under the lock ran: the cause of a context that a loss has ended
+	OpRelease  = "release"  // giving the lock back
+	OpBegin    = "begin"    // beginning a transaction
+	OpCommit   = "commit"   // ending one
+	OpInspect  = "inspect"  // asking who holds a lock
+	OpCheck    = "check"    // [Locker.Check]
+	OpShutdown = "shutdown" // [Locker.Shutdown]
+)
+
+// Error is what a Locker or a Lock returns, for errors.As. The zero value is no error of anybody's, and says so.
 type Error struct {
-	Op     string  // "acquire", "hold" (the cause of a context that a loss has ended), "release" or "inspect"
+	Op     string  // one of the constants
 	Name   string  // the lock's name as the caller wrote it; of Holders, the prefix
-	Holder *Holder // of an ErrTimeout: who was in the way at the end of the wait; nil where that is not known
+	Holder *Holder // who was in the way when the timeout, or the context's deadline, ended the wait; nil where that is not known
 	Err    error   // matches one of the sentinels, or the context's error
 }
 
 func (e *Error) Error() string {
+	if e.Err == nil {
+		return "namedlock: an Error without a cause"
+	}
 	text := "namedlock: " + e.Op
-	if e.Name != "" || e.Op != "check" && e.Op != "shutdown" {
+	if e.Name != "" || e.Op != OpCheck && e.Op != OpShutdown {
 		text += " " + strconv.Quote(e.Name)
 	}
 	text += ": " + e.Err.Error()

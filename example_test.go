@@ -336,7 +336,7 @@ func (free) WithLock(ctx context.Context, _ string, _ time.Duration, fn func(ctx
 type busy struct{}
 
 func (busy) WithLock(_ context.Context, name string, _ time.Duration, _ func(ctx context.Context) error) error {
-	return &namedlock.Error{Op: "acquire", Name: name, Err: namedlock.ErrTimeout}
+	return &namedlock.Error{Op: namedlock.OpAcquire, Name: name, Err: namedlock.ErrTimeout}
 }
 
 // Where it does not matter how the lock behaves, a stand-in for it has three lines.

@@ -148,7 +148,7 @@ func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 }
 
 // inTheWay is the holder when the call timed out, nil if that is not known.
-func (l *Locker) inTheWay(late *queue.Timeout) *Holder {
+func (l *Locker) inTheWay(late *queue.Late) *Holder {
 	if late.Holder == nil {
 		return nil
 	}
@@ -167,5 +167,5 @@ func (l *Locker) holder(h session.Holder) Holder {
 }
 
 func inspectError(name string, err error) error {
-	return &Error{Op: "inspect", Name: name, Err: err}
+	return &Error{Op: OpInspect, Name: name, Err: err}
 }

@@ -132,7 +132,7 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 
 // ended is the error for the end of ctx, and of what fn returned then if that is not the same.
 func (k *Lock) ended(ctx context.Context, err error) error {
-	over := &Error{Op: "hold", Name: k.name, Err: queue.ContextError(ctx)}
+	over := &Error{Op: OpHold, Name: k.name, Err: queue.ContextError(ctx)}
 	if err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
 		return over
 	}
@@ -160,11 +160,11 @@ type inTerm struct{}
 // statement of fn's, the driver closes the connection: that ends the term. Between statements it costs nothing.
 func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if t == nil || t.lock == nil {
-		return &Error{Op: "begin", Err: errZeroTerm}
+		return &Error{Op: OpBegin, Err: errZeroTerm}
 	}
 	fnCtx, err := t.check(ctx, opts, fn)
 	if err != nil {
-		return &Error{Op: "begin", Name: t.lock.name, Err: err}
+		return &Error{Op: OpBegin, Name: t.lock.name, Err: err}
 	}
 	select {
 	case t.turn <- struct{}{}:
@@ -174,9 +174,9 @@ func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx cont
 	}
 	switch {
 	case t.ctx.Err() != nil:
-		return &Error{Op: "begin", Name: t.lock.name, Err: t.over()}
+		return &Error{Op: OpBegin, Name: t.lock.name, Err: t.over()}
 	case ctx.Err() != nil:
-		return &Error{Op: "begin", Name: t.lock.name, Err: queue.ContextError(ctx)}
+		return &Error{Op: OpBegin, Name: t.lock.name, Err: queue.ContextError(ctx)}
 	}
 	fnCtx, cancel := context.WithCancelCause(context.WithValue(fnCtx, inTerm{}, t))
 	defer cancel(nil)

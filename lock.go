@@ -165,13 +165,13 @@ var (
 )
 
 func acquireError(name string, err error) error {
-	return &Error{Op: "acquire", Name: name, Err: err}
+	return &Error{Op: OpAcquire, Name: name, Err: err}
 }
 
 // explain is acquireError with who was in the way, if that is known.
 func (l *Locker) explain(name string, err error) error {
-	if late, ok := err.(*queue.Timeout); ok {
-		return &Error{Op: "acquire", Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
+	if late, ok := err.(*queue.Late); ok {
+		return &Error{Op: OpAcquire, Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
 	}
 	return acquireError(name, err)
 }
@@ -201,11 +201,11 @@ func (k *Lock) Context() context.Context { return k.ctx }
 // one found and touches nothing.
 func (k *Lock) Release() error {
 	if k == nil || k.grant == nil {
-		return &Error{Op: "release", Err: errZeroLock}
+		return &Error{Op: OpRelease, Err: errZeroLock}
 	}
 	err := k.grant.Release()
 	if err != nil {
-		err = &Error{Op: "release", Name: k.name, Err: err}
+		err = &Error{Op: OpRelease, Name: k.name, Err: err}
 	}
 	if first := k.call.released(err); first {
 		k.seen.released(k.ctx, err, nil, false)
@@ -215,5 +215,5 @@ func (k *Lock) Release() error {
 
 func (k *Lock) lost(cause error) error {
 	k.call.lost()
-	return &Error{Op: "hold", Name: k.name, Err: cause}
+	return &Error{Op: OpHold, Name: k.name, Err: cause}
 }

@@ -107,7 +107,7 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	if ctx == nil {
-		return &Error{Op: "shutdown", Err: errNoContext}
+		return &Error{Op: OpShutdown, Err: errNoContext}
 	}
 	defer l.observer.closing(l.queue.HeldNames)()
 	l.closing.Do(func() { go l.close() })
@@ -127,7 +127,7 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 	} else {
 		err = fmt.Errorf("connections are still being closed: %w", err)
 	}
-	return &Error{Op: "shutdown", Err: err}
+	return &Error{Op: OpShutdown, Err: err}
 }
 
 // close ends when all locks are released. Close waits for it.
@@ -157,7 +157,7 @@ func (l *Locker) Check(ctx context.Context) error {
 		err = l.queue.Check(ctx)
 	}
 	if err != nil {
-		return &Error{Op: "check", Err: err}
+		return &Error{Op: OpCheck, Err: err}
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	}()
 	tx, err := grant.Begin(opts) // START TRANSACTION
 	if err != nil {
-		return &Error{Op: "begin", Name: name, Err: err}
+		return &Error{Op: OpBegin, Name: name, Err: err}
 	}
 	t.stage = running
 	if err := fn(fnCtx, tx); err != nil {
@@ -101,7 +101,7 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	if err != nil {
 		t.stage = failed
 		if !errors.Is(err, sql.ErrTxDone) {
-			err = &Error{Op: "commit", Name: name, Err: err}
+			err = &Error{Op: OpCommit, Name: name, Err: err}
 		}
 		return err
 	}
@@ -145,7 +145,7 @@ func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	if errors.Is(cause, ErrLost) {
 		return cause
 	}
-	return &Error{Op: "commit", Name: k.name, Err: cause}
+	return &Error{Op: OpCommit, Name: k.name, Err: cause}
 }
 
 // checkTxOptions returns an error for what MySQL does not have.

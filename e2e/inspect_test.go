@@ -414,6 +414,20 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 			assert.False(t, e.Holder.Local)
 			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, %s@%s (billing)", timeout, f.id, at.User(), e.Holder.Host))
 		}
+		if at.way == byOpen { // a request's deadline tells as much
+			var e *namedlock.Error
+			eventually(t, func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				err := l.WithLock(ctx, name, namedlock.Forever, unexpected(t))
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.NotErrorIs(t, err, namedlock.ErrTimeout)
+				require.ErrorAs(t, err, &e)
+				return e.Holder != nil
+			}, "the answer is there in time")
+			assert.EqualValues(t, f.id, e.Holder.ConnectionID)
+			assert.ErrorContains(t, e, fmt.Sprintf("context deadline exceeded: held by connection %d", f.id))
+		}
 		f.unlock(prefix + name)
 
 		require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
@@ -540,7 +554,7 @@ func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
 		for _, timeout := range []time.Duration{0, time.Millisecond, 99 * time.Millisecond} {
 			requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrTimeout, name)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 99*time.Millisecond)
 		defer cancel()
 		requireError(t, l.WithLock(ctx, name, 500*time.Millisecond, unexpected(t)), context.DeadlineExceeded, name)
 		require.NoError(t, l.WithLock(t.Context(), own, 0, func(context.Context) error {

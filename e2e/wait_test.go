@@ -370,7 +370,7 @@ func TestPromise05_WhoStaysLongerHasAPlaceAtOnce(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		l, before, behind, name := setup{srv, byOpen}.locker(t), srv.foreign(t), srv.foreign(t), newName("place")
 		before.lock(name)
-		first := begin(t, t.Context(), l, name, 5*time.Second)
+		first := begin(t, t.Context(), l, name, 15*time.Second) // for all that follows to come before its end
 		srv.awaitWaiter(t, name)
 		second := begin(t, t.Context(), l, name, namedlock.Forever)
 		eventually(t, func() bool { return len(srv.waiters(t, name)) == 2 }, "the second waits on the server, too")

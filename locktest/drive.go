@@ -77,7 +77,7 @@ func (l *Locker) failure(written ...string) error {
 	if !isOurs(err) {
 		err = fault.Because(namedlock.ErrUnavailable, "", err)
 	}
-	return &namedlock.Error{Op: "acquire", Name: firstOf(written), Err: err}
+	return &namedlock.Error{Op: namedlock.OpAcquire, Name: firstOf(written), Err: err}
 }
 
 // firstOf returns the name that WithLocks takes before all others.

@@ -11,7 +11,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// A caller whose timeout passes wants to know who was in the way. If that is a caller of
+// A caller whose timeout passes, or its context's deadline, wants to know who was in the way. If that is a caller of
 // this process its line knows. Otherwise the server is asked, shortly before the time is
 // up, beside all that waits: what comes of it is there in time or is not used.
 
@@ -27,13 +27,13 @@ const (
 	lookupTime = time.Second
 )
 
-// A Timeout is the error of a caller whose timeout has passed.
-type Timeout struct {
-	error                  // matches fault.ErrTimeout
+// A Late is the error of a caller whose timeout has passed, or its context's deadline.
+type Late struct {
+	error                  // matches fault.ErrTimeout, or the context's error
 	Holder *session.Holder // who was in the way; nil where that is not known
 }
 
-func (t *Timeout) Unwrap() error { return t.error }
+func (l *Late) Unwrap() error { return l.error }
 
 // A lookup is the question who holds a line's lock, for those who wait for name.
 type lookup struct {
@@ -47,11 +47,12 @@ type lookup struct {
 }
 
 // lookupAt returns when the server is to be asked for w; zero: not at all.
-func (w *waiter) lookupAt() time.Time {
-	if w.deadline.IsZero() || w.terms.Left < shortestLookup || w.until.Before(w.deadline) {
+func (w *waiter) lookupAt(now time.Time) time.Time {
+	left := w.until.Sub(now)
+	if w.until.IsZero() || left < shortestLookup {
 		return time.Time{}
 	}
-	return w.deadline.Add(-min(lookupAhead, w.terms.Left/2))
+	return w.until.Add(-min(lookupAhead, left/2))
 }
 
 // lookUpLocked has the server asked who is in the way of w, unless that is known, or is being
@@ -63,7 +64,7 @@ func (l *line) lookUpLocked(w *waiter, now time.Time) {
 	if known || underWay || q.closed || !q.pool.Spare() {
 		return
 	}
-	l.lookup = &lookup{line: l, name: w.name, until: w.deadline}
+	l.lookup = &lookup{line: l, name: w.name, until: w.until}
 	q.lookups = append(q.lookups, l.lookup)
 	if !q.looking {
 		q.looking = true

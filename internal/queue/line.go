@@ -115,7 +115,7 @@ func (w *waiter) setDeadline(at time.Time) {
 		w.until = end
 	}
 	w.due = at
-	if ask := w.lookupAt(); !ask.IsZero() {
+	if ask := w.lookupAt(time.Now()); !ask.IsZero() {
 		w.due = ask
 	}
 }
@@ -166,7 +166,16 @@ func (w *waiter) timedOutLocked() error {
 	default:
 		text = "not acquired at once: others have it"
 	}
-	return &Timeout{fault.Because(fault.ErrTimeout, text, nil), holder}
+	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
+}
+
+// endedLocked is the error for the end of w's context. The queue's mu must be held.
+func (w *waiter) endedLocked() error {
+	err := ContextError(w.ctx)
+	if w.ctx.Err() != context.DeadlineExceeded {
+		return err
+	}
+	return &Late{err, w.inTheWayLocked(time.Now())}
 }
 
 // starvesLocked reports whether there is no session to ask for w. The queue's mu must be held.
@@ -207,6 +216,9 @@ func (w *waiter) ring() {
 	case !now.Before(w.due):
 		w.due = w.deadline
 		w.line.lookUpLocked(w, now)
+		if w.due.IsZero() { // the rest is its context's
+			return
+		}
 		fallthrough
 	default:
 		w.timer.Reset(time.Until(w.due))

@@ -180,10 +180,13 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		select {
 		case <-w.called:
 		case <-w.ctx.Done():
+			q.mu.Lock()
+			err := w.endedLocked()
+			q.mu.Unlock()
 			if w.ctx.Err() == context.DeadlineExceeded {
-				return q.awaitAnswer(w, ContextError(w.ctx))
+				return q.awaitAnswer(w, err)
 			}
-			return q.leave(w, ContextError(w.ctx))
+			return q.leave(w, err)
 		}
 		q.mu.Lock()
 		served := w.served

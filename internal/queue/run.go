@@ -94,7 +94,7 @@ func (r *run) firstLocked() *waiter {
 		case w == nil:
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serveLocked(w, nil, ContextError(w.ctx))
+			r.queue.serveLocked(w, nil, w.endedLocked())
 		case w.asked && w.late(now):
 			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
