@@ -90,14 +90,16 @@ func (s *Session) Commit() error {
 	return fault.Because(fault.ErrCommitUnknown, "", err)
 }
 
-// alive returns an error if it is known that nothing can be sent.
+// alive returns an error if it is known, or to be seen, that nothing can be sent: what ends before COMMIT is sent is no doubt.
 func (s *Session) alive() error {
 	if s.broken != nil {
 		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", s.broken)
 	}
 	var state connState
 	err := s.raw(func(conn any) error {
-		state = s.stateOf(conn)
+		if state = s.stateOf(conn); state == open && !socketOpen(conn) {
+			state = closed
+		}
 		return nil
 	})
 	if err == nil {

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// What makes a process a worker. The DSN is no argument, since other users can see those.
+const (
+	workerDSN  = "NAMEDLOCK_LEADER_WORKER_DSN"
+	workerName = "NAMEDLOCK_LEADER_WORKER_NAME"
+)
+
+// lease is short, so that one can watch a stopped leader lose it.
+const lease = 2 * time.Second
+
+// work leads whenever it can, until it is told to end.
+func work(dsn, name string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	locker, err := namedlock.Open(db, namedlock.WithLease(lease))
+	if err != nil {
+		return err
+	}
+	err = locker.Lead(ctx, "namedlock-example-leader", func(ctx context.Context, term *namedlock.Term) error {
+		return lead(ctx, term, name)
+	})
+	ending, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err = errors.Join(err, locker.Shutdown(ending))
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// lead writes a row now and then, for as long as this process leads. It reads without a row lock: that it leads is
+// enough.
+func lead(ctx context.Context, term *namedlock.Term, name string) error {
+	for {
+		err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+			var last int
+			if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(n), 0) FROM "+table).Scan(&last); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s VALUES (%d, '%s', CONNECTION_ID())", table, last+1, name)); err != nil {
+				return err
+			}
+			time.Sleep(100 * time.Millisecond) // for something to happen in the middle
+			return nil
+		})
+		if ctx.Err() != nil {
+			switch {
+			case errors.Is(err, namedlock.ErrLost):
+				fmt.Printf("%s: is told that it leads no more. Its last transaction is not committed\n", name)
+			case err != nil:
+				fmt.Printf("%s: leads no more: %v\n", name, err)
+			}
+			return nil
+		}
+		if err != nil && !errors.Is(err, namedlock.ErrLost) {
+			fmt.Printf("%s: %v\n", name, err)
+		}
+	}
+}
