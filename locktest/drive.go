@@ -37,6 +37,26 @@ func (l *Locker) Lose(name string) {
 	}
 }
 
+// Depose has another process get the lock that l holds, be it as a leader, and keep it until reinstate is called: it ends l's
+// session, as Lose does, and comes before all who wait. It panics if l does not hold the lock.
+func (l *Locker) Depose(name string) (reinstate func()) {
+	reinstate, ok := l.process.Depose(l.on(name))
+	if !ok {
+		misuse("Depose(%q): this Locker does not hold it; held are %q", name, l.HeldNames())
+	}
+	return reinstate
+}
+
+// Fail has the server be away, for l alone, until Fail(nil): its sessions end, with the locks on them, and connections are refused with
+// err, as in an outage that lasts. Calls then return namedlock.ErrUnavailable, and match err; one that waits goes on trying,
+// as namedlock.ErrUnavailable says.
+func (l *Locker) Fail(err error) { l.process.Fail(err) }
+
+// Silence has the network between l and the server fall silent until heal is called: nothing is answered, and no connection ends. Locks
+// that are held are lost within two keep-alive intervals (see namedlock.WithKeepAlive), when l closes their connections; a
+// real server would notice that only at the end of the lease.
+func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
+
 // FailNextAcquire has the next call of WithLock, WithLocks or Acquire fail with err,
 // before it does anything. Called again before that, it is for the call after the next.
 //

@@ -18,6 +18,17 @@
 // main bubble goroutine has exited but blocked goroutines remain". When synctest.Wait has
 // returned, Stats().Waiting tells whether the code under test waits for a lock.
 //
+// What a test can play, and what it stands for:
+//
+//	HoldElsewhere    another process has the lock
+//	Lose             KILL, a restart of the server, a cut network: the next in line has the lock at once
+//	Depose           the same, and another process has the lock: a leader that was stopped for longer than its lease
+//	Fail, Fail(nil)  a server that is away for a while, and comes back
+//	Silence          a network that drops everything
+//	FailNextRelease  a connection that breaks under RELEASE_LOCK
+//	FailNextAcquire  any error of a call, without a cause
+//	Peer             another process, with all of its own
+//
 // The package also has the promises of namedlock as a suite of tests, for whoever
 // implements namedlock.Interface: see Run.
 package locktest

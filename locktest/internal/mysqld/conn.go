@@ -32,6 +32,9 @@ func (p *Process) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := p.reach(ctx, nil); err != nil {
+		return nil, err
+	}
 	return p.connect(), nil
 }
 
@@ -48,7 +51,7 @@ func (p *Process) connect() *conn {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
 	p.server.lastID++
-	return &conn{
+	c := &conn{
 		process:     p,
 		server:      p.server,
 		id:          p.server.lastID,
@@ -56,6 +59,11 @@ func (p *Process) connect() *conn {
 		since:       time.Now(),
 		gone:        make(chan struct{}),
 	}
+	if p.conns == nil {
+		p.conns = make(map[*conn]struct{})
+	}
+	p.conns[c] = struct{}{}
+	return c
 }
 
 // end closes the connection, from whichever side, and frees its locks.
@@ -66,6 +74,7 @@ func (c *conn) end() {
 		return
 	}
 	close(c.gone)
+	delete(c.process.conns, c)
 	if c.waits != nil {
 		c.server.leave(c.waits)
 	}
@@ -147,9 +156,15 @@ func (c *conn) run(ctx context.Context, st statement, args []driver.NamedValue) 
 	for i, arg := range args {
 		values[i] = arg.Value
 	}
+	if err := c.process.reach(ctx, c); err != nil {
+		return nil, err
+	}
 	c.does(st.text)
 	defer c.does("")
 	answer, err := st.run(&execution{ctx: ctx, conn: c, args: values, limit: st.limit})
+	if err == nil {
+		err = c.process.reach(ctx, c) // the answer, too
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -234,6 +234,7 @@ type Process struct {
 	program  string  // what its sessions call themselves
 	failures []error // of the next RELEASE_LOCKs
 	txDB     *sql.DB // where transactions come from; nil: there are none
+	faults
 }
 
 // Process returns another client, whose connections have program for their

@@ -1,0 +1,96 @@
+package mysqld
+
+import (
+	"context"
+
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// faults are what is wrong between a process and the server. The server's mu guards them.
+type faults struct {
+	down   error              // connections are refused with that; nil: they are not
+	silent chan struct{}      // nothing gets through until it is closed; nil: all does
+	conns  map[*conn]struct{} // that live
+}
+
+// Fail has the server be away for p: its connections end, and new ones are refused with err. nil has it come back.
+func (p *Process) Fail(err error) {
+	p.server.mu.Lock()
+	p.down = err
+	var all []*conn
+	if err != nil {
+		for c := range p.conns {
+			all = append(all, c)
+		}
+	}
+	p.server.mu.Unlock()
+	for _, c := range all {
+		c.end()
+	}
+}
+
+// Silence lets nothing through between p and the server until heal is called. What was sent comes then.
+func (p *Process) Silence() (heal func()) {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	silent := make(chan struct{})
+	p.silent = silent
+	return func() {
+		p.server.mu.Lock()
+		defer p.server.mu.Unlock()
+		if p.silent == silent {
+			p.silent = nil
+			close(silent)
+		}
+	}
+}
+
+// reach returns when the server can be reached, or an error. c is nil for a new connection.
+func (p *Process) reach(ctx context.Context, c *conn) error {
+	var gone chan struct{} // never
+	if c != nil {
+		gone = c.gone
+	}
+	for {
+		p.server.mu.Lock()
+		silent, down := p.silent, p.down
+		p.server.mu.Unlock()
+		if c == nil && down != nil {
+			return down
+		}
+		if silent == nil {
+			return nil
+		}
+		select {
+		case <-silent:
+		case <-gone:
+			return session.ErrInvalidConn
+		case <-ctx.Done():
+			if c != nil {
+				c.end() // as the driver does
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// Depose ends the connection by which p holds the lock, and gives that to another session, before all who wait for it, until
+// reinstate is called. It returns false if p does not hold it.
+func (p *Process) Depose(name string) (reinstate func(), ok bool) {
+	s := p.server
+	usurper := s.Process("Depose").connect()
+	s.mu.Lock()
+	l := s.locks[fold(name)]
+	if l == nil || l.owner.process != p {
+		s.mu.Unlock()
+		usurper.end()
+		return nil, false
+	}
+	w := &waiter{conn: usurper, lock: l, name: name, granted: make(chan struct{})}
+	l.waiters = append([]*waiter{w}, l.waiters...)
+	usurper.waits = w
+	owner := l.owner
+	s.mu.Unlock()
+	owner.end()
+	return usurper.end, true
+}
