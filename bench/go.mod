@@ -10,8 +10,8 @@ replace (
 require (
 	ariga.io/atlas v0.32.1-0.20250325101103-175b25e1c1b9
 	github.com/bsm/redislock v0.9.4
-	github.com/go-namedlock/namedlock v0.0.0-00010101000000-000000000000
-	github.com/go-namedlock/namedlock/e2e v0.0.0-00010101000000-000000000000
+	github.com/go-namedlock/namedlock v0.1.0
+	github.com/go-namedlock/namedlock/e2e v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.10.0
 	github.com/redis/go-redis/v9 v9.18.0

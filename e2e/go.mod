@@ -8,7 +8,7 @@ require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/dolthub/go-mysql-server v0.20.0
-	github.com/go-namedlock/namedlock v0.0.0-00010101000000-000000000000
+	github.com/go-namedlock/namedlock v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/rs/zerolog v1.28.0
 	github.com/sirupsen/logrus v1.8.1

@@ -9,8 +9,8 @@ replace (
 
 require (
 	github.com/dolthub/go-mysql-server v0.20.0
-	github.com/go-namedlock/namedlock v0.0.0-00010101000000-000000000000
-	github.com/go-namedlock/namedlock/e2e v0.0.0-00010101000000-000000000000
+	github.com/go-namedlock/namedlock v0.1.0
+	github.com/go-namedlock/namedlock/e2e v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/sirupsen/logrus v1.8.1
 	github.com/stretchr/testify v1.12.1

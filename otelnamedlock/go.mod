@@ -6,7 +6,7 @@ replace github.com/go-namedlock/namedlock => ../
 
 require (
 	github.com/DATA-DOG/go-sqlmock v1.5.2
-	github.com/go-namedlock/namedlock v0.0.0-00010101000000-000000000000
+	github.com/go-namedlock/namedlock v0.1.0
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/otel v1.46.0
 	go.opentelemetry.io/otel/metric v1.46.0
