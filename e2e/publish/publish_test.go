@@ -23,7 +23,7 @@ import (
 const library = "github.com/go-namedlock/namedlock"
 
 // published are the modules for others, by their folders; the rest of the workspace is for this repository alone.
-var published = []string{".", "otelnamedlock"}
+var published = []string{".", "otelnamedlock", "goosenamedlock", "gocronnamedlock"}
 
 // A consumer outside the workspace can get the library and each of its modules, in the version that the next tag makes.
 func TestAConsumerCanGetIt(t *testing.T) {
@@ -66,6 +66,8 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	_ "github.com/go-namedlock/namedlock/gocronnamedlock"
+	_ "github.com/go-namedlock/namedlock/goosenamedlock"
 	"github.com/go-namedlock/namedlock/locktest"
 	"github.com/go-namedlock/namedlock/otelnamedlock"
 	_ "github.com/go-sql-driver/mysql"
