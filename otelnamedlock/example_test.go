@@ -69,11 +69,13 @@ func Example() {
 	// db.client.operation.duration{class=invoices outcome=acquired} 2
 	// db.client.operation.duration{class=invoices outcome=timeout} 1
 	// namedlock.acquired{class=invoices} 2
+	// namedlock.failures{class=invoices} 0
 	// namedlock.handoffs{class=} 0
 	// namedlock.held{class=invoices} 0
 	// namedlock.hold.duration{class=invoices outcome=lost} 1
 	// namedlock.hold.duration{class=invoices outcome=released} 1
 	// namedlock.lost{class=invoices} 1
+	// namedlock.timeouts{class=invoices} 0
 	// namedlock.timeouts{class=invoices} 1
 	// namedlock.waiting{class=invoices} 0
 }

@@ -68,7 +68,8 @@ func TestCounters(t *testing.T) {
 			go func() { waiting <- s.WithLock(context.Background(), "a", time.Second, nothing) }()
 			synctest.Wait()
 			assert.Equal(t, map[string]int64{
-				"namedlock.acquired": 1, "namedlock.held": 1, "namedlock.waiting": 1,
+				"namedlock.acquired": 1, "namedlock.timeouts": 0, "namedlock.failures": 0, "namedlock.lost": 0,
+				"namedlock.held": 1, "namedlock.waiting": 1,
 				"namedlock.handoffs": 0, "namedlock.sessions": 1, "namedlock.sessions.unwatched": 0,
 			}, s.sums(t))
 			require.ErrorIs(t, <-waiting, namedlock.ErrTimeout)
@@ -165,7 +166,7 @@ func TestClassOfCounters(t *testing.T) {
 		}
 		return values
 	}
-	assert.Equal(t, map[string]int64{"b true": 1, "b false": 1}, points("namedlock.timeouts"))
-	assert.Equal(t, map[string]int64{"j false": 1}, points("namedlock.acquired"))
-	assert.Equal(t, map[string]int64{"j false": 0}, points("namedlock.held"))
+	assert.Equal(t, map[string]int64{"b true": 1, "b false": 1, "j true": 0, "j false": 0}, points("namedlock.timeouts"))
+	assert.Equal(t, map[string]int64{"b false": 0, "j false": 1}, points("namedlock.acquired"))
+	assert.Equal(t, map[string]int64{"b false": 0, "j false": 0}, points("namedlock.held"))
 }

@@ -84,6 +84,7 @@ type telemetry struct {
 	tracer  trace.Tracer
 	meter   metric.Meter
 	metrics metrics
+	shown   sync.Map // the classes whose counters are; there are few
 
 	mu            sync.Mutex // guards what follows
 	registrations map[*namedlock.Locker]metric.Registration

@@ -51,10 +51,27 @@ func (t *telemetry) startWait(ctx context.Context, e namedlock.Event) context.Co
 	if e.Timeout != namedlock.Forever {
 		attributes = append(attributes, timeoutKey.Float64(e.Timeout.Seconds()))
 	}
+	c.showCounters(ctx)
 	t.metrics.waiting.Add(ctx, 1, c.labels())
 	ctx, c.wait = t.tracer.Start(ctx, c.spanName("GET_LOCK"),
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...), trace.WithTimestamp(c.begun))
 	return context.WithValue(ctx, callKey{t}, c)
+}
+
+// showCounters has the counters of a class begin at 0. To begin at 1 would be no increase to who asks for one: the first
+// lock that is lost would show to nobody.
+func (c *call) showCounters(ctx context.Context) {
+	t := c.telemetry
+	if _, shown := t.shown.LoadOrStore(c.class, true); shown {
+		return
+	}
+	for _, counter := range []metric.Int64Counter{t.metrics.acquired, t.metrics.failures, t.metrics.lost} {
+		counter.Add(ctx, 0, c.labels())
+	}
+	for _, tried := range []bool{false, true} {
+		t.metrics.timeouts.Add(ctx, 0, c.labels(triedKey.Bool(tried)))
+	}
+	t.metrics.held.Add(ctx, 0, c.labels())
 }
 
 var getLock = semconv.DBOperationName("GET_LOCK")
