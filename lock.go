@@ -191,8 +191,15 @@ func (k *Lock) Name() string { return k.name }
 // Context returns a context that carries the values, not the cancellation, of the
 // one given to Acquire. It ends when the lock is released (cause
 // context.Canceled) or lost (the cause matches [ErrLost]). Locks taken under it
-// belong to the same call chain.
-func (k *Lock) Context() context.Context { return k.ctx }
+// belong to the same call chain. That of a Lock which Acquire has not returned has ended.
+func (k *Lock) Context() context.Context {
+	if k.ctx == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(errZeroLock)
+		return ctx
+	}
+	return k.ctx
+}
 
 // Release gives the lock back. nil means that it was held to the end; any other
 // error matches [ErrLost] and means that others may have had it meanwhile. Either

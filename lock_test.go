@@ -1173,3 +1173,21 @@ func TestServersThatDropLocksAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// Zero values work, or say what they are.
+func TestZeroValues(t *testing.T) {
+	var lock namedlock.Lock
+	assert.Empty(t, lock.Name())
+	assert.Error(t, lock.Context().Err())
+	assert.ErrorContains(t, context.Cause(lock.Context()), "not returned by Acquire")
+	assert.ErrorContains(t, lock.Release(), "not returned by Acquire")
+	var term namedlock.Term
+	assert.ErrorContains(t, term.WithTx(ctx, nil, unexpectedTx(t)), "not made by Lead")
+	var l namedlock.Locker
+	assert.ErrorContains(t, l.WithLock(ctx, "report", 0, nothing), "not made by New or Open")
+	assert.NoError(t, l.Close())
+	assert.Zero(t, l.Stats())
+	assert.EqualError(t, new(namedlock.Error), "namedlock: an Error without a cause")
+	assert.Nil(t, new(namedlock.Error).Unwrap())
+	assert.Equal(t, "connection 0", namedlock.Holder{}.String())
+}

@@ -126,6 +126,9 @@ func (e *Elector) IsLeader(context.Context) error {
 
 // Close resigns, and returns when the lock is released. Stop the scheduler before. It returns nil, or what has ended the Elector for good.
 func (e *Elector) Close() error {
+	if e.resign == nil {
+		return nil // it was not made by NewElector, and never leads
+	}
 	e.resign()
 	<-e.ended
 	e.mu.Lock()

@@ -66,6 +66,9 @@ func TestElector(t *testing.T) {
 		require.NoError(t, first.Close())
 		require.ErrorIs(t, first.IsLeader(ctx), gocronnamedlock.ErrNotLeader)
 
+		var zero gocronnamedlock.Elector
+		require.ErrorIs(t, zero.IsLeader(ctx), gocronnamedlock.ErrNotLeader)
+		require.NoError(t, zero.Close())
 		never := gocronnamedlock.NewElector(one, "")
 		synctest.Wait()
 		require.ErrorIs(t, never.IsLeader(ctx), namedlock.ErrInvalidName)
