@@ -102,7 +102,6 @@ func (o *outage) sitOut(ctx context.Context) bool {
 
 // serve runs fn for one term and gives the lock back. over: with err, since fn has resigned or ctx has ended.
 func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Context, term *Term) error) (over bool, err error) {
-	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
 	held := k.grant.Context(ctx, k.lost)
 	term := &Term{lock: k, turn: make(chan struct{}, 1)}
 	var end context.CancelFunc
@@ -124,6 +123,7 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 			over, err = true, k.ended(ctx, err)
 		}
 	}()
+	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
 	fnCtx = seen.got(fnCtx)
 	err = fn(fnCtx, term)
 	returned = true
@@ -139,7 +139,7 @@ func (k *Lock) ended(ctx context.Context, err error) error {
 	return errors.Join(over, err)
 }
 
-// A Term is the time for which one process leads. It is safe for concurrent use.
+// A Term is the time for which one process leads. It is safe for concurrent use. The zero Term is no time at all.
 type Term struct {
 	lock *Lock
 	ctx  context.Context // of fn; ends with the term

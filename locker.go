@@ -144,8 +144,8 @@ func (l *Locker) close() {
 // gives it back; with New it is the one there is. nil means that a lock could be taken now. Otherwise the error matches
 // [ErrUnsupported], [ErrUnavailable], [ErrClosed] or ctx.Err(). It is bounded by ctx and 5 s.
 //
-// Where a loss could not be noticed at once, since the driver hides its socket, Check succeeds, and the log ([WithLogger]) says so,
-// as it does at a first lock: once a Locker.
+// Where a loss could not be noticed at once, since the driver hides its socket, or a proxy swallows the lease, Check succeeds, and the
+// log ([WithLogger]) says so, as it does at a first lock: once a Locker.
 func (l *Locker) Check(ctx context.Context) error {
 	var err error
 	switch {

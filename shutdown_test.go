@@ -3,6 +3,7 @@ package namedlock_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,31 @@ func TestCheckAsksTheServer(t *testing.T) {
 	require.NoError(t, locker.Close())
 	assert.ErrorIs(t, locker.Check(ctx), namedlock.ErrClosed)
 	assert.ErrorContains(t, new(namedlock.Locker).Check(ctx), "namedlock: check: the Locker was not made")
+}
+
+// A lease that a proxy swallows is said at once.
+func TestCheckReadsTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, swallowed := range []bool{false, true} {
+			server, log := memserver.New(), new(bytes.Buffer)
+			if swallowed {
+				server.Script(func(st memserver.Statement) *memserver.Reply {
+					if strings.HasPrefix(st.Text, "SET SESSION wait_timeout") {
+						return &memserver.Reply{}
+					}
+					return nil
+				})
+			}
+			db := server.Open()
+			l, err := namedlock.Open(db, namedlock.WithLogger(textLogger(log)))
+			require.NoError(t, err)
+			require.NoError(t, l.Check(ctx))
+			require.NoError(t, l.Check(ctx))
+			require.NoError(t, l.Close())
+			require.NoError(t, db.Close())
+			assert.Equal(t, swallowed, strings.Count(log.String(), "the lease was not taken") == 1, log)
+		}
+	})
 }
 
 func TestCheckSaysWhatIsWrong(t *testing.T) {

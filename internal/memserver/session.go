@@ -153,6 +153,8 @@ func (c *session) run(text string) (row []any, ok bool) {
 		if strings.Contains(text, "RELEASE_ALL_LOCKS") {
 			row = append(row, 0)
 		}
+	case text == "SELECT @@wait_timeout":
+		return []any{c.waitTimeout}, true
 	case strings.Contains(text, "max_statement_time"):
 		return []any{0}, true
 	case strings.HasPrefix(text, "SET "):

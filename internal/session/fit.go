@@ -18,7 +18,10 @@ func (p *Pool) Check(ctx context.Context) error {
 func (s *Session) fit() error {
 	switch {
 	case !s.lent, s.server == nil:
-		return s.greetBorrowed(answerTime)
+		if err := s.greetBorrowed(answerTime); err != nil {
+			return err
+		}
+		return s.readLease()
 	case s.config.CheckServer:
 		return s.checkAgain()
 	}

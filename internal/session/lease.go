@@ -57,6 +57,20 @@ func (s *Session) leaseRead(seconds sql.NullInt64) {
 	}
 }
 
+// readLease reads it back at once, for Check.
+func (s *Session) readLease() error {
+	var seconds sql.NullInt64
+	columns := s.leaseColumns(&seconds)
+	if columns == nil {
+		return nil
+	}
+	if err := s.scan(answerTime, s.selecting(columns[0].text), columns[0].dest); err != nil {
+		return s.refusedOr(err, "the server refused to tell the lease")
+	}
+	s.leaseRead(seconds)
+	return nil
+}
+
 // unsetLease undoes setLease.
 func (s *Session) unsetLease() error {
 	if s.server == nil || s.server.idleLimit == time.Duration(s.server.waitTimeout.Int64)*time.Second {
