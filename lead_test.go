@@ -392,3 +392,28 @@ func TestLeadWithoutASession(t *testing.T) {
 		assert.Contains(t, log.String(), "name=two")
 	})
 }
+
+// An outage that hits a leader, or one who waits, is one line in the log, however long it lasts.
+func TestLeadLogsAnOutageOnce(t *testing.T) {
+	for _, leads := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			log := new(bytes.Buffer)
+			l := locktest.New(namedlock.WithLogger(textLogger(log)))
+			if !leads {
+				defer l.HoldElsewhere("report")()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- l.Lead(ctx, "report", untilEnd) }()
+			time.Sleep(time.Minute)
+			l.Fail(errors.New("connection refused"))
+			time.Sleep(10 * time.Minute)
+			l.Fail(nil)
+			time.Sleep(time.Minute)
+			cancel()
+			<-done
+			require.NoError(t, l.Close())
+			assert.Equal(t, 1, strings.Count(log.String(), "level=WARN")+strings.Count(log.String(), "level=ERROR"), "%v: %s", leads, log)
+		})
+	}
+}
