@@ -160,9 +160,10 @@ func WithHandOff(d time.Duration) Option {
 // WithMaxSessions caps how many connections a Locker from Open takes from its db.
 // The default is a quarter of the db's MaxOpenConns but at least 2, or 16 where
 // that is unlimited. One of the db's connections is always left to the code under
-// the locks. Beyond the cap, locks share sessions. New has one session anyway. Who
-// holds a lock is asked beside the cap, on one connection more for a moment: by Holder and
-// Holders, and at the end of a wait, if the db has another to spare.
+// the locks. Beyond the cap, locks share sessions; but each [Locker.WithLockTx] and each
+// [Locker.Lead] needs one to itself. New has one session anyway. Who
+// holds a lock is asked beside the cap, on one connection more for a moment: by Holder,
+// Holders and Check, and at the end of a wait, if the db has another to spare.
 func WithMaxSessions(n int) Option {
 	return func(o *options) error {
 		if n < 1 {
