@@ -27,9 +27,6 @@ var published = []string{".", "otelnamedlock", "goosenamedlock", "gocronnamedloc
 
 // A consumer outside the workspace can get the library and each of its modules, in the version that the next tag makes.
 func TestAConsumerCanGetIt(t *testing.T) {
-	if testing.Short() {
-		t.Skip("downloads what the modules need")
-	}
 	proxy, consumer, version := t.TempDir(), t.TempDir(), nextVersion(t)
 	var gets []string
 	for _, folder := range published {

@@ -166,7 +166,7 @@ var mutants = []mutant{
 	change("a hook before the deferred release", "lock.go",
 		"\treturned := false\n\tdefer func() {\n\t\tlost := lock.Release()", "\treturned := false\n\tseen.got(fnCtx)\n\tdefer func() {\n\t\tlost := lock.Release()").
 		caughtBy(".", "TestAHookThatMisbehavesKeepsNoLock"),
-	change("Shutdown leaves the locks", "internal/queue/queue.go",
+	change("Shutdown leaves the locks", "internal/queue/close.go",
 		"\t\t\tq.pool.GiveUp(l.holder.session, cause)", "\t\t\t//").
 		caughtBy(".", "TestShutdownIsBounded"),
 	change("no second wait", "internal/queue/queue.go",

@@ -1,0 +1,55 @@
+package queue
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// Close refuses new callers, ends those in line with fault.ErrClosed, waits until
+// every lock is released and gives the sessions back. Every call returns when
+// that is done.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		<-q.ended
+		return
+	}
+	for _, l := range q.lines {
+		q.dismissLocked(l, fault.ErrClosed)
+		if l.run != nil { // and with it the second, which nobody wants
+			l.run.abandonLocked()
+		}
+		q.advanceLocked(l)
+	}
+	q.closed = true
+	q.beginClosing()
+	if q.active == 0 {
+		close(q.idle)
+	}
+	q.mu.Unlock()
+	<-q.idle
+	q.pool.Close()
+	close(q.ended)
+}
+
+// GiveUp tells all who hold a lock that it is lost, by cause, and has their sessions end. It returns the names.
+func (q *Queue) GiveUp(cause error) (held []string) {
+	q.mu.Lock()
+	var grants []*Grant
+	for _, l := range q.lines {
+		if l.holder != nil {
+			grants = append(grants, l.holder)
+			q.pool.GiveUp(l.holder.session, cause) // under mu: the pool is not closed as long as there is a grant
+		}
+	}
+	q.mu.Unlock()
+	for _, g := range grants {
+		g.lose(cause)
+		held = append(held, strings.TrimPrefix(g.name, q.Namespace))
+	}
+	slices.Sort(held)
+	return held
+}
