@@ -107,7 +107,7 @@ var mutants = []mutant{
 	change("idle sessions not given back", "internal/session/idle.go",
 		"\t\t\tdefer p.parted()\n\t\t\ts.giveBack()\n",
 		"\t\t\tdefer p.parted()\n\t\t\t_ = s\n"),
-	change("Close does not wait", "internal/queue/queue.go",
+	change("Close does not wait", "internal/queue/close.go",
 		"\tq.mu.Unlock()\n\t<-q.idle\n",
 		"\tq.mu.Unlock()\n"),
 	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
