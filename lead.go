@@ -25,7 +25,8 @@ import (
 // given has gone.
 //
 // A Lead has a session to itself for as long as it lasts, whether it waits or leads: [WithMaxSessions] must leave room for all
-// of them, and for one more. (The log tells where a Lead waits for a session.)
+// of them, and for one more. (The log tells where a Lead waits for a session.) With New there is only one: while it leads no
+// other caller gets a lock, but under fn's ctx.
 //
 // The ctx that fn gets ends with ctx, and when the lock is lost (its cause then matches [ErrLost]). fn must return then:
 // the lock is not released before, however long that takes, and this process does not stand for the next term. A process

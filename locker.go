@@ -122,13 +122,17 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 	default:
 	}
 	err := queue.ContextError(ctx)
-	if held := l.queue.GiveUp(fmt.Errorf("the Locker was shut down: %w", err)); len(held) > 0 {
+	if held := l.queue.GiveUp(errShutDown); len(held) > 0 {
 		err = fmt.Errorf("locks that are still held: %q: %w", held, err)
 	} else {
 		err = fmt.Errorf("connections are still being closed: %w", err)
 	}
 	return &Error{Op: OpShutdown, Err: err}
 }
+
+// errShutDown is why the locks are lost that Shutdown gives up. It does not match its context's error, which is none
+// of theirs.
+var errShutDown = errors.New("the Locker was shut down")
 
 // close ends when all locks are released. Close waits for it.
 func (l *Locker) close() {

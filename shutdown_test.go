@@ -60,6 +60,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				assert.ErrorIs(t, l.WithLock(ctx, "late", 0, nothing), namedlock.ErrClosed)
 				require.ErrorIs(t, context.Cause(held), namedlock.ErrLost)
 				assert.ErrorContains(t, context.Cause(held), "the Locker was shut down")
+				assert.NotErrorIs(t, context.Cause(held), context.DeadlineExceeded, "that is Shutdown's own")
 				release()
 				require.NoError(t, peer.WithLock(ctx, "report", time.Minute, nothing), "others can have it")
 
