@@ -149,14 +149,6 @@ var deposed = map[string]func(c *candidates, leader tick){
 		_, err := c.srv.admin.ExecContext(background, fmt.Sprintf("KILL %d", leader.session))
 		require.NoError(c.t, err)
 	},
-	"SIGSTOP beyond the lease": func(c *candidates, leader tick) {
-		p := c.of[leader.process()].Process
-		require.NoError(c.t, p.Signal(syscall.SIGSTOP))
-		c.t.Cleanup(func() { _ = p.Signal(syscall.SIGCONT) })
-		k := c.next(leader)
-		require.NoError(c.t, p.Signal(syscall.SIGCONT))
-		require.NotEqual(c.t, leader.process(), k.process())
-	},
 }
 
 // However a leader ends, another leads, and the one before writes no more.

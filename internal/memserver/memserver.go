@@ -177,6 +177,22 @@ func (s *Server) Steal(name string) {
 	s.freeLocked(name)
 }
 
+// Jump has a session that waits for the lock be the next.
+func (s *Server) Jump(name string, session int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.locks[name]
+	slices.SortStableFunc(l.waiters, func(a, b *waiter) int {
+		switch {
+		case a.session.id == session:
+			return -1
+		case b.session.id == session:
+			return 1
+		}
+		return 0
+	})
+}
+
 // freeLocked gives the lock to its next waiter, if there is one. s.mu must be held.
 func (s *Server) freeLocked(name string) {
 	l := s.locks[name]

@@ -19,6 +19,7 @@ type run struct {
 
 	standsBy  bool    // it goes on while the lock is held: see prefetchLocked and secondLocked
 	latecomer *waiter // for whom the second wait of its line begins
+	stood     *wait   // the last that it has begun
 
 	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
@@ -311,8 +312,12 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	}
 	q.serveLocked(first, g, nil)
 	r.detachLocked()
-	if other := r.line.run; other != nil { // a wait at the server, where the next had better keep the place
-		other.standsBy = true
+	switch other := r.line.run; { // a wait at the server
+	case other == nil:
+	case other.wantedByLocked(r.line.front):
+		other.standsBy = true // where the next had better keep the place
+	default:
+		other.abandonLocked()
 	}
 	return true
 }

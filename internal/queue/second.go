@@ -38,12 +38,11 @@ func (r *run) standBy() {
 	r.askAll()
 }
 
-// yieldLocked has the second wait take the place of r, whose own has ended, if there is one. The queue's
-// mu must be held.
+// yieldLocked has the second wait take the place of r, whose own has ended, if there is one. It may have ended
+// as well, and be about to take the lock. The queue's mu must be held.
 func (r *run) yieldLocked() bool {
 	l := r.line
-	second := l.second
-	if second == nil || second.wait == nil || !second.wait.suits(l.front) {
+	if l.second == nil || l.second.stood == nil || !l.second.stood.suits(l.front) {
 		return false
 	}
 	r.detachLocked()

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
 // foreign has a session of its own wait for the lock. It returns what unlocks it, to be called when it has it.
@@ -175,6 +177,51 @@ func TestSecond_NotBesideAHolderWhoHasLost(t *testing.T) {
 		require.NoError(b, ctx.Err(), "not told yet")
 		require.ErrorIs(b, held.Release(), fault.ErrLost)
 		require.NoError(b, second.granted(b).Release())
+	})
+}
+
+// Where the second is granted, and nobody else is in line, the first ends.
+func TestSecond_TheFirstEndsWithTheLastCaller(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("l")
+		b.server.Once("GET_LOCK('l', 9", &memserver.Reply{Hang: true}) // the first wait, of 9.99... s
+		first := b.call(background, "l", 9500*time.Millisecond)
+		second := b.call(background, "l", 20*time.Second)
+		require.Len(b, b.waitsFor("l"), 2)
+		first.cancel(nil)
+		first.fails(b, context.Canceled)
+		b.server.Unlock("l")
+		g := second.granted(b)
+		assert.Equal(b, 1, b.active(), "the holder")
+		_, alive := b.server.Sessions()
+		assert.Equal(b, 1, alive, "the first wait's session has gone")
+		require.NoError(b, g.Release())
+	})
+}
+
+// The first may end while the second is being granted: it begins no other.
+func TestSecond_TheFirstEndsWhileTheSecondIsGranted(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("l")
+		first := b.call(background, "l", 10*time.Second)
+		second := b.call(background, "l", 20*time.Second)
+		waits := b.waitsFor("l")
+		require.Len(b, waits, 2)
+		// The second is granted; whether it still excludes is asked, and not answered before the first has ended.
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if st.Session == waits[1] && strings.HasPrefix(st.Text, "SELECT @@read_only") {
+				time.Sleep(2 * time.Second)
+			}
+			return nil
+		})
+		time.Sleep(9 * time.Second)
+		b.server.Jump("l", waits[1])
+		b.server.Unlock("l")
+		first.fails(b, fault.ErrTimeout)
+		g := second.granted(b)
+		assert.Len(b, b.waitsFor("l"), 2, "no third wait")
+		require.NoError(b, g.Release())
 	})
 }
 

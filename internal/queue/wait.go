@@ -89,7 +89,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Own}
 	d := wt.longest(r.line, limit)
 	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
-	r.wait = wt
+	r.wait, r.stood = wt, wt
 	r.moveLocked(waiting)
 	return wt, w, d
 }

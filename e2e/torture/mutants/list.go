@@ -172,6 +172,9 @@ var mutants = []mutant{
 	change("no second wait", "internal/queue/queue.go",
 		"\tl.secondLocked(w)\n", "").
 		caughtBy("e2e", "TestPromise05_WhoStaysLongerHasAPlaceAtOnce"),
+	change("a third wait while the second is granted", "internal/queue/second.go",
+		"l.second.stood == nil ||", "l.second.wait == nil ||").
+		caughtBy("internal/queue", "TestSecond_TheFirstEndsWhileTheSecondIsGranted"),
 	change("a second wait granted beside a holder", "internal/queue/run.go",
 		"\tif r.line.heldLocked() {\n", "\tif false {\n").
 		caughtBy("internal/queue", "TestSecond_NotBesideAHolderWhoHasLost"),
