@@ -82,6 +82,9 @@ func (p *Pool) Close() {
 	}
 	sessions := p.sessions
 	p.sessions = nil
+	for _, s := range sessions {
+		s.dieLocked(errGivenBack) // for a GiveUp that is under way there is nothing left to do
+	}
 	p.hangups.Wake()
 	p.mu.Unlock()
 	for _, s := range sessions {

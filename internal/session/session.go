@@ -258,11 +258,33 @@ func (s *Session) markBroken(err error) error {
 
 // raw has f use the driver's connection.
 func (s *Session) raw(f func(conn any) error) error {
-	err := s.conn.Raw(f)
+	began := false
+	err := orConnDone(&began, func() error {
+		return s.conn.Raw(func(conn any) error {
+			began = true
+			return f(conn)
+		})
+	})
 	if errors.Is(err, sql.ErrConnDone) && s.lent {
 		return errConnClosed
 	}
 	return err
+}
+
+// orConnDone calls use, which uses the *sql.Conn, and returns sql.ErrConnDone if use panics before it has begun. For that is
+// what database/sql does when Close comes at the same moment: it looks whether the Conn is closed, waits for Close, and uses
+// what that has set to nil (sql.Conn.grabConn, Go 1.26). Close may come at any moment: from the owner of a lent
+// connection, and from discard.
+func orConnDone(began *bool, use func() error) (err error) {
+	defer func() {
+		if *began {
+			return
+		}
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("%w (%v)", sql.ErrConnDone, reason)
+		}
+	}()
+	return use()
 }
 
 // restore leaves the session as it came, but for locks that other code had left on it. No

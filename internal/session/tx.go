@@ -30,9 +30,11 @@ func (s *Session) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	var tx *sql.Tx
 	err := s.unoccupied()
 	if err == nil {
-		err = s.bounded(s.patience(), func() (err error) {
-			tx, err = s.conn.BeginTx(s.ctx, opts)
-			return err
+		err = s.bounded(s.patience(), func() error {
+			return orConnDone(new(bool), func() (err error) {
+				tx, err = s.conn.BeginTx(s.ctx, opts)
+				return err
+			})
 		})
 	}
 	switch {
