@@ -16,10 +16,13 @@ import (
 //
 // Lead returns when ctx has ended and fn, if it ran, has returned: the error matches ctx.Err(), and what fn returned, if that is
 // another error. It returns what fn returned, nil included, when fn returns while it still leads: that is a
-// resignation, and another process leads next. What fn returns after a loss counts for nothing.
+// resignation, and another process leads next. What fn returns after a loss counts for nothing; the log has it.
+//
+// To stop, end ctx, wait for Lead, and then call [Locker.Shutdown]. That alone lets the leader go on until Shutdown's ctx ends.
 //
 // A server that cannot be asked, or is read-only, as in a failover, is asked again after a pause that grows from
-// 100 ms to 5 s; the log ([WithLogger]) tells of it once an outage. Errors that no waiting mends are
+// 100 ms to 5 s; the log ([WithLogger]) tells of it once an outage. There is such a pause too before the third term of those that
+// were lost within 5 s each: fn itself may break its session, by a statement that is too long, say. Errors that no waiting mends are
 // returned: [ErrInvalidName], [ErrClosed], an [ErrUnsupported] for anything but a read-only server, [ErrReentrant],
 // [ErrInTransaction] and [ErrDeadlock] of a Lead under another lock, and [ErrUnavailable] where the connection that New was
 // given has gone.
@@ -47,22 +50,26 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 		}
 		switch {
 		case err == nil:
+			began := time.Now()
 			if over, err := lock.serve(termCtx, seen, fn); over {
 				return err
 			}
-			out = outage{told: true} // the loss is in the log
+			if out.lost(time.Since(began)) {
+				err = out.sitOut(ctx, l.queue.Closing())
+			}
 		case ctx == nil || ctx.Err() != nil || !l.mayMend(err):
 			return err
 		default:
 			if lock.call.waits {
-				out = outage{told: true} // as is the end of the session that waited
-			}
-			if !out.told {
+				out = outage{} // which begins with the end of the session that waited: the log has that
+			} else if !out.told {
+				out.told = true
 				l.observer.logger.WarnContext(ctx, "namedlock: cannot stand for leader, and goes on trying", "name", name, "cause", err)
 			}
-			if !out.sitOut(ctx) {
-				return acquireError(name, queue.ContextError(ctx))
-			}
+			err = out.sitOut(ctx, l.queue.Closing())
+		}
+		if err != nil {
+			return acquireError(name, err)
 		}
 	}
 }
@@ -76,10 +83,11 @@ func (l *Locker) mayMend(err error) bool {
 	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
 }
 
-// An outage is a time in which the server cannot be asked for the lock.
+// An outage is a time in which the server cannot be asked for the lock, or every lock is lost soon.
 type outage struct {
-	pause time.Duration // the next
-	told  bool          // the log has been
+	pause  time.Duration // the last
+	told   bool          // the log has been, with the cause
+	losses int           // one soon after the other
 }
 
 const (
@@ -87,17 +95,32 @@ const (
 	lastPause  = 5 * time.Second
 )
 
-// sitOut passes the time until the next attempt. It returns false if ctx has ended.
-func (o *outage) sitOut(ctx context.Context) bool {
-	o.told = true
+// lost notes the loss of a term, of which the log has told, and reports whether to pause before the next. It may be fn that
+// breaks the session, say by a statement that is too long: it would do so again at once. Others lead meanwhile.
+func (o *outage) lost(lasted time.Duration) bool {
+	if lasted > lastPause {
+		*o = outage{}
+	}
+	if o.losses == 0 {
+		o.pause = 0
+	}
+	o.told = false
+	o.losses++
+	return o.losses > 1
+}
+
+// sitOut passes the time until the next attempt. It returns an error if ctx has ended, or Close has begun.
+func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 	o.pause = min(max(2*o.pause, firstPause), lastPause)
 	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // those whom one outage has hit do not all come at once
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return nil
 	case <-ctx.Done():
-		return false
+		return queue.ContextError(ctx)
+	case <-closing:
+		return ErrClosed
 	}
 }
 
@@ -121,7 +144,9 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 		case led: // unless the release knows better
 			over = lost == nil
 		case ctx.Err() != nil:
-			over, err = true, k.ended(ctx, err)
+			over, err = true, k.ended(ctx, k.counting(held, err))
+		default:
+			_ = k.counting(held, err)
 		}
 	}()
 	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
@@ -129,6 +154,17 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 	err = fn(fnCtx, term)
 	returned = true
 	return false, err
+}
+
+// counting returns what fn returned if that counts: before a loss. After it, the log has it.
+func (k *Lock) counting(held context.Context, err error) error {
+	if !errors.Is(context.Cause(held), ErrLost) {
+		return err
+	}
+	if err != nil && err != context.Canceled {
+		k.call.locker.observer.logger.InfoContext(held, "namedlock: the leader returned after it had lost the lock", "name", k.name, "returned", err)
+	}
+	return nil
 }
 
 // ended is the error for the end of ctx, and of what fn returned then if that is not the same.

@@ -393,7 +393,7 @@ func TestLeadWithoutASession(t *testing.T) {
 	})
 }
 
-// An outage that hits a leader, or one who waits, is one line in the log, however long it lasts.
+// An outage that hits a leader, or one who waits, is two lines in the log, however long it lasts: the end of the session, and the cause.
 func TestLeadLogsAnOutageOnce(t *testing.T) {
 	for _, leads := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -413,7 +413,7 @@ func TestLeadLogsAnOutageOnce(t *testing.T) {
 			cancel()
 			<-done
 			require.NoError(t, l.Close())
-			assert.Equal(t, 1, strings.Count(log.String(), "level=WARN")+strings.Count(log.String(), "level=ERROR"), "%v: %s", leads, log)
+			assert.Equal(t, 2, strings.Count(log.String(), "level=WARN")+strings.Count(log.String(), "level=ERROR"), "%v: %s", leads, log)
 		})
 	}
 }

@@ -110,7 +110,10 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 		return &Error{Op: OpShutdown, Err: errNoContext}
 	}
 	defer l.observer.closing(l.queue.HeldNames)()
-	l.closing.Do(func() { go l.close() })
+	l.closing.Do(func() {
+		l.queue.Refuse() // before any lock is given up below: nobody gets it then
+		go l.close()
+	})
 	select {
 	case <-l.closed:
 		return nil

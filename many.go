@@ -3,6 +3,7 @@ package namedlock
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -88,9 +89,10 @@ func (l *Locker) withAllSeen(ctx context.Context, seen *sighting, names []string
 	})
 }
 
-// lostOf returns what the releases have added to what fn returned, nil if that is nothing.
+// lostOf returns what the releases have added to what fn returned, nil if that is nothing. An error that does not
+// compare, such as a list, is still what fn returned: ours are pointers.
 func lostOf(err, failed error) error {
-	if err == failed || !errors.Is(err, ErrLost) {
+	if err == nil || !reflect.ValueOf(err).Comparable() || err == failed || !errors.Is(err, ErrLost) {
 		return nil
 	}
 	return err

@@ -167,7 +167,7 @@ func (o *observer) mayWarn(w warning) bool {
 func (o *observer) closing(held func() []string) (done func()) {
 	slow := time.AfterFunc(slowWait, func() {
 		if names := held(); len(names) > 0 {
-			o.logger.Warn("namedlock: Close waits for locks that are still held", "names", names)
+			o.logger.Warn("namedlock: Close or Shutdown waits for locks that are still held", "names", names)
 		}
 	})
 	return func() { slow.Stop() }

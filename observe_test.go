@@ -319,7 +319,7 @@ func TestACloseThatWaitsIsLogged(t *testing.T) {
 		})
 		require.NoError(t, locks.Close())
 		synctest.Wait()
-		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close waits for locks that are still held" names="[another one]"`)
+		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close or Shutdown waits for locks that are still held" names="[another one]"`)
 	})
 }
 

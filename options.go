@@ -192,7 +192,7 @@ func WithNamespace(prefix string) Option {
 // that panicked. Warnings: a call that has waited for 5 s (once a minute for each name), a
 // Close that has waited for so long for locks that are held, a connection that was
 // discarded, locks that other code had left on a pooled connection, a driver behind which a
-// loss shows late. Infos: a lock acquired after such a wait. The default logs nothing.
+// loss shows late. Infos: a lock acquired after such a wait, a term of Lead. The default logs nothing.
 //
 // Lines are written by a goroutine of their own, a moment after the event, with the time of
 // the event: a handler that blocks or panics holds nobody up. If 10,000 lines are pending,

@@ -69,7 +69,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				require.NoError(t, l.Close())
 				require.NoError(t, l.Shutdown(short), "all has ended")
 				require.NoError(t, peer.Close())
-				assert.Contains(t, log.String(), `msg="namedlock: Close waits for locks that are still held" names=[report]`)
+				assert.Contains(t, log.String(), `msg="namedlock: Close or Shutdown waits for locks that are still held" names=[report]`)
 			})
 		})
 	}

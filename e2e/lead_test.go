@@ -246,7 +246,7 @@ func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 			cancel()
 			return
 		}
-		f.lock(name)
+		f.lockSoon(name) // a killed session is told before its locks are given back
 		f.unlock(name)
 		mayEnd <- struct{}{}
 		leading = receive(t, led, "the next term begins")

@@ -11,10 +11,16 @@ import (
 // every lock is released and gives the sessions back. Every call returns when
 // that is done.
 func (q *Queue) Close() {
+	q.Refuse()
+	<-q.idle
+	q.endPool.Do(q.pool.Close)
+}
+
+// Refuse begins Close: when it has returned nobody is granted a lock any more.
+func (q *Queue) Refuse() {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.closed {
-		q.mu.Unlock()
-		<-q.ended
 		return
 	}
 	for _, l := range q.lines {
@@ -29,11 +35,10 @@ func (q *Queue) Close() {
 	if q.active == 0 {
 		close(q.idle)
 	}
-	q.mu.Unlock()
-	<-q.idle
-	q.pool.Close()
-	close(q.ended)
 }
+
+// Closing is closed when Close begins.
+func (q *Queue) Closing() <-chan struct{} { return q.closing.Done() }
 
 // GiveUp tells all who hold a lock that it is lost, by cause, and has their sessions end. It returns the names.
 func (q *Queue) GiveUp(cause error) (held []string) {

@@ -53,7 +53,7 @@ type Queue struct {
 	lookups []*lookup     // still to be asked
 	looking bool          // somebody asks them
 	idle    chan struct{} // closed when closed is set and active is 0
-	ended   chan struct{} // closed when the sessions have been given back
+	endPool sync.Once     // gives the sessions back
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
@@ -67,7 +67,6 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		lines:        make(map[string]*line),
 		nested:       make(map[*waiter]struct{}),
 		idle:         make(chan struct{}),
-		ended:        make(chan struct{}),
 	}
 }
 
