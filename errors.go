@@ -83,7 +83,7 @@ const (
 type Error struct {
 	Op     string  // one of the constants
 	Name   string  // the lock's name as the caller wrote it; of Holders, the prefix
-	Holder *Holder // who was in the way when the timeout, or the context's deadline, ended the wait; nil where that is not known
+	Holder *Holder // who was in the way when the timeout, or the context's deadline, ended the wait, or up to 2 s before; nil where that is not known
 	Err    error   // matches one of the sentinels, or the context's error
 }
 
@@ -92,7 +92,7 @@ func (e *Error) Error() string {
 		return "namedlock: an Error without a cause"
 	}
 	text := "namedlock: " + e.Op
-	if e.Name != "" || e.Op != OpCheck && e.Op != OpShutdown {
+	if e.Name != "" || e.Op != OpCheck && e.Op != OpShutdown && e.Op != OpInspect {
 		text += " " + strconv.Quote(e.Name)
 	}
 	text += ": " + e.Err.Error()

@@ -17,8 +17,9 @@ import (
 
 const (
 	// lookupAhead is how long before the end of a wait the server is asked who holds the
-	// lock. An answer that is half as old is not asked for again.
-	lookupAhead = 250 * time.Millisecond
+	// lock: a connection may have to be opened first, on a machine that is busy. An answer
+	// that is half as old is not asked for again.
+	lookupAhead = time.Second
 
 	// shortestLookup is the shortest timeout that is worth the question and the answer.
 	shortestLookup = 100 * time.Millisecond
