@@ -7,11 +7,11 @@ import (
 
 // A Call is a call of one of a Locker's methods that take locks.
 type Call struct {
-	Method   string        // "WithLock", "WithLocks" or "Acquire"
+	Method   string        // "WithLock", "WithLockTx", "WithLocks", "Acquire" or "Lead"
 	Name     string        // as the caller wrote it; empty for WithLocks
 	Names    []string      // WithLocks alone: all, as the caller wrote them
-	Timeout  time.Duration // as the caller gave it
-	Acquired bool          // the lock was had, or all locks: the function began, or Acquire returned a lock
+	Timeout  time.Duration // as the caller gave it; namedlock.Forever for Lead
+	Acquired bool          // the lock was had, or all locks: the function began (of Lead: a term), or Acquire returned a lock
 	Returned bool          // the call has returned, or panicked
 	Err      error         // what it returned
 }

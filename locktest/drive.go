@@ -57,7 +57,7 @@ func (l *Locker) Fail(err error) { l.process.Fail(err) }
 // real server would notice that only at the end of the lease.
 func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
 
-// FailNextAcquire has the next call of WithLock, WithLocks or Acquire fail with err,
+// FailNextAcquire has the next call of WithLock, WithLockTx, WithLocks, Acquire or Lead fail with err,
 // before it does anything. Called again before that, it is for the call after the next.
 //
 // The call returns what a Locker would: an *Error that matches err, with the name; of
@@ -112,7 +112,7 @@ func isOurs(err error) bool {
 	for _, ours := range []error{
 		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
 		namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
-		namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
+		namedlock.ErrClosed, namedlock.ErrCommitUnknown, namedlock.ErrInTransaction, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, ours) {
 			return true

@@ -76,7 +76,8 @@ func New(opts ...namedlock.Option) *Locker {
 	return open(mysqld.New(), new(atomic.Int64), "New", opts)
 }
 
-// TxFrom has the transactions of WithLockTx come from db: a mock, say, or a database in a file. The lock
+// TxFrom has the transactions of WithLockTx and Term.WithTx come from db: a mock, say, or a database in a file. Without it they
+// fail, with an error that says so, and the lock stays. The lock
 // is in memory as ever. Lose rolls back, as a server does. Peers that are made
 // after it have the same db.
 func (l *Locker) TxFrom(db *sql.DB) {
@@ -162,6 +163,38 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	return l.Locker.WithLocks(ctx, names, timeout, func(ctx context.Context) error {
 		l.acquired(c)
 		return fn(ctx)
+	})
+}
+
+// WithLockTx is that of a *namedlock.Locker. It needs TxFrom.
+func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) (err error) {
+	c := l.begin(Call{Method: "WithLockTx", Name: name, Timeout: timeout})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithLockTx(ctx, name, timeout, opts, nil)
+	}
+	return l.Locker.WithLockTx(ctx, name, timeout, opts, func(ctx context.Context, tx *sql.Tx) error {
+		l.acquired(c)
+		return fn(ctx, tx)
+	})
+}
+
+// Lead is that of a *namedlock.Locker. Its terms' transactions need TxFrom.
+func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *namedlock.Term) error) (err error) {
+	c := l.begin(Call{Method: "Lead", Name: name, Timeout: namedlock.Forever})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.Lead(ctx, name, nil)
+	}
+	return l.Locker.Lead(ctx, name, func(ctx context.Context, term *namedlock.Term) error {
+		l.acquired(c)
+		return fn(ctx, term)
 	})
 }
 

@@ -4,9 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"strings"
 	"sync"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/go-namedlock/namedlock/internal/session"
 )
@@ -40,7 +41,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, driver.ErrBadConn
 	}
 	if db == nil {
-		return nil, errors.New("locktest: there is no db for transactions: give it to TxFrom")
+		return nil, &mysql.MySQLError{Number: 1235, Message: "locktest: there is no db for transactions: give it to TxFrom"} // an answer: the lock stays
 	}
 	lease, err := db.Conn(ctx)
 	if err != nil {
