@@ -34,7 +34,7 @@ type Locks interface {
 // do not run it one after the other. A job that must not run twice, whatever the clocks do, has to record that it has run.
 //
 // The name is that of the job, by namedlock.SafeName. A job whose lock is lost while it runs is not told, since gocron has no context for
-// that; the job's end is then an error that matches namedlock.ErrLost, which gocron logs.
+// that, and drops the error of the job's end (v2.21.2): the log, the hooks and the Stats of the Locker alone tell of it.
 func NewLocker(locks Locks, atLeast time.Duration) gocron.Locker { return locker{locks, atLeast} }
 
 type locker struct {

@@ -7,6 +7,9 @@
 //
 // The lock is on the very connection that runs the migrations. So a process that loses it, by KILL or a restart of the server,
 // cannot go on migrating beside the next.
+//
+// goose (v3.27.0) makes its version table before it asks for the lock, in two steps. Of several processes that are the first on a
+// database, one may come between the two, and fail with "missing zero version migration": nothing is lost, and it succeeds when it is run again.
 package goosenamedlock
 
 import (

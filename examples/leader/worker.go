@@ -62,12 +62,9 @@ func lead(ctx context.Context, term *namedlock.Term, name string) error {
 			time.Sleep(100 * time.Millisecond) // for something to happen in the middle
 			return nil
 		})
-		if ctx.Err() != nil {
-			switch {
-			case errors.Is(err, namedlock.ErrLost):
+		if err != nil && ctx.Err() != nil {
+			if errors.Is(context.Cause(ctx), namedlock.ErrLost) { // err may be that of a statement which the loss has met
 				fmt.Printf("%s: is told that it leads no more. Its last transaction is not committed\n", name)
-			case err != nil:
-				fmt.Printf("%s: leads no more: %v\n", name, err)
 			}
 			return nil
 		}
