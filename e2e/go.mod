@@ -12,6 +12,7 @@ replace (
 require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
 	github.com/anishathalye/porcupine v1.3.1
+	github.com/creack/pty v1.1.24
 	github.com/dolthub/go-mysql-server v0.20.0
 	github.com/go-co-op/gocron/v2 v2.21.2
 	github.com/go-namedlock/namedlock v0.1.0

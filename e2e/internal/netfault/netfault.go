@@ -73,8 +73,11 @@ func (g *gate) heal() {
 }
 
 // Listen returns a proxy before the server at target.
-func Listen(target string) (*Proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func Listen(target string) (*Proxy, error) { return ListenAt("127.0.0.1:0", target) }
+
+// ListenAt is Listen at an address of the caller's choice.
+func ListenAt(addr, target string) (*Proxy, error) {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,59 @@
+#compdef namedlock
+# Completion of namedlock for zsh. In ~/.zshrc, behind compinit:  eval "$(namedlock completion zsh)"
+# Or save it as _namedlock in a directory of $fpath.
+
+_namedlock() {
+	if ((CURRENT == 2)); then
+		local -a commands=(
+			'run:run a command under locks'
+			'lead:keep a command running on one machine of many'
+			'holder:who has a lock'
+			'list:all locks that are held'
+			'check:is this server fit for locks'
+			'completion:what a shell needs to complete all this'
+			'help:flags and exit codes'
+		)
+		_describe command commands
+		return
+	fi
+	local verb=$words[2]
+	shift words
+	((CURRENT--))
+	local -a flags=(
+		'-dsn[user\:password@tcp(host\:3306)/]:DSN: '
+		'-defaults-file[an option file of MySQL]:file:_files'
+	)
+	local -a job=(
+		'-grace[how long the command may take to end]:duration: '
+		'-quiet[say nothing of a lock that is busy]'
+		'-verbose[say what happens]'
+	)
+	case $verb in
+	run | lead)
+		local dashes=${words[(i)--]}
+		if ((dashes > 1 && dashes < CURRENT)); then # a command stands there
+			shift $dashes words
+			((CURRENT -= dashes))
+			_normal
+			return
+		fi
+		if [[ $verb == run ]]; then
+			job+=(
+				'-timeout[how long to wait for the lock]:timeout:(0 5s 1m forever)'
+				'-exit-busy[the exit code when it is busy]:code: '
+			)
+		fi
+		_arguments $flags $job '*:lock: '
+		;;
+	holder) _arguments $flags '-json[print JSON]' ':lock: ' ;;
+	list) _arguments $flags '-json[print JSON]' ':prefix: ' ;;
+	check) _arguments $flags '-json[print JSON]' ;;
+	completion) _arguments ':shell:(bash zsh)' ;;
+	esac
+}
+
+if [[ $funcstack[1] == _namedlock ]]; then
+	_namedlock "$@"
+else
+	compdef _namedlock namedlock
+fi

@@ -1,0 +1,215 @@
+// Package optionfile reads the option files of MySQL and MariaDB clients, such as
+// ~/.my.cnf, as "Using Option Files" in the MySQL manual describes them.
+package optionfile
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Setting is one line of a group.
+type Setting struct {
+	Key   string // in lower case, with - for _
+	Value string
+	Given bool // there was a "=": a key alone, such as "ssl", is a switch
+
+	File string
+	Line int
+}
+
+// Errorf returns an error that says where the setting stands.
+func (s Setting) Errorf(format string, args ...any) error {
+	return at(s.File, s.Line, format, args...)
+}
+
+func at(file string, line int, format string, args ...any) error {
+	return fmt.Errorf("%s, line %d: %w", file, line, fmt.Errorf(format, args...))
+}
+
+// maxDepth bounds how deep files include each other.
+const maxDepth = 10
+
+// Read returns the settings of the groups in the file and in those that it includes, in
+// the order in which they stand: a later one replaces an earlier one.
+func Read(file string, groups ...string) ([]Setting, error) {
+	return read(file, groups, 0)
+}
+
+func read(file string, groups []string, depth int) ([]Setting, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("the option file cannot be read: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := trusted(f); err != nil {
+		return nil, err
+	}
+
+	var settings []Setting
+	var group string
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		switch {
+		case text == "", text[0] == '#', text[0] == ';':
+		case text[0] == '!':
+			included, err := include(text, file, n, groups, depth)
+			if err != nil {
+				return nil, err
+			}
+			settings = append(settings, included...)
+		case text[0] == '[':
+			name, rest, closed := strings.Cut(text[1:], "]")
+			if rest = strings.TrimSpace(rest); !closed || rest != "" && rest[0] != '#' && rest[0] != ';' {
+				return nil, at(file, n, "a group is a name in brackets, such as [client], not %q", text)
+			}
+			group = strings.ToLower(strings.TrimSpace(name))
+		case group == "":
+			return nil, at(file, n, "this line stands before the first group, such as [client]")
+		case slices.Contains(groups, group):
+			s, err := parse(text)
+			if err != nil {
+				return nil, at(file, n, "%w", err)
+			}
+			s.File, s.Line = file, n
+			settings = append(settings, s)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("the option file %s cannot be read: %w", file, err)
+	}
+	return settings, nil
+}
+
+// trusted refuses what everybody can write to, as the servers' own clients do: it
+// could send a password to a server of anybody's choice.
+func trusted(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return fmt.Errorf("the option file cannot be read: %w", err)
+	case info.IsDir():
+		return fmt.Errorf("the option file %s is a directory", f.Name())
+	case info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 && hasPermissions:
+		return fmt.Errorf("the option file %s can be written by everybody: chmod 600 it", f.Name())
+	}
+	return nil
+}
+
+func include(text, file string, n int, groups []string, depth int) ([]Setting, error) {
+	directive, path, _ := strings.Cut(text, " ")
+	path = strings.TrimSpace(path)
+	if path == "" {
+		return nil, at(file, n, "%s names no file", directive)
+	}
+	if depth == maxDepth {
+		return nil, at(file, n, "option files include each other more than %d deep", maxDepth)
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(file), path)
+	}
+	var files []string
+	switch directive {
+	case "!include":
+		files = []string{path}
+	case "!includedir":
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, at(file, n, "%w", err)
+		}
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); ext == ".cnf" || ext == ".ini" && !hasPermissions {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+	default:
+		return nil, at(file, n, "there is !include and !includedir, but no %s", directive)
+	}
+	var settings []Setting
+	for _, f := range files {
+		included, err := read(f, groups, depth+1)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = at(file, n, "%w", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		settings = append(settings, included...)
+	}
+	return settings, nil
+}
+
+// parse takes a line apart: key, or key=value. It reads quotes as the clients do, also
+// where they are odd: a password that works there works here.
+func parse(text string) (Setting, error) {
+	text = strings.TrimSpace(withoutComment(text))
+	key, value, given := strings.Cut(text, "=")
+	s := Setting{Key: strings.ReplaceAll(strings.ToLower(strings.TrimSpace(key)), "_", "-"), Given: given}
+	if s.Key == "" {
+		return s, errors.New("there is no key before the =")
+	}
+	value = strings.TrimSpace(value)
+	if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+		value = value[1 : n-1]
+	}
+	s.Value = unescape(value)
+	return s, nil
+}
+
+// withoutComment cuts the text at the first # that no quotes are around.
+func withoutComment(text string) string {
+	var quote byte
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quote != 0 && c == '\\':
+			i++
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote == 0 && c == '#':
+			return text[:i]
+		}
+	}
+	return text
+}
+
+// unescape replaces the escape sequences of option files. A backslash before any other
+// character stays, as in C:\data.
+func unescape(value string) string {
+	if !strings.Contains(value, `\`) {
+		return value
+	}
+	var b strings.Builder
+	for i := 0; i < len(value); i++ {
+		if value[i] != '\\' || i+1 == len(value) {
+			b.WriteByte(value[i])
+			continue
+		}
+		i++
+		switch c := value[i]; c {
+		case 'b':
+			b.WriteByte('\b')
+		case 't':
+			b.WriteByte('\t')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 's':
+			b.WriteByte(' ')
+		case '\\', '"', '\'':
+			b.WriteByte(c)
+		default:
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,153 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+// Package tree runs a command, and ends it with all the processes that it has started.
+//
+// On Linux the process that starts a [Command] becomes the reaper of all descendants, whatever session or group they move to, and the
+// kernel kills the command when its parent dies. On other systems the process group alone is ended: a process that leaves it is
+// not found.
+package tree
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// A Tree is a command that was started, and its descendants. A process has one Tree at a time.
+type Tree struct {
+	pid     int
+	stopped func(pid int, sig syscall.Signal) // called by the goroutine that reaps; may be nil
+
+	exited chan struct{} // closed when the command has ended
+	gone   chan struct{} // closed when its descendants have, too
+	status syscall.WaitStatus
+}
+
+// A Command is what to start.
+type Command struct {
+	Path      string
+	Argv, Env []string
+	Stopped   func(pid int, sig syscall.Signal) // if not nil, called when a signal has stopped the command; no other process is reaped meanwhile
+	Survives  bool                              // the end of its parent: it sees to that itself
+}
+
+// Start starts the command, as the leader of a process group of its own.
+func (c Command) Start() (*Tree, error) {
+	if err := adopt(); err != nil {
+		return nil, err
+	}
+	t := &Tree{stopped: c.Stopped, exited: make(chan struct{}), gone: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel takes the end of this thread for the parent's death.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var err error
+		t.pid, err = syscall.ForkExec(c.Path, c.Argv, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: c.attributes()})
+		started <- err
+		if err == nil {
+			t.reap()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, &os.PathError{Op: "start", Path: c.Path, Err: err}
+	}
+	return t, nil
+}
+
+// reap collects every process that ends, until there is none.
+func (t *Tree) reap() {
+	defer close(t.gone)
+	reaped := false
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WUNTRACED, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil: // ECHILD
+			t.awaitGroup()
+			return
+		case pid != t.pid || reaped:
+		case status.Stopped():
+			if t.stopped != nil {
+				t.stopped(pid, status.StopSignal())
+			}
+		case status.Exited(), status.Signaled():
+			t.status, reaped = status, true
+			close(t.exited)
+		}
+	}
+}
+
+// PID is the command's, and its group's.
+func (t *Tree) PID() int { return t.pid }
+
+// Exited is closed when the command has ended. Descendants may be left.
+func (t *Tree) Exited() <-chan struct{} { return t.exited }
+
+// Gone is closed when nothing is left.
+func (t *Tree) Gone() <-chan struct{} { return t.gone }
+
+// Status is the command's exit status, or 128 and the signal that ended it. It is valid when Exited is closed.
+func (t *Tree) Status() int {
+	if t.status.Signaled() {
+		return 128 + int(t.status.Signal())
+	}
+	return t.status.ExitStatus()
+}
+
+// Signal sends the signal to the command's group, as a terminal does.
+func (t *Tree) Signal(sig syscall.Signal) {
+	if t.hasGroup() {
+		_ = syscall.Kill(-t.pid, sig)
+	}
+}
+
+// hasGroup reports whether the number of the group is still that of the command's: until it is reaped, or while somebody is in it.
+func (t *Tree) hasGroup() bool {
+	select {
+	case <-t.gone:
+		return false
+	case <-t.exited:
+		return t.inGroup()
+	default:
+		return true
+	}
+}
+
+// End asks all processes to end, and kills those that are left after grace, or when now is closed. It returns when nothing is left, and
+// reports whether it has killed.
+func (t *Tree) End(grace time.Duration, now <-chan struct{}) (killed bool) {
+	t.signalAll(syscall.SIGTERM)
+	t.signalAll(syscall.SIGCONT) // who is stopped cannot end
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-t.gone:
+		return false
+	case <-timer.C:
+	case <-now:
+	}
+	t.Kill()
+	return true
+}
+
+// Kill kills all processes, again and again, since a process may have started another meanwhile. It returns when nothing is left.
+func (t *Tree) Kill() {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		t.signalAll(syscall.SIGKILL)
+		select {
+		case <-t.gone:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (t *Tree) signalAll(sig syscall.Signal) {
+	t.Signal(sig)
+	for _, pid := range t.outsiders() {
+		_ = syscall.Kill(pid, sig)
+	}
+}

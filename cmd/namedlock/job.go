@@ -1,0 +1,195 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// A job is what the command line of run or lead says.
+type job struct {
+	server   serverFlags
+	timeout  time.Duration
+	grace    time.Duration
+	exitBusy int
+	quiet    bool
+	verbose  bool
+
+	names []string
+	argv  []string
+	path  string // of argv[0]
+
+	stderr *voice
+}
+
+func parseJob(verb string, args []string) (*job, error) {
+	j := &job{timeout: namedlock.Forever, grace: 10 * time.Second, exitBusy: exitBusy}
+	rest, err := parseFlags(j.flags(verb), args)
+	if err != nil {
+		return nil, err
+	}
+	end := slices.Index(rest, "--")
+	switch {
+	case len(rest) == 0:
+		return nil, usagef("which lock, and which command? namedlock %s NAME -- COMMAND", verb)
+	case end < 0 && len(args) > len(rest) && args[len(args)-len(rest)-1] == "--":
+		return nil, usagef("which lock? Its name stands before the --: namedlock %s NAME -- COMMAND", verb)
+	case end < 0:
+		return nil, usagef("-- stands between the lock and the command: namedlock %s NAME -- COMMAND", verb)
+	case end == 0:
+		return nil, usagef("which lock? Its name stands before the --: namedlock %s NAME -- COMMAND", verb)
+	case end == len(rest)-1:
+		return nil, usagef("which command? It stands behind the --: namedlock %s NAME -- COMMAND", verb)
+	case verb == "lead" && end > 1:
+		return nil, usagef("lead has one name, not %d", end)
+	case j.exitBusy < 0 || j.exitBusy > 255:
+		return nil, usagef("-exit-busy is a number from 0 to 255, not %d", j.exitBusy)
+	}
+	j.names, j.argv = rest[:end], rest[end+1:]
+	j.server.program = filepath.Base(j.argv[0])
+	j.path, err = exec.LookPath(j.argv[0])
+	if err != nil {
+		return nil, startError{err}
+	}
+	return j, nil
+}
+
+// flags returns the flags that run or lead has.
+func (j *job) flags(verb string) *flag.FlagSet {
+	flags := flag.NewFlagSet(verb, flag.ContinueOnError)
+	j.server.define(flags)
+	if verb == "run" {
+		flags.Func("timeout", "", func(text string) (err error) { j.timeout, err = parseTimeout(text); return err })
+		flags.IntVar(&j.exitBusy, "exit-busy", j.exitBusy, "")
+	}
+	flags.Func("grace", "", func(text string) (err error) {
+		if j.grace, err = parseDuration(text); err != nil {
+			err = errors.New("a grace is 10s, 1m30s, or 0")
+		}
+		return err
+	})
+	flags.BoolVar(&j.quiet, "quiet", false, "")
+	flags.BoolVar(&j.verbose, "verbose", false, "")
+	return flags
+}
+
+// parseTimeout reads a duration, a number of seconds, or "forever".
+func parseTimeout(text string) (time.Duration, error) {
+	if text == "forever" {
+		return namedlock.Forever, nil
+	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return 0, errors.New("a timeout is 5s, 1m30s, 0, or forever")
+	}
+	return d, nil
+}
+
+// parseDuration reads a duration that is not negative, or a number of seconds.
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if seconds, notNumber := strconv.ParseFloat(text, 64); notNumber == nil && seconds < 1e9 {
+		d, err = time.Duration(seconds*float64(time.Second)), nil
+	}
+	if err == nil && d < 0 {
+		err = errors.New("it is negative")
+	}
+	return d, err
+}
+
+// open returns a Locker, which done closes.
+func (j *job) open(opts ...namedlock.Option) (locker *namedlock.Locker, done func(), err error) {
+	if j.verbose {
+		opts = append(opts, namedlock.WithLogger(slog.New(logLines{j.stderr, slog.LevelInfo, ""})))
+	}
+	locker, db, err := j.server.open(opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	db.SetConnMaxIdleTime(time.Second) // the connection that asks about holders is not needed again
+	return locker, func() { _, _ = locker.Close(), db.Close() }, nil
+}
+
+// A startError is why the command could not be started.
+type startError struct{ error }
+
+func (e startError) Unwrap() error { return e.error }
+
+// tell says what only -verbose wants to hear.
+func (j *job) tell(format string, args ...any) {
+	if j.verbose {
+		j.stderr.sayf(format, args...)
+	}
+}
+
+// complain says what -quiet does not want to hear.
+func (j *job) complain(format string, args ...any) {
+	if !j.quiet {
+		j.stderr.sayf(format, args...)
+	}
+}
+
+// connection returns the id of the connection that has the lock, 0 if the server does not tell.
+func connection(ctx context.Context, locker *namedlock.Locker, name string) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	h, held, err := locker.Holder(ctx, name)
+	if err != nil || !held {
+		return 0
+	}
+	return h.ConnectionID
+}
+
+// environment is what the command gets.
+func (j *job) environment(id uint64) []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "NAMEDLOCK_NAME=") || strings.HasPrefix(v, "NAMEDLOCK_CONNECTION_ID=")
+	})
+	env = append(env, "NAMEDLOCK_NAME="+strings.Join(j.names, "\n"))
+	if id != 0 {
+		env = append(env, fmt.Sprintf("NAMEDLOCK_CONNECTION_ID=%d", id))
+	}
+	return env
+}
+
+// ending returns the exit code for an error of run, and what there is to say.
+func (j *job) ending(err error) (int, error) {
+	var start startError
+	var failed *namedlock.Error
+	switch {
+	case errors.As(err, &start):
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			return exitNotFound, err
+		}
+		return exitNotExecutable, err
+	case errors.Is(err, namedlock.ErrLost):
+		return exitLost, fmt.Errorf("lost: %w", err)
+	case errors.Is(err, namedlock.ErrTimeout):
+		if j.quiet {
+			return j.exitBusy, nil
+		}
+		which := ""
+		if errors.As(err, &failed) && failed.Holder != nil {
+			if len(j.names) > 1 {
+				which = clean(failed.Name) + ": "
+			}
+			return j.exitBusy, fmt.Errorf("busy: %sheld by %s", which, clean(failed.Holder.String()))
+		}
+		return j.exitBusy, fmt.Errorf("busy: %w", err)
+	}
+	return codeOf(err), err
+}

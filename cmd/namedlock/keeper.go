@@ -1,0 +1,264 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/tree"
+)
+
+// A keeper has the lock, and the command that runs under it.
+type keeper struct {
+	*job
+
+	term        terminal
+	interactive bool // the command gets the terminal at once; otherwise when it wants to read
+	front       int  // the front's process group
+	jobs        bool // somebody continues the front when it stops
+	leads       bool // and does not just run
+	end         context.CancelCauseFunc
+	frontDied   chan struct{}
+	interrupted bool // Ctrl-C has ended the command, or the wait for it
+
+	mu       sync.Mutex
+	command  *tree.Tree              // nil before it begins and after it has ended. Guarded by mu, as are:
+	asked    syscall.Signal          // the last that asked the command to end
+	withdraw context.CancelCauseFunc // ends the wait for the lock; nil before the first
+	halted   chan struct{}           // nil unless the job was stopped without a command; closed when it goes on
+}
+
+// A signalled is why a wait was ended.
+type signalled syscall.Signal
+
+func (s signalled) Error() string { return "ended by a signal: " + syscall.Signal(s).String() }
+
+// endings are the signals that ask for the end.
+var endings = map[syscall.Signal]bool{syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGTERM: true}
+
+// errHalted is why a wait was ended: the job was stopped, and stands in nobody's way.
+var errHalted = errors.New("the job is stopped")
+
+var errFrontDied = errors.New("the process that this one was started by has died")
+
+// keeperMain is the main function of a keeper. numbers are those of its ends of the two pipes, and of the front's process group, with
+// "j" behind them under job control.
+func keeperMain(numbers string, args []string) int {
+	var in, out, group int
+	numbers, jobs := strings.CutSuffix(numbers, "j")
+	if _, err := fmt.Sscanf(numbers, "%d,%d,%d", &in, &out, &group); err != nil || len(args) == 0 {
+		return say(exitUsage, usagef("keeper is what namedlock run starts, and no command of yours"), os.Stdout, os.Stderr)
+	}
+	syscall.CloseOnExec(in)
+	syscall.CloseOnExec(out)
+	// A signal for all processes of a service, or of a terminal, comes by the pipe as well. Here it would be one too many.
+	signal.Notify(make(chan os.Signal, 1), append(passedOn(), syscall.SIGPIPE)...)
+	signal.Ignore(syscall.SIGTTOU) // by stty tostop, or for giving the terminal away: it would stop the keeper
+
+	stderr := newVoice(os.Stderr)
+	k := &keeper{front: group, term: openTerminal(), jobs: jobs, interactive: isTerminal(os.Stdin) && isTerminal(os.Stdout), frontDied: make(chan struct{})}
+	code, err := k.keep(os.NewFile(uintptr(in), "pipe"), args, stderr)
+	code = say(code, err, os.Stdout, stderr)
+	stderr.finish()
+	outcome{code, k.interrupted && code == 128+int(syscall.SIGINT)}.send(out)
+	return code
+}
+
+// keep takes the lock, runs the command, and returns the exit code.
+func (k *keeper) keep(orders io.Reader, args []string, stderr *voice) (code int, err error) {
+	k.job, err = parseJob(args[0], args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK, err
+	case err != nil:
+		return (&job{}).ending(err)
+	}
+	k.stderr = stderr
+	ctx, end := context.WithCancelCause(context.Background())
+	k.end, k.leads = end, args[0] == "lead"
+	go k.obey(orders) // until this process ends
+	if k.leads {
+		code, err = k.lead(ctx)
+	} else {
+		code, err = k.once(ctx)
+	}
+	if err == nil {
+		return code, nil
+	}
+	if sig, ok := context.Cause(ctx).(signalled); ok && !errors.Is(err, namedlock.ErrLost) {
+		k.interrupted = sig == signalled(syscall.SIGINT) && k.term.foreground() == k.front
+		return 128 + int(sig), nil
+	}
+	return k.ending(err)
+}
+
+// obey does what the front passes on, and ends everything when that dies.
+func (k *keeper) obey(pipe io.Reader) {
+	for sig := make([]byte, 1); ; {
+		if _, err := io.ReadFull(pipe, sig); err != nil {
+			close(k.frontDied)
+			k.end(errFrontDied)
+			return
+		}
+		k.deliver(syscall.Signal(sig[0]))
+	}
+}
+
+func (k *keeper) deliver(sig syscall.Signal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.command != nil && sig == syscall.SIGCONT:
+		if k.interactive && k.term.foreground() == k.front {
+			k.term.give(k.command.PID())
+		}
+		k.command.Signal(sig)
+	case k.command != nil:
+		k.command.Signal(sig)
+		if endings[sig] {
+			k.asked = sig
+		}
+	case sig == syscall.SIGTSTP && k.jobs:
+		if k.halted == nil {
+			k.halted = make(chan struct{})
+		}
+		if k.withdraw != nil {
+			k.withdraw(errHalted)
+		}
+		k.stopFront()
+	case sig == syscall.SIGCONT && k.halted != nil:
+		close(k.halted)
+		k.halted = nil
+	case sig == syscall.SIGHUP && k.leads && k.term.file == nil: // a wish to read a configuration again, sent to all machines
+	case endings[sig]:
+		k.end(signalled(sig))
+	}
+}
+
+// once runs the command under the lock, once or not at all.
+func (k *keeper) once(ctx context.Context) (code int, err error) {
+	for {
+		began := false
+		wait, end := k.wait(ctx)
+		code, err = k.under(wait, func(ctx context.Context, id uint64) (int, error) {
+			code, err := k.run(ctx, id)
+			began = err == nil
+			return code, err
+		})
+		end()
+		if began || context.Cause(wait) != errHalted {
+			return code, err
+		}
+	}
+}
+
+// wait returns the context of a wait for the lock. It ends by errHalted when the job is stopped and there is no command. While the job
+// is stopped no wait begins.
+func (k *keeper) wait(ctx context.Context) (wait context.Context, end func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.halted != nil && ctx.Err() == nil {
+		halted := k.halted
+		k.mu.Unlock()
+		select {
+		case <-halted:
+		case <-ctx.Done():
+		}
+		k.mu.Lock()
+	}
+	wait, withdraw := context.WithCancelCause(ctx)
+	k.withdraw = withdraw
+	return wait, func() { withdraw(nil) }
+}
+
+// stopFront has the shell see that its job is stopped. There must be a job.
+func (k *keeper) stopFront() { _ = syscall.Kill(-k.front, syscall.SIGSTOP) }
+
+// run runs the command under the lock. ctx ends with that. It returns the command's exit status when nothing that it has started is left.
+func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
+	command, err := k.start(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.command = nil
+		if k.term.foreground() == command.PID() {
+			k.term.give(k.front)
+			k.interrupted = command.Status() == 128+int(syscall.SIGINT)
+		}
+	}()
+	select {
+	case <-command.Exited():
+		command.End(k.grace, k.frontDied) // what it has left behind
+	case <-ctx.Done():
+		if context.Cause(ctx) == errFrontDied {
+			command.Kill()
+			break
+		}
+		k.stderr.sayf("lost the lock, ending the command: %s", oneLine(context.Cause(ctx)))
+		if command.End(k.grace, k.frontDied) {
+			k.stderr.sayf("killed the command, which had not ended %v after SIGTERM", k.grace)
+		}
+	}
+	return command.Status(), nil
+}
+
+func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
+	k.mu.Lock() // a signal goes to the wait, or to the command
+	defer k.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case k.halted != nil:
+		return nil, errHalted
+	}
+	own := k.term.foreground() == k.front && k.interactive
+	speak := k.stderr.hush()                                // what is written meanwhile could stop the child before its exec
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTTOU) // or the command would ignore it
+	command, err := tree.Command{Path: k.path, Argv: k.argv, Env: k.environment(id), Stopped: k.stopped}.Start()
+	signal.Ignore(syscall.SIGTTOU)
+	speak()
+	if err != nil {
+		return nil, startError{err}
+	}
+	k.command, k.asked, k.interrupted = command, 0, false
+	if own {
+		k.term.give(command.PID())
+		command.Signal(syscall.SIGCONT) // it may have asked for the terminal a moment too early
+	}
+	k.tell("runs %q, process %d", k.argv, command.PID())
+	return command, nil
+}
+
+// stopped does what a shell would when the command was stopped by a key, or for reading from a terminal that it does not have.
+func (k *keeper) stopped(pid int, sig syscall.Signal) {
+	k.mu.Lock() // start has given the terminal away before, and takes it from nobody who gets it here
+	defer k.mu.Unlock()
+	keys := k.term.foreground()
+	wants := sig == syscall.SIGTTIN || sig == syscall.SIGTTOU
+	switch {
+	case keys == 0: // no terminal: whoever stops it continues it
+	case wants && (keys == k.front || keys == pid):
+		k.term.give(pid)
+		_ = syscall.Kill(-pid, syscall.SIGCONT)
+	case k.jobs:
+		if keys == pid {
+			k.term.give(k.front)
+		}
+		k.stopFront()
+	case keys == pid: // nobody would continue it
+		_ = syscall.Kill(-pid, syscall.SIGCONT)
+	}
+}

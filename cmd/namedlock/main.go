@@ -1,0 +1,207 @@
+// Command namedlock asks a MySQL or MariaDB server about its named locks.
+//
+//	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
+//	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
+//	namedlock holder NAME      who has the lock: connection, user, host, program, what it does
+//	namedlock list [PREFIX]    all locks that are held
+//	namedlock check            is this server fit for locks, and what would a loss be noticed by
+//	namedlock completion bash|zsh
+//
+// docs/COMMAND.md has the flags, the exit codes and the form of -json.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The exit codes, as sysexits.h has them but for the first two.
+const (
+	exitOK            = 0
+	exitNobody        = 1  // nobody holds the lock
+	exitUsage         = 64 // a flag, a name, a DSN or an option file is wrong
+	exitUnavailable   = 69 // the server cannot be asked, or does not tell, or is not fit
+	exitLost          = 70 // the lock was lost while the command ran
+	exitBusy          = 75 // the lock was not acquired in time
+	exitDenied        = 77 // the server refuses this user
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+const usage = `usage: namedlock COMMAND [FLAG…] [ARG…]
+
+  run [FLAG…] NAME [NAME…] -- COMMAND [ARG…]
+                   runs the command under the lock, or under all of them
+  lead [FLAG…] NAME -- COMMAND [ARG…]
+                   keeps the command running on one machine of many; runs it again,
+                   here or there, after a loss, or when it has failed
+  holder NAME      who has the lock: connection, user, host, program, what it does
+  list [PREFIX]    all locks that are held, whose names begin with PREFIX
+  check            is this server fit for locks: version, read-only, cluster,
+                   character set, privileges, wait_timeout, round trip, and what
+                   a loss would be noticed by
+  completion bash|zsh
+                   prints what a shell needs to complete all this
+  version
+
+Flags:
+  -dsn DSN              user:password@tcp(host:3306)/; shows in the process list
+  -defaults-file FILE   an option file of MySQL, whose [client] names the server
+  -json                 of holder, list and check: prints JSON
+
+Flags of run and lead:
+  -grace 10s             how long the command may take to end, after SIGTERM, when the
+                         lock is lost, before it is killed
+  -quiet                 says nothing of a lock that is busy, an outage, or a failure
+  -verbose               says what happens
+Flags of run:
+  -timeout 5s|0|forever  how long to wait for the lock; forever by default
+  -exit-busy N           the exit code when the lock was not acquired in time; 75 by default
+
+The server is that of -dsn or -defaults-file, else of $NAMEDLOCK_DSN, else of ~/.my.cnf.
+
+Exit codes:
+  N    of run, lead: that of the command, or 128 and the signal that ended it
+  0    done; of holder: somebody holds the lock
+  1    nobody holds the lock
+  64   a flag, a name, a DSN or an option file is wrong
+  69   the server cannot be asked, or does not tell, or is not fit for locks
+  70   the lock was lost while the command ran, which was ended
+  75   the lock was not acquired in time
+  77   the server refuses this user, or lacks a privilege for it
+  126  the command cannot be executed
+  127  there is no such command
+`
+
+// patience is how long a server may take to answer.
+const patience = 10 * time.Second
+
+func main() {
+	if code, done := runMain(os.Args[1:]); done {
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// A usageError is a mistake on the command line, or in what it names.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// run is main with everything that it touches as arguments. It returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	code, err := dispatch(ctx, args, stdout)
+	return say(code, err, stdout, stderr)
+}
+
+// say prints the help or the error, if there is one, and returns the exit code.
+func say(code int, err error, stdout, stderr io.Writer) int {
+	if errors.Is(err, flag.ErrHelp) {
+		if code, err = exitOK, print(stdout, usage); err != nil {
+			code = exitUnavailable
+		}
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "namedlock:", strings.TrimPrefix(oneLine(err), "namedlock: "))
+	}
+	return code
+}
+
+const subcommands = "run, lead, holder, list, check and completion"
+
+func dispatch(ctx context.Context, args []string, stdout io.Writer) (int, error) {
+	if len(args) == 0 {
+		return exitUsage, usagef("which command? There is %s; namedlock -help tells more", subcommands)
+	}
+	commands := map[string]func(context.Context, *invocation) (int, error){
+		"holder": holder, "list": list, "check": check, "completion": completion,
+	}
+	command, ok := commands[args[0]]
+	switch {
+	case ok:
+	case args[0] == "version", args[0] == "-version", args[0] == "--version", args[0] == "-V":
+		return exitOK, print(stdout, "namedlock "+version()+"\n")
+	case args[0] == "help", args[0] == "-h", args[0] == "-help", args[0] == "--help":
+		return exitOK, flag.ErrHelp
+	default:
+		return exitUsage, usagef("there is no command %q, but %s; namedlock -help tells more", args[0], subcommands)
+	}
+	in := &invocation{stdout: stdout}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	in.define(flags)
+	var err error
+	if in.args, err = parseFlags(flags, args[1:]); err != nil {
+		return exitUsage, err
+	}
+	code, err := command(ctx, in)
+	if err != nil {
+		code = codeOf(err)
+	}
+	return code, err
+}
+
+// version is that of the module, with the commit where Go knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "of unknown version"
+	}
+	return cmp.Or(info.Main.Version, "of unknown version") + ", " + info.GoVersion
+}
+
+// parseFlags returns what stands behind the flags.
+func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
+	flags.SetOutput(io.Discard)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, err
+	case err != nil:
+		return nil, usagef("%w; namedlock help shows the flags", err)
+	}
+	rest = flags.Args()
+	if before := args[:len(args)-len(rest)]; len(before) > 0 && before[len(before)-1] == "--" {
+		return rest, nil
+	}
+	for _, name := range rest {
+		if name == "--" { // a command follows
+			break
+		}
+		if strings.HasPrefix(name, "-") {
+			return nil, usagef("flags go before the names: %s; a name that begins with - goes behind a first --", name)
+		}
+	}
+	return rest, nil
+}
+
+// An invocation is what the command line says.
+type invocation struct {
+	server serverFlags
+	json   bool
+	args   []string
+	stdout io.Writer
+}
+
+func (in *invocation) define(flags *flag.FlagSet) {
+	in.server.define(flags)
+	flags.BoolVar(&in.json, "json", false, "")
+}
+
+// oneLine returns the text of err in one line: cron mails lines.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

@@ -1,0 +1,70 @@
+//go:build unix
+
+package main
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// After which end of its command lead runs it again.
+func TestIsLast(t *testing.T) {
+	const hup, intr, term = syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM
+	for _, c := range []struct {
+		asked          syscall.Signal
+		code           int
+		lost, terminal bool
+		last           bool
+	}{
+		{code: 0, last: true},
+		{code: 0, lost: true},
+		{code: 3},
+		{code: 143}, // by somebody else
+		{asked: term, code: 143, last: true},
+		{asked: term, code: 7, lost: true, last: true},
+		{asked: intr, code: 0, lost: true, last: true},
+		{asked: hup, code: 129, last: true},
+		{asked: hup, code: 3},
+		{asked: hup, code: 3, terminal: true, last: true},
+		{code: 130},
+		{code: 130, terminal: true, last: true},             // Ctrl-C
+		{code: 130, terminal: true, lost: true, last: true}, // in the grace after a loss
+		{code: 129, terminal: true, last: true},             // the terminal has gone
+		{code: 143, terminal: true, lost: true},
+	} {
+		k := &keeper{asked: c.asked, interactive: c.terminal}
+		if c.terminal {
+			k.term.file = os.Stdin
+		}
+		assert.Equal(t, c.last, k.isLast(c.code, c.lost), "%+v", c)
+	}
+}
+
+// The help and the completion of both shells know every flag of every command.
+func TestFlagsAreKnown(t *testing.T) {
+	asked := flag.NewFlagSet("holder", flag.ContinueOnError)
+	(&invocation{}).define(asked)
+	for verb, flags := range map[string]*flag.FlagSet{
+		"run": (&job{}).flags("run"), "lead": (&job{}).flags("lead"), "holder": asked, "list": asked, "check": asked,
+	} {
+		assert.Contains(t, usage, "\n  "+verb+" ")
+		assert.Contains(t, completionZsh, "\t\t\t'"+verb+":", "zsh")
+		_, bash, _ := strings.Cut(completionBash, "\tcase ${COMP_WORDS[1]} in")
+		for line := range strings.Lines(bash) {
+			if words, _, _ := strings.Cut(line, ")"); strings.Contains(" "+strings.TrimSpace(words)+" ", " "+verb+" ") {
+				bash = "-dsn -defaults-file " + line
+				break
+			}
+		}
+		flags.VisitAll(func(f *flag.Flag) {
+			assert.Contains(t, usage, "\n  -"+f.Name+" ", "%s -%s", verb, f.Name)
+			assert.Contains(t, completionZsh, "'-"+f.Name+"[", "%s -%s", verb, f.Name)
+			assert.Contains(t, bash, "-"+f.Name, "%s -%s", verb, f.Name)
+		})
+	}
+}

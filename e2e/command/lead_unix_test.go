@@ -1,0 +1,197 @@
+//go:build unix
+
+package command
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+)
+
+// lines is what the processes have printed.
+func lines(processes ...*process) (all []string) {
+	for _, p := range processes {
+		all = append(all, strings.Fields(p.stdout.String())...)
+	}
+	return all
+}
+
+// runningOf is how many of the processes whose numbers were printed run.
+func runningOf(t *testing.T, processes ...*process) (n int) {
+	for _, line := range lines(processes...) {
+		if alive(number(t, line)) {
+			n++
+		}
+	}
+	return n
+}
+
+// One of two leads; the command runs again after a loss, on whichever comes first, and on the other one when the leader dies.
+func TestLead_RunsAgainAfterALoss(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		const command = `echo $$; exec sleep 1000`
+		both := []*process{b.start("lead", "x", "--", "sh", "-c", command), b.start("lead", "x", "--", "sh", "-c", command)}
+		runs := func(n int) {
+			t.Helper()
+			b.until(func() bool { return len(lines(both...)) == n }, "%d runs: %q", n, lines(both...))
+		}
+		runs(1)
+		_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
+		require.NoError(t, err)
+		runs(2)
+		assert.Contains(t, both[0].stderr.String()+both[1].stderr.String(), "lost the lock, ending the command")
+
+		b.until(func() bool { return runningOf(t, both...) == 1 }, "the deposed one has ended it")
+		leader, other := both[0], both[1]
+		if pids := lines(other); len(pids) > 0 && alive(number(t, pids[len(pids)-1])) {
+			leader, other = other, leader
+		}
+		last := len(lines(other))
+		require.NoError(t, leader.Process.Kill())
+		b.until(func() bool { return len(lines(other)) > last }, "the other one runs it")
+		b.gone(number(t, lines(leader)[len(lines(leader))-1]))
+
+		require.NoError(t, other.Process.Signal(syscall.SIGTERM))
+		assert.Equal(t, 143, other.code())
+		b.free("x")
+	})
+}
+
+// A command that fails runs again, after a pause in which another process may lead.
+func TestLead_RunsAgainAfterAFailure(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		p := b.start("lead", "x", "--", "sh", "-c", "echo $$; exit 3")
+		b.until(func() bool { return strings.Count(p.stderr.String(), "exit code 3: stands for leader again in ") == 3 }, "three times")
+		for _, pause := range []string{"in 1s\n", "in 2s\n", "in 4s\n"} {
+			assert.Contains(t, p.stderr.String(), pause)
+		}
+		assert.Len(t, lines(p), 3)
+		lock := b.hold("x") // without a wait for p to end
+		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+		assert.Equal(t, 143, p.code(), "a signal ends the pause")
+		require.NoError(t, lock.Release())
+
+		service := filepath.Join(t.TempDir(), "service")
+		install := func() { require.NoError(t, os.WriteFile(service, []byte("#!/bin/sh\necho $$\nexit 3\n"), 0o700)) }
+		install()
+		p = b.start("lead", "x", "--", service)
+		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
+		require.NoError(t, os.Remove(service)) // in the pause
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "exit code 127: stands for leader again") }, "it is missing")
+		install()
+		b.until(func() bool { return len(lines(p)) == 2 }, "it runs again")
+
+		quiet := b.start("lead", "-quiet", "x", "--", "sh", "-c", "echo $$; exit 3")
+		b.until(func() bool { return len(lines(quiet)) == 2 }, "two runs")
+		assert.Empty(t, quiet.stderr.String())
+	})
+}
+
+// Lead ends when the command has succeeded, or was asked to end; a signal that it survives changes nothing.
+func TestLead_Ends(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		assert.Equal(t, 0, b.start("lead", "x", "--", "true").code())
+		for _, c := range []struct {
+			trap string
+			sig  syscall.Signal
+			code int
+		}{
+			{":", syscall.SIGTERM, 143},
+			{":", syscall.SIGINT, 130},
+			{":", syscall.SIGHUP, 129},
+			{"trap 'exit 7' TERM", syscall.SIGTERM, 7},
+			{"trap 'exit 0' HUP", syscall.SIGHUP, 0},
+		} {
+			p := b.start("lead", "x", "--", "sh", "-c", c.trap+"; echo $$; while :; do sleep 0.05; done")
+			p.pids(1)
+			require.NoError(t, p.Process.Signal(c.sig))
+			assert.Equal(t, c.code, p.code(), "%q %v", c.trap, c.sig)
+			assert.Len(t, lines(p), 1)
+			b.free("x")
+		}
+
+		p := b.start("lead", "x", "--", "sh", "-c", "trap 'echo reloads' HUP; echo begins; while :; do sleep 0.05; done")
+		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
+		require.NoError(t, p.Process.Signal(syscall.SIGHUP))
+		b.until(func() bool { return len(lines(p)) == 2 }, "it reloads")
+		_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
+		require.NoError(t, err)
+		b.until(func() bool { return len(lines(p)) == 3 }, "it runs again")
+		assert.Equal(t, []string{"begins", "reloads", "begins"}, lines(p))
+
+		lock := b.hold("y")
+		waits := b.start("lead", "y", "--", "true")
+		b.until(func() bool { return b.waiters("y") > 0 }, "it waits")
+		require.NoError(t, waits.Process.Signal(syscall.SIGHUP)) // sent to all machines, for the leader to reload
+		require.NoError(t, waits.Process.Signal(syscall.SIGTERM))
+		assert.Equal(t, 143, waits.code(), "a signal ends the wait")
+		require.NoError(t, lock.Release())
+	})
+}
+
+func TestLead_ExitCodes(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		notACommand := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(notACommand, []byte("?"), 0o700))
+		for _, c := range []struct {
+			code int
+			says string
+			args []string
+		}{
+			{64, "lead has one name, not 2", []string{"a", "b", "--", "true"}},
+			{64, "not defined: -timeout", []string{"-timeout", "5s", "a", "--", "true"}},
+			{64, "namedlock lead NAME -- COMMAND", []string{"a", "true"}},
+			{64, "xxx", []string{strings.Repeat("x", 65), "--", "true"}},
+			{77, "Access denied", []string{"-dsn", "nobody:wrong@tcp(" + b.server.Addr() + ")/", "a", "--", "true"}},
+			{127, "no-such-command", []string{"a", "--", "no-such-command"}},
+			{126, "exec format error", []string{"a", "--", notACommand}},
+		} {
+			p := b.start(append([]string{"lead"}, c.args...)...)
+			assert.Equal(t, c.code, p.code(), "%q", c.args)
+			assert.Contains(t, p.stderr.String(), c.says, "%q", c.args)
+			assert.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), "one line: %s", p.stderr.String())
+		}
+	})
+}
+
+// A server that is not there yet is waited for, and the journal tells of that.
+func TestLead_WaitsForTheServer(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		port, err := servers.FreePort()
+		require.NoError(t, err)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+
+		p := b.start("lead", "-dsn", strings.Replace(b.server.DSN(), b.server.Addr(), addr, 1), "x", "--", "echo", "runs")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "cannot stand for leader") }, "it tells")
+		proxy, err := netfault.ListenAt(addr, b.server.Addr())
+		require.NoError(t, err)
+		assert.Equal(t, 0, p.code())
+		assert.Equal(t, []string{"runs"}, lines(p))
+		require.NoError(t, proxy.Close())
+	})
+}
+
+func TestLead_Terminal(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		s := b.shell()
+		s.types("$NL lead x -- sed -u 's/^/got /'\n")
+		s.types("words\n")
+		s.shows("got words")
+		s.interrupts(130)
+		require.Zero(t, b.holder("x"))
+
+		s.types("$NL lead x -- sh -c 'echo r\"\"eady; exit 3'\n")
+		s.shows("ready")
+		s.shows("stands for leader again")
+		s.interrupts(130) // the pause
+	})
+}

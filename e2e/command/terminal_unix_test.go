@@ -1,0 +1,187 @@
+//go:build unix
+
+package command
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// A shell with job control, on a terminal.
+type shell struct {
+	b   *bench
+	pid int
+	tty *os.File
+	out lockedBuffer
+
+	past string // what was forgotten of it
+}
+
+// all is everything that was ever shown.
+func (s *shell) all() string { return s.past + s.out.String() }
+
+func (b *bench) shell() *shell {
+	b.Helper()
+	cmd := exec.Command("bash", "--norc", "--noprofile", "-i")
+	cmd.Env = append(os.Environ(), "NAMEDLOCK_DSN="+b.server.DSN(), "PS1=$ ", "NL="+binary, "TERM=dumb", "HISTFILE=")
+	return b.onTerminal(cmd)
+}
+
+// onTerminal starts a shell. It ends with the test.
+func (b *bench) onTerminal(cmd *exec.Cmd) *shell {
+	b.Helper()
+	tty, err := pty.Start(cmd)
+	require.NoError(b, err)
+	s := &shell{b: b, pid: cmd.Process.Pid, tty: tty}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for buf := make([]byte, 4096); ; {
+			n, err := tty.Read(buf)
+			_, _ = s.out.Write(buf[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = tty.Close()
+		<-read
+	})
+	return s
+}
+
+func (s *shell) types(text string) {
+	s.b.Helper()
+	_, err := s.tty.WriteString(text)
+	require.NoError(s.b, err)
+}
+
+// foreground is the process group that the keys go to.
+func (s *shell) foreground() int {
+	s.b.Helper()
+	var group int
+	raw, err := s.tty.SyscallConn()
+	require.NoError(s.b, err)
+	require.NoError(s.b, raw.Control(func(fd uintptr) { group, err = unix.IoctlGetInt(int(fd), unix.TIOCGPGRP) }))
+	require.NoError(s.b, err)
+	return group
+}
+
+// shows waits for a text, and forgets what stands before it.
+func (s *shell) shows(text string) {
+	s.b.Helper()
+	if !assert.Eventually(s.b, func() bool { return strings.Contains(s.out.String(), text) }, patience, 5*time.Millisecond) {
+		require.FailNow(s.b, "the terminal does not show "+text, s.out.String())
+	}
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	before, rest, _ := strings.Cut(s.out.buf.String(), text)
+	s.past += before + text
+	s.out.buf.Reset()
+	s.out.buf.WriteString(rest)
+}
+
+// interrupts types Ctrl-C, and waits until the shell has the terminal again and has seen that exit code.
+func (s *shell) interrupts(code int) {
+	s.b.Helper()
+	s.types("\x03")
+	s.b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
+	s.types("echo code=$?\n")
+	s.shows(fmt.Sprintf("code=%d", code))
+}
+
+func TestTerminal(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		s := b.shell()
+		s.types("$NL run x -- sed -u 's/^/got /'\n") // no sh: dash loses a key that comes just before it starts the next command
+		s.types("words\n")                           // the command has the terminal
+		s.shows("got words")
+		s.types("\x1a") // Ctrl-Z stops the job: the shell has it back, and the lock stays
+		s.shows("Stopped")
+		require.NotZero(t, b.holder("x"))
+		s.types("jobs; echo sh\"\"ell\n")
+		s.shows("shell")
+		s.types("fg\n")
+		s.shows("run x")
+		b.until(func() bool { return s.foreground() != s.pid }, "the job has the terminal")
+		s.interrupts(130) // the command
+		require.Zero(t, b.holder("x"))
+
+		s.types("$NL run x -- sh -c 'echo r\"\"eady; read line; echo got $line' | cat; echo end\"\"ed\n") // in a pipeline, when it reads
+		s.shows("ready")
+		s.types("more\n")
+		s.shows("got more")
+		s.shows("ended")
+
+		lock := b.hold("y")
+		s.types("$NL run y -- echo r\"\"an\n")
+		s.shows(`waiting for "y": held by connection`)
+		require.NoError(t, lock.Release())
+		s.shows("ran")
+
+		// A job that is stopped while it waits stands in nobody's way, and waits again when it goes on.
+		for _, what := range []string{"run -timeout 10m", "lead"} {
+			lock = b.hold("y")
+			s.types("$NL " + what + " y -- echo r\"\"an late\n")
+			b.until(func() bool { return b.waiters("y") == 1 }, "it waits")
+			s.types("\x1a")
+			s.shows("Stopped")
+			b.until(func() bool { return b.waiters("y") == 0 }, "it does not wait any more")
+			require.NoError(t, lock.Release())
+			lock = b.hold("y")
+			s.types("fg\n")
+			b.until(func() bool { return b.waiters("y") == 1 }, "it waits again")
+			assert.NotContains(t, s.out.String(), "ran late", what)
+			require.NoError(t, lock.Release())
+			s.shows("ran late")
+		}
+
+		b.hold("y")
+		s.types("stty tostop\n$NL run y -- true\n") // the keeper is in the background, and has something to say
+		s.shows(`waiting for "y"`)
+		s.interrupts(130) // the wait
+	})
+}
+
+// Ctrl-C ends the loop, or the script, in which the command runs, as it does without namedlock.
+func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		script := filepath.Join(t.TempDir(), "script")
+		require.NoError(t, os.WriteFile(script, []byte("$NL run x -- sed -u 's/^/got /'\necho NE\"\"XT\n"), 0o600))
+		for _, line := range []string{
+			"for i in 1 2 3; do $NL run x -- sed -u 's/^/got /'; echo NE\"\"XT; done\n",
+			"sh " + script + "\n",
+			"bash " + script + "\n",
+		} {
+			s := b.shell()
+			s.types(line)
+			s.types("words\n")
+			s.shows("got words")
+			s.interrupts(130)
+			s.types("echo th\"\"en\n")
+			s.shows("then")
+			assert.NotContains(t, s.all(), "NEXT", line)
+			b.free("x")
+		}
+		lock := b.hold("y") // the wait, too
+		s := b.shell()
+		s.types("for i in 1 2 3; do $NL run y -- true; echo NE\"\"XT; done\n")
+		s.shows(`waiting for "y"`)
+		s.interrupts(130)
+		assert.NotContains(t, s.all(), "NEXT")
+		require.NoError(t, lock.Release())
+	})
+}
