@@ -205,7 +205,7 @@ func newName(about string) string {
 }
 
 // patience is for how long tests wait for what must happen; it decides nothing.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually polls until the condition holds.
 func eventually(t *testing.T, condition func() bool, what string, args ...any) {

@@ -64,7 +64,7 @@ func watch(t *testing.T, does func(s *service)) (scraped []scrape) {
 		registry := prometheus.NewRegistry()
 		reader, err := exporter.New(exporter.WithRegisterer(registry))
 		require.NoError(t, err)
-		s := &service{Locker: locktest.New(otelnamedlock.WithTelemetry(
+		s := &service{Locker: locktest.New(namedlock.WithProbe(0), otelnamedlock.WithTelemetry(
 			otelnamedlock.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))),
 			otelnamedlock.WithClass(func(name string) string {
 				class, _, _ := strings.Cut(name, "-")
