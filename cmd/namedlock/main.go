@@ -201,7 +201,8 @@ func (in *invocation) define(flags *flag.FlagSet) {
 	flags.BoolVar(&in.json, "json", false, "")
 }
 
-// oneLine returns the text of err in one line: cron mails lines.
+// oneLine returns the text of err in one line: cron mails lines. An option of the library is nothing that its reader can give.
 func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	text := strings.ReplaceAll(err.Error(), "; WithoutServerCheck overrides", "")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

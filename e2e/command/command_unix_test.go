@@ -305,6 +305,23 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
+func TestExitCodes_ReadOnly(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		_, err := b.db.Exec("SET GLOBAL read_only = 1")
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			_, err := b.db.Exec("SET GLOBAL read_only = 0")
+			require.NoError(t, err)
+		})
+		for _, args := range [][]string{{"run", "a", "--", "true"}, {"check"}} {
+			p := b.start(args...)
+			assert.Equal(t, 69, p.code())
+			assert.Contains(t, p.stderr.String(), "read_only", "%q", args)
+			assert.NotContains(t, p.stdout.String()+p.stderr.String(), "WithoutServerCheck", "an option of the library")
+		}
+	})
+}
+
 func TestTheCommandKnowsItsLock(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "a", "b", "--", "sh", "-c", `echo "$NAMEDLOCK_CONNECTION_ID"; read x; echo "$NAMEDLOCK_NAME" >&2`)
