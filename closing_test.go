@@ -124,27 +124,36 @@ func TestLeadTellsOfEachOutageOnce(t *testing.T) {
 	})
 }
 
-// fn that breaks its session in each term does so in pauses, and what it returns is in the log.
+// fn that breaks its session in each term does so in pauses, and what it returns is in the log, also where only the release has found the loss.
 func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		locks := locktest.New()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		var terms []time.Time
-		err := locks.Lead(ctx, "x", func(ctx context.Context, _ *namedlock.Term) error {
-			terms = append(terms, time.Now())
-			locks.Lose("x")
-			<-ctx.Done()
-			return errOwn
+	for _, told := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			locks := locktest.New(namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			const last = 15
+			var terms []time.Time
+			err := locks.Lead(ctx, "x", func(ctx context.Context, _ *namedlock.Term) error {
+				terms = append(terms, time.Now())
+				locks.Lose("x")
+				if told || len(terms) == last {
+					<-ctx.Done()
+				}
+				if len(terms) == last { // an end of ctx that came before fn is told of the loss would have its error count
+					cancel()
+				}
+				return errOwn
+			})
+			assert.ErrorIs(t, err, context.Canceled)
+			assert.NotErrorIs(t, err, errOwn)
+			require.Len(t, terms, last)
+			assert.Less(t, terms[1].Sub(terms[0]), 50*time.Millisecond, "the first loss costs no pause")
+			assert.Greater(t, terms[last-1].Sub(terms[last-2]), 2*time.Second, "the pause grows")
+			require.NoError(t, locks.Close())
+			assert.Equal(t, last, strings.Count(log.String(), `the leader returned after it had lost the lock" name=x returned=`+errOwn.Error()), "told: %v", told)
 		})
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.NotErrorIs(t, err, errOwn)
-		require.Greater(t, len(terms), 10)
-		assert.Less(t, len(terms), 50)
-		assert.Less(t, terms[1].Sub(terms[0]), 50*time.Millisecond, "the first loss costs no pause")
-		assert.Greater(t, terms[len(terms)-1].Sub(terms[len(terms)-2]), 2*time.Second, "the pause grows")
-		require.NoError(t, locks.Close())
-	})
+	}
 }
 
 // An error that == cannot compare.

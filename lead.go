@@ -141,12 +141,12 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 		case !returned && lost != nil:
 			// fn panics or exits, and goes on doing so: there is nobody to tell.
 			k.call.lostUntold(lost)
-		case led: // unless the release knows better
-			over = lost == nil
-		case ctx.Err() != nil:
+		case led && lost == nil:
+			over = true
+		case !led && ctx.Err() != nil:
 			over, err = true, k.ended(ctx, k.counting(held, err))
-		default:
-			_ = k.counting(held, err)
+		default: // a loss, of which perhaps only the release knows
+			k.discount(held, err)
 		}
 	}()
 	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
@@ -156,15 +156,20 @@ func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Co
 	return false, err
 }
 
-// counting returns what fn returned if that counts: before a loss. After it, the log has it.
+// counting returns what fn returned if that counts: before a loss.
 func (k *Lock) counting(held context.Context, err error) error {
 	if !errors.Is(context.Cause(held), ErrLost) {
 		return err
 	}
+	k.discount(held, err)
+	return nil
+}
+
+// discount has the log know what fn returned after a loss, which counts for nothing.
+func (k *Lock) discount(held context.Context, err error) {
 	if err != nil && err != context.Canceled {
 		k.call.locker.observer.logger.InfoContext(held, "namedlock: the leader returned after it had lost the lock", "name", k.name, "returned", err)
 	}
-	return nil
 }
 
 // ended is the error for the end of ctx, and of what fn returned then if that is not the same.
