@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 
 var kinds = []servers.Kind{servers.MariaDB, servers.MySQL}
 
-// shared are the servers of all tests, which run one after the other.
+// shared are the servers of all tests. On each, one test runs after the other.
 var shared = map[servers.Kind]func() (*servers.Server, error){}
 
 func init() {
@@ -68,10 +68,11 @@ func init() {
 	}
 }
 
-// onServers runs a test on MariaDB and on MySQL. No lock is held at its start, nor any session left at its end.
+// onServers runs a test on MariaDB and on MySQL at the same time. No lock is held at its start, nor any session left at its end.
 func onServers(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
 			server, err := shared[kind]()
 			if err != nil {
 				servers.SkipOrFail(t, err)

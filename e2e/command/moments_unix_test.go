@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var moments = flag.Int("moments", 8, "at how many moments each process is killed, on each server")
+var moments = flag.Int("moments", 4, "at how many moments each process is killed, on each server")
 
 // TestKilledAtEveryMoment kills each of the processes, and the connection, at any moment between the start and the end. Nothing is left, nothing
 // goes on without the lock, and the exit code is that of the kill, or of the success where it came too late. A command that would not
