@@ -167,7 +167,7 @@ var mutants = []mutant{
 		"\t\tterm.turn <- struct{}{} //", "\t\t//").
 		caughtBy(".", "TestTermTransactionsTakeTurns"),
 	change("a leader resigns by a loss", "lead.go",
-		"over = lost == nil", "over = true").
+		"case led && lost == nil:", "case led:").
 		caughtBy(".", "TestLeadGoesOnAfterALossThatTheReleaseFinds"),
 	change("a hook before the deferred release", "lock.go",
 		"\treturned := false\n\tdefer func() {\n\t\tlost := lock.Release()", "\treturned := false\n\tseen.got(fnCtx)\n\tdefer func() {\n\t\tlost := lock.Release()").
