@@ -112,10 +112,12 @@ var mutants = []mutant{
 		"\tq.Refuse()\n"),
 	change("Shutdown gives up before it refuses", "locker.go",
 		"\t\tl.queue.Refuse() // before any lock is given up below: nobody gets it then\n",
-		""),
+		"").
+		caughtBy(".", "TestShutdownAtOnceLeavesNothingHeld"),
 	change("no pause between terms that are lost soon", "lead.go",
 		"\treturn o.losses > 1\n",
-		"\treturn false\n"),
+		"\treturn false\n").
+		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
 	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
 		"\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n\tg.mu.Unlock()\n\n\terr := g.release(lost)\n",
 		"\tg.mu.Unlock()\n\n\terr := g.release(lost)\n\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n").
