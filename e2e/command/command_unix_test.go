@@ -203,11 +203,19 @@ func alive(pid int) bool {
 
 // state is a letter that the kernel has for it, "" if there is no such process.
 func state(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
+	_, fields := stat(pid)
+	return fields[0]
+}
+
+// stat returns the name of a process, and what /proc/PID/stat has behind it: first the state, then the parent. If there is no such
+// process all that is empty.
+func stat(pid int) (name string, fields []string) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if err != nil || end < 0 {
+		return "", []string{"", ""}
 	}
-	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))[0]
+	return string(text[open+1 : end]), strings.Fields(string(text[end+1:]))
 }
 
 func (b *bench) gone(pids ...int) {
@@ -222,6 +230,13 @@ func (b *bench) holder(name string) (id int64) {
 	var holder sql.NullInt64
 	require.NoError(b, b.db.QueryRow("SELECT IS_USED_LOCK(?)", name).Scan(&holder))
 	return holder.Int64
+}
+
+// lose kills the connection that has the lock.
+func (b *bench) lose(name string) {
+	b.Helper()
+	_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder(name)))
+	require.NoError(b, err)
 }
 
 func (b *bench) free(name string) {
@@ -365,16 +380,14 @@ func TestALossEndsTheCommand(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "x", "--", "sh", "-c", family)
 		pids := p.pids(4)
-		_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-		require.NoError(t, err)
+		b.lose("x")
 		assert.Equal(t, 70, p.code())
 		b.gone(pids...)
 		assert.Contains(t, p.stderr.String(), "lost")
 
 		p = b.start("run", "-grace", "100ms", "x", "--", "sh", "-c", `trap "" TERM; echo $$; while :; do sleep 0.1; done`)
 		pids = p.pids(1)
-		_, err = b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-		require.NoError(t, err)
+		b.lose("x")
 		assert.Equal(t, 70, p.code())
 		b.gone(pids...)
 		assert.Contains(t, p.stderr.String(), "killed the command, which had not ended 100ms after SIGTERM")
@@ -394,8 +407,7 @@ func TestALossEndsTheCommandThoughNobodyReads(t *testing.T) {
 			p.Stderr = w
 			p.launch()
 			pids := p.pids(4)
-			_, err = b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-			require.NoError(t, err)
+			b.lose("x")
 			b.gone(pids[:3]...)
 			if verb == "run" {
 				assert.Equal(t, 70, p.code())
@@ -420,8 +432,7 @@ func TestGoesOnThoughStandardErrorIsClosed(t *testing.T) {
 		p.Stderr = w
 		p.launch()
 		p.pids(1)
-		_, err = b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-		require.NoError(t, err)
+		b.lose("x")
 		assert.Equal(t, 70, p.code())
 		assert.Contains(t, p.stdout.String(), "cleaned up")
 

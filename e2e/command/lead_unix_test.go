@@ -45,8 +45,7 @@ func TestLead_RunsAgainAfterALoss(t *testing.T) {
 			b.until(func() bool { return len(lines(both...)) == n }, "%d runs: %q", n, lines(both...))
 		}
 		runs(1)
-		_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-		require.NoError(t, err)
+		b.lose("x")
 		runs(2)
 		assert.Contains(t, both[0].stderr.String()+both[1].stderr.String(), "lost the lock, ending the command")
 
@@ -123,8 +122,7 @@ func TestLead_Ends(t *testing.T) {
 		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
 		require.NoError(t, p.Process.Signal(syscall.SIGHUP))
 		b.until(func() bool { return len(lines(p)) == 2 }, "it reloads")
-		_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder("x")))
-		require.NoError(t, err)
+		b.lose("x")
 		b.until(func() bool { return len(lines(p)) == 3 }, "it runs again")
 		assert.Equal(t, []string{"begins", "reloads", "begins"}, lines(p))
 

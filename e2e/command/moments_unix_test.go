@@ -3,7 +3,6 @@
 package command
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -135,13 +134,10 @@ func (m *marked) running() (found []running) {
 		if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), m.mark) {
 			continue
 		}
-		stat, err := os.ReadFile(filepath.Join(filepath.Dir(file), "stat"))
-		if err != nil {
-			continue
+		pid := number(m.b, filepath.Base(filepath.Dir(file)))
+		if name, fields := stat(pid); name != "" {
+			found = append(found, running{pid, number(m.b, fields[1]), name})
 		}
-		open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-		parent := strings.Fields(string(stat[end+1:]))[1]
-		found = append(found, running{number(m.b, filepath.Base(filepath.Dir(file))), number(m.b, parent), string(stat[open+1 : end])})
 	}
 	return found
 }
