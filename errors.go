@@ -62,6 +62,13 @@ var (
 	// and [Term.WithTx] alone return it, and then not ErrLost.
 	ErrCommitUnknown = fault.ErrCommitUnknown
 
+	// ErrTxEnded: the transaction of [Locker.WithLockTx] or [Term.WithTx] had ended before
+	// COMMIT, and not by a call of tx.Commit or tx.Rollback: the server had rolled it back (a
+	// deadlock's victim), or a procedure, a text or DDL had ended it. What fn did after that
+	// was committed at once, statement by statement. What it did before was committed or
+	// rolled back, as the transaction was. It comes beside an error of fn's, too.
+	ErrTxEnded = fault.ErrTxEnded
+
 	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx or [Locker.Lead], or [Term.WithTx] under
 	// another's transaction. A second START TRANSACTION would commit the first. No SQL was sent.
 	ErrInTransaction = fault.ErrInTransaction
@@ -81,10 +88,11 @@ const (
 
 // Error is what a Locker or a Lock returns, for errors.As. The zero value is no error of anybody's, and says so.
 type Error struct {
-	Op     string  // one of the constants
-	Name   string  // the lock's name as the caller wrote it; of Holders, the prefix
-	Holder *Holder // who was in the way when the timeout, or the context's deadline, ended the wait, or up to 2 s before; nil where that is not known
-	Err    error   // matches one of the sentinels, or the context's error
+	Op     string    // one of the constants
+	Name   string    // the lock's name as the caller wrote it; of Holders, the prefix
+	Holder *Holder   // who was in the way when the timeout, or the context's deadline, ended the wait, or up to 2 s before; nil where that is not known
+	Tx     TxOutcome // of WithLockTx and WithTx: what became of the transaction
+	Err    error     // matches one of the sentinels, or the context's error
 }
 
 func (e *Error) Error() string {
@@ -101,6 +109,9 @@ func (e *Error) Error() string {
 		if e.Holder.Local {
 			text += "; a call from under that lock has to pass on the context that its code got"
 		}
+	}
+	if e.Tx == TxCommitted {
+		text += " (after the transaction was committed)"
 	}
 	return text
 }

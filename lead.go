@@ -224,7 +224,11 @@ func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx cont
 	defer cancel(nil)
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 	tx := transaction{lock: t.lock}
-	return tx.run(ctx, fnCtx, opts, fn)
+	err = tx.run(ctx, fnCtx, opts, fn)
+	if err != nil && tx.stage == beginning && t.ctx.Err() != nil {
+		return &Error{Op: OpBegin, Name: t.lock.name, Err: t.over()}
+	}
+	return err
 }
 
 // check returns ctx as one of the term's call chain, or an error for a call that cannot be.
@@ -247,7 +251,7 @@ func (t *Term) check(ctx context.Context, opts *sql.TxOptions, fn func(context.C
 func (t *Term) over() error {
 	cause := context.Cause(t.ctx)
 	if errors.Is(cause, ErrLost) {
-		return cause
+		return bare(cause)
 	}
 	return fault.Because(ErrLost, "the term is over", cause)
 }

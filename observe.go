@@ -278,6 +278,13 @@ func (c *call) lostUntold(err error) {
 	o.logger.ErrorContext(c.ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", c.name, "error", err)
 }
 
+// endedUntold is a transaction that had ended before a panic or Goexit of fn: nobody gets an
+// error.
+func (c *call) endedUntold(err error) {
+	o := &c.locker.observer
+	o.logger.ErrorContext(c.ctx, "namedlock: a transaction had ended before the panic or Goexit of its code", "name", c.name, "error", err)
+}
+
 func timeoutText(timeout time.Duration) string {
 	if timeout == Forever {
 		return "forever"

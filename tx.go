@@ -62,7 +62,7 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	defer func() {
 		lost := lock.Release() // RELEASE_LOCK
 		defer seen.released(fnCtx, lost, err, tx.stage == running)
-		err = lock.endTx(tx.stage, err, lost)
+		err = tx.withLoss(err, lost)
 	}()
 	fnCtx = seen.got(fnCtx)
 	return tx.run(ctx, fnCtx, opts, fn)
@@ -70,43 +70,9 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 
 // A transaction is one on the session of a lock.
 type transaction struct {
-	lock  *Lock
-	stage txStage
-}
-
-// run runs START TRANSACTION, fn, and COMMIT or ROLLBACK. fnCtx is ctx under the lock.
-func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	grant, name := t.lock.grant, t.lock.name
-	defer func() {
-		if t.stage == running {
-			grant.Rollback() // ROLLBACK
-		}
-	}()
-	tx, err := grant.Begin(opts) // START TRANSACTION
-	if err != nil {
-		return &Error{Op: OpBegin, Name: name, Err: err}
-	}
-	t.stage = running
-	if err := fn(fnCtx, tx); err != nil {
-		grant.Rollback() // ROLLBACK
-		t.stage = failed
-		return err
-	}
-	if fnCtx.Err() != nil {
-		grant.Rollback() // ROLLBACK
-		t.stage = failed
-		return t.lock.whyEnded(ctx, fnCtx)
-	}
-	err = grant.Commit() // COMMIT
-	if err != nil {
-		t.stage = failed
-		if !errors.Is(err, sql.ErrTxDone) {
-			err = &Error{Op: OpCommit, Name: name, Err: err}
-		}
-		return err
-	}
-	t.stage = committed
-	return nil
+	lock    *Lock
+	stage   txStage
+	outcome TxOutcome
 }
 
 // A txStage is how far a transaction has come.
@@ -115,37 +81,147 @@ type txStage int
 const (
 	beginning txStage = iota // fn has not run
 	running                  // fn runs, or has panicked or called Goexit
-	failed                   // the transaction is not committed, as far as is known, and the error says why
-	committed
+	over                     // outcome says what became of it
 )
 
-// endTx adds to err what the release found.
-func (k *Lock) endTx(stage txStage, err, lost error) error {
+// run runs START TRANSACTION, fn, and COMMIT or ROLLBACK. fnCtx is ctx under the lock.
+func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	grant := t.lock.grant
+	defer func() {
+		if t.stage == running {
+			if ended := grant.Rollback(nil); errors.Is(ended, ErrTxEnded) { // ROLLBACK
+				t.lock.call.endedUntold(ended)
+			}
+		}
+	}()
+	tx, err := grant.Begin(opts) // START TRANSACTION
+	if err != nil {
+		return t.error(OpBegin, err)
+	}
+	t.stage = running
+	if err := fn(fnCtx, tx); err != nil {
+		return t.failed(ctx, err, grant.Rollback(err)) // ROLLBACK
+	}
+	if fnCtx.Err() != nil {
+		ended := grant.Rollback(nil) // ROLLBACK
+		return t.failed(ctx, nil, errors.Join(t.lock.whyEnded(ctx, fnCtx), ended))
+	}
+	err = grant.Commit() // COMMIT
 	switch {
-	case lost == nil, stage == beginning, errors.Is(err, ErrCommitUnknown):
+	case err == nil:
+		t.end(TxCommitted)
+		return nil
+	case err == sql.ErrTxDone: // which fn knows, and what it ended by
+		t.end(TxUnknown)
 		return err
-	case stage == running:
+	}
+	t.end(outcomeOf(err))
+	return t.error(OpCommit, err)
+}
+
+func (t *transaction) end(outcome TxOutcome) { t.stage, t.outcome = over, outcome }
+
+// outcomeOf is what became of a transaction that ends with err, for which no COMMIT was
+// answered by OK.
+func outcomeOf(err error) TxOutcome {
+	for _, unknown := range []error{ErrCommitUnknown, ErrTxEnded, sql.ErrTxDone} {
+		if errors.Is(err, unknown) {
+			return TxUnknown
+		}
+	}
+	return TxNotCommitted
+}
+
+func (t *transaction) error(op string, err error) error {
+	return &Error{Op: op, Name: t.lock.name, Tx: t.outcome, Err: err}
+}
+
+// failed is the error for a transaction that was rolled back: what fn returned, as it is,
+// unless there is more to say. ended says that not all of it could be rolled back, or why
+// it was though fn returned nil.
+func (t *transaction) failed(ctx context.Context, returned, ended error) error {
+	t.end(outcomeOf(ended))
+	if ended == sql.ErrTxDone { // which fn knows
+		ended = nil
+	}
+	if ended == nil && ctx.Err() != nil && !errors.Is(returned, ctx.Err()) {
+		// The driver's error for a statement that was cut off may be any.
+		ended = queue.ContextError(ctx)
+	}
+	switch {
+	case ended == nil:
+		return returned
+	case returned == nil:
+		return t.error(OpCommit, ended)
+	}
+	return errors.Join(returned, t.error(OpCommit, ended))
+}
+
+// withLoss adds to err what the release found.
+func (t *transaction) withLoss(err, lost error) error {
+	switch {
+	case lost == nil, t.stage == beginning, errors.Is(err, ErrCommitUnknown):
+		return err
+	case t.stage == running:
 		// fn panics or exits, and goes on doing so: there is nobody to tell.
-		k.call.lostUntold(lost)
+		t.lock.call.lostUntold(lost)
 		return err
-	case stage == committed:
-		return fmt.Errorf("%w (after the transaction was committed)", lost)
 	case errors.Is(err, ErrLost):
 		return err
+	}
+	if e := (*Error)(nil); errors.As(lost, &e) {
+		e.Tx = t.outcome
+	}
+	if err == nil {
+		return lost
 	}
 	return errors.Join(err, lost)
 }
 
-// whyEnded is the error for an fn that returned nil though its ctx had ended.
+// whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had ended.
 func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	cause := context.Cause(fnCtx)
 	if ctx.Err() != nil {
 		cause = queue.ContextError(ctx)
 	}
-	if errors.Is(cause, ErrLost) {
-		return cause
+	return bare(cause)
+}
+
+// bare is the error inside an *Error of this package.
+func bare(err error) error {
+	if e, ok := err.(*Error); ok {
+		return e.Err
 	}
-	return &Error{Op: OpCommit, Name: k.name, Err: cause}
+	return err
+}
+
+// A TxOutcome says what became of the transaction of [Locker.WithLockTx] or [Term.WithTx].
+type TxOutcome int
+
+const (
+	// TxNone: there was no transaction: fn has not run.
+	TxNone TxOutcome = iota
+	// TxNotCommitted: the server has rolled it back, or does so.
+	TxNotCommitted
+	// TxCommitted: the server has committed it. The error is about what came after.
+	TxCommitted
+	// TxUnknown: it may be committed, or a part of it; the error says why.
+	TxUnknown
+)
+
+// String returns "none", "not committed", "committed" or "unknown".
+func (o TxOutcome) String() string {
+	switch o {
+	case TxNone:
+		return "none"
+	case TxNotCommitted:
+		return "not committed"
+	case TxCommitted:
+		return "committed"
+	case TxUnknown:
+		return "unknown"
+	}
+	return fmt.Sprintf("TxOutcome(%d)", int(o))
 }
 
 // checkTxOptions returns an error for what MySQL does not have.

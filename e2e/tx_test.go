@@ -690,7 +690,8 @@ func TestPromise33_StatementsThatCommit(t *testing.T) {
 			assert.NotZero(t, f.holder(name))
 			return errTx
 		})
-		assert.Equal(t, errTx, err)
+		assert.ErrorIs(t, err, errTx)
+		assert.ErrorIs(t, err, namedlock.ErrTxEnded)
 		assert.Equal(t, 1, at.count(t, table), "ALTER TABLE has committed it")
 		f.free(name)
 	})

@@ -19,6 +19,8 @@ var (
 	ErrUnsupported    = errors.New("not supported")
 	ErrClosed         = errors.New("locker is closed")
 	ErrCommitUnknown  = errors.New("whether the transaction is committed is not known")
+	ErrTxEnded        = errors.New("the transaction had ended before COMMIT: what followed was committed at once, statement by statement")
+	ErrNoSession      = fmt.Errorf("%w: no session was free", ErrTimeout)
 	ErrInTransaction  = errors.New("this call chain is in a transaction already")
 
 	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the primary.

@@ -31,20 +31,38 @@ func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
 	return tx, err
 }
 
-// Commit runs COMMIT: see session.Commit.
-func (g *Grant) Commit() error { return g.onSession((*session.Session).Commit) }
+// Commit runs COMMIT: see session.Commit. Where the session has gone before, the error
+// matches fault.ErrLost, unless the transaction's own code has cut it off.
+func (g *Grant) Commit() error {
+	err := g.onSession((*session.Session).Commit)
+	if errors.Is(err, fault.ErrLost) || errors.Is(err, session.ErrCutOff) {
+		if ended := g.session.TxEnded(); ended != nil && !errors.Is(err, fault.ErrTxEnded) {
+			return errors.Join(ended, err)
+		}
+	}
+	return err
+}
 
-// Rollback runs ROLLBACK. If it fails the session ends, which rolls back too.
-func (g *Grant) Rollback() {
-	_ = g.onSession(func(s *session.Session) error {
-		s.Rollback()
+// Rollback runs ROLLBACK, as the code under the lock has failed by cause. If it fails the
+// session ends, which rolls back too. It returns nil unless the transaction had ended
+// before: then the error is that of Commit.
+func (g *Grant) Rollback(cause error) (ended error) {
+	err := g.onSession(func(s *session.Session) error {
+		ended = s.Rollback(cause)
 		return nil
 	})
+	if err != nil {
+		ended = g.session.TxEnded()
+	}
+	return ended
 }
 
 // onSession runs f on a turn on the session of g, whose death is a loss.
 func (g *Grant) onSession(f func(*session.Session) error) error {
 	if err := g.queue.pool.TakeUrgent(g.session); err != nil {
+		if g.cutOff(err) {
+			return err
+		}
 		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", err)
 	}
 	defer g.queue.pool.Put(g.session)

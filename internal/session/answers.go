@@ -19,13 +19,15 @@ import (
 const (
 	erDeadlock            = 1213 // MariaDB
 	erUserLockDeadlock    = 3058 // MySQL
+	erLockWaitTimeout     = 1205
+	erSnapshot            = 1020 // MariaDB, under innodb_snapshot_isolation
 	erQueryInterrupted    = 1317
 	erQueryTimeout        = 3024 // MySQL: the hint of a wait, or the server's own limit
 	erStatementTimeout    = 1969 // MariaDB
 	erTooLongIdent        = 1059 // MariaDB
 	erUserLockWrongName   = 3057 // MySQL
 	erUserLockTooLongName = 4163 // MySQL
-	erNoSuchFunction      = 1305
+	erNoSuchFunction      = 1305 // or savepoint
 	erUnknownStatement    = 1243 // the prepared statement has gone
 	erNeedReprepare       = 1615
 
@@ -107,9 +109,13 @@ func isUnreadable(err error) bool {
 // isAnswer reports whether the server answered by an error, so that the session
 // lives on, as far as the answer tells.
 func isAnswer(err error) bool {
-	switch errorNumber(err) {
-	case 0:
+	switch n := errorNumber(err); {
+	case n == 0:
 		return errors.As(err, new(otherAnswer))
+	case n >= 2000 && n < 3000: // a client's: a proxy has lost the server
+		return false
+	}
+	switch errorNumber(err) {
 	case erServerShutdown, erConnectionKilled, erSessionWasKilled, erClientInteractionTimeout:
 		return false
 	}

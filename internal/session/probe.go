@@ -130,6 +130,9 @@ type driverConn struct {
 	// a byte of them. Nothing but this field of the driver's knows; Raw holds the mutex that
 	// guards it. (It stays set on a connection that is closed in the middle.)
 	watching *bool
+
+	status *uint16  // the flags of the last answer that was not an error: see seenTx
+	counts *[]int64 // of rows that the last statement has changed: above 0 only if its answer was an OK
 }
 
 // An ender knows why something has ended; nil: it has not.
@@ -149,6 +152,7 @@ func (s *Session) know(conn any) {
 	d.closed, _ = driverField(conn, &fields.closed).(*atomic.Bool)
 	d.canceled, _ = driverField(conn, &fields.canceled).(ender)
 	d.watching, _ = driverField(conn, &fields.watching).(*bool)
+	d.status, d.counts = statusOf(conn)
 	s.driver, s.socket = d, socketOf(conn)
 }
 
@@ -214,11 +218,12 @@ func socketOf(conn any) net.Conn {
 //     seen: "Leave conn to the Locker" has no exception then.
 //   - canceled: a transaction that its own code has cut off counts as a loss.
 //   - cfg: nobody says that checkConnLiveness=false has a loss show late.
+//   - status: a savepoint shows whether a transaction has ended under its code.
 //   - rawConn: the kernel does not tell of hang-ups, and the watch ticks; all statements run
 //     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
-	closed, watching, canceled, socket, config int
+	closed, watching, canceled, socket, config, status, result int
 }
 
 // findFields looks the fields up, once.
@@ -233,6 +238,13 @@ func findFields(conn any) {
 		}
 		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
 		fields.config = fieldOf(driverConn, "cfg", reflect.TypeFor[*mysql.Config]())
+		fields.status, fields.result = -1, -1
+		if f, ok := driverConn.FieldByName("status"); ok && f.Type.Kind() == reflect.Uint16 && len(f.Index) == 1 {
+			fields.status = f.Index[0]
+		}
+		if f, ok := driverConn.FieldByName("result"); ok && f.Type.Kind() == reflect.Struct && len(f.Index) == 1 {
+			fields.result = f.Index[0]
+		}
 	})
 }
 
@@ -242,7 +254,7 @@ func missingFields(conn any) (missing []string) {
 		return nil
 	}
 	findFields(conn)
-	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket, "cfg": fields.config} {
+	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket, "cfg": fields.config, "status": fields.status} {
 		if at < 0 {
 			missing = append(missing, name)
 		}
@@ -258,6 +270,23 @@ func driverField(conn any, index *int) any {
 	}
 	f := reflect.ValueOf(conn).Elem().Field(*index)
 	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
+}
+
+// statusOf returns where a connection of go-sql-driver keeps the status flags and
+// the counts of affected rows of the last answer. nil: this version does not.
+func statusOf(conn any) (status *uint16, counts *[]int64) {
+	findFields(conn)
+	fieldsOf := reflect.ValueOf(conn).Elem()
+	if fields.status >= 0 {
+		status = (*uint16)(fieldsOf.Field(fields.status).Addr().UnsafePointer())
+	}
+	if fields.result >= 0 {
+		f := fieldsOf.Field(fields.result).FieldByName("affectedRows")
+		if f.IsValid() && f.Type() == reflect.TypeFor[[]int64]() {
+			counts = (*[]int64)(f.Addr().UnsafePointer())
+		}
+	}
+	return status, counts
 }
 
 func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {

@@ -27,6 +27,7 @@ const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"
 	releaseAllLocks = "RELEASE_ALL_LOCKS()"
+	provesLock      = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
 // A Session is one connection, dedicated to locks. Whoever calls its methods
@@ -57,6 +58,10 @@ type Session struct {
 
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
 
+	savepoint   atomic.Bool  // shows whether tx is still open; else the driver has noted that
+	lastTx      atomic.Int32 // a txState, noted when the connection was closed
+	endedByCode atomic.Bool  // noted then, too
+
 	get, release statement
 	call         call            // the one that runs, or ran last
 	runCall      func(any) error // runCallOn, made once
@@ -66,6 +71,10 @@ type Session struct {
 	literals     bool            // names go as literals: see chooseSpelling
 	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
+	hasCode      bool            // code of the user's may have run since the settings were read
+	settings     *settings       // as they are to be; nil: not known
+	spoilt       string          // why the session is closed when its last lock has been released; "": it is not
+	toRestore    []string        // SET statements for what setIdleLimits has changed
 	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
 	broken       error           // why nothing is known of the session any more; nil: it is sound
 
@@ -207,7 +216,7 @@ func (s *Session) ReleaseLock(name string) error {
 	if s.locks > 1 {
 		bound = min(bound, s.patience())
 	}
-	answer, err := s.ask(bound, &s.release, []driver.Value{name})
+	answer, err := s.sendRelease(name, bound)
 	switch {
 	case err != nil:
 		s.broken = fmt.Errorf("RELEASE_LOCK failed: %w", err)
@@ -217,9 +226,29 @@ func (s *Session) ReleaseLock(name string) error {
 		s.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
 	default:
 		s.locks--
+		if s.locks == 0 && s.spoilt != "" {
+			s.broken = &spoiled{s.spoilt}
+		}
 		return nil
 	}
 	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.broken)
+}
+
+// sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which other
+// code under the lock reads at the same time, nothing can be sent: it waits for their
+// end, within bound.
+func (s *Session) sendRelease(name string, bound time.Duration) (answer sql.NullInt64, err error) {
+	const pause = time.Millisecond
+	for deadline := time.Now().Add(bound); ; time.Sleep(pause) {
+		if s.hasCode {
+			answer, err = s.releaseAfterCode(name, bound)
+		} else {
+			answer, err = s.ask(bound, &s.release, []driver.Value{name})
+		}
+		if !errors.Is(err, errOccupied) || s.tx.Load() == nil || time.Now().After(deadline) {
+			return answer, err
+		}
+	}
 }
 
 // interval is how often the session has to prove that its locks are still there:
@@ -296,6 +325,11 @@ func (s *Session) restore() error {
 	if err := s.unsetLease(); err != nil {
 		return fmt.Errorf("wait_timeout could not be set back: %w", err)
 	}
+	for _, set := range s.toRestore {
+		if err := s.exec(answerTime, set); err != nil {
+			return fmt.Errorf("an idle limit could not be set back: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -317,11 +351,14 @@ func (s *Session) letGo() {
 // discard closes the connection for good, which frees its locks at once. The
 // connection never goes back to a pool.
 func (s *Session) discard() error {
-	s.breakOff() // a statement that hangs would keep Raw waiting
-	if s.tx.Load() != nil {
-		s.cut() // so would one of the transaction
+	// A statement that hangs would keep Raw waiting. That of a transaction is ended with the
+	// socket alone, so that closeConn can note what the driver knows of the transaction:
+	// database/sql closes the connection when the session's context ends.
+	if s.tx.Load() == nil || !s.cut() {
+		s.breakOff()
 	}
 	err := s.raw(s.closeConn)
+	s.breakOff()
 	s.listenNoMore(nil)
 	if tx := s.tx.Load(); tx != nil {
 		_ = tx.Rollback() // on our side; it waits for what the code under the lock does with it
@@ -342,6 +379,7 @@ func (s *Session) discard() error {
 // Router, keeps the server's session after one, with its locks (5 s by default; without one it is gone
 // within 22 ms, both measured with 9.7). One that the driver has closed had none either.
 func (s *Session) closeConn(conn any) error {
+	s.noteTx(conn)
 	if state := s.stateOf(conn); state != closed && state != cutOff {
 		s.cut()
 	}

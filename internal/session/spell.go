@@ -37,7 +37,7 @@ func (s *Session) spellOut(text string, args []driver.Value) string {
 }
 
 func (s *Session) spellName(name string) string {
-	if s.server != nil && !s.literals && plain(name) {
+	if s.server != nil && !s.literals && !s.hasCode && plain(name) {
 		return "'" + name + "'"
 	}
 	if name == "" {

@@ -81,6 +81,7 @@ func (s *Session) query(bound time.Duration, st *statement, args []driver.Value,
 func (s *Session) runCallOn(conn any) error {
 	s.know(conn)
 	s.listen(conn)
+	s.noteTx(conn)
 	c := &s.call
 	switch s.stateOf(conn) {
 	case occupied:
@@ -121,6 +122,7 @@ func (s *Session) contextOf(st *statement) (context.Context, error) {
 // breakOff ends the statement that runs, if any, and lets every later one fail. Anybody
 // may call it. The connection is of no use after that.
 func (s *Session) breakOff() {
+	s.noteEnd()
 	s.cancel()
 	if socket := s.toClose.Load(); socket != nil {
 		_ = (*socket).Close()
@@ -164,7 +166,7 @@ func (s *Session) run(st *statement, conn any, args []driver.Value, answer recei
 func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true
-	if s.literals {
+	if s.literals || s.hasCode {
 		return w.text(s.spellOut(st.text, args))
 	}
 	if !first {

@@ -4,8 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -24,11 +23,30 @@ import (
 // txTime bounds COMMIT and ROLLBACK. A rollback takes as long as what it undoes.
 const txTime = slice + answerTime
 
+// endTime is txTime, or less where the server gives an idle session up sooner: no
+// proof is sent beside COMMIT, so that this must end within the lease, and the
+// holder be told before the lock goes to another. The server has heard of the
+// session within the last interval, which is a third of that limit at most.
+func (s *Session) endTime() time.Duration {
+	if s.server == nil || s.server.idleLimit == 0 {
+		return txTime
+	}
+	return min(txTime, s.server.idleLimit/2)
+}
+
+// savepoint shows whether the transaction has ended under its code where nothing
+// else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a COMMIT, and what
+// implies one. (Measured on MySQL 9.7 and MariaDB 10.11.)
+const savepoint = "SAVEPOINT namedlock_transaction"
+
 // Begin runs START TRANSACTION. The caller has the turn. On an error there is no
 // transaction.
 func (s *Session) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	var tx *sql.Tx
 	err := s.unoccupied()
+	if err == nil {
+		err = s.readyForCode()
+	}
 	if err == nil {
 		err = s.bounded(s.patience(), func() error {
 			return orConnDone(new(bool), func() (err error) {
@@ -36,15 +54,101 @@ func (s *Session) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 				return err
 			})
 		})
+		if isAnswer(err) && opts != nil && opts.Isolation != sql.LevelDefault {
+			s.forgetIsolation()
+		}
+	}
+	if err == nil {
+		s.tx.Store(tx)
+		if err = s.mark(); isAnswer(err) {
+			s.rollback(tx)
+		}
 	}
 	switch {
 	case err == nil:
-		s.tx.Store(tx)
 		return tx, nil
 	case errors.Is(err, errOccupied), isAnswer(err):
-		return nil, fault.Because(fault.ErrUnavailable, "no transaction could be begun", err)
+		return nil, fault.Because(fault.ErrUnavailable, "START TRANSACTION failed", err)
 	}
 	return nil, s.markBroken(err)
+}
+
+// forgetIsolation undoes SET TRANSACTION ISOLATION LEVEL, which is for the next
+// transaction, where START TRANSACTION was refused: the next one would be somebody
+// else's.
+func (s *Session) forgetIsolation() {
+	if s.settings == nil {
+		if s.hasCode {
+			s.spoil("an isolation level is pending")
+		}
+		return
+	}
+	level := strings.ReplaceAll(s.settings.isolation.String, "-", " ")
+	if err := s.exec(s.patience(), "SET SESSION TRANSACTION ISOLATION LEVEL "+level); err != nil {
+		s.spoil("an isolation level is pending: " + err.Error())
+	}
+}
+
+// mark makes sure that it will show if the transaction, which has just begun, ends
+// under its code.
+func (s *Session) mark() error {
+	s.savepoint.Store(false)
+	s.lastTx.Store(int32(txUnseen))
+	s.endedByCode.Store(false)
+	if !s.hasCode {
+		return nil
+	}
+	state, err := s.lookAtTx()
+	if err != nil || state == txOpen || state == txStale {
+		return err
+	}
+	s.savepoint.Store(true)
+	return s.exec(s.patience(), savepoint)
+}
+
+// lookAtTx returns what the driver has noted of the transaction.
+func (s *Session) lookAtTx() (state txState, err error) {
+	err = s.raw(func(conn any) error {
+		state = s.seenTx(conn)
+		return nil
+	})
+	return state, err
+}
+
+// stillOpen returns an error unless the transaction is the one that Begin began. last: the
+// code's last statement may have failed, and an error in answer to it reports nothing of the
+// transaction, so the server is asked.
+func (s *Session) stillOpen(last bool) error {
+	switch {
+	case !s.hasCode:
+		return nil
+	case s.savepoint.Load():
+		return ended(s.exec(s.patience(), "RELEASE "+savepoint))
+	}
+	state, err := s.lookAtTx()
+	if err == nil && state == txStale && last {
+		err = s.scan(s.patience(), "SELECT 1", new(sql.NullInt64))
+		switch {
+		case err == nil:
+			state, err = s.lookAtTx()
+		case errors.Is(err, errOccupied): // by rows, so it was no error; COMMIT closes them
+			err = nil
+		}
+	}
+	if err == nil && state != txOpen && state != txStale {
+		err = errTxEnded
+	}
+	return err
+}
+
+var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
+
+// ended is the error for an answer to RELEASE SAVEPOINT.
+func ended(err error) error {
+	if errorNumber(err) == erNoSuchFunction { // the number is that of a savepoint, too
+		return errTxEnded
+	}
+	return err
 }
 
 // unoccupied waits until the owner of a connection that was given to New runs no statement on
@@ -61,30 +165,36 @@ func (s *Session) unoccupied() error {
 	})
 }
 
-// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone if there was
-// no transaction any more, ErrCutOff or an error that matches fault.ErrCommitUnknown, and
-// otherwise the server's refusal; then nothing is committed. The caller has the turn.
+// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone if the code
+// under the lock had ended the transaction, and an error that matches fault.ErrTxEnded if
+// anything else had; ErrCutOff or an error that matches fault.ErrLost if COMMIT was not
+// sent; one that matches fault.ErrCommitUnknown; and otherwise the server's refusal: then
+// nothing is committed. The caller has the turn.
 func (s *Session) Commit() error {
 	tx := s.tx.Load()
 	if err := s.alive(); err != nil {
 		return err
 	}
-	err := s.bounded(txTime, tx.Commit)
+	if isDone(tx) && s.ctx.Err() == nil {
+		s.afterCodesEnd()
+		return sql.ErrTxDone
+	}
+	if err := s.stillOpen(true); err != nil {
+		return s.notCommitted(tx, err)
+	}
+	err := s.bounded(s.endTime(), tx.Commit)
 	switch {
 	case err == nil:
 		s.endTx()
 		return nil
 	case errors.Is(err, sql.ErrTxDone) && s.ctx.Err() == nil:
-		s.endTx()
+		s.afterCodesEnd()
 		return err
 	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
-		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", s.markBroken(err))
+		return lostBeforeCommit(s.markBroken(err))
 	case declined(err):
-		// Refused, which need not have ended the transaction: a server that has become
-		// read-only keeps it open.
-		if undone := s.exec(s.patience(), "ROLLBACK"); undone != nil {
-			_ = s.markBroken(undone)
-		}
+		// Both servers have rolled back then, as far as was measured. Nothing rests on that.
+		s.rollbackByText()
 		s.endTx()
 		return err
 	}
@@ -92,20 +202,76 @@ func (s *Session) Commit() error {
 	return fault.Because(fault.ErrCommitUnknown, "", err)
 }
 
+// notCommitted ends a transaction for which COMMIT is not sent, because of err.
+func (s *Session) notCommitted(tx *sql.Tx, err error) error {
+	switch {
+	case errors.Is(err, fault.ErrTxEnded), isAnswer(err), errors.Is(err, errOccupied):
+		s.rollback(tx)
+		if errors.Is(err, fault.ErrTxEnded) {
+			s.leftTables()
+		}
+		return err
+	case errors.Is(err, ErrCutOff):
+		_ = s.markBroken(err)
+		return err
+	}
+	return lostBeforeCommit(s.markBroken(err))
+}
+
+func lostBeforeCommit(cause error) error {
+	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", cause)
+}
+
+// afterCodesEnd is for a transaction on which the code under the lock has called Commit or
+// Rollback. Where the server may have refused that, a ROLLBACK follows: what is still open
+// would be committed by the next START TRANSACTION.
+func (s *Session) afterCodesEnd() {
+	state := txUnseen
+	if s.hasCode {
+		state, _ = s.lookAtTx()
+	}
+	if s.hasCode && state != txOver {
+		s.rollbackByText()
+	}
+	s.endTx()
+}
+
+// rollbackByText is for when database/sql has ended its transaction already.
+func (s *Session) rollbackByText() {
+	if err := s.exec(s.endTime(), "ROLLBACK"); err != nil {
+		_ = s.markBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+	}
+}
+
+// leftTables is for a transaction that has ended under its code: LOCK TABLES does that, and
+// nothing shows whether it was that.
+func (s *Session) leftTables() {
+	switch {
+	case s.broken != nil:
+	case !s.lent:
+		s.spoil("its transaction ended under the code")
+	default:
+		if err := s.exec(s.patience(), "UNLOCK TABLES"); err != nil {
+			_ = s.markBroken(err)
+		}
+	}
+}
+
 // alive returns an error if it is known, or to be seen, that nothing can be sent: what ends before COMMIT is sent is no doubt.
 func (s *Session) alive() error {
-	if s.broken != nil {
-		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", s.broken)
-	}
-	var state connState
-	err := s.raw(func(conn any) error {
-		if state = s.stateOf(conn); state == open && !socketOpen(conn) {
-			state = closed
-		}
-		return nil
-	})
+	err := s.broken
 	if err == nil {
-		err = state.cause()
+		var state connState
+		err = s.raw(func(conn any) error {
+			if state = s.stateOf(conn); state == open && !socketOpen(conn) {
+				state = closed
+			}
+			s.noteTx(conn)
+			return nil
+		})
+		if err == nil {
+			err = state.cause()
+		}
 	}
 	switch {
 	case err == nil:
@@ -114,26 +280,77 @@ func (s *Session) alive() error {
 		_ = s.markBroken(err)
 		return err
 	}
-	_ = s.markBroken(err)
-	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", err)
+	return lostBeforeCommit(s.markBroken(err))
 }
 
-// Rollback runs ROLLBACK, unless the transaction has ended. If that fails the session is
-// broken, and its end rolls back. The caller has the turn.
-func (s *Session) Rollback() {
+// Rollback runs ROLLBACK, unless the transaction has ended, because the code under the lock
+// has failed by cause. It returns sql.ErrTxDone if that code had ended the transaction, and
+// an error that matches fault.ErrTxEnded if anything else had: then not all of it is undone. If the statement fails the session
+// is broken, and its end rolls back. The caller has the turn.
+func (s *Session) Rollback(cause error) error {
 	tx := s.tx.Load()
 	if err := s.alive(); err != nil {
-		return
+		return s.TxEnded()
 	}
-	err := s.bounded(txTime, tx.Rollback)
-	if err == nil || errors.Is(err, sql.ErrTxDone) && s.ctx.Err() == nil {
+	if isDone(tx) && s.ctx.Err() == nil {
+		s.afterCodesEnd()
+		return sql.ErrTxDone
+	}
+	var err error
+	if !s.savepoint.Load() || !endsTx(cause) {
+		err = s.stillOpen(false)
+	}
+	if err != nil {
+		if err = s.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {
+			return err
+		}
+		return nil
+	}
+	s.rollback(tx)
+	return nil
+}
+
+// endsTx reports whether err says that the server has rolled the transaction back. Where it
+// is the code's last word nothing came after it.
+func endsTx(err error) bool {
+	switch errorNumber(err) {
+	case erDeadlock, erLockWaitTimeout, erSnapshot:
+		return true
+	}
+	return false
+}
+
+func (s *Session) rollback(tx *sql.Tx) {
+	err := s.bounded(s.endTime(), tx.Rollback)
+	switch {
+	case err == nil:
 		s.endTx()
-		return
+	case errors.Is(err, sql.ErrTxDone) && s.ctx.Err() == nil:
+		s.afterCodesEnd()
+	default:
+		_ = s.markBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 	}
-	_ = s.markBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 }
 
 func (s *Session) endTx() { s.tx.Store(nil) }
+
+// TxEnded returns what became of a transaction whose session has gone, and that was not
+// committed by us: sql.ErrTxDone if the code under the lock had called Commit or Rollback,
+// an error that matches fault.ErrTxEnded if it had ended under the code, and nil if it was
+// open, as far as could be seen. Then the server rolls it back.
+func (s *Session) TxEnded() error {
+	if s.endedByCode.Load() {
+		return sql.ErrTxDone
+	}
+	_ = s.raw(func(conn any) error { // unless it is closed: then discard has noted it
+		s.noteTx(conn)
+		return nil
+	})
+	if txState(s.lastTx.Load()) == txOver {
+		return errTxEnded
+	}
+	return nil
+}
 
 // bounded runs a statement of database/sql's, which has no context that can end it. On a session
 // whose socket is known its end ends the statement. Elsewhere the statement is left alone: who
@@ -160,26 +377,4 @@ func (s *Session) bounded(bound time.Duration, statement func() error) error {
 		return fmt.Errorf("%w (%v)", errSilent, bound)
 	}
 	return err
-}
-
-// rowsOpen reports whether rows of the transaction are open, or a statement of it is about
-// to run. Nothing that is public tells: the driver does not know of rows that are read
-// under a context that cannot end. database/sql holds a mutex of the transaction for as long;
-// where it has that no more, rows count as open until the transaction has ended, and no
-// proof is sent meanwhile.
-func (s *Session) rowsOpen() bool {
-	tx := s.tx.Load()
-	if tx == nil {
-		return false
-	}
-	v := reflect.ValueOf(tx).Elem().FieldByName("closemu")
-	if !v.IsValid() || v.Type() != reflect.TypeFor[sync.RWMutex]() {
-		return true
-	}
-	mu := reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Interface().(*sync.RWMutex)
-	if !mu.TryLock() {
-		return true
-	}
-	mu.Unlock()
-	return false
 }

@@ -279,7 +279,7 @@ func (s *Session) proveLocks(names []driver.Value) error {
 	owned := make([]sql.NullBool, len(names))
 	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
 	for i := range owned {
-		texts, answer = append(texts, "IS_USED_LOCK(?) = CONNECTION_ID()"), append(answer, &owned[i])
+		texts, answer = append(texts, provesLock), append(answer, &owned[i])
 	}
 	for _, c := range columns {
 		texts, answer = append(texts, c.text), append(answer, c.dest)
