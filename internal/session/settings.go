@@ -181,8 +181,7 @@ func (s *Session) releaseAfterCode(name string, bound time.Duration) (sql.NullIn
 			texts, dest = append(texts, c.text), append(dest, c.dest)
 		}
 	}
-	// Without LIMIT, a sql_select_limit of 0 would leave nothing to be evaluated.
-	err := s.query(bound, &statement{text: s.selecting(texts...) + " LIMIT 1"}, []driver.Value{name}, dest)
+	err := s.query(bound, &statement{text: s.selecting(texts...)}, []driver.Value{name}, dest)
 	if err != nil || answer.Int64 != 1 {
 		return answer, err
 	}
@@ -214,7 +213,7 @@ func (s *Session) releaseNested(name string, bound time.Duration) (sql.NullInt64
 	for i := range most {
 		var answer sql.NullInt64
 		var held sql.NullBool
-		st := &statement{text: s.selecting(releaseLock, provesLock) + " LIMIT 1"}
+		st := &statement{text: s.selecting(releaseLock, provesLock)}
 		err := s.query(bound, st, []driver.Value{name, name}, one{&answer, &held})
 		if i == 0 {
 			first = answer

@@ -36,6 +36,16 @@ func (s *Session) spellOut(text string, args []driver.Value) string {
 	return b.String()
 }
 
+// afterCode spells out a statement for a session on which code of the user's may have
+// run. Without a LIMIT, a sql_select_limit of 0 would leave nothing to be evaluated.
+func (s *Session) afterCode(text string, args []driver.Value) string {
+	text = s.spellOut(text, args)
+	if strings.Contains(text, "SELECT ") && !strings.Contains(text, " FROM ") {
+		text += " LIMIT 1"
+	}
+	return text
+}
+
 func (s *Session) spellName(name string) string {
 	if s.server != nil && !s.literals && !s.hasCode && plain(name) {
 		return "'" + name + "'"

@@ -166,7 +166,10 @@ func (s *Session) run(st *statement, conn any, args []driver.Value, answer recei
 func (s *Session) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true
-	if s.literals || s.hasCode {
+	if s.hasCode {
+		return w.text(s.afterCode(st.text, args))
+	}
+	if s.literals {
 		return w.text(s.spellOut(st.text, args))
 	}
 	if !first {

@@ -1,0 +1,248 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+)
+
+// What code under a lock does to its session ends with the call: neither the Locker's next lock nor the next
+// borrower of the connection meets it.
+func TestPromise43_WhatCodeLeaves(t *testing.T) {
+	t.Parallel()
+	left := map[string]string{
+		"names":      "SET NAMES latin1",
+		"results":    "SET character_set_results = latin1",
+		"wait":       "SET SESSION wait_timeout = 1",
+		"limit":      "SET SESSION sql_select_limit = 0",
+		"autocommit": "SET SESSION autocommit = 0",
+		"isolation":  "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+		"read only":  "SET SESSION TRANSACTION READ ONLY",
+	}
+	everyWay(t, func(t *testing.T, at setup) {
+		for what, statement := range left {
+			t.Run(what, func(t *testing.T) {
+				l, f, name, table := at.locker(t), at.foreign(t), newName("left"), at.table(t, "n INT")
+				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					if err := insert(table)(ctx, tx); err != nil {
+						return err
+					}
+					_, err := tx.ExecContext(ctx, statement)
+					return err
+				})
+				if what == "autocommit" { // whether it is the same transaction cannot be seen then
+					requireTx(t, err, namedlock.ErrTxEnded, namedlock.TxUnknown)
+				} else {
+					require.NoError(t, err)
+					assert.Equal(t, 1, at.count(t, table))
+				}
+				f.free(name)
+				// The same name is the same lock, whatever its letters.
+				odd := newName("café")
+				require.NoError(t, l.WithLock(t.Context(), odd, 0, func(ctx context.Context) error {
+					assert.False(t, f.get(odd, 0), "two have the lock")
+					select {
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					case <-time.After(1500 * time.Millisecond):
+					}
+					return nil
+				}))
+				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					var charset, level, auto string
+					isolation := "@@transaction_isolation"
+					if strings.Contains(at.Version(), "MariaDB") {
+						isolation = "@@tx_isolation"
+					}
+					err := tx.QueryRowContext(ctx, "SELECT @@character_set_client, "+isolation+", @@autocommit").Scan(&charset, &level, &auto)
+					if err != nil {
+						return err
+					}
+					assert.Equal(t, "utf8mb4 REPEATABLE-READ 1", fmt.Sprint(charset, " ", level, " ", auto))
+					return insert(table)(ctx, tx)
+				}))
+			})
+		}
+	})
+}
+
+// A lock inside the code of a transaction is the right one after SET NAMES, too.
+func TestPromise43_NestedAfterSetNames(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f := at.locker(t), at.foreign(t)
+		name, odd := newName("é"), newName("café")
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "SET NAMES latin1")
+			require.NoError(t, err)
+			return l.WithLock(ctx, odd, 0, func(context.Context) error {
+				assert.False(t, f.get(odd, 0), "two have the nested lock")
+				assert.False(t, f.get(name, 0), "two have the lock")
+				return nil
+			})
+		}))
+		f.free(name, odd)
+	})
+}
+
+// Locks that the code has taken by hand, the same and others, are free after the call.
+func TestPromise43_LocksByHand(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f := at.locker(t), at.foreign(t)
+		name, other, outer := newName("byhand"), newName("other"), newName("outer")
+		byHand := func(ctx context.Context, tx *sql.Tx) error {
+			for _, lock := range []string{name, name, other} {
+				var got int
+				if err := tx.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)", lock).Scan(&got); err != nil {
+					return err
+				}
+				assert.Equal(t, 1, got)
+			}
+			return nil
+		}
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, byHand))
+		f.free(name, other)
+		// Under another lock on the same session: the lock's own name is free at once, all others at the end.
+		require.NoError(t, l.WithLock(t.Context(), outer, 0, func(ctx context.Context) error {
+			require.NoError(t, l.WithLockTx(ctx, name, 0, nil, byHand))
+			f.free(name)
+			assert.NotZero(t, f.holder(outer), "the outer lock is held")
+			return ctx.Err()
+		}))
+		f.free(name, other, outer)
+		require.NoError(t, l.Lead(t.Context(), name, func(ctx context.Context, term *namedlock.Term) error {
+			return term.WithTx(ctx, nil, byHand)
+		}))
+		f.free(name, other)
+	})
+}
+
+// A session whose code changed it is closed, and one whose code did not is kept.
+func TestPromise43_OnlyTheChangedSessionIsClosed(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l, name, table := setup{srv, byOpen}.locker(t), newName("kept"), srv.table(t, "n INT")
+		for range 10 {
+			require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, insert(table)))
+		}
+		assert.Zero(t, l.Stats().SessionsDiscarded)
+		assert.EqualValues(t, 1, l.Stats().SessionsOpened)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "SET NAMES latin1")
+			return err
+		}))
+		assert.EqualValues(t, 1, l.Stats().SessionsDiscarded)
+		assert.Zero(t, l.Stats().Lost)
+	})
+}
+
+// An isolation level that was set for a transaction which then could not begin is not left for the next.
+func TestPromise33_IsolationOfATransactionThatDidNotBegin(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		db, beginFails := at.openRefusing(t, "START TRANSACTION")
+		l, name := at.lockerOn(t, db), newName("pending")
+		beginFails.Store(true)
+		err := l.WithLockTx(t.Context(), name, 0, &sql.TxOptions{Isolation: sql.LevelReadUncommitted}, insert("nowhere"))
+		requireTx(t, err, namedlock.ErrUnavailable, namedlock.TxNone)
+		beginFails.Store(false)
+		table := at.table(t, "n INT")
+		_, err = at.admin.Exec("INSERT INTO " + table + " VALUES (1)")
+		require.NoError(t, err)
+		dirty, err := at.admin.BeginTx(background, nil)
+		require.NoError(t, err)
+		defer dirty.Rollback()
+		_, err = dirty.Exec("UPDATE " + table + " SET n = 2")
+		require.NoError(t, err)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			var n int
+			if err := tx.QueryRowContext(ctx, "SELECT n FROM "+table).Scan(&n); err != nil {
+				return err
+			}
+			assert.Equal(t, 1, n, "the transaction reads what is not committed")
+			return nil
+		}))
+	})
+}
+
+// fn ends its transaction itself, and the server refuses: nothing of it is committed by what comes next.
+func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		db, commitFails := at.openRefusing(t, "COMMIT")
+		l, f, name, table := at.lockerOn(t, db), at.foreign(t), newName("refused"), at.table(t, "n INT")
+		err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if err := insert(table)(ctx, tx); err != nil {
+				return err
+			}
+			commitFails.Store(true)
+			defer commitFails.Store(false)
+			assert.Error(t, tx.Commit())
+			return nil
+		})
+		assert.ErrorIs(t, err, sql.ErrTxDone)
+		f.free(name)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, insert(table)))
+		assert.Equal(t, 1, at.count(t, table))
+	})
+}
+
+// openRefusing returns a pool of the plain driver's whose server refuses statement while the switch is on.
+func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.Bool) {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(s.DSN())
+	require.NoError(t, err)
+	cfg.Logger = &mysql.NopLogger{}
+	on := new(atomic.Bool)
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &refusing{TCPConn: conn.(*net.TCPConn), statement: []byte("\x03" + statement), on: on}, nil
+	}
+	connector, err := mysql.NewConnector(cfg)
+	require.NoError(t, err)
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { db.Close() })
+	return db, on
+}
+
+// A refusing connection answers one statement in the place of the server.
+type refusing struct {
+	*net.TCPConn
+	statement []byte
+	on        *atomic.Bool
+	answer    []byte
+}
+
+func (c *refusing) Write(b []byte) (int, error) {
+	if !c.on.Load() || len(b) < 4 || !bytes.Equal(b[4:], c.statement) {
+		return c.TCPConn.Write(b)
+	}
+	payload := append([]byte{0xff, 1290 & 0xff, 1290 >> 8}, "#HY000refused by the test"...)
+	c.answer = append([]byte{byte(len(payload)), 0, 0, 1}, payload...)
+	return len(b), nil
+}
+
+func (c *refusing) Read(b []byte) (int, error) {
+	if len(c.answer) == 0 {
+		return c.TCPConn.Read(b)
+	}
+	n := copy(b, c.answer)
+	c.answer = c.answer[n:]
+	return n, nil
+}
