@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -203,42 +202,56 @@ func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
 // openRefusing returns a pool of the plain driver's whose server refuses statement while the switch is on.
 func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.Bool) {
 	t.Helper()
-	cfg, err := mysql.ParseDSN(s.DSN())
+	on := new(atomic.Bool)
+	payload := append([]byte{0xff, 1290 & 0xff, 1290 >> 8}, "#HY000refused by the test"...)
+	refusal := append([]byte{byte(len(payload)), 0, 0, 1}, payload...)
+	return s.openTapped(t, s.DSN(), func(sent string) (answer []byte) {
+		if on.Load() && sent == statement {
+			return refusal
+		}
+		return nil
+	}), on
+}
+
+// openTapped returns a pool of the plain driver's that shows tap each statement that is sent as text. tap may
+// answer it, in the place of the server.
+func (s *server) openTapped(t *testing.T, dsn string, tap func(statement string) (answer []byte)) *sql.DB {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
 	require.NoError(t, err)
 	cfg.Logger = &mysql.NopLogger{}
-	on := new(atomic.Bool)
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		return &refusing{TCPConn: conn.(*net.TCPConn), statement: []byte("\x03" + statement), on: on}, nil
+		return &tapped{TCPConn: conn.(*net.TCPConn), tap: tap}, nil
 	}
 	connector, err := mysql.NewConnector(cfg)
 	require.NoError(t, err)
 	db := sql.OpenDB(connector)
 	t.Cleanup(func() { db.Close() })
-	return db, on
+	return db
 }
 
-// A refusing connection answers one statement in the place of the server.
-type refusing struct {
+// A tapped connection is a socket, so that the driver can look at it.
+type tapped struct {
 	*net.TCPConn
-	statement []byte
-	on        *atomic.Bool
-	answer    []byte
+	tap    func(string) []byte
+	answer []byte
 }
 
-func (c *refusing) Write(b []byte) (int, error) {
-	if !c.on.Load() || len(b) < 4 || !bytes.Equal(b[4:], c.statement) {
-		return c.TCPConn.Write(b)
+func (c *tapped) Write(b []byte) (int, error) {
+	const header, comQuery = 4, 3
+	if len(b) > header && b[header] == comQuery {
+		if c.answer = c.tap(string(b[header+1:])); c.answer != nil {
+			return len(b), nil
+		}
 	}
-	payload := append([]byte{0xff, 1290 & 0xff, 1290 >> 8}, "#HY000refused by the test"...)
-	c.answer = append([]byte{byte(len(payload)), 0, 0, 1}, payload...)
-	return len(b), nil
+	return c.TCPConn.Write(b)
 }
 
-func (c *refusing) Read(b []byte) (int, error) {
+func (c *tapped) Read(b []byte) (int, error) {
 	if len(c.answer) == 0 {
 		return c.TCPConn.Read(b)
 	}

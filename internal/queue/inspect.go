@@ -85,7 +85,7 @@ func (q *Queue) askLookups() {
 		ctx, cancel := context.WithTimeout(q.closing, lookupTime)
 		asked := time.Now()
 		var found *session.Holder
-		err := q.pool.Inspect(ctx, func(s *session.Session) error {
+		err := q.pool.Inspect(ctx, nil, func(s *session.Session) error {
 			h, held, err := s.Holder(k.name)
 			if held {
 				found = &h
@@ -165,7 +165,16 @@ func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 // that. It returns when ctx ends; ask may go on, and Close waits for it. If Inspect
 // returns an error, what ask has written is not to be read.
 func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) error {
-	return q.beside(ctx, func(ctx context.Context) error { return q.pool.Inspect(ctx, ask) })
+	home := q.homeOf(ctx)
+	return q.beside(ctx, func(ctx context.Context) error { return q.pool.Inspect(ctx, home, ask) })
+}
+
+// homeOf returns the session of the call chain of ctx, nil if it has none.
+func (q *Queue) homeOf(ctx context.Context) *session.Session {
+	c := q.chainOf(ctx)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return c.home()
 }
 
 // beside runs ask beside all that goes on. It returns when ctx ends, or Close begins.
@@ -205,7 +214,8 @@ func (q *Queue) beside(ctx context.Context, ask func(context.Context) error) err
 
 // Check asks whether the server is fit for locks.
 func (q *Queue) Check(ctx context.Context) error {
-	return q.beside(ctx, q.pool.Check)
+	home := q.homeOf(ctx)
+	return q.beside(ctx, func(ctx context.Context) error { return q.pool.Check(ctx, home) })
 }
 
 func (q *Queue) inspected() {

@@ -26,6 +26,7 @@ func (g *Grant) Within(ctx context.Context) (context.Context, error) {
 func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
 	err = g.onSession(func(s *session.Session) (err error) {
 		tx, err = s.Begin(opts)
+		g.queue.pool.Reschedule(s)
 		return err
 	})
 	return tx, err

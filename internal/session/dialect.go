@@ -78,15 +78,19 @@ func (s *Session) greet() error {
 	return s.greeted(&srv, s.scanServer(s.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
 }
 
-// greetBorrowed greets a session that holds nothing of ours yet, and refuses it if
-// its server's locks do not exclude. It drops the locks that other code left on the
+// greetBorrowed greets a session, and refuses it if its server's locks do not
+// exclude. Unless the session has locks of ours, as one that was given to New may
+// have by its first Check, it drops the locks that other code left on the
 // connection while it was in a pool: with one of them, GET_LOCK would re-enter
 // without a word, and RELEASE_LOCK would leave it held. It sets the lease. bound is
 // for the first answer.
 func (s *Session) greetBorrowed(bound time.Duration) error {
 	var srv server
 	cluster := s.clusterQuestion()
-	columns := append(srv.columns(), column{releaseAllLocks, &srv.leaked})
+	columns := srv.columns()
+	if s.locks == 0 { // RELEASE_ALL_LOCKS would give ours away
+		columns = append(columns, column{releaseAllLocks, &srv.leaked})
+	}
 	if s.config.CheckServer {
 		columns = append(columns, s.readOnlyColumns(&srv)...)
 	}

@@ -57,6 +57,15 @@ func (s *Session) setIdleLimitLocked() {
 	}
 }
 
+// Reschedule takes into account that the session's interval may have become shorter, as by
+// the limits for a transaction. The caller has the turn.
+func (p *Pool) Reschedule(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.setIdleLimitLocked()
+	s.due = min(s.due, now()+s.interval())
+}
+
 // Drop records that a lock has been released from s, and ends the caller's turn as
 // Put does.
 func (p *Pool) Drop(s *Session, h Hold) {

@@ -220,11 +220,12 @@ func (p *Pool) Spare() bool { return p.source.spare() }
 // db, borrowed beside the pool's own. It is bounded by ctx and answerTime. Where there is
 // only the lent session, ask runs on that when it is its turn; ctx and answerTime bound the
 // wait for the turn alone, since no context reaches a statement on a session that may hold
-// locks.
-func (p *Pool) Inspect(ctx context.Context, ask func(*Session) error) error {
+// locks. home is the session of the caller's chain, nil for none: it may be the lent one, which
+// the chain has alone.
+func (p *Pool) Inspect(ctx context.Context, home *Session, ask func(*Session) error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	return p.source.inspect(ctx, ask)
+	return p.source.inspect(ctx, home, ask)
 }
 
 // isPrimary returns an error where the server's locks are not those that the Locker

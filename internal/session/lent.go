@@ -65,8 +65,8 @@ func (l *lent) spare() bool { return false }
 
 func (l *lent) settle() {}
 
-func (l *lent) inspect(ctx context.Context, ask func(*Session) error) error {
-	s, err := l.pool.Take(Request{Caller: inspector{ctx}})
+func (l *lent) inspect(ctx context.Context, home *Session, ask func(*Session) error) error {
+	s, err := l.pool.Take(Request{Home: home, Caller: inspector{ctx}})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fault.Because(fault.ErrUnavailable, "the connection was in use all the time", nil)

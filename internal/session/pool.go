@@ -151,8 +151,8 @@ type source interface {
 
 	// spare reports whether there is a connection for a question beside the locks.
 	spare() bool
-	// inspect has ask run, beside the locks if possible.
-	inspect(ctx context.Context, ask func(*Session) error) error
+	// inspect has ask run, beside the locks if possible, and else on home where the caller's chain has that.
+	inspect(ctx context.Context, home *Session, ask func(*Session) error) error
 	// settle waits for what may still be under way when all sessions are closed.
 	settle()
 }

@@ -586,7 +586,7 @@ func TestInspect_BrokenConnectionIsNotPooled(t *testing.T) {
 			}
 			return nil
 		})
-		err := b.pool.Inspect(context.Background(), func(s *Session) error {
+		err := b.pool.Inspect(context.Background(), nil, func(s *Session) error {
 			_, _, err := s.Holder("a")
 			return err
 		})

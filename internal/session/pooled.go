@@ -143,7 +143,7 @@ func (p *pooled) spare() bool {
 	return stats.MaxOpenConnections == 0 || stats.InUse+1 < stats.MaxOpenConnections
 }
 
-func (p *pooled) inspect(ctx context.Context, ask func(*Session) error) error {
+func (p *pooled) inspect(ctx context.Context, _ *Session, ask func(*Session) error) error {
 	// A connection that had been lying idle may be dead, and a live one behind it.
 	for stale := p.db.Stats().Idle; ; stale-- {
 		broken, err := p.inspectBeside(ctx, ask)

@@ -123,17 +123,40 @@ func (p *Pool) nextLocked(s *Session) int {
 // its connection.
 func (p *Pool) markDead(s *Session, cause error) {
 	p.mu.Lock()
+	d, first := p.condemnLocked(s, cause)
+	p.mu.Unlock()
+	if first {
+		p.bury(d)
+	}
+}
+
+// A death is what is left to do about a session that is dead.
+type death struct {
+	session *Session
+	cause   error
+	lost    map[Hold]struct{}
+	locked  bool
+}
+
+// condemnLocked makes s dead: from now on nobody has a turn on it, and its connection
+// never goes back to where it came from. It returns false if s was dead before;
+// otherwise bury must follow. p.mu must be held.
+func (p *Pool) condemnLocked(s *Session, cause error) (d death, first bool) {
 	if s.state == dead {
-		p.mu.Unlock()
-		return
+		return death{}, false
 	}
 	s.dieLocked(cause)
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	lost, locked := s.holds, s.locked
+	d = death{s, cause, s.holds, s.locked}
 	s.holds = nil
 	p.parting++
-	p.mu.Unlock()
+	return d, true
+}
+
+// bury tells those who counted on a session of its death, and discards its connection.
+func (p *Pool) bury(d death) {
 	defer p.parted()
+	s, cause, lost := d.session, d.cause, d.lost
 
 	// Those who hold are told first: a call under a lost lock that waits for a turn had
 	// better end for that reason.
@@ -145,7 +168,7 @@ func (p *Pool) markDead(s *Session, cause error) {
 	p.mu.Lock()
 	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || k.want == nil })
 	p.mu.Unlock()
-	p.discard(s, locked)
+	p.discard(s, d.locked)
 	p.Observer.SessionDiscarded(cause)
 	switch {
 	case len(lost) > 0:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
@@ -38,7 +40,7 @@ import (
 // learns of the loss when that statement ends, which may be after the server gave the lock
 // away. What it does in the transaction is rolled back all the same.
 
-// proofsAtOnce is how many locks one statement asks about.
+// proofsAtOnce is how many locks one statement asks about, if maxAllowedPacket allows.
 const proofsAtOnce = 64
 
 // watchTick is how often the watch looks around, restTick how often at least if the
@@ -199,13 +201,18 @@ func (p *Pool) proveAll(s *Session) bool {
 	p.mu.Unlock()
 
 	next, proved := begun+s.interval(), true
+	most := proofsAtOnce
 	for len(holds) > 0 {
-		var names []driver.Value
-		names, holds = p.stillHeld(s, holds)
+		names, rest := p.stillHeld(s, holds, most)
 		if len(names) == 0 {
 			break
 		}
 		err := s.proveLocks(names)
+		if errors.Is(err, mysql.ErrPktTooLarge) && len(names) > 1 {
+			most = len(names) / 2 // nothing was sent: in pieces that fit
+			continue
+		}
+		holds = rest
 		if errors.Is(err, errOccupied) {
 			next, proved = begun, false // a loss shows to whoever reads the rows, or when they are read
 			break
@@ -243,12 +250,12 @@ func (p *Pool) lastChance(s *Session) time.Duration {
 }
 
 // stillHeld returns the names of the first holds that have not been released
-// meanwhile, as many as one statement takes, and the holds behind them.
-func (p *Pool) stillHeld(s *Session, holds []Hold) (names []driver.Value, rest []Hold) {
+// meanwhile, most at most, and the holds behind them.
+func (p *Pool) stillHeld(s *Session, holds []Hold, most int) (names []driver.Value, rest []Hold) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, h := range holds {
-		if len(names) == proofsAtOnce {
+		if len(names) == most {
 			return names, holds[i:]
 		}
 		if _, ok := s.holds[h]; ok {

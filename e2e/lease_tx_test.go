@@ -1,0 +1,295 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+)
+
+// The network falls silent under the library's own COMMIT or ROLLBACK: the leader is told before another has its
+// lock, and so is the holder of a lock around the transaction.
+func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
+	t.Parallel()
+	const lease = 4 * time.Second
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, statement := range []string{"COMMIT", "ROLLBACK"} {
+			t.Run(statement, func(t *testing.T) {
+				t.Parallel()
+				network := at.network(t)
+				var armed atomic.Bool
+				db := at.openTapped(t, at.DSNAt(network.Addr()), func(sent string) []byte {
+					if sent == statement && armed.Load() {
+						network.Silence()
+					}
+					return nil
+				})
+				l := at.lockerOn(t, db, namedlock.WithLease(lease))
+				t.Cleanup(func() { network.Close() })
+				f, name, table := at.foreign(t), newName("silent"), at.table(t, "n INT")
+				led := inBackground(func() error {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					return l.Lead(ctx, name, func(ctx context.Context, term *namedlock.Term) error {
+						defer cancel()
+						told := make(chan bool, 1)
+						go func() {
+							f.lockSoon(name)
+							told <- ctx.Err() != nil
+						}()
+						armed.Store(true)
+						err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+							if err := insert(table)(ctx, tx); err != nil || statement == "COMMIT" {
+								return err
+							}
+							return errTx
+						})
+						assert.Error(t, err)
+						assert.True(t, receive(t, told, "another has the lock"), "two leaders: another has the lock, and this one is not told")
+						return nil
+					})
+				})
+				assert.ErrorIs(t, receive(t, led, "the leader ends"), context.Canceled)
+				assert.Zero(t, at.count(t, table))
+				f.unlock(name)
+			})
+		}
+	})
+}
+
+// MariaDB has limits of its own for a session that is idle in a transaction. Those below the keep-alive cost no
+// lock; those above the lease are set to it, and set back.
+func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
+	t.Parallel()
+	limits := []string{"idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout"}
+	onMariaDB(t, func(t *testing.T, srv *server) {
+		srv.bothWays(t, func(t *testing.T, at setup) {
+			for _, limit := range limits {
+				t.Run(limit, func(t *testing.T) {
+					t.Parallel()
+					table, name := at.table(t, "n INT"), newName("idle")
+					l := at.lockerOn(t, at.open(t, limit+"=2"))
+					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+						if limit != limits[1] {
+							require.NoError(t, insert(table)(ctx, tx))
+						}
+						select {
+						case <-ctx.Done():
+							return context.Cause(ctx)
+						case <-time.After(5 * time.Second):
+							return nil
+						}
+					}))
+
+					const lease = 3 * time.Second
+					db := at.open(t, limit+"=25")
+					network := at.network(t)
+					l = at.lockerBehind(t, network, []string{limit + "=25"}, namedlock.WithLease(lease))
+					f, name := at.foreign(t), newName("vanished")
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					taken := make(chan time.Duration, 1)
+					_ = l.WithLockTx(ctx, name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+						if limit != limits[1] {
+							require.NoError(t, insert(table)(ctx, tx))
+						}
+						network.Silence()
+						silent := time.Now()
+						f.lockSoon(name)
+						taken <- time.Since(silent)
+						return nil
+					})
+					late := 15 * time.Second // 25 s is what it was
+					assert.Less(t, receive(t, taken, "another has the lock"), late)
+					f.unlock(name)
+					_ = db
+				})
+			}
+		})
+		// What was set for the lease is set back.
+		db := srv.open(t, "idle_transaction_timeout=25")
+		db.SetMaxOpenConns(2)
+		l, err := namedlock.Open(db, namedlock.WithLease(3*time.Second))
+		require.NoError(t, err)
+		var id, in int
+		require.NoError(t, l.WithLockTx(t.Context(), newName("back"), 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			return tx.QueryRowContext(ctx, "SELECT CONNECTION_ID(), @@idle_transaction_timeout").Scan(&id, &in)
+		}))
+		assert.Equal(t, 3, in)
+		require.NoError(t, l.Close())
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer conn.Close()
+		var same, after int
+		require.NoError(t, conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID(), @@idle_transaction_timeout").Scan(&same, &after))
+		assert.Equal(t, id, same)
+		assert.Equal(t, 25, after)
+	})
+}
+
+func onMariaDB(t *testing.T, test func(t *testing.T, srv *server)) {
+	onEachServer(t, func(t *testing.T, srv *server) {
+		if srv.Kind() != servers.MariaDB {
+			return
+		}
+		test(t, srv)
+	})
+}
+
+// With New, a question under a lock that has the session to itself is asked on it.
+func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, name := at.locker(t), newName("asks")
+		ask := func(ctx context.Context) error {
+			_, held, err := l.Holder(ctx, name)
+			if err == nil && !held {
+				err = errors.New("nobody holds the lock")
+			}
+			_, listed := l.Holders(ctx, name)
+			if errors.Is(listed, namedlock.ErrUnsupported) {
+				listed = nil
+			}
+			return errors.Join(err, listed, l.Check(ctx))
+		}
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, _ *sql.Tx) error { return ask(ctx) }))
+		require.NoError(t, l.Lead(t.Context(), name, func(ctx context.Context, _ *namedlock.Term) error { return ask(ctx) }))
+		require.NoError(t, l.WithLock(t.Context(), name, 0, ask))
+	})
+}
+
+// The first Check of a Locker that has not greeted its server does not give its locks away.
+func TestPromise45_FirstCheckUnderALock(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		l, f, name := setup{srv, byNew}.locker(t, namedlock.WithoutServerCheck()), srv.foreign(t), newName("checked")
+		require.NoError(t, l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
+			require.NoError(t, l.Check(ctx))
+			require.NoError(t, l.Check(t.Context()))
+			assert.False(t, f.get(name, 0), "Check has given the lock away")
+			return ctx.Err()
+		}))
+		f.free(name)
+	})
+}
+
+// Proofs that the driver does not send in one packet go in several.
+func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(often))
+		var locks []*namedlock.Lock
+		for i := range 70 {
+			lock, err := l.Acquire(t.Context(), fmt.Sprintf("%-50s", newName("long"))+fmt.Sprint(i), 0)
+			require.NoError(t, err)
+			locks = append(locks, lock)
+		}
+		<-time.After(10 * often)
+		for _, lock := range locks {
+			assert.NoError(t, lock.Release())
+		}
+		assert.Zero(t, l.Stats().Lost)
+	})
+}
+
+// A KILL that meets the beginning of a leader's transaction is the loss of its term.
+func TestPromise38_KilledAtTheBegin(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		var session atomic.Int64
+		killer := at.foreign(t)
+		db := at.openTapped(t, at.DSN(), func(sent string) []byte {
+			if id := session.Swap(0); sent == "START TRANSACTION" && id != 0 {
+				killer.kill(id)
+			} else {
+				session.Store(id)
+			}
+			return nil
+		})
+		l, f, name := at.lockerOn(t, db), at.foreign(t), newName("begin")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_ = l.Lead(ctx, name, func(ctx context.Context, term *namedlock.Term) error {
+			defer cancel()
+			session.Store(f.holder(name))
+			err := term.WithTx(ctx, nil, insert("nowhere"))
+			requireTx(t, err, namedlock.ErrLost, namedlock.TxNone)
+			assert.Equal(t, 1, strings.Count(err.Error(), name), "%v", err)
+			assert.NotContains(t, err.Error(), "hold ")
+			err = term.WithTx(ctx, nil, insert("nowhere"))
+			requireTx(t, err, namedlock.ErrLost, namedlock.TxNone)
+			assert.Equal(t, 1, strings.Count(err.Error(), name), "%v", err)
+			return nil
+		})
+	})
+}
+
+// A nested lock whose release meets rows that other code of the leader reads waits for their end.
+func TestPromise38_ReleaseBesideRows(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, name, inner := at.locker(t), newName("rows"), newName("nested")
+		require.NoError(t, l.Lead(t.Context(), name, func(ctx context.Context, term *namedlock.Term) error {
+			opened, read := make(chan struct{}), make(chan struct{})
+			var done <-chan error
+			err := l.WithLock(ctx, inner, 0, func(ctx context.Context) error {
+				done = inBackground(func() error {
+					return term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+						rows, err := tx.QueryContext(ctx, "SELECT 1 UNION SELECT 2")
+						if err != nil {
+							return err
+						}
+						defer rows.Close()
+						close(opened)
+						<-read
+						for rows.Next() {
+						}
+						return rows.Err()
+					})
+				})
+				receive(t, opened, "the rows are open")
+				time.AfterFunc(300*time.Millisecond, func() { close(read) })
+				return nil
+			})
+			return errors.Join(err, receive(t, done, "the transaction ends"), ctx.Err())
+		}))
+		assert.Zero(t, l.Stats().Lost)
+	})
+}
+
+// A statement of fn's that its own deadline cuts off, while a keep-alive waits behind it, is no loss, also where fn
+// goes on as if nothing had been.
+func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for i := range 10 {
+			l, name := at.locker(t, namedlock.WithKeepAlive(20*time.Millisecond)), newName("cut")
+			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				short, cancel := context.WithTimeout(ctx, time.Duration(30+i)*time.Millisecond)
+				defer cancel()
+				_, err := tx.ExecContext(short, "DO SLEEP(1)")
+				assert.Error(t, err)
+				if i%2 == 0 {
+					<-ctx.Done() // the keep-alive has found it
+				}
+				return nil
+			})
+			require.Error(t, err)
+			assert.NotErrorIs(t, err, namedlock.ErrLost)
+			assert.Zero(t, l.Stats().Lost)
+			var e *namedlock.Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, namedlock.TxNotCommitted, e.Tx)
+		}
+	})
+}
