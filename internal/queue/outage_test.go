@@ -81,3 +81,20 @@ func TestOutage_WhoLeaves(t *testing.T) {
 		b.up()
 	})
 }
+
+// A silent server at the cap of one session: two runs fail one after the other, whatever they waited for.
+func TestOutage_SilenceAtTheCap(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.MaxSessions = 1
+		b.server.Lock("a")
+		b.server.Lock("b")
+		one, two := b.call(background, "a", time.Minute), b.call(background, "b", time.Minute)
+		b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
+		time.Sleep(30 * time.Second)
+		b.up()
+		b.server.Unlock("a")
+		b.server.Unlock("b")
+		require.NoError(b, one.granted(b).Release())
+		require.NoError(b, two.granted(b).Release())
+	})
+}

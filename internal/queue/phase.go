@@ -1,11 +1,5 @@
 package queue
 
-import (
-	"flag"
-	"fmt"
-	"slices"
-)
-
 // A phase says what a run does for the first in its line.
 //
 //	taking ---> queued <---> exhausted
@@ -15,6 +9,8 @@ import (
 //	  |
 //	  +--> waiting --> taking
 //	  +--> pausing --> taking
+//
+// Where no session could be had, queued and exhausted end in pausing, too.
 type phase int
 
 const (
@@ -25,28 +21,3 @@ const (
 	waiting                // it waits on the server
 	pausing                // it is between two polls
 )
-
-func (p phase) String() string {
-	return []string{"taking", "queued", "exhausted", "trying", "waiting", "pausing"}[p]
-}
-
-// moves are the phases that may follow each.
-var moves = [][]phase{
-	taking:    {queued, exhausted, trying, waiting, pausing},
-	queued:    {queued, exhausted, trying},
-	exhausted: {queued, exhausted, trying},
-	trying:    {taking},
-	waiting:   {taking},
-	pausing:   {taking},
-}
-
-// moveLocked changes the phase of r. An illegal move panics in tests. The queue's mu must be held.
-func (r *run) moveLocked(to phase) {
-	if r.line.run == r && r.line.holder != nil && !r.standsBy && flag.Lookup("test.v") != nil {
-		panic(fmt.Sprintf("a run that does not stand by is %v while the lock is held", to))
-	}
-	if !slices.Contains(moves[r.phase], to) && flag.Lookup("test.v") != nil {
-		panic(fmt.Sprintf("a run that is %v cannot be %v next", r.phase, to))
-	}
-	r.phase = to
-}

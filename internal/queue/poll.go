@@ -27,7 +27,7 @@ func (r *run) sleepLocked(pause time.Duration) {
 	q := r.queue
 	over := make(chan struct{})
 	r.pauseOver = over
-	r.moveLocked(pausing)
+	r.phase = pausing
 	q.mu.Unlock()
 	timer := time.NewTimer(pause)
 	select {
@@ -38,7 +38,7 @@ func (r *run) sleepLocked(pause time.Duration) {
 	timer.Stop()
 	q.mu.Lock()
 	r.pauseOver = nil
-	r.moveLocked(taking)
+	r.phase = taking
 }
 
 // stepUpLocked is called when another is first in line: its own first question does not wait

@@ -149,7 +149,7 @@ func (r *run) Queued() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.moveLocked(queued)
+	r.phase = queued
 	if w := r.line.front; !r.detached && w != nil && !q.beingServedLocked(w) {
 		w.waitsLocked()
 		w.startTimerLocked()
@@ -162,7 +162,7 @@ func (r *run) PoolExhausted() {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.moveLocked(exhausted)
+	r.phase = exhausted
 	if r.detached {
 		return
 	}
@@ -184,7 +184,7 @@ func (r *run) PoolExhausted() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
-	r.moveLocked(trying)
+	r.phase = trying
 	waited := w.asked
 	q.mu.Unlock()
 	begun := time.Now()
@@ -196,7 +196,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	}
 	q.mu.Lock()
 	q.tripTookLocked(took)
-	r.moveLocked(taking)
+	r.phase = taking
 	if err == nil {
 		r.overLocked()
 	}

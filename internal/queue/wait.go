@@ -44,7 +44,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 
 		q.mu.Lock()
 		r.wait = nil
-		r.moveLocked(taking)
+		r.phase = taking
 		if first := r.line.front; !r.detached && first != nil && wt.suits(first) {
 			first.asked = true
 		}
@@ -90,7 +90,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	d := wt.longest(r.line, limit)
 	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
 	r.wait, r.stood = wt, wt
-	r.moveLocked(waiting)
+	r.phase = waiting
 	return wt, w, d
 }
 
