@@ -49,8 +49,10 @@
 //
 // # Races that were lost once
 //
-//   - A timeout passes while the caller's first question is on its way. The question is no
-//     wait for others, so the caller is not late: beingServedLocked.
+//   - A timeout passes while the caller's first question is on its way. The question is not a
+//     wait for others, so its timer has not begun: waitsLocked. One that has begun, behind another
+//     caller or for a session, always counts: what is done for the caller when it rings may
+//     last as long as an outage.
 //   - The first in line leaves while its try is on its way, and the try is granted. The next
 //     in line must not find its own name taken by it: wantedByLocked keeps the run, and grant gives
 //     the lock to the next.

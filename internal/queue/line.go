@@ -39,7 +39,7 @@ type waiter struct {
 	deadline time.Time   // of limit; zero: none
 	until    time.Time   // the earlier of deadline and the context's; zero: none
 	due      time.Time   // when the timer has something to do for it: before the deadline, and then; zero: never
-	timer    *time.Timer // rings then; nil until it is known that w waits for others
+	timer    *time.Timer // rings then; nil until it is known that w waits for others, see waitsLocked
 
 	// called has room for one: it is told to look at what follows, which the queue's
 	// mu guards.
@@ -128,17 +128,26 @@ func (w *waiter) call() {
 	}
 }
 
-// waitsLocked is called when it is known that others have the lock.
+// waitsLocked is called when it is known that w waits for others: for another caller of this
+// process, for a session or a connection, for the lock. Its timer starts, and counts from then
+// on, whatever is done for w when it rings. Most callers never wait, and need no timer: to open a
+// session and to ask for the first time is not a wait for others. The queue's mu must be held.
 func (w *waiter) waitsLocked() {
-	if w.observer != nil {
+	if w.served {
+		return
+	}
+	if w.observer != nil && w.terms.Left > 0 {
 		w.observer.Waits()
 		w.observer = nil
 	}
+	if w.timer == nil && !w.due.IsZero() {
+		w.timer = time.AfterFunc(time.Until(w.due), w.ring)
+	}
 }
 
-// late reports whether the timeout of w has passed.
-func (w *waiter) late(now time.Time) bool {
-	return !w.deadline.IsZero() && !now.Before(w.deadline)
+// lateLocked reports whether the timeout of w has passed, and counts. The queue's mu must be held.
+func (w *waiter) lateLocked(now time.Time) bool {
+	return w.timer != nil && !w.deadline.IsZero() && !now.Before(w.deadline)
 }
 
 // timedOutLocked is the error for a timeout that has passed. The queue's mu must be held.
@@ -194,16 +203,8 @@ func ContextError(ctx context.Context) error {
 	return fmt.Errorf("given up: %w: %w", err, cause)
 }
 
-// startTimerLocked has w told when its timeout has passed. It is called when it is known that w
-// waits for others: most callers never do, and need no timer.
-func (w *waiter) startTimerLocked() {
-	if w.timer == nil && !w.served && !w.due.IsZero() {
-		w.timer = time.AfterFunc(time.Until(w.due), w.ring)
-	}
-}
-
 // ring has the server asked who is in the way of w, shortly before its time is up, and
-// then tells it. Where w is being served at that moment the run does so.
+// then tells it.
 func (w *waiter) ring() {
 	q := w.line.queue
 	q.mu.Lock()
@@ -211,7 +212,7 @@ func (w *waiter) ring() {
 	now := time.Now()
 	switch {
 	case w.served:
-	case w.late(now):
+	case w.lateLocked(now):
 		w.call()
 	case !now.Before(w.due):
 		w.due = w.deadline

@@ -58,7 +58,7 @@ func (r *run) sitOut() {
 		return
 	}
 	r.outagePause = min(max(2*r.outagePause, firstOutagePause), lastOutagePause)
-	r.line.front.startTimerLocked()
+	r.line.front.waitsLocked()
 	r.sleepLocked(r.outagePause)
 }
 

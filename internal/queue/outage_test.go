@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,4 +98,32 @@ func TestOutage_SilenceAtTheCap(t *testing.T) {
 		require.NoError(b, one.granted(b).Release())
 		require.NoError(b, two.granted(b).Release())
 	})
+}
+
+// A timer that runs counts, also if its waiter is first in line and not yet asked for when it rings.
+func TestOutage_ATimerThatRunsCounts(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.MaxSessions = 1 // the line polls
+		b.server.Lock("a")
+		begun := time.Now()
+		first := b.call(background, "a", time.Hour)
+		second := b.call(background, "a", 10*time.Second)
+		time.Sleep(8 * time.Second)
+		b.server.SetDialing(time.Minute)
+		b.down()
+		time.AfterFunc(5*time.Minute, b.back)
+		time.Sleep(time.Second)
+		first.cancel(nil)
+		first.fails(b, context.Canceled)
+		second.fails(b, fault.ErrTimeout) // the first question of the outage has not failed yet
+		assert.Equal(b, 10*time.Second, second.at.Sub(begun))
+		time.Sleep(5 * time.Minute)
+		b.server.Unlock("a")
+	})
+}
+
+// back ends an outage.
+func (b *bubble) back() {
+	b.server.SetDialing(0)
+	b.up()
 }

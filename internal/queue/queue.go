@@ -145,9 +145,8 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	}
 	q.advanceLocked(l)
 	l.secondLocked(w)
-	if !q.beingServedLocked(w) {
+	if l.front != w || l.holder != nil {
 		w.waitsLocked()
-		w.startTimerLocked()
 	}
 	return w, nil
 }
@@ -189,7 +188,7 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		q.mu.Lock()
 		served := w.served
 		var late error
-		if !served && !q.beingServedLocked(w) && w.late(time.Now()) {
+		if !served && w.lateLocked(time.Now()) {
 			late = w.timedOutLocked()
 		}
 		q.mu.Unlock()
@@ -220,24 +219,6 @@ func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
 		break
 	}
 	return q.leave(w, err)
-}
-
-// beingServedLocked reports whether what is under way for w is no wait for others: a
-// session is being opened for it, or the server asked for the first time. (To wait for a
-// turn on a session is a wait for others, but not to one who tries once: that has no time
-// to wait, and the lock may be free.) The queue's mu must be held.
-func (q *Queue) beingServedLocked(w *waiter) bool {
-	r := w.line.run
-	if w.asked || r == nil || r.outage != nil || w.line.front != w || w.line.holder != nil {
-		return false
-	}
-	switch r.phase {
-	case waiting, exhausted:
-		return false
-	case queued:
-		return w.terms.Left == 0
-	}
-	return true
 }
 
 // endsSoon reports whether the wait that w heads ends by itself within the grace.

@@ -936,3 +936,71 @@ func sessions(q *Queue) int {
 	all, _ := q.Sessions()
 	return all
 }
+
+// inLine reports whether a caller waits for the lock, or holds it.
+func (b *bubble) inLine(name string) bool {
+	synctest.Wait()
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	l := b.queue.lines[name]
+	return l != nil && (l.front != nil || l.holder != nil)
+}
+
+// A waiter that has stood behind another caller ends with its timeout, whatever happens to the server and to the
+// other callers.
+func TestLine_NoTimeoutIsLost(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inBubble(t, time.Duration(seed%2)*time.Second, func(b *bubble) {
+				random := rand.New(rand.NewPCG(seed, 9))
+				b.queue.pool.MaxSessions = 1 + random.IntN(3)
+				b.server.Lock("a")
+				head := b.call(background, "a", time.Hour)
+				b.db.SetMaxIdleConns(-1) // Close of a db returns the errors of dead connections
+				type waiting struct {
+					*call
+					due   time.Time
+					stood bool // behind another caller
+				}
+				var all []waiting
+				for range 30 {
+					switch random.IntN(6) {
+					case 0:
+						b.server.SetDialing(time.Duration(random.IntN(20)) * time.Second)
+						b.down()
+					case 1:
+						b.back()
+					case 2:
+						if i := random.IntN(len(all) + 1); i < len(all) {
+							all[i].cancel(errGone)
+						} else {
+							head.cancel(errGone)
+						}
+					default:
+						timeout := time.Duration(1+random.IntN(12_000)) * time.Millisecond
+						stood := b.inLine("a")
+						all = append(all, waiting{b.call(background, "a", timeout), time.Now().Add(timeout), stood})
+					}
+					time.Sleep(time.Duration(random.IntN(3_000)) * time.Millisecond)
+				}
+				end := time.AfterFunc(time.Hour, b.back)
+				head.cancel(nil)
+				<-head.done
+				for i, w := range all {
+					<-w.done
+					if w.err == nil {
+						require.NoError(b, w.grant.Release())
+					}
+					late := 100 * time.Millisecond
+					if !w.stood {
+						late += 10 * time.Second // to open a session, twice, is not a wait for others
+					}
+					assert.LessOrEqual(b, w.at.Sub(w.due), late, "%d: %v", i, w.err)
+				}
+				end.Stop()
+				b.back()
+				b.server.Unlock("a")
+			})
+		})
+	}
+}

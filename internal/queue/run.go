@@ -96,7 +96,7 @@ func (r *run) firstLocked() *waiter {
 			return nil
 		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
 			r.queue.serveLocked(w, nil, w.endedLocked())
-		case w.asked && w.late(now):
+		case w.lateLocked(now):
 			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
 			return w
@@ -150,9 +150,9 @@ func (r *run) Queued() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.phase = queued
-	if w := r.line.front; !r.detached && w != nil && !q.beingServedLocked(w) {
+	// One that tries once has no time to wait, but the lock may be free.
+	if w := r.line.front; !r.detached && w != nil && w.terms.Left > 0 {
 		w.waitsLocked()
-		w.startTimerLocked()
 	}
 }
 
@@ -163,20 +163,9 @@ func (r *run) PoolExhausted() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.phase = exhausted
-	if r.detached {
-		return
+	if w := r.line.front; !r.detached && w != nil {
+		w.waitsLocked()
 	}
-	now := time.Now()
-	for w := r.line.front; w != nil && w.late(now); w = r.line.front {
-		q.serveLocked(w, nil, w.timedOutLocked())
-	}
-	if r.line.front == nil {
-		r.abandonLocked()
-		q.advanceLocked(r.line)
-		return
-	}
-	r.line.front.waitsLocked()
-	r.line.front.startTimerLocked()
 }
 
 // try asks once, without waiting. It returns true if others have the lock; then the
@@ -202,10 +191,7 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	}
 	if err == nil && !granted {
 		w.asked, r.waited = true, true
-		if !w.served && w.terms.Left > 0 {
-			w.waitsLocked()
-		}
-		w.startTimerLocked()
+		w.waitsLocked()
 	}
 	q.mu.Unlock()
 	if granted || err != nil {
