@@ -36,9 +36,11 @@ var (
 	ErrInterrupted = fault.ErrInterrupted
 
 	// ErrUnavailable: the server could not be asked; the driver's error is inside.
-	// Nothing is held. No call begins to wait for a server that is down: who wants to do so
-	// pauses before the next call. A wait that has begun, and that timeout or ctx bounds, goes
-	// on trying, as at a failover, and ends so only when its time is up; with Forever it ends at once.
+	// Nothing is held. No call begins to wait for a server that is down: pause before the next
+	// call. A wait that has begun goes on trying, as at a failover, if timeout or a deadline of
+	// ctx bounds it. At the end of timeout the error is then ErrUnavailable; at the end of ctx
+	// it matches ctx.Err(). A wait without a bound ([Forever], and a ctx without a deadline)
+	// ends with ErrUnavailable when an attempt on a second session has failed, too.
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of

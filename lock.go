@@ -13,7 +13,8 @@ import (
 )
 
 // Forever, as a timeout, waits for others until the context is done. It does not wait for a
-// server that cannot be asked: that is [ErrUnavailable], at once, whatever the timeout.
+// server that cannot be asked: that is [ErrUnavailable]. A wait that has begun outlasts an
+// outage of the server only if the context has a deadline.
 const Forever time.Duration = math.MaxInt64
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.

@@ -10,8 +10,8 @@ import (
 
 // An outage is a time in which a wait goes on though the server cannot be asked, or is refused, as at a failover.
 // A wait has begun when a server that was fit has said that others have the lock. Where the server cannot be
-// asked, who waits without a bound does not go on, for nobody would ever tell that caller; nor does who
-// tries once. A server that is refused is one that was demoted, as a rule, and a proxy takes a moment to lead to
+// asked, who waits without a bound, by a timeout or by a context's deadline, does not go on, for nobody would ever
+// tell that caller; nor does who tries once. A server that is refused is one that was demoted, as a rule, and a proxy takes a moment to lead to
 // the next: after that, the refusal stands.
 
 // The pauses between the attempts double.
@@ -24,7 +24,7 @@ const (
 const refusedFor = 5 * time.Second
 
 // outlasts reports whether somebody in line goes on waiting after err, with which there was no session
-// to be had. Those who do not are told.
+// to be had, or the second session in a row has died. Those who do not are told.
 func (r *run) outlasts(err error) bool {
 	q := r.queue
 	q.mu.Lock()

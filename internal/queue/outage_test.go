@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,4 +127,68 @@ func TestOutage_ATimerThatRunsCounts(t *testing.T) {
 func (b *bubble) back() {
 	b.server.SetDialing(0)
 	b.up()
+}
+
+// A wait that has begun goes on if the fresh session dies, too, as behind a proxy that greets while its server is gone.
+func TestOutage_TheFreshSessionDiesToo(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		begun := time.Now()
+		deadline, cancel := context.WithTimeout(background, 20*time.Second)
+		defer cancel()
+		bounded := b.call(background, "a", time.Minute)
+		brief := b.call(background, "a", 10*time.Second)
+		byContext := b.call(deadline, "a", Forever)
+		endless := b.call(background, "a", Forever)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				return &memserver.Reply{Drop: true}
+			}
+			return nil
+		})
+		all, _ := b.server.Sessions()
+		for id := range all {
+			b.server.Kill(id + 1)
+		}
+		endless.fails(b, fault.ErrUnavailable)
+		assert.Less(b, endless.at.Sub(begun), time.Second)
+		bounded.waits(b)
+		brief.fails(b, fault.ErrUnavailable)
+		assert.Equal(b, 10*time.Second, brief.at.Sub(begun))
+		byContext.fails(b, context.DeadlineExceeded)
+		assert.Equal(b, 20*time.Second, byContext.at.Sub(begun))
+		asked := len(b.server.Sent("GET_LOCK"))
+		time.Sleep(10 * time.Second)
+		bounded.waits(b)
+		assert.LessOrEqual(b, len(b.server.Sent("GET_LOCK"))-asked, 50, "with pauses")
+		b.call(background, "b", time.Minute).fails(b, fault.ErrUnavailable) // it has not begun to wait
+		b.up()
+		b.server.Unlock("a")
+		back := time.Now()
+		require.NoError(b, bounded.granted(b).Release())
+		assert.LessOrEqual(b, bounded.at.Sub(back), time.Second)
+	})
+}
+
+// Nor does it end where every wait dies, however short, while tries are answered.
+func TestOutage_WhereEveryWaitDies(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		begun := time.Now()
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") && !strings.Contains(st.Text, ", 0)") {
+				return &memserver.Reply{Drop: true}
+			}
+			return nil
+		})
+		c := b.call(background, "a", 30*time.Second)
+		<-c.done
+		require.ErrorContains(b, c.err, "not acquired within 30s") // by the last answer, or by its absence
+		assert.Equal(b, 30*time.Second, c.at.Sub(begun))
+		c = b.call(background, "a", 30*time.Second)
+		time.Sleep(10 * time.Second)
+		b.server.Unlock("a")
+		require.NoError(b, c.granted(b).Release())
+		b.up()
+	})
 }

@@ -139,6 +139,9 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
 		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
 	}
+	if l.front == nil && l.run != nil {
+		l.run.waited = false // for another, who has left; w has not begun to wait
+	}
 	l.joinLocked(w)
 	if nested {
 		q.nested[w] = struct{}{}

@@ -242,8 +242,9 @@ func (r *run) detachLocked() {
 }
 
 // settle ends the turn on s with what was asked there for w: the lock goes to who
-// is first in line now, or back; an error goes to w. A broken connection is no
-// error yet, unless it is final: nothing is held, so it is tried once more.
+// is first in line now, or back; an error goes to w. A broken connection is not an
+// error yet, unless it is final: nothing is held, so it is tried once more. A wait that has
+// begun, and has a bound, outlasts that, too.
 func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, err error, final bool) {
 	q := r.queue
 	broken := s.Broken()
@@ -258,7 +259,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 		return
 	}
 	q.pool.Put(s)
-	if broken && !final {
+	if broken && (!final || r.outlasts(err)) {
 		r.failed = true
 		return
 	}
