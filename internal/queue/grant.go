@@ -127,6 +127,22 @@ func (g *Grant) Release() error {
 	return err
 }
 
+// unwanted releases a lock that was granted while its caller was giving up. On a silent network that
+// takes longer than a caller who gives up may wait: after the grace it goes on, and Close waits for it.
+func (g *Grant) unwanted() {
+	released := make(chan struct{})
+	go func() {
+		defer close(released)
+		_ = g.Release()
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-released:
+	case <-timer.C:
+	}
+}
+
 // awaitRelease is for all calls of Release but the first. It unlocks mu.
 func (g *Grant) awaitRelease() error {
 	if !g.over {

@@ -88,8 +88,7 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		// Granted while the caller was giving up: nobody would use it.
-		_ = g.Release()
+		g.unwanted()
 		return nil, ContextError(ctx)
 	}
 	return g, nil

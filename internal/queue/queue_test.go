@@ -1004,3 +1004,33 @@ func TestLine_NoTimeoutIsLost(t *testing.T) {
 		})
 	}
 }
+
+// A cancel that meets the grant returns soon, also if the network has fallen silent. Close waits for the release.
+func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			switch {
+			case strings.Contains(st.Text, "GET_LOCK('a'"):
+				ctx.ended.Store(true)
+			case strings.Contains(st.Text, "RELEASE_LOCK('a'"):
+				return &memserver.Reply{Hang: true}
+			}
+			return nil
+		})
+		begun := time.Now()
+		_, err := b.queue.Acquire(ctx, "a", For(Forever), nil)
+		require.ErrorIs(b, err, context.Canceled)
+		assert.LessOrEqual(b, time.Since(begun), 100*time.Millisecond)
+		assert.Equal(b, 1, b.active(), "the release")
+		closed := b.closing()
+		select {
+		case <-closed:
+			b.Error("Close does not wait for the release")
+		default:
+		}
+		<-closed
+		assert.LessOrEqual(b, time.Since(begun), 6*time.Second)
+		assert.Equal(b, -1, b.server.Holder("a"))
+	})
+}

@@ -49,7 +49,7 @@ var mutants = []mutant{
 	change("folding left out", "internal/names/names.go",
 		"func Fold(name string) string {",
 		"func Fold(name string) string {\n\tif name != \"\" {\n\t\treturn name\n\t}"),
-	change("cancelled grant kept by its caller", "internal/queue/queue.go",
+	change("cancelled grant kept by its caller", "internal/queue/grant.go",
 		"\t\t_ = g.Release()\n",
 		""),
 	change("grant kept that nobody wants", "internal/queue/run.go",
