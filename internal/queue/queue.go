@@ -121,8 +121,7 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	}
 	l := q.lines[key]
 	if l == nil {
-		l = &line{queue: q, key: key}
-		q.lines[key] = l
+		l = &line{queue: q, key: key} // among the lines when somebody is in it
 	}
 	w.line = l
 	if w.chain.holding(l) {
@@ -138,6 +137,7 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
 		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
 	}
+	q.lines[key] = l
 	if l.front == nil && l.run != nil {
 		l.run.waited = false // for another, who has left; w has not begun to wait
 	}

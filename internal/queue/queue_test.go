@@ -1034,3 +1034,63 @@ func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 		assert.Equal(b, -1, b.server.Holder("a"))
 	})
 }
+
+// A run that nobody wants any more, when its session is ready at last, sends no GET_LOCK: another caller would find
+// the lock taken.
+func TestRun_NobodyWantsTheQuestion(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		one := b.acquire(background, "one")
+		time.Sleep(6 * time.Second) // what is known of the server is older than an interval
+		require.NoError(b, one.Release())
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.HasPrefix(st.Text, "SELECT @@read_only") {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		c := b.call(background, "a", time.Hour)
+		time.Sleep(time.Second / 2)
+		c.cancel(errGone)
+		c.fails(b, errGone)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Empty(b, b.server.Sent("GET_LOCK('a'"))
+		assert.Zero(b, b.active())
+	})
+}
+
+// A wait that was granted by a server that had been demoted has not died: the next one is as long.
+func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		c := b.call(background, "a", time.Hour)
+		r := b.queue.lines["a"].run
+		b.server.SetReadOnly(true)
+		b.server.Unlock("a")
+		synctest.Wait()
+		b.server.SetReadOnly(false)
+		if b.server.Holder("a") < 0 {
+			b.server.Lock("a")
+		}
+		c.waits(b)
+		assert.Zero(b, r.slice, "0: not cut")
+		time.Sleep(time.Second)
+		b.server.Unlock("a")
+		require.NoError(b, c.granted(b).Release())
+	})
+}
+
+// A call that is refused leaves no line.
+func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		own := Terms{Timeout: Forever, Left: Forever, Own: true}
+		g, err := b.queue.Acquire(background, "a", own, nil)
+		require.NoError(b, err)
+		_, err = b.queue.Acquire(under(g), "b", own, nil)
+		require.ErrorIs(b, err, fault.ErrInTransaction)
+		assert.Len(b, b.queue.lines, 1)
+		require.NoError(b, g.Release())
+	})
+}

@@ -173,6 +173,11 @@ func (r *run) PoolExhausted() {
 func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
+	if r.detached { // an answer, and be it a lock for a moment, would mislead other callers
+		q.mu.Unlock()
+		q.pool.Put(s)
+		return false
+	}
 	r.phase = trying
 	waited := w.asked
 	q.mu.Unlock()
@@ -299,14 +304,20 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	}
 	q.serveLocked(first, g, nil)
 	r.detachLocked()
-	switch other := r.line.run; { // a wait at the server
-	case other == nil:
-	case other.wantedByLocked(r.line.front):
-		other.standsBy = true // where the next had better keep the place
-	default:
-		other.abandonLocked()
-	}
+	r.line.standByLocked()
 	return true
+}
+
+// standByLocked is called when a caller has got the lock while a wait goes on at the server, where the next
+// in line had better keep the place. If the next has no use for it, it ends. The queue's mu must be held.
+func (l *line) standByLocked() {
+	switch r := l.run; {
+	case r == nil:
+	case r.wantedByLocked(l.front):
+		r.standsBy = true
+	default:
+		r.abandonLocked()
+	}
 }
 
 // failAll tells everybody in line that no session could be acquired; but if somebody

@@ -50,12 +50,13 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 		}
 		q.mu.Unlock()
 		q.pool.Waited(s)
+		mayRepeat := r.mayRepeat(s, elapsed, d) // a question after the grant that fails says nothing about waits
 		if granted && (!r.standsBy || time.Since(began) > quickWait) {
 			err = s.Confirm(wt.name)
 			granted = err == nil
 		}
 		if granted || err != nil {
-			r.settle(s, w, wt.name, granted, err, !r.mayRepeat(s, elapsed, d))
+			r.settle(s, w, wt.name, granted, err, !mayRepeat)
 			return true
 		}
 	}
