@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -57,7 +58,9 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 			if out.lost(time.Since(began)) {
 				err = out.sitOut(ctx, l.queue.Closing())
 			}
-		case ctx == nil || ctx.Err() != nil || !l.mayMend(err):
+		case ctx != nil && ctx.Err() != nil:
+			return l.endedWhile(ctx, name, err)
+		case ctx == nil || !l.mayMend(err):
 			return err
 		default:
 			if lock.call.waits {
@@ -72,6 +75,21 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 			return acquireError(name, err)
 		}
 	}
+}
+
+// endedWhile is the error for the end of ctx while an attempt failed by err: one that another attempt may mend does
+// not matter any more.
+func (l *Locker) endedWhile(ctx context.Context, name string, err error) error {
+	switch {
+	case errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)):
+		return err
+	case l.mayMend(err):
+		return acquireError(name, queue.ContextError(ctx))
+	}
+	if e := (*Error)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return acquireError(name, fmt.Errorf("%w: %w", queue.ContextError(ctx), err))
 }
 
 // mayMend reports whether another attempt may succeed where one has failed by err.

@@ -65,6 +65,29 @@ func TestLeadResigns(t *testing.T) {
 	}
 }
 
+// Where ctx ends while an attempt fails, the error says so, too.
+func TestLeadEndsWithItsContextWhileAnAttemptFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memserver.New()
+		server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Drop: true} })
+		db := server.Open()
+		defer db.Close()
+		cause := errors.New("a deploy")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		locker, err := namedlock.Open(db, namedlock.WithHooks(namedlock.Hooks{
+			Failed: func(context.Context, namedlock.Event) { cancel(cause) },
+		}))
+		require.NoError(t, err)
+		err = locker.Lead(ctx, "report", untilEnd)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, cause)
+		var e *namedlock.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, "report", e.Name)
+		require.NoError(t, locker.Close())
+	})
+}
+
 // Lead ends with ctx, when fn has returned; the error says so, and what fn returned if that is another.
 func TestLeadEndsWithItsContext(t *testing.T) {
 	for _, own := range []error{nil, context.Canceled, errOwn} {
