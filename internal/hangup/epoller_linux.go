@@ -58,26 +58,16 @@ func (e *epoller) wait(d time.Duration, woken <-chan struct{}) (ids []int32) {
 
 func (e *epoller) wake() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) }
 
-func (e *epoller) add(socket syscall.RawConn, id int32) error {
+func (e *epoller) add(socket int, id int32) error {
 	// EPOLLHUP and EPOLLERR are always told. Once is enough.
 	event := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: id}
-	var failed error
-	err := socket.Control(func(fd uintptr) {
-		failed = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_ADD, int(fd), &event)
-		if failed == syscall.EEXIST { // it was let go of where nobody could say so
-			failed = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_MOD, int(fd), &event)
-		}
-	})
-	if err == nil {
-		err = os.NewSyscallError("epoll_ctl", failed)
+	err := syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_ADD, socket, &event)
+	if err == syscall.EEXIST { // it was let go of where nobody could say so
+		err = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_MOD, socket, &event)
 	}
-	return err
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
-func (e *epoller) remove(socket syscall.RawConn) {
-	_ = socket.Control(func(fd uintptr) {
-		_ = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_DEL, int(fd), nil)
-	})
-}
+func (e *epoller) remove(socket int) { _ = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_DEL, socket, nil) }
 
 func (e *epoller) close() { _ = e.file.Close() }

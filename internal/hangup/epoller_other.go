@@ -4,7 +4,6 @@ package hangup
 
 import (
 	"errors"
-	"syscall"
 	"time"
 )
 
@@ -14,6 +13,6 @@ func newEpoller() (*epoller, error) { return nil, errors.ErrUnsupported }
 
 func (*epoller) wait(time.Duration, <-chan struct{}) []int32 { return nil }
 func (*epoller) wake()                                       {}
-func (*epoller) add(syscall.RawConn, int32) error            { return errors.ErrUnsupported }
-func (*epoller) remove(syscall.RawConn)                      {}
+func (*epoller) add(int, int32) error                        { return errors.ErrUnsupported }
+func (*epoller) remove(int)                                  {}
 func (*epoller) close()                                      {}

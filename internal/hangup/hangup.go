@@ -31,6 +31,15 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 	if err != nil {
 		return 0, err
 	}
+	var failed error
+	// The mutex is taken inside: Control may be code of the user's dialer.
+	if err := socket.Control(func(fd uintptr) { id, failed = l.add(int(fd)) }); err != nil {
+		return 0, err
+	}
+	return id, failed
+}
+
+func (l *Listener) add(socket int) (id int32, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoller == nil {
@@ -53,12 +62,15 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 // Remove undoes Add. A connection that has been closed on this side needs no more than
 // to be counted: then conn may be nil.
 func (l *Listener) Remove(conn any) {
-	socket, err := rawConn(conn)
+	if socket, err := rawConn(conn); err == nil {
+		_ = socket.Control(func(fd uintptr) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.epoller.remove(int(fd))
+		})
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil {
-		l.epoller.remove(socket)
-	}
 	l.registrations--
 	l.closeIfUnusedLocked()
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -239,4 +240,39 @@ func TestNoSocket(t *testing.T) {
 	_, err = l.Add(closed)
 	require.Error(t, err)
 	assert.Nil(t, l.epoller)
+}
+
+// A guarded is a connection of a user's dialer. Its code runs under no mutex.
+type guarded struct {
+	net.Conn
+	l *Listener
+	t *testing.T
+}
+
+func (g guarded) SyscallConn() (syscall.RawConn, error) {
+	raw, err := g.Conn.(syscall.Conn).SyscallConn()
+	return guardedRaw{raw, g}, err
+}
+
+type guardedRaw struct {
+	syscall.RawConn
+	guarded guarded
+}
+
+func (r guardedRaw) Control(f func(uintptr)) error {
+	if assert.True(r.guarded.t, r.guarded.l.mu.TryLock()) {
+		r.guarded.l.mu.Unlock()
+	}
+	return r.RawConn.Control(f)
+}
+
+func TestNoCodeOfADialerUnderTheMutex(t *testing.T) {
+	l := listener(t)
+	ours, theirs := pair(t, "tcp", "127.0.0.1:0")
+	conn := guarded{ours, l, t}
+	id, err := l.Add(conn)
+	require.NoError(t, err)
+	require.NoError(t, theirs.Close())
+	assert.Equal(t, []int32{id}, told(t, l, 1))
+	l.Remove(conn)
 }

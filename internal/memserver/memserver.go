@@ -22,6 +22,7 @@ type Server struct {
 	script   func(Statement) *Reply
 	readOnly bool
 	dialing  time.Duration // that it takes to connect
+	closing  func()        // called by the client's end of a connection before it closes; nil: nothing
 }
 
 // A Statement is what a session was asked.
@@ -130,6 +131,14 @@ func (s *Server) SetDialing(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dialing = d
+}
+
+// SetClosing has f called before a client closes its end of a connection, as the Close of a user's
+// dialer would be.
+func (s *Server) SetClosing(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = f
 }
 
 // SetReadOnly makes the server a replica, or a primary again.

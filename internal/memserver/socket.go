@@ -13,6 +13,16 @@ type socket struct {
 	session *session
 }
 
+func (s socket) Close() error {
+	s.session.server.mu.Lock()
+	closing := s.session.server.closing
+	s.session.server.mu.Unlock()
+	if closing != nil {
+		closing()
+	}
+	return s.Conn.Close()
+}
+
 func (s socket) SyscallConn() (syscall.RawConn, error) { return rawSocket{s.session}, nil }
 
 // rawSocket is asked whether there is anything to read.

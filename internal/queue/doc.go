@@ -40,7 +40,9 @@
 //
 // Queue.mu guards lines, waiters and runs. It comes before Grant.mu and before the pool's
 // mu; none of the pool's callbacks (Caller, Hold) is called under the pool's mu. No
-// statement is sent under any of them.
+// statement is sent under any of them, and no code of the user's runs: no method of a context (its Done
+// is called before, and the channel is kept), no Close of a connection, no method of an error.
+// Observer.Waits, which is called under Queue.mu, is the Locker's own.
 //
 // # Goroutines
 //

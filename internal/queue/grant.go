@@ -30,8 +30,9 @@ type Grant struct {
 	ended    chan struct{} // closed when it has returned; made by whoever waits for that
 	result   error         // of Release, if over
 	over     bool
-	cancel   context.CancelCauseFunc // of the context that the lock's code runs under
+	cancel   context.CancelCauseFunc // of the context that the lock's code runs under; see end
 	onLoss   func(error) error       // makes its cause
+	cause    error                   // of the context's end: a loss, or what the lock's code did itself; nil: the release
 }
 
 // Context returns a context for the code under the lock. It ends when the lock is
@@ -40,12 +41,28 @@ type Grant struct {
 func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.Context {
 	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.cancel, g.onLoss = cancel, onLoss
 	if g.lost != nil {
-		cancel(onLoss(g.lost))
+		g.cause = onLoss(g.lost)
+	}
+	over := g.cause != nil
+	g.mu.Unlock()
+	if over {
+		g.end()
 	}
 	return ctx
+}
+
+// end ends the context that the lock's code runs under. The context asks its parents, which may be
+// the user's, so no mutex is held: end may be called by several goroutines. The cause is decided before, and
+// each returns only when the context has ended.
+func (g *Grant) end() {
+	g.mu.Lock()
+	cancel, cause := g.cancel, g.cause
+	g.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
 }
 
 // Name is the lock's name as the server knows it.
@@ -83,20 +100,25 @@ func (g *Grant) isLost() bool {
 }
 
 func (g *Grant) lose(cause error) {
+	// A release is never taken for a loss, nor is what the code under the lock did itself.
+	if g.cutOff(cause) {
+		g.decide(nil, fmt.Errorf("%w: %w", context.Canceled, cause))
+	} else {
+		g.decide(fault.Because(fault.ErrLost, "lock lost", cause), nil)
+	}
+	g.end()
+}
+
+// decide records why the lock's code has to end: by a loss, or by another cause.
+func (g *Grant) decide(lost, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.released || g.lost != nil {
-		return // a release is never taken for a loss
-	}
-	if g.cutOff(cause) { // nor is what the code under the lock did itself
-		if g.cancel != nil {
-			g.cancel(fmt.Errorf("%w: %w", context.Canceled, cause))
-		}
 		return
 	}
-	g.lost = fault.Because(fault.ErrLost, "lock lost", cause)
-	if g.cancel != nil {
-		g.cancel(g.onLoss(g.lost))
+	g.lost, g.cause = lost, cause
+	if lost != nil && g.onLoss != nil {
+		g.cause = g.onLoss(lost)
 	}
 }
 
@@ -111,10 +133,8 @@ func (g *Grant) Release() error {
 	}
 	g.released = true
 	lost := g.lost
-	if g.cancel != nil {
-		g.cancel(nil)
-	}
 	g.mu.Unlock()
+	g.end()
 
 	err := g.release(lost)
 

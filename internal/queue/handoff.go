@@ -44,7 +44,7 @@ func (g *Grant) handTo(successor *waiter) bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if g.line.front != successor || successor.ctx.Err() != nil {
+	if g.line.front != successor || successor.ended() {
 		return false
 	}
 	next := q.newGrant(successor, g.session, g.since)

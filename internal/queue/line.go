@@ -31,7 +31,8 @@ type line struct {
 
 // A waiter is a caller in line.
 type waiter struct {
-	ctx      context.Context
+	ctx      context.Context // asked for nothing with a mutex held: its methods may be the user's
+	done     <-chan struct{} // of ctx
 	chain    chain
 	line     *line
 	name     string
@@ -178,12 +179,28 @@ func (w *waiter) timedOutLocked() error {
 	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
 
-// endedLocked is the error for the end of w's context. The queue's mu must be held.
-func (w *waiter) endedLocked() error {
+// errContext is the error of a waiter whose context was seen to have ended, by another goroutine. Its own asks
+// the context why.
+var errContext = errors.New("the context has ended")
+
+// ended reports whether the context of w has ended.
+func (w *waiter) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// contextError is the error for the end of w's context.
+func (q *Queue) contextError(w *waiter) error {
 	err := ContextError(w.ctx)
 	if w.ctx.Err() != context.DeadlineExceeded {
 		return err
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	return &Late{err, w.inTheWayLocked(time.Now())}
 }
 

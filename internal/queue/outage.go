@@ -26,16 +26,15 @@ const refusedFor = 5 * time.Second
 // outlasts reports whether somebody in line goes on waiting after err, with which there was no session
 // to be had, or the second session in a row has died. Those who do not are told.
 func (r *run) outlasts(err error) bool {
-	q := r.queue
+	q, refused, unavailable := r.queue, errors.Is(err, fault.ErrUnsupported), errors.Is(err, fault.ErrUnavailable)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	refused := errors.Is(err, fault.ErrUnsupported)
 	switch {
 	case r.detached || !r.waited || q.pool.Gone() != nil:
 		return false
 	case refused && r.refused.IsZero():
 		r.refused = time.Now()
-	case refused && time.Since(r.refused) > refusedFor, !refused && !errors.Is(err, fault.ErrUnavailable):
+	case refused && time.Since(r.refused) > refusedFor, !refused && !unavailable:
 		return false
 	}
 	for w := r.line.front; w != nil; {
@@ -45,7 +44,7 @@ func (r *run) outlasts(err error) bool {
 		}
 		w = next
 	}
-	r.outage = err
+	r.outage, r.refusal = err, refused
 	return true
 }
 
@@ -72,7 +71,7 @@ func (w *waiter) outageLocked() error {
 		return nil
 	}
 	sentinel := fault.ErrUnavailable
-	if errors.Is(r.outage, fault.ErrUnsupported) {
+	if r.refusal {
 		sentinel = fault.ErrUnsupported
 	}
 	return fault.Because(sentinel, fmt.Sprintf("not acquired within %v: the server went away meanwhile", w.terms.Timeout), r.outage)

@@ -98,6 +98,7 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Observer) (*waiter, error) {
 	w := &waiter{
 		ctx:      ctx,
+		done:     ctx.Done(),
 		chain:    q.chainOf(ctx),
 		name:     name,
 		terms:    terms,
@@ -155,10 +156,11 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 
 // Held returns nil, or the error of a call for a lock that the call chain holds.
 func (q *Queue) Held(ctx context.Context, name string) error {
+	chain := q.chainOf(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[names.Fold(name)]
-	if l == nil || !q.chainOf(ctx).holding(l) {
+	if l == nil || !chain.holding(l) {
 		return nil
 	}
 	return q.heldAlready(l.holder, name)
@@ -178,10 +180,8 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 	for {
 		select {
 		case <-w.called:
-		case <-w.ctx.Done():
-			q.mu.Lock()
-			err := w.endedLocked()
-			q.mu.Unlock()
+		case <-w.done:
+			err := q.contextError(w)
 			if w.ctx.Err() == context.DeadlineExceeded {
 				return q.awaitAnswer(w, err)
 			}
@@ -195,6 +195,8 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		}
 		q.mu.Unlock()
 		switch {
+		case served && w.err == errContext:
+			return nil, q.contextError(w)
 		case served:
 			return w.grant, w.err
 		case late != nil:
@@ -236,6 +238,9 @@ func (q *Queue) endsSoon(w *waiter) bool {
 func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if w.served && w.err == errContext {
+		return nil, err
+	}
 	if w.served {
 		return w.grant, w.err
 	}

@@ -31,6 +31,7 @@ type run struct {
 	phase     phase
 	waited    bool            // the server has said that others have the lock
 	outage    error           // why it cannot be asked any more, while a wait goes on; nil: it can. Set by the run alone
+	refusal   bool            // outage is that the server is refused
 	ctx       context.Context // of all that can be given up at once, nil until needed; not of statements
 	cancel    context.CancelFunc
 	detached  bool          // the line has let go of it: served, or not wanted any more
@@ -94,8 +95,8 @@ func (r *run) firstLocked() *waiter {
 		switch {
 		case w == nil:
 			return nil
-		case w.ctx.Err() != nil: // as that of a chain whose session has just died with its locks
-			r.queue.serveLocked(w, nil, w.endedLocked())
+		case w.ended(): // as the context of a chain whose session has just died with its locks
+			r.queue.serveLocked(w, nil, errContext)
 		case w.lateLocked(now):
 			r.queue.serveLocked(w, nil, w.timedOutLocked())
 		default:
@@ -227,7 +228,7 @@ func (r *run) abandonLocked() {
 		r.cancel()
 	}
 	if r.wait != nil && r.queue.pool.Expendable(r.wait.session) {
-		r.wait.session.Kill()
+		r.queue.pool.Kill(r.wait.session)
 	}
 }
 
@@ -323,12 +324,12 @@ func (l *line) standByLocked() {
 // failAll tells everybody in line that no session could be acquired; but if somebody
 // has killed the question for one, that was the question of the first alone.
 func (r *run) failAll(err error) {
-	q := r.queue
+	q, interrupted := r.queue, errors.Is(err, fault.ErrInterrupted)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case r.detached:
-	case errors.Is(err, fault.ErrInterrupted) && r.line.front != nil:
+	case interrupted && r.line.front != nil:
 		q.serveLocked(r.line.front, nil, err)
 	default:
 		q.dismissLocked(r.line, err)

@@ -11,9 +11,10 @@ import (
 
 // Within returns ctx as one of g's call chain, to which it belongs already, or to none.
 func (g *Grant) Within(ctx context.Context) (context.Context, error) {
+	c := g.queue.chainOf(ctx)
 	g.queue.mu.Lock()
 	defer g.queue.mu.Unlock()
-	switch c := g.queue.chainOf(ctx); {
+	switch {
 	case c.holds(g):
 		return ctx, nil
 	case c.empty():

@@ -76,7 +76,7 @@ func (p *pooled) countLocked() int { return len(p.sessions) + p.opening + p.part
 func (p *pooled) endWaitsLocked(n int) (any bool) {
 	for _, s := range p.sessions {
 		if n > 0 && s.state == waiting && len(s.holds) == 0 {
-			s.Kill()
+			p.Kill(s)
 			n, any = n-1, true
 			p.full = time.Time{} // that gives the server a connection back
 		}

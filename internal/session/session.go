@@ -31,8 +31,7 @@ const (
 )
 
 // A Session is one connection, dedicated to locks. Whoever calls its methods
-// has its turn (see Pool), so they never run at the same time; Kill alone may be
-// called by anyone.
+// has its turn (see Pool), so they never run at the same time.
 type Session struct {
 	conn   *sql.Conn
 	lent   bool // conn was given to New, whose caller may use it too
@@ -46,7 +45,7 @@ type Session struct {
 	cancel   context.CancelFunc
 	silence  *time.Timer
 	toClose  atomic.Pointer[net.Conn] // what breakOff has to close; nil: nothing
-	killed   atomic.Bool              // by Kill
+	killed   atomic.Bool              // by Pool.Kill
 	hangupID atomic.Int32             // its id where the kernel tells of hang-ups; 0: it does not
 	heard    atomic.Int64             // when the last statement began that was answered, in ns since epoch
 
@@ -99,11 +98,15 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 // when the turn ends.
 func (s *Session) Broken() bool { return s.broken != nil }
 
-// Kill breaks the statement that runs on the session, if any, and lets every
-// later one fail. It does not wait for that.
-func (s *Session) Kill() {
+// Kill breaks the statement that runs on s, if any, and lets every later one fail. It does
+// not wait for that, and may be called with mutexes held: the socket's Close may be the user's.
+// The pool must not be closed.
+func (p *Pool) Kill(s *Session) {
 	s.killed.Store(true)
-	s.breakOff()
+	s.cancel()
+	if s.toClose.Load() != nil { // in this order: see contextOf
+		p.work.Go(s.breakOff)
+	}
 }
 
 // GetLock asks for the lock once and, if others have it, waits for at most wait.

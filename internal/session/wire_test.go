@@ -53,7 +53,7 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		}()
 		synctest.Wait()
 		start := time.Now()
-		s.Kill()
+		b.pool.Kill(s)
 		require.Error(b, <-failed)
 		assert.Zero(b, time.Since(start))
 

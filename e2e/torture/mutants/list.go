@@ -37,8 +37,8 @@ var mutants = []mutant{
 		"\t\treturn lost\n",
 		"\t\treturn nil\n"),
 	change("loss not told to the code under the lock", "internal/queue/grant.go",
-		"\tif g.cancel != nil {\n\t\tg.cancel(g.onLoss(g.lost))\n\t}",
-		""),
+		"\t\tg.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t}\n\tg.end()\n",
+		"\t\tg.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t}\n"),
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
@@ -75,8 +75,8 @@ var mutants = []mutant{
 		"\tif g.line.holder == g { // and not one that was prefetched\n\t\tg.line.holder = nil\n\t}\n",
 		"\tg.line.holder = nil\n"),
 	change("name open again before its code has ended", "internal/queue/grant.go",
-		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)",
-		"g.lost = fault.Because(fault.ErrLost, \"lock lost\", cause)\n\tgo g.queue.release(g)"),
+		"g.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)",
+		"g.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t\tgo g.queue.release(g)"),
 	change("second release goes through", "internal/queue/grant.go",
 		"\tif g.released {\n\t\treturn g.awaitRelease()\n\t}\n",
 		""),
@@ -90,8 +90,8 @@ var mutants = []mutant{
 		"\tcase w.lateLocked(now):\n\t\tw.call()\n",
 		"\tcase w.lateLocked(now):\n"),
 	change("cancel not heard", "internal/queue/queue.go",
-		"\t\tcase <-w.ctx.Done():\n",
-		"\t\tcase <-w.ctx.Done():\n\t\t\ttime.Sleep(400*time.Millisecond)\n"),
+		"\t\tcase <-w.done:\n",
+		"\t\tcase <-w.done:\n\t\t\ttime.Sleep(400*time.Millisecond)\n"),
 	change("who leaves takes the turn along", "internal/queue/queue.go",
 		"\tif w.served {\n\t\treturn w.grant, w.err\n\t}\n",
 		"\tif w.served {\n\t\treturn nil, err\n\t}\n"),
@@ -119,8 +119,8 @@ var mutants = []mutant{
 		"\treturn false\n").
 		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
 	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
-		"\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n\tg.mu.Unlock()\n\n\terr := g.release(lost)\n",
-		"\tg.mu.Unlock()\n\n\terr := g.release(lost)\n\tif g.cancel != nil {\n\t\tg.cancel(nil)\n\t}\n").
+		"\tg.end()\n\n\terr := g.release(lost)\n",
+		"\n\terr := g.release(lost)\n\tg.end()\n").
 		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
 	change("lock released before the commit", "tx.go",
 		"err = grant.Commit()",
