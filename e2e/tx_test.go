@@ -304,6 +304,59 @@ func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	})
 }
 
+// A lock in a transaction is on its session, also right after a wait there whose caller has left it: the server may
+// not have ended that yet.
+func TestPromise30_LocksNestAfterATimeout(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		at := setup{srv, byOpen}
+		l, f, busy := at.locker(t, namedlock.WithMaxSessions(32)), at.foreign(t), newName("busy")
+		f.lock(busy)
+		defer busyLoops(4)()
+		var callers sync.WaitGroup
+		for caller := range 8 {
+			name, free := newName("tx"), newName("free")
+			callers.Go(func() {
+				for i := range 25 {
+					err := l.WithLockTx(t.Context(), name, patience, nil, func(ctx context.Context, tx *sql.Tx) error {
+						timeout := time.Duration(1+(7*i+caller)%20) * time.Millisecond
+						if err := l.WithLock(ctx, busy, timeout, unexpected(t)); !errors.Is(err, namedlock.ErrTimeout) {
+							return fmt.Errorf("a lock that others have: %w", err)
+						}
+						return l.WithLock(ctx, free, patience, func(ctx context.Context) error {
+							var id, holder int64
+							err := tx.QueryRowContext(ctx, "SELECT CONNECTION_ID(), IS_USED_LOCK(?)", free).Scan(&id, &holder)
+							if err == nil && id != holder {
+								err = fmt.Errorf("the transaction is on connection %d, the lock in it on %d", id, holder)
+							}
+							return err
+						})
+					})
+					assert.NoError(t, err)
+				}
+			})
+		}
+		callers.Wait()
+		f.unlock(busy)
+	})
+}
+
+// busyLoops keeps so many goroutines busy until stop.
+func busyLoops(n int) (stop func()) {
+	var stopped atomic.Bool
+	var loops sync.WaitGroup
+	for range n {
+		loops.Go(func() {
+			for !stopped.Load() {
+			}
+		})
+	}
+	return func() {
+		stopped.Store(true)
+		loops.Wait()
+	}
+}
+
 // A transaction under a lock of its own chain is on that lock's session, and ends alone.
 func TestPromise30_TransactionUnderALock(t *testing.T) {
 	t.Parallel()

@@ -1094,3 +1094,30 @@ func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 		require.NoError(b, g.Release())
 	})
 }
+
+// Calls of a chain that has a session of its own share it: while one waits there for a lock, another gets one that is
+// free, and none starves.
+func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("held")
+		tx, err := b.queue.Acquire(background, "tx", Terms{Timeout: Forever, Left: Forever, Own: true, Tx: true}, nil)
+		require.NoError(b, err)
+		ctx := under(tx)
+		waits := b.call(ctx, "held", Forever)
+		for range 20 {
+			begun := time.Now()
+			free := b.call(ctx, "free", 5*time.Second)
+			g := free.granted(b)
+			assert.Same(b, tx.session, g.session)
+			assert.LessOrEqual(b, free.at.Sub(begun), 1100*time.Millisecond, "a slice of the wait")
+			require.NoError(b, g.Release())
+			time.Sleep(10 * time.Millisecond)
+		}
+		waits.waits(b)
+		b.server.Unlock("held")
+		g := waits.granted(b)
+		assert.Same(b, tx.session, g.session)
+		require.NoError(b, g.Release())
+		require.NoError(b, tx.Release())
+	})
+}

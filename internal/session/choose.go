@@ -241,11 +241,13 @@ func (p *Pool) choose(req Request) (choice, error) {
 		return p.chooseOwnLocked(req, asking)
 	}
 	if home := req.Home; home != nil {
-		switch home.state {
-		case idle:
+		switch {
+		case home.state == idle:
 			home.moveLocked(busy)
 			return choice{next: useSession, session: home}, nil
-		case busy: // a statement is over soon; a wait may last
+		case home.state == busy, home.state == waiting && home.owned > 0:
+			// A statement is over soon. A wait may last; but locks of a chain that has a session of its
+			// own are nowhere else, and a wait there makes way: see Wait.
 			return choice{next: waitForTurn, waiter: p.queueUpLocked(home, asking)}, nil
 		}
 	}

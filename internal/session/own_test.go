@@ -132,3 +132,24 @@ func TestOwn_HomeIsBusyForAMoment(t *testing.T) {
 		b.release(home, h)
 	})
 }
+
+// A call of a chain that has a session of its own goes there, also while another call of the chain waits there for a
+// lock, which makes way for it.
+func TestOwn_TheChainsCallsGoNowhereElse(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := b.take(Request{Own: true})
+		h := b.lock(s, "tx")
+		require.Same(b, s, b.take(Request{Home: s, Mine: 1}))
+		require.Positive(b, b.pool.Wait(s, 1, 0))
+		other := begin(func() *Session { return b.take(Request{Home: s, Mine: 1}) })
+		require.False(b, hasEnded(other), "not elsewhere")
+		b.pool.Waited(s)
+		require.Zero(b, b.pool.Wait(s, 1, 0), "the other call is next")
+		b.pool.Put(s)
+		require.Same(b, s, <-other)
+		require.Positive(b, b.pool.Wait(s, 1, 0), "nobody else is there")
+		b.pool.Waited(s)
+		b.pool.Put(s)
+		b.release(s, h)
+	})
+}

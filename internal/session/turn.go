@@ -58,6 +58,11 @@ func (p *Pool) isUrgentLocked(s *Session) bool {
 	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
 }
 
+// isWantedLocked reports whether somebody waits for a turn on this very session. p.mu must be held.
+func (p *Pool) isWantedLocked(s *Session) bool {
+	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s })
+}
+
 // Put ends the caller's turn on s. A broken session is a dead session: it is
 // discarded before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {

@@ -13,13 +13,15 @@ import (
 //   - A session without locks waits for a slice.
 //   - One whose locks are all the chain's own waits for so short that its
 //     silence is noticed in time.
+//   - One that the chain has alone does not wait while another call of the chain, which may go nowhere
+//     else, waits for a turn there.
 //   - The cap's last session never waits, so that there is always one to try on.
 //   - A lent session waits so briefly that its other callers hardly notice, and
 //     not at all while one of them is there.
 func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == dead || p.isUrgentLocked(s) || len(s.holds) != mine {
+	if s.state == dead || p.isUrgentLocked(s) || s.owned > 0 && p.isWantedLocked(s) || len(s.holds) != mine {
 		return 0
 	}
 	limit := p.source.waitLocked(s, polling)
