@@ -99,7 +99,10 @@ func WithKeepAlive(d time.Duration) Option {
 // when it does, and every quarter of a second. 0 turns both off; they are off anyway
 // for drivers other than go-sql-driver, under its DSN parameter
 // checkConnLiveness=false, and where a custom dialer returns connections that are no
-// syscall.Conn. The default is 25ms, the least 100µs.
+// syscall.Conn. While rows of a query are open on the session (in a transaction, or on a
+// connection given to New), the kernel alone can report it: on Linux, after the rows that
+// the server had sent. Elsewhere a loss shows then when the rows are read to their end, or closed.
+// The default is 25ms, the least 100µs.
 func WithProbe(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithProbe", d, 100*time.Microsecond, "turns the probe off"); err != nil {

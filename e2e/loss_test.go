@@ -536,6 +536,61 @@ func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
 	})
 }
 
+// It tells also while rows of fn's are open, when nothing can be sent and the driver cannot look: of all that the
+// server has sent. Rows that it could not send yet stand before the end of the stream.
+func TestPromise11_TheKernelTellsBesideOpenRows(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel tells on Linux alone")
+	}
+	open := map[string]func(ctx context.Context, q querier) (*sql.Rows, error){
+		"context": func(ctx context.Context, q querier) (*sql.Rows, error) { return q.QueryContext(ctx, smallRows) },
+		"none":    func(_ context.Context, q querier) (*sql.Rows, error) { return q.QueryContext(background, smallRows) },
+	}
+	requireTold := func(t *testing.T, ctx context.Context, f *foreign, name string, rows *sql.Rows) {
+		requireNoticed(t, atOnce, func() victim {
+			require.True(t, rows.Next())
+			session := f.holder(name)
+			return victim{ctx, func() { f.kill(session) }, func() { requireLost(t, ctx, name) }}
+		})
+	}
+	everyWay(t, func(t *testing.T, at setup) {
+		f := at.foreign(t)
+		for what, query := range open {
+			t.Run(what, func(t *testing.T) {
+				l, name := at.locker(t), newName("rows")
+				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					rows, err := query(ctx, tx)
+					if err != nil {
+						return err
+					}
+					defer rows.Close()
+					requireTold(t, ctx, f, name, rows)
+					return nil
+				})
+				require.ErrorIs(t, err, namedlock.ErrLost)
+				if at.way == byOpen {
+					return
+				}
+				l, name = at.locker(t), newName("rows")
+				err = l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
+					rows, err := query(ctx, l.conn)
+					if err != nil {
+						return err
+					}
+					defer rows.Close()
+					requireTold(t, ctx, f, name, rows)
+					return nil
+				})
+				require.ErrorIs(t, err, namedlock.ErrLost)
+			})
+		}
+	})
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // Where the socket cannot be looked at, the keep-alive notices, and nothing is taken for a loss.
 func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	t.Parallel()

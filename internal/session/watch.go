@@ -167,6 +167,9 @@ func (p *Pool) probeShared(s *Session) {
 	state := s.probeSocket()
 	p.mu.Lock()
 	s.probing, s.unseen = false, state == unseen
+	if state == occupied && s.hungUp {
+		state = closed // rows are open, so the driver cannot look, but the kernel has told
+	}
 	p.mu.Unlock()
 	if cause := state.cause(); cause != nil {
 		p.markDead(s, cause)
