@@ -11,11 +11,17 @@ import (
 // ended first, ctx.Err() and context.Cause(ctx). (A nil function or context is an
 // *Error that matches none.)
 var (
-	// ErrTimeout: others had the lock, or all connections of the db, until the timeout had
-	// passed. Nothing is held. Error.Holder tells who was in the way, where that is known.
+	// ErrTimeout: others had the lock until the timeout had passed. Nothing is held. (It is
+	// matched by ErrNoSession, too.) Error.Holder tells who was in the way, where that is known.
 	// An ErrTimeout that comes out of [Locker.WithLock] may be that of a lock which fn asked for:
 	// Error.Name tells.
 	ErrTimeout = fault.ErrTimeout
+
+	// ErrNoSession: no session was free until the timeout had passed, so that the server was
+	// not asked for the lock; or no connection of the db, for a question, within 5 s. Nothing is
+	// held. The text has the numbers. It matches ErrTimeout as well. More connections help
+	// (sql.DB.SetMaxOpenConns), or a higher cap ([WithMaxSessions]).
+	ErrNoSession = fault.ErrNoSession
 
 	// ErrLost: the lock was not provably held to the end. Its session had gone, or
 	// RELEASE_LOCK did not return 1. Others may have had the lock meanwhile; it is

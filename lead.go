@@ -40,6 +40,13 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
+	if l.isZero() {
+		return acquireError(name, errZeroLocker)
+	}
+	if err := l.queue.Lead(); err != nil {
+		return acquireError(name, err)
+	}
+	defer l.queue.Resign()
 	var out outage
 	for {
 		lock := &Lock{name: name}

@@ -396,26 +396,6 @@ func TestLeadAndClose(t *testing.T) {
 	})
 }
 
-// A Lead that has no session says so.
-func TestLeadWithoutASession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := new(bytes.Buffer)
-		l := locktest.New(namedlock.WithLogger(textLogger(log)), namedlock.WithMaxSessions(2))
-		ctx, cancel := context.WithCancel(t.Context())
-		var leads sync.WaitGroup
-		for _, name := range []string{"one", "two"} {
-			leads.Go(func() { _ = l.Lead(ctx, name, untilEnd) })
-			synctest.Wait()
-		}
-		time.Sleep(time.Minute)
-		cancel()
-		leads.Wait()
-		require.NoError(t, l.Close())
-		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log)
-		assert.Contains(t, log.String(), "name=two")
-	})
-}
-
 // An outage that hits a leader, or one who waits, is two lines in the log, however long it lasts: the end of the session, and the cause.
 func TestLeadLogsAnOutageOnce(t *testing.T) {
 	for _, leads := range []bool{true, false} {

@@ -70,8 +70,12 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := session.Limit(o.sessions.MaxSessions, db.Stats().MaxOpenConnections); err != nil {
+	open := db.Stats().MaxOpenConnections
+	if _, err := session.Limit(o.sessions.MaxSessions, open); err != nil {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
+	}
+	if most := o.sessions.MaxSessions; open > 0 && most >= open {
+		return nil, fmt.Errorf("namedlock: WithMaxSessions(%d): the db allows %d connections (SetMaxOpenConns), of which one is left to the code under the locks: at most %d", most, open, open-1)
 	}
 	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) })
 }

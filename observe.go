@@ -17,6 +17,9 @@ type Stats struct {
 	Waiting  int // calls under way that have no lock yet
 	Sessions int // connections taken from the db now; with New, 1 until its connection has gone
 
+	MaxSessions       int // how many of them may be for locks whose code needs a connection beside: see [WithMaxSessions]
+	WaitingForSession int // of the calls under way, those that wait for a session, not for others' lock
+
 	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
 	// earliest, not at once: the driver is not go-sql-driver itself, as behind a wrapper for
 	// tracing, or does not look, as under checkConnLiveness=false. (Under [WithProbe](0) it is 0.)
@@ -56,6 +59,7 @@ func (l *Locker) Stats() Stats {
 		HoldTime: time.Duration(o.holdTime.Load()),
 	}
 	s.Sessions, s.Unwatched = l.queue.Sessions()
+	s.MaxSessions, s.WaitingForSession = l.queue.MaxSessions(), l.queue.WaitingForSession()
 	s.SessionsOpened, s.SessionsDiscarded = o.opened.Load(), o.discarded.Load()
 	s.DroppedLines = o.lines.Dropped()
 	return s
@@ -198,6 +202,8 @@ func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.D
 	o.waiting.Add(1)
 }
 
+const noSession = "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions"
+
 // Waits implements queue.Observer: others have the lock. A mutex may be held.
 func (c *call) Waits() {
 	o := &c.locker.observer
@@ -206,10 +212,14 @@ func (c *call) Waits() {
 		return // its end says enough
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
-		if c.stands {
-			if c.locker.queue.Starves(c.locker.namespace + c.name) {
-				o.warn(c.ctx, "namedlock: Lead waits for a session, as others have all of them (WithMaxSessions)", c.name, "waited", time.Since(c.begun))
+		if c.locker.queue.Starves(c.locker.namespace + c.name) {
+			if o.mayWarn(warning{noSession, ""}) { // for all names: it is not the lock that they wait for
+				o.logger.WarnContext(c.ctx, noSession, "name", c.name, "waited", time.Since(c.begun),
+					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
+			return
+		}
+		if c.stands {
 			return
 		}
 		ours := c.locker.queue.Local(c.locker.namespace+c.name) != nil

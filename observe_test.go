@@ -249,14 +249,14 @@ func TestAHookMayRefuse(t *testing.T) {
 func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New(namedlock.WithHandOff(time.Hour))
-		assert.Equal(t, namedlock.Stats{}, locks.Stats())
+		assert.Equal(t, namedlock.Stats{MaxSessions: 16}, locks.Stats())
 
 		lock, err := locks.Acquire(ctx, "report", 0)
 		require.NoError(t, err)
 		done := make(chan error)
 		go func() { done <- locks.WithLock(ctx, "report", namedlock.Forever, nothing) }()
 		synctest.Wait()
-		assert.Equal(t, namedlock.Stats{Held: 1, Waiting: 1, Sessions: 1, Acquired: 1, SessionsOpened: 1}, locks.Stats())
+		assert.Equal(t, namedlock.Stats{Held: 1, Waiting: 1, Sessions: 1, MaxSessions: 16, Acquired: 1, SessionsOpened: 1}, locks.Stats())
 
 		time.Sleep(time.Second)
 		require.ErrorIs(t, locks.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
@@ -265,7 +265,7 @@ func TestStats(t *testing.T) {
 		require.NoError(t, lock.Release(), "counts once")
 		require.NoError(t, <-done)
 		assert.Equal(t, namedlock.Stats{
-			Sessions: 1, SessionsOpened: 1, Acquired: 2, Timeouts: 1, Failed: 1, HandOffs: 1,
+			Sessions: 1, MaxSessions: 16, SessionsOpened: 1, Acquired: 2, Timeouts: 1, Failed: 1, HandOffs: 1,
 			WaitTime: 3 * time.Second, HoldTime: 2 * time.Second,
 		}, locks.Stats())
 		require.NoError(t, locks.Close())

@@ -78,7 +78,7 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 				t.Run(limit, func(t *testing.T) {
 					t.Parallel()
 					table, name := at.table(t, "n INT"), newName("idle")
-					l := at.lockerOn(t, at.open(t, limit+"=2"))
+					l := at.lockerOn(t, at.open(t, limit+"=4"))
 					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 						if limit != limits[1] {
 							require.NoError(t, insert(table)(ctx, tx))
@@ -86,13 +86,12 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 						select {
 						case <-ctx.Done():
 							return context.Cause(ctx)
-						case <-time.After(5 * time.Second):
+						case <-time.After(6 * time.Second):
 							return nil
 						}
 					}))
 
 					const lease = 3 * time.Second
-					db := at.open(t, limit+"=25")
 					network := at.network(t)
 					l = at.lockerBehind(t, network, []string{limit + "=25"}, namedlock.WithLease(lease))
 					f, name := at.foreign(t), newName("vanished")
@@ -112,7 +111,6 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 					late := 15 * time.Second // 25 s is what it was
 					assert.Less(t, receive(t, taken, "another has the lock"), late)
 					f.unlock(name)
-					_ = db
 				})
 			}
 		})
@@ -187,14 +185,14 @@ func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(often))
+		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(2*time.Second))
 		var locks []*namedlock.Lock
 		for i := range 70 {
 			lock, err := l.Acquire(t.Context(), fmt.Sprintf("%-50s", newName("long"))+fmt.Sprint(i), 0)
 			require.NoError(t, err)
 			locks = append(locks, lock)
 		}
-		<-time.After(10 * often)
+		<-time.After(5 * time.Second)
 		for _, lock := range locks {
 			assert.NoError(t, lock.Release())
 		}
@@ -272,12 +270,12 @@ func TestPromise38_ReleaseBesideRows(t *testing.T) {
 func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		for i := range 10 {
-			l, name := at.locker(t, namedlock.WithKeepAlive(20*time.Millisecond)), newName("cut")
+		for i := range 6 {
+			l, name := at.locker(t, namedlock.WithKeepAlive(often)), newName("cut")
 			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
-				short, cancel := context.WithTimeout(ctx, time.Duration(30+i)*time.Millisecond)
+				short, cancel := context.WithTimeout(ctx, often+time.Duration(10*i)*time.Millisecond)
 				defer cancel()
-				_, err := tx.ExecContext(short, "DO SLEEP(1)")
+				_, err := tx.ExecContext(short, "DO SLEEP(2)")
 				assert.Error(t, err)
 				if i%2 == 0 {
 					<-ctx.Done() // the keep-alive has found it

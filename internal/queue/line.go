@@ -156,15 +156,8 @@ func (w *waiter) timedOutLocked() error {
 	if err := w.outageLocked(); err != nil {
 		return err
 	}
-	if r := w.line.run; w.starvesLocked() {
-		free := "session of the Locker (WithMaxSessions)"
-		if r.phase == exhausted {
-			free = "connection of the db"
-			if w.terms.Own {
-				free = "session for a transaction (WithMaxSessions)"
-			}
-		}
-		return fault.Because(fault.ErrTimeout, fmt.Sprintf("not acquired within %v: no %s was free to ask the server", w.terms.Timeout, free), nil)
+	if w.starvesLocked() {
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %v: no session was free to ask the server: %s", w.terms.Timeout, w.line.queue.pool.Numbers()), nil)
 	}
 	holder, text := w.inTheWayLocked(time.Now()), fmt.Sprintf("not acquired within %v", w.terms.Timeout)
 	switch {

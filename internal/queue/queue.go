@@ -342,6 +342,31 @@ func (q *Queue) Starves(name string) bool {
 	return l != nil && l.front != nil && l.front.starvesLocked()
 }
 
+// Lead counts a call that stands for leader: see session.Pool.Lead. Unless it returns an error,
+// Resign must follow.
+func (q *Queue) Lead() error { return q.pool.Lead() }
+
+// Resign undoes Lead.
+func (q *Queue) Resign() { q.pool.Resign() }
+
+// Numbers says how many sessions there are, and may be.
+func (q *Queue) Numbers() string { return q.pool.Numbers() }
+
+// MaxSessions is the cap, 0 if there can be no session.
+func (q *Queue) MaxSessions() int { return q.pool.Cap() }
+
+// WaitingForSession is how many calls wait for a session.
+func (q *Queue) WaitingForSession() (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lines {
+		if l.front != nil && l.front.starvesLocked() {
+			n += l.length
+		}
+	}
+	return n
+}
+
 // Sessions is how many sessions there are now, and how many of them cannot be looked at.
 func (q *Queue) Sessions() (all, unwatched int) { return q.pool.Sessions() }
 

@@ -126,7 +126,7 @@ func (r *run) session(w *waiter) (*session.Session, error) {
 	q := r.queue
 	q.mu.Lock()
 	home := w.chain.home()
-	req := session.Request{Home: home, Own: w.terms.Own, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
+	req := session.Request{Home: home, Own: w.terms.Own, Lead: w.terms.Own && !w.terms.Tx, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
 	q.mu.Unlock()
 	return q.pool.Take(req)
 }

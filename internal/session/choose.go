@@ -11,6 +11,7 @@ type Request struct {
 	Home   *Session // of the call chain: where its first lock is; nil if it holds none
 	Fresh  bool     // a session has just failed: do not use one that nobody has spoken to for a while
 	Own    bool     // the session is to be the chain's own
+	Lead   bool     // for as long as it lasts: see Pool.Lead
 	Mine   int      // how many locks the chain holds on Home
 	Poll   bool     // it is one of many questions: those who ask for the first time go first
 	Caller Caller
@@ -39,6 +40,9 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		s := c.session
 		switch c.next {
 		case waitForTurn:
+			if c.waiter.want == nil {
+				p.source.awaitRoom()
+			}
 			if s, err = p.await(c.waiter, req.Caller); err != nil {
 				return nil, err
 			}
@@ -109,7 +113,7 @@ func (p *Pool) chooseIdle() (*Session, error) {
 
 func (p *Pool) idleLocked() *Session {
 	for _, s := range p.sessions {
-		if s.state == idle && len(s.holds) == 0 && !s.ownedLocked() {
+		if s.state == idle && len(s.holds) == 0 && !s.ownLocked() {
 			return s
 		}
 	}
@@ -130,12 +134,12 @@ func (p *Pool) TakeToStandBy(ctx context.Context) (*Session, error) {
 func (p *Pool) growToStandBy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const freeSoon = true // it is for no good to wait for a connection
-	if g, err := p.source.growLocked(nil, freeSoon); err != nil || g != growByOne || !p.source.roomyLocked() {
+	if !p.source.roomyLocked() {
 		return false
 	}
-	p.opening++
-	return true
+	// It is for no good to wait for a connection.
+	g, err := p.source.growLocked(survey{freeSoon: true})
+	return err == nil && g == growByOne
 }
 
 // A bystander gives up rather than wait for others.
@@ -245,37 +249,55 @@ func (p *Pool) choose(req Request) (choice, error) {
 		case home.state == idle:
 			home.moveLocked(busy)
 			return choice{next: useSession, session: home}, nil
-		case home.state == busy, home.state == waiting && home.owned > 0:
+		case home.state == busy, home.state == waiting && home.owned:
 			// A statement is over soon. A wait may last; but locks of a chain that has a session of its
 			// own are nowhere else, and a wait there makes way: see Wait.
 			return choice{next: waitForTurn, waiter: p.queueUpLocked(home, asking)}, nil
 		}
 	}
-	var least *Session // of those that are free, the one with the fewest locks
-	freeSoon := p.parting > 0
-	for _, s := range p.sessions {
-		if s.owned > 0 {
-			continue
-		}
-		freeSoon = freeSoon || s.state != waiting
-		if s.state == idle && (least == nil || len(s.holds) < len(least.holds)) {
-			least = s
-		}
-	}
-	g, err := p.source.growLocked(least, freeSoon)
+	all := p.surveyLocked()
+	g, err := p.source.growLocked(all)
+	s := all.least
 	switch {
 	case err != nil:
 		return choice{}, err
 	case g == growByOne:
-		p.opening++
 		return choice{next: openSession}, nil
-	case least != nil:
-		least.moveLocked(busy)
-		return choice{next: useSession, session: least}, nil
+	case g == growUseEmpty:
+		s = all.empty
+		fallthrough
+	case g == growShare:
+		s.moveLocked(busy)
+		return choice{next: useSession, session: s}, nil
 	}
 	k := p.queueUpLocked(nil, asking)
-	k.exhausted = g == growBlocked
+	k.exhausted, k.nested = g == growBlocked, req.Home != nil
 	return choice{next: waitForTurn, waiter: k}, nil
+}
+
+// A survey is what there is for a caller who may share a session.
+type survey struct {
+	empty    *Session // idle, without locks; nil: none
+	least    *Session // of the idle ones with locks, the one with the fewest; nil: none
+	freeSoon bool     // another is about to be idle
+}
+
+func (p *Pool) surveyLocked() survey {
+	all := survey{freeSoon: p.parting > 0}
+	for _, s := range p.sessions {
+		if s.ownLocked() {
+			continue
+		}
+		all.freeSoon = all.freeSoon || s.state != waiting && !(s.state == idle && len(s.holds) == 0)
+		switch {
+		case s.state != idle:
+		case len(s.holds) == 0:
+			all.empty = s
+		case all.least == nil || len(s.holds) < len(all.least.holds):
+			all.least = s
+		}
+	}
+	return all
 }
 
 // Gone returns an error if there will never be a session again.

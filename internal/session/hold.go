@@ -15,7 +15,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	s.holds[h] = struct{}{}
 	s.locked = true
 	if h.OwnSession() {
-		s.owned++
+		s.owned = true
 	}
 	p.wakeIfNoneIsFreeSoonLocked()
 	if len(s.holds) == 1 {
@@ -71,9 +71,8 @@ func (p *Pool) Reschedule(s *Session) {
 func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
 	delete(s.holds, h)
-	if h.OwnSession() {
-		s.owned--
-		p.wakeWaitersLocked(func(k *waiter) bool { return k.want == nil && k.own != nil })
+	if len(s.holds) == 0 {
+		s.owned = false
 	}
 	if s.broken == nil {
 		s.locked = len(s.holds) > 0

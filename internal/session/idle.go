@@ -14,18 +14,25 @@ func (p *Pool) armJanitorLocked(d time.Duration) {
 		return
 	}
 	p.work.Add(1)
+	if p.source.wanted() {
+		d = 0
+	}
 	p.janitor = time.AfterFunc(d, func() {
 		defer p.work.Done()
-		p.sweep(idleTime)
+		p.mu.Lock()
+		p.janitor = nil
+		p.mu.Unlock()
+		age := idleTime
+		if p.source.wanted() {
+			age = 0
+		}
+		p.sweep(age)
 	})
 }
 
 // sweep gives back the sessions that have been idle for so long.
 func (p *Pool) sweep(age time.Duration) {
 	p.mu.Lock()
-	if age > 0 {
-		p.janitor = nil
-	}
 	now := time.Now()
 	var old []*Session
 	next := time.Duration(0) // until the youngest of those that stay is due
@@ -57,9 +64,10 @@ func (p *Pool) sweep(age time.Duration) {
 // parted makes room for a session in the place of one that has been given back or closed.
 func (p *Pool) parted() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.parting--
 	p.wakeWaitersLocked(forAny)
+	p.mu.Unlock()
+	p.source.giveRoom()
 }
 
 // giveBack returns the connection, which holds no lock, to its db, as it came.
@@ -89,6 +97,7 @@ func (p *Pool) Close() {
 	p.mu.Unlock()
 	for _, s := range sessions {
 		p.work.Go(func() {
+			defer p.source.giveRoom()
 			if s.lent {
 				s.leave()
 			} else {

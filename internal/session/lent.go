@@ -37,14 +37,41 @@ func (l *lent) goneLocked() error {
 
 // growLocked: where one call chain has the session alone, nothing will be free before that has
 // ended.
-func (l *lent) growLocked(_ *Session, freeSoon bool) (growth, error) {
-	if !freeSoon && l.session.owned > 0 {
+func (l *lent) growLocked(all survey) (growth, error) {
+	switch {
+	case all.empty != nil:
+		return growUseEmpty, nil
+	case all.least != nil:
+		return growShare, nil
+	case !all.freeSoon && l.session.owned:
 		return growBlocked, nil
 	}
 	return growNot, nil
 }
 
-func (l *lent) ownLocked() int { return 1 }
+func (l *lent) growOwnLocked(_ Request, freeSoon bool) (growth, error) {
+	if !freeSoon {
+		return growBlocked, nil
+	}
+	return growNot, nil
+}
+
+func (l *lent) drainsLocked() bool { return false }
+
+func (l *lent) mayShareLocked(*Session) bool { return true }
+
+func (l *lent) capLocked() int { return 1 }
+
+func (l *lent) numbersLocked() string {
+	return "there is one, on the connection given to New, and a transaction or a leader has it alone"
+}
+
+func (l *lent) lead() error { return nil }
+func (l *lent) resign()     {}
+func (l *lent) awaitRoom()  {}
+func (l *lent) giveRoom()   {}
+
+func (l *lent) wanted() bool { return false }
 
 func (l *lent) open(Request) (*Session, error) { panic("there is only the session that was lent") }
 

@@ -11,15 +11,30 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// limitLocked is how many sessions the pool may have now. It leaves one of the db's
-// connections to the code under the locks. Where the server has just had no connection
-// for us, those that there are have to do. p.mu must be held.
-func (p *pooled) limitLocked() (int, error) {
-	limit, err := Limit(p.MaxSessions, p.db.Stats().MaxOpenConnections)
-	if len(p.sessions) > 0 && !p.full.IsZero() && time.Since(p.full) < fullTime {
-		limit = min(limit, p.countLocked())
+// A limits says how many sessions the pool may have.
+type limits struct {
+	all    int // of all pools of the db together; 0: no limit
+	shared int // for locks whose code needs a connection beside them
+}
+
+// limitsLocked returns what holds now: the db may be changed at any time. p.mu must be
+// held.
+func (p *pooled) limitsLocked() (limits, error) {
+	open := p.db.Stats().MaxOpenConnections
+	shared, err := Limit(p.MaxSessions, open)
+	l := limits{shared: shared}
+	if open > 0 {
+		_, leaders := p.share.state()
+		l.all = open - 1
+		l.shared = min(l.shared, max(1, l.all-leaders))
 	}
-	return limit, err
+	return l, err
+}
+
+// mayOpenLocked reports whether the server may have a connection for one more. p.mu must be
+// held.
+func (p *pooled) mayOpenLocked() bool {
+	return len(p.sessions) == 0 || p.full.IsZero() || time.Since(p.full) >= fullTime
 }
 
 // shares reports whether there are sessions to share after the server had no connection
@@ -45,12 +60,36 @@ func Limit(wanted, maxOpen int) (int, error) {
 	case wanted == 0 && maxOpen == 0:
 		return unlimited, nil
 	case wanted == 0:
-		wanted = max(2, maxOpen/4)
+		wanted = max(2, maxOpen/2)
 	}
 	if maxOpen > 0 {
 		wanted = min(wanted, maxOpen-1)
 	}
 	return wanted, nil
+}
+
+// Lead counts a call that has a session for as long as it lasts. Unless Lead returns an error,
+// Resign must follow.
+func (p *pooled) lead() error {
+	most := 0
+	open := p.db.Stats().MaxOpenConnections
+	if open > 0 {
+		most = max(open-2, 0)
+	}
+	if open > 0 && most == 0 {
+		return tooManyLeaders(1, open)
+	}
+	if leaders, ok := p.share.lead(most); !ok {
+		return tooManyLeaders(leaders+1, open)
+	}
+	return nil
+}
+
+func (p *pooled) resign() { p.share.resign() }
+
+func tooManyLeaders(leaders, open int) error {
+	return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the db allows %d connections (SetMaxOpenConns), too few for %d Leads, each of which takes one, "+
+		"one for other locks, and one for the code under them: allow at least %d", open, leaders, leaders+2), nil)
 }
 
 // exhausted reports whether the db has no connection to give, so that to borrow
@@ -63,7 +102,7 @@ func (p *pooled) exhausted() bool {
 // open opens a session, and has the caller told where others have all connections. Where
 // the server has none left, the caller had better share a session that there is.
 func (p *pooled) open(req Request) (*Session, error) {
-	s, err := p.openUnder(req.Caller.Context(), req.Caller.PoolExhausted, req.Own)
+	s, err := p.openUnder(req.Caller.Context(), req.Caller.PoolExhausted, req.Own, req.Lead)
 	if isFull(err) && p.shares() {
 		return nil, errShare
 	}
@@ -72,14 +111,14 @@ func (p *pooled) open(req Request) (*Session, error) {
 
 var errShare = errors.New("the server has no connection left: share a session")
 
-func (p *pooled) openUnder(ctx context.Context, exhausted func(), own bool) (*Session, error) {
+func (p *pooled) openUnder(ctx context.Context, exhausted func(), own, lead bool) (*Session, error) {
 	begun := time.Now()
 	s, err := p.connect(ctx, exhausted)
 	p.Observer.SessionOpened(time.Since(begun), err)
 	p.mu.Lock()
 	p.opening--
 	if own {
-		p.openingOwned--
+		p.openingOwn--
 	}
 	closed := p.closing.Err() != nil
 	switch {
@@ -87,12 +126,16 @@ func (p *pooled) openUnder(ctx context.Context, exhausted func(), own bool) (*Se
 		p.wakeWaitersLocked(forAny) // there is room again
 	case !closed:
 		s.moveLocked(busy)
-		s.reserved = own
+		s.reserved, s.leads = own, lead
 		p.sessions = append(p.sessions, s)
 	}
 	p.mu.Unlock()
+	if err != nil {
+		p.giveRoom()
+	}
 	if err == nil && closed { // after OpenAnother: Close has not seen it
 		s.giveBack()
+		p.giveRoom()
 		return nil, errGivenBack
 	}
 	return s, err
@@ -181,7 +224,7 @@ func (p *pooled) borrow(ctx context.Context, limit time.Duration, exhausted func
 			took = 0 // others took the last one meanwhile: that was a wait for them
 			continue
 		}
-		return nil, took, noConnection(err, limit)
+		return nil, took, p.noConnection(err, limit)
 	}
 }
 
@@ -224,10 +267,16 @@ func (p *pooled) settle() {
 	case <-ended:
 	case <-time.After(answerTime):
 	}
+	p.share.leave(p)
 }
 
-// noConnection is the error where the db gave no connection within limit.
-func noConnection(err error, limit time.Duration) error {
+// noConnection is the error where the db gave no connection within limit. A db whose
+// connections are all in use is not a server that cannot be asked.
+func (p *pooled) noConnection(err error, limit time.Duration) error {
+	if stats := p.db.Stats(); isContext(err) && p.exhausted() {
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d (SetMaxOpenConns) are in use",
+			limit.Round(time.Millisecond), stats.InUse, stats.MaxOpenConnections), nil)
+	}
 	if isContext(err) { // of ours, which nobody else should see
 		err = fmt.Errorf("%w (%v)", errSilent, limit.Round(time.Millisecond))
 	}

@@ -11,7 +11,7 @@ import (
 
 // Nobody else has a turn on a session that is one call chain's own; the chain has.
 func TestOwn_NobodyElseHasATurn(t *testing.T) {
-	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		own := b.take(Request{Own: true})
 		h := b.lock(own, "a")
 		other := b.take(Request{})
@@ -67,25 +67,100 @@ func TestOwn_NoLocksOfOthers(t *testing.T) {
 	})
 }
 
-// At the cap who wants a session of its own waits for it, and one is left to the others.
-func TestOwn_AtTheCap(t *testing.T) {
-	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
-		one, two := b.take(Request{Own: true}), b.take(Request{Own: true})
-		hOne, hTwo := b.lock(one, "a"), b.lock(two, "b")
-		waits := begin(func() *Session { return b.take(Request{Own: true}) })
-		synctest.Wait()
-		others := b.take(Request{})
-		b.pool.Put(others)
-		select {
-		case <-waits:
-			b.Fatal("no session is left to the others")
-		default:
+// Sessions that chains have alone do not count towards the cap. They are bounded by the db, of which
+// one connection is left; those who wait for it are served in order, whatever they want.
+func TestOwn_BoundedByTheDB(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		b.db.SetMaxOpenConns(4)
+		var sessions []*Session
+		var holds []*hold
+		for range 3 {
+			s := b.take(Request{Own: true})
+			sessions, holds = append(sessions, s), append(holds, b.lock(s, "a"+string(rune('0'+len(holds)))))
 		}
-		b.release(one, hOne)
-		third := <-waits
-		b.pool.Put(third)
-		b.release(two, hTwo)
-		assert.Equal(b, 3, sessions(b.pool))
+		own := begin(func() *Session { return b.take(Request{Own: true}) })
+		synctest.Wait()
+		shares := begin(func() *Session { return b.take(Request{}) })
+		synctest.Wait()
+		require.False(b, hasEnded(own), "one connection is left to the code under the locks")
+		require.False(b, hasEnded(shares))
+		b.release(sessions[0], holds[0])
+		s := <-own
+		synctest.Wait()
+		require.False(b, hasEnded(shares))
+		b.pool.Put(s)
+		b.pool.Put(<-shares)
+		b.release(sessions[1], holds[1])
+		b.release(sessions[2], holds[2])
+	})
+}
+
+// Where there is one session only, a caller that needs it to itself is not overtaken for ever by those who share
+// it.
+func TestOwn_IsNotStarvedByThoseWhoShare(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(2)
+		s, one := b.held("one")
+		require.Same(b, s, b.take(Request{}))
+		two := b.lock(s, "two")
+		own := begin(func() *Session { return b.take(Request{Own: true}) })
+		synctest.Wait()
+		shares := begin(func() *Session { return b.take(Request{}) })
+		synctest.Wait()
+		require.False(b, hasEnded(shares), "it came later")
+		b.release(s, one)
+		require.False(b, hasEnded(own))
+		require.False(b, hasEnded(shares))
+		nested := begin(func() *Session { return b.take(Request{Home: s, Mine: 1}) })
+		b.pool.Put(<-nested) // its chain has a lock already: it goes on
+		b.release(s, two)
+		require.Same(b, s, <-own)
+		b.pool.Put(s)
+		require.Same(b, s, <-shares)
+		b.pool.Put(s)
+	})
+}
+
+// Two chains that share the only session want transactions: the last connection of the db lets one begin.
+func TestOwn_TransactionsUnderASharedSession(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(2)
+		s, one := b.held("one")
+		require.Same(b, s, b.take(Request{}))
+		two := b.lock(s, "two")
+		first := b.take(Request{Own: true, Home: s, Mine: 1})
+		require.NotSame(b, s, first)
+		inner := b.lock(first, "inner")
+		second := begin(func() *Session { return b.take(Request{Own: true, Home: s, Mine: 1}) })
+		synctest.Wait()
+		require.False(b, hasEnded(second))
+		b.release(first, inner)
+		require.Same(b, first, <-second)
+		b.pool.Put(first)
+		b.release(s, one)
+		b.release(s, two)
+	})
+}
+
+// All pools of a db together leave one of its connections to others.
+func TestShare_PoolsOfOneDB(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(4)
+		other := NewPool(b.db, config())
+		defer other.Close()
+		s1, h1 := b.held("one")
+		s2, h2 := b.held("two")
+		third, err := other.Take(Request{Caller: anybody()})
+		require.NoError(b, err)
+		waits := begin(func() *Session { s, err := other.Take(Request{Caller: anybody()}); assert.NoError(b, err); return s })
+		synctest.Wait()
+		require.False(b, hasEnded(waits))
+		assert.Equal(b, 3, b.db.Stats().InUse)
+		b.release(s1, h1)
+		s := <-waits // its first session is busy, and there is room for another
+		other.Put(s)
+		other.Put(third)
+		b.release(s2, h2)
 	})
 }
 
@@ -102,8 +177,7 @@ func TestOwn_WhoWaitsIsTold(t *testing.T) {
 			waits := anybody()
 			c.wanted.Caller = waits
 			turn := begin(func() *Session { return b.take(c.wanted) })
-			assert.Equal(b, 1, waits.queued)
-			assert.Zero(b, waits.exhausted)
+			assert.Equal(b, 1, waits.queued+waits.exhausted)
 			h := b.lock(s, "a")
 			synctest.Wait()
 			assert.Equal(b, 1, waits.exhausted)
@@ -112,7 +186,10 @@ func TestOwn_WhoWaitsIsTold(t *testing.T) {
 			b.pool.Put(s)
 		}
 		t.Run(what, func(t *testing.T) {
-			inBubble(t, func(c *Config) { c.MaxSessions = 1 }, told)
+			inBubble(t, nil, func(b *bubble) {
+				b.db.SetMaxOpenConns(2)
+				told(b)
+			})
 			inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) { told(b) })
 		})
 	}

@@ -72,7 +72,8 @@ type place struct {
 	holds      map[Hold]struct{}
 	locked     bool      // there is a lock of ours on it, as far as is known
 	reserved   bool      // who has the turn wants it for its call chain alone
-	owned      int       // of the holds, those whose call chain has it alone
+	owned      bool      // its locks are of one call chain, which has it alone until it is empty
+	leads      bool      // and that leads, or stands for leader
 	idleSince  time.Time // when it was last put back without a lock on it
 
 	// For the watch; times are since epoch.
@@ -91,18 +92,18 @@ type Pool struct {
 	source source
 	work   sync.WaitGroup // goroutines and timers that Close waits for
 
-	mu           sync.Mutex
-	sessions     []*Session // those that live
-	opening      int        // those to come
-	openingOwned int        // of these, those that are to be one call chain's own
-	parting      int        // those whose connections are being given back, or closed
-	passed       int        // first questions that went ahead of a poll, since the last poll; see nextLocked
-	waiters      []*waiter  // callers who wait for a turn, in the order of their coming
-	janitor      *time.Timer
-	watching     bool
-	resting      bool            // the watch does, for longer than a tick
-	closing      context.Context // ends when Close begins, under mu
-	close        context.CancelFunc
+	mu         sync.Mutex
+	sessions   []*Session // those that live
+	opening    int        // those to come
+	openingOwn int        // of these, those that are to be one call chain's own
+	parting    int        // those whose connections are being given back, or closed
+	passed     int        // first questions that went ahead of a poll, since the last poll; see nextLocked
+	waiters    []*waiter  // callers who wait for a turn, in the order of their coming
+	janitor    *time.Timer
+	watching   bool
+	resting    bool            // the watch does, for longer than a tick
+	closing    context.Context // ends when Close begins, under mu
+	close      context.CancelFunc
 }
 
 // A waiter waits for a turn on a session.
@@ -110,6 +111,7 @@ type waiter struct {
 	want      *Session // nil: on any
 	own       *Request // it must be its call chain's own; nil: it need not
 	priority  priority
+	nested    bool          // its chain has a lock already
 	turn      chan struct{} // closed when got is set, or when it is time to look again
 	got       *Session
 	exhausted bool // no session will be free before others let go of a connection
@@ -132,11 +134,29 @@ type source interface {
 	goneLocked() error
 	// refusalLocked returns an error if no session may be taken now.
 	refusalLocked() error
-	// ownLocked returns how many sessions may be one call chain's own at the same time.
-	ownLocked() int
-	// growLocked decides what to do for a caller where least is the session with the fewest
-	// locks of those that are idle, or nil; freeSoon says that another is about to be.
-	growLocked(least *Session, freeSoon bool) (growth, error)
+	// lead counts a call that has a session for as long as it lasts, or returns an error if
+	// there can be none for it. resign undoes it.
+	lead() error
+	resign()
+	// growLocked decides what to do for a caller who may share a session.
+	growLocked(all survey) (growth, error)
+	// growOwnLocked decides it for a caller who is to have a session alone, and for whom there is
+	// no idle one; freeSoon says that there may be one soon.
+	growOwnLocked(req Request, freeSoon bool) (growth, error)
+	// drainsLocked reports whether a caller waits for a session to itself that will be one which
+	// others share now.
+	drainsLocked() bool
+	// mayShareLocked reports whether s, whose turn has just ended, may go to a caller who shares.
+	mayShareLocked(s *Session) bool
+	// capLocked and numbersLocked are for those who ask: see Pool.Cap and Pool.Numbers.
+	capLocked() int
+	numbersLocked() string
+	// awaitRoom is called before a caller waits for any session.
+	awaitRoom()
+	// wanted reports whether others wait for what the pool does not use.
+	wanted() bool
+	// giveRoom is called when a session has gone.
+	giveRoom()
 	// open opens the session for which growLocked has made room.
 	open(req Request) (*Session, error)
 	// openAnother opens a session beside s if that is of use and there is room, and reports
@@ -157,20 +177,43 @@ type source interface {
 	settle()
 }
 
-// A growth is what a pool does for a caller beside handing out what is idle.
+// A growth is what a pool does for a caller.
 type growth int
 
 const (
-	growNot     growth = iota // the idle session with the fewest locks is the best, or the next that is free
-	growByOne                 // a session is to be opened
-	growBlocked               // nothing will be free before others let go of a connection
+	growNot      growth = iota // the next session that is free is the best
+	growUseEmpty               // the idle session without locks
+	growShare                  // the idle session with the fewest locks
+	growByOne                  // a session is to be opened; there is room for it, and opening counts it
+	growBlocked                // nothing will be free before others let go of a session
 )
+
+// Lead counts a call that has a session of its own for as long as it lasts, or returns an
+// error that matches fault.ErrUnsupported if there can be none for it. Resign undoes it.
+func (p *Pool) Lead() error { return p.source.lead() }
+
+// Resign is the end of such a call.
+func (p *Pool) Resign() { p.source.resign() }
 
 func newPool(config Config) *Pool {
 	p := &Pool{Config: config}
 	p.closing, p.close = context.WithCancel(context.Background())
 	p.hangups = hangup.New()
 	return p
+}
+
+// Cap is how many sessions may be used by locks whose code needs a connection beside them.
+func (p *Pool) Cap() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.source.capLocked()
+}
+
+// Numbers says how many sessions there are and may be, for an error.
+func (p *Pool) Numbers() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.source.numbersLocked()
 }
 
 // Sessions is how many sessions there are now, those to come included, and how many of them

@@ -18,7 +18,7 @@ import (
 
 func TestLimit(t *testing.T) {
 	for _, c := range []struct{ wanted, maxOpen, limit int }{
-		{0, 0, 16}, {0, 2, 1}, {0, 3, 2}, {0, 8, 2}, {0, 12, 3}, {0, 100, 25},
+		{0, 0, 16}, {0, 2, 1}, {0, 3, 2}, {0, 8, 4}, {0, 12, 6}, {0, 100, 50},
 		{1, 0, 1}, {40, 0, 40}, {40, 100, 40}, {40, 8, 7}, {5, 5, 4},
 	} {
 		got, err := Limit(c.wanted, c.maxOpen)

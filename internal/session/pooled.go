@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ const fullTime = time.Second
 type pooled struct {
 	*Pool
 	db    *sql.DB
+	share *share
 	dials sync.WaitGroup // see settle
 
 	// Guarded by the pool's mu.
@@ -28,46 +30,155 @@ func NewPool(db *sql.DB, config Config) *Pool {
 	config.setUp()
 	config.spell = true
 	p := newPool(config)
-	p.source = &pooled{Pool: p, db: db}
+	source := &pooled{Pool: p, db: db, share: shareOf(db)}
+	source.share.join(source)
+	p.source = source
 	return p
 }
 
 func (p *pooled) goneLocked() error { return nil }
 
-// ownLocked leaves one session to all others, unless there is only one.
-func (p *pooled) ownLocked() int {
-	limit, _ := p.limitLocked()
-	return max(1, limit-1)
-}
-
 // refusalLocked: the db may have been changed so that no session may be taken.
 func (p *pooled) refusalLocked() error {
-	_, err := p.limitLocked()
+	_, err := p.limitsLocked()
 	return err
 }
 
-// growLocked opens a session up to the cap, unless one that is idle has no locks. To share a
-// session beats waiting for a connection.
-func (p *pooled) growLocked(least *Session, freeSoon bool) (growth, error) {
-	limit, err := p.limitLocked()
+// growLocked: to share a session beats waiting for a connection. But where a caller
+// that needs a session to itself can get one only when another is empty, nobody else joins
+// those who share that.
+func (p *pooled) growLocked(all survey) (growth, error) {
+	limits, err := p.limitsLocked()
 	if err != nil {
 		return growNot, err
 	}
-	if (least == nil || len(least.holds) > 0) && p.countLocked() < limit && !(freeSoon && p.exhausted()) {
+	inUse := p.sharedLocked(nil)
+	switch {
+	case p.drainsLocked():
+		return growBlocked, nil
+	case inUse < limits.shared && all.empty != nil:
+		return growUseEmpty, nil
+	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all):
 		return growByOne, nil
+	case all.least != nil:
+		return growShare, nil
 	}
-	if least == nil && !freeSoon && p.opening == 0 {
-		freeSoon = p.endWaitsLocked(p.countLocked() - limit + 1)
+	if !all.freeSoon && p.opening == 0 {
+		all.freeSoon = p.endWaitsLocked(inUse - limits.shared + 1)
 	}
-	if !freeSoon && p.opening == p.waitingForOthers {
+	if !all.freeSoon && p.opening == p.waitingForOthers {
 		return growBlocked, nil
 	}
 	return growNot, nil
 }
 
-// countLocked is how many connections the pool has, or is about to have, or has not quite let
-// go of. p.mu must be held.
-func (p *pooled) countLocked() int { return len(p.sessions) + p.opening + p.parting }
+// growOwnLocked opens a session for a caller that is to have it alone. One whose chain
+// has a lock on a session with others, all of whom may want the same, may have the last
+// connection of the db: its code needs no other.
+func (p *pooled) growOwnLocked(req Request, freeSoon bool) (growth, error) {
+	limits, err := p.limitsLocked()
+	if err != nil {
+		return growNot, err
+	}
+	if limits.all > 0 && req.Home != nil && p.openingOwn == 0 && !slices.ContainsFunc(p.sessions, (*Session).ownLocked) {
+		limits.all++
+	}
+	switch {
+	case !(freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all):
+		return growByOne, nil
+	case !freeSoon && p.opening == 0:
+		return growBlocked, nil
+	}
+	return growNot, nil
+}
+
+func (p *pooled) capLocked() int {
+	limits, _ := p.limitsLocked()
+	return limits.shared
+}
+
+func (p *pooled) numbersLocked() string {
+	limits, _ := p.limitsLocked()
+	own := 0
+	for _, s := range p.sessions {
+		if s.ownLocked() {
+			own++
+		}
+	}
+	text := fmt.Sprintf("%d sessions, %d of them for transactions and leaders, and a cap of %d for others (WithMaxSessions)", len(p.sessions)+p.opening, own, limits.shared)
+	if stats := p.db.Stats(); stats.MaxOpenConnections > 0 {
+		taken, _ := p.share.state()
+		text += fmt.Sprintf("; %d of the db's %d connections are in use (SetMaxOpenConns), %d by Lockers, which leave one to others", stats.InUse, stats.MaxOpenConnections, taken)
+	}
+	return text
+}
+
+// takeRoomLocked makes room for one session more, if all pools of the db then have no more
+// than limit. openUnder must follow.
+func (p *pooled) takeRoomLocked(limit int) bool {
+	if !p.mayOpenLocked() || !p.share.take(limit) {
+		return false
+	}
+	p.opening++
+	return true
+}
+
+// giveRoom gives up the place of a session that has gone, or was not opened.
+func (p *pooled) giveRoom() {
+	if next := p.share.give(); next != nil {
+		next.lookAgain()
+	}
+}
+
+// awaitRoom has the pool woken when another pool of the db gives a connection back, and has
+// them give back what they do not use.
+func (p *pooled) awaitRoom() {
+	for _, other := range p.share.await(p) {
+		other.sweep(0)
+	}
+}
+
+func (p *pooled) wanted() bool { return p.share.wanted(p) }
+
+func (p *pooled) lookAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wakeWaitersLocked(forAny)
+}
+
+// sharedLocked is how many sessions but one are in use, opened, or given back, that count towards the cap: for
+// locks whose code needs a connection beside them, and for a transaction that waits for its lock.
+// p.mu must be held.
+func (p *pooled) sharedLocked(but *Session) int {
+	n := p.opening - p.openingOwn + p.parting
+	for _, s := range p.sessions {
+		switch {
+		case s == but:
+		case s.ownLocked():
+			if s.state == waiting && !s.leads {
+				n++
+			}
+		case s.state != idle || len(s.holds) > 0:
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pooled) mayShareLocked(s *Session) bool {
+	limits, err := p.limitsLocked()
+	return err == nil && (len(s.holds) > 0 || p.sharedLocked(s) < limits.shared)
+}
+
+// drainsLocked: there is no room, and no session that another has alone, but for leaders'.
+func (p *pooled) drainsLocked() bool {
+	limits, err := p.limitsLocked()
+	if err != nil || limits.all == 0 || p.openingOwn > 0 || !slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.own != nil && k.want == nil }) {
+		return false
+	}
+	taken, _ := p.share.state()
+	return taken >= limits.all && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.ownLocked() && !s.leads })
+}
 
 // endWaitsLocked ends n waits that have a session without locks for themselves, and reports
 // whether there were any. All sessions wait, and the cap, which has been lowered since they
@@ -75,7 +186,7 @@ func (p *pooled) countLocked() int { return len(p.sessions) + p.opening + p.part
 // end of a slice. Who waited goes on by polling. p.mu must be held.
 func (p *pooled) endWaitsLocked(n int) (any bool) {
 	for _, s := range p.sessions {
-		if n > 0 && s.state == waiting && len(s.holds) == 0 {
+		if n > 0 && s.state == waiting && len(s.holds) == 0 && !s.leads {
 			p.Kill(s)
 			n, any = n-1, true
 			p.full = time.Time{} // that gives the server a connection back
@@ -92,7 +203,8 @@ func (p *pooled) openAnother(s *Session) bool {
 	if p.closing.Err() != nil || p.opening > 0 || time.Since(p.openedAnother) < time.Second || p.exhausted() {
 		return false
 	}
-	if limit, err := p.limitLocked(); err != nil || p.countLocked() >= limit {
+	limits, err := p.limitsLocked()
+	if err != nil || p.sharedLocked(nil) >= limits.shared {
 		return false
 	}
 	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
@@ -100,10 +212,12 @@ func (p *pooled) openAnother(s *Session) bool {
 	}) {
 		return false
 	}
-	p.opening++
+	if !p.takeRoomLocked(limits.all) {
+		return false
+	}
 	p.openedAnother = time.Now() // a server that refuses is not asked all the time
 	p.work.Go(func() {
-		if s, err := p.openUnder(p.closing, func() {}, false); err == nil {
+		if s, err := p.openUnder(p.closing, func() {}, false, false); err == nil {
 			p.Put(s)
 		}
 	})
@@ -111,22 +225,23 @@ func (p *pooled) openAnother(s *Session) bool {
 }
 
 // waitLocked keeps one session from waiting: the last of the cap, so that there is always
-// one to try on. What one call chain has alone is none for the others anyway.
+// one to try on. A leader has its session for as long as it stands, and a lock inside a
+// transaction is waited for on the session that this has.
 func (p *pooled) waitLocked(s *Session, _ int) time.Duration {
-	if s != nil && s.owned > 0 {
+	if s != nil && (s.leads || s.owned) {
 		return slice
 	}
-	most, err := p.limitLocked()
-	if err != nil || p.takenLocked()+1 >= most {
+	limits, err := p.limitsLocked()
+	if err != nil || p.waitsLocked()+1 >= limits.shared {
 		return 0
 	}
 	return slice
 }
 
-// takenLocked is how many sessions are of no use to most callers: they wait, or are one call chain's own.
-func (p *pooled) takenLocked() (n int) {
+// waitsLocked is how many sessions wait for locks, but for leaders'.
+func (p *pooled) waitsLocked() (n int) {
 	for _, s := range p.sessions {
-		if s.state == waiting || s.owned > 0 {
+		if s.state == waiting && !s.leads {
 			n++
 		}
 	}
@@ -134,8 +249,8 @@ func (p *pooled) takenLocked() (n int) {
 }
 
 func (p *pooled) roomyLocked() bool {
-	most, err := p.limitLocked()
-	return err == nil && 2*p.takenLocked() < most
+	limits, err := p.limitsLocked()
+	return err == nil && 2*p.waitsLocked() < limits.shared
 }
 
 func (p *pooled) spare() bool {
@@ -156,7 +271,7 @@ func (p *pooled) inspect(ctx context.Context, _ *Session, ask func(*Session) err
 func (p *pooled) inspectBeside(ctx context.Context, ask func(*Session) error) (broken bool, err error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
-		return false, noConnection(err, answerTime)
+		return false, p.noConnection(err, answerTime)
 	}
 	s := newSession(conn, &p.Config)
 	stop := context.AfterFunc(ctx, s.breakOff)

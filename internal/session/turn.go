@@ -81,10 +81,14 @@ func (p *Pool) passLocked(s *Session) {
 		return
 	}
 	s.reserved = false
+	s.leads = s.leads && s.owned
 	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
 		s.reserved = k.own != nil
+		if k.own != nil && k.want == nil {
+			s.leads = k.own.Lead
+		}
 		k.wake(s)
 		return
 	}
@@ -103,7 +107,12 @@ const mostPassed = 8
 // with the highest priority.
 func (p *Pool) nextLocked(s *Session) int {
 	of := [...]int{urgent: -1, first: -1, poll: -1}
+	drains := false // somebody who came before waits for this session to be empty
 	for i, k := range p.waiters {
+		drains = drains || k.own != nil && k.want == nil && p.source.drainsLocked()
+		if drains && len(s.holds) > 0 && k.own == nil && k.want == nil && !k.nested {
+			continue
+		}
 		if p.mayHaveLocked(s, k) && of[k.priority] < 0 {
 			of[k.priority] = i
 			if k.priority == urgent {

@@ -21,7 +21,7 @@ import (
 func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == dead || p.isUrgentLocked(s) || s.owned > 0 && p.isWantedLocked(s) || len(s.holds) != mine {
+	if s.state == dead || p.isUrgentLocked(s) || s.owned && p.isWantedLocked(s) || len(s.holds) != mine {
 		return 0
 	}
 	limit := p.source.waitLocked(s, polling)
@@ -44,7 +44,7 @@ func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
 func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 	p.wakeWaitersLocked(func(k *waiter) bool {
 		return k.want == nil && !k.exhausted && !slices.ContainsFunc(p.sessions, func(s *Session) bool {
-			return s.state != waiting && (k.own == nil && s.owned == 0 || k.own != nil && p.ownableLocked(s, *k.own))
+			return s.state != waiting && (k.own == nil && !s.ownLocked() || k.own != nil && s.ownableLocked(*k.own))
 		})
 	})
 }
