@@ -4,13 +4,14 @@ _namedlock() {
 	local cur=${COMP_WORDS[COMP_CWORD]} i
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		COMPREPLY=($(compgen -W "run lead holder list check completion help" -- "$cur"))
+		COMPREPLY=($(compgen -W "run lead held holder list check completion help" -- "$cur"))
 		return
 	fi
 	local flags="-dsn -defaults-file"
 	case ${COMP_WORDS[1]} in
-	run) flags+=" -timeout -exit-busy -grace -quiet -verbose" ;;
+	run) flags+=" -timeout -retry -exit-busy -grace -quiet -verbose" ;;
 	lead) flags+=" -grace -quiet -verbose" ;;
+	held) ;;
 	holder | list | check) flags+=" -json" ;;
 	completion)
 		COMPREPLY=($(compgen -W "bash zsh" -- "$cur"))
@@ -40,7 +41,7 @@ _namedlock() {
 		compopt -o filenames
 		COMPREPLY=($(compgen -f -- "$cur"))
 		;;
-	-timeout) COMPREPLY=($(compgen -W "0 5s 1m forever" -- "$cur")) ;;
+	-timeout | -retry) COMPREPLY=($(compgen -W "0 5s 1m forever" -- "$cur")) ;;
 	-dsn | -exit-busy | -grace) ;;
 	*) [[ $cur != -* ]] || COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	esac

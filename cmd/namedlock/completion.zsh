@@ -7,10 +7,11 @@ _namedlock() {
 		local -a commands=(
 			'run:run a command under locks'
 			'lead:keep a command running on one machine of many'
+			'held:does this process run under a lock'
 			'holder:who has a lock'
 			'list:all locks that are held'
 			'check:is this server fit for locks'
-			'completion:what a shell needs to complete all this'
+			'completion:print a completion script'
 			'help:flags and exit codes'
 		)
 		_describe command commands
@@ -25,7 +26,7 @@ _namedlock() {
 	)
 	local -a job=(
 		'-grace[how long the command may take to end]:duration: '
-		'-quiet[say nothing of a lock that is busy]'
+		'-quiet[say nothing of a busy lock, an outage, a failure, or processes left behind]'
 		'-verbose[say what happens]'
 	)
 	case $verb in
@@ -40,11 +41,13 @@ _namedlock() {
 		if [[ $verb == run ]]; then
 			job+=(
 				'-timeout[how long to wait for the lock]:timeout:(0 5s 1m forever)'
+				'-retry[how long to ask again a server that cannot be asked at the start]:duration:(0 5s 1m forever)'
 				'-exit-busy[the exit code when it is busy]:code: '
 			)
 		fi
 		_arguments $flags $job '*:lock: '
 		;;
+	held) _arguments $flags ':lock: ' ;;
 	holder) _arguments $flags '-json[print JSON]' ':lock: ' ;;
 	list) _arguments $flags '-json[print JSON]' ':prefix: ' ;;
 	check) _arguments $flags '-json[print JSON]' ;;

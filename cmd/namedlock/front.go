@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,9 +23,10 @@ import (
 //	front == pipes ==> keeper ──> the command, in a process group of its own
 //
 // One pipe takes signals, a byte each. Its end tells the keeper that the front has died. The other takes the outcome. If there is
-// none, the keeper has died.
+// none, the keeper has died. A third is the keeper's standard error, for what the Go runtime writes when it crashes: what the keeper and
+// the command have to say goes to the front's own.
 
-// keeperCommand is the first argument of a keeper. The second has numbers: see keeperMain.
+// keeperCommand is the first argument of a keeper. The second is its birthright.
 const keeperCommand = "keeper"
 
 // runMain is the main function of these two processes; done reports whether this is one of them.
@@ -53,43 +55,77 @@ func (o outcome) send(pipe int) {
 	_, _ = syscall.Write(pipe, message)
 }
 
-// receiveOutcome returns what was sent; ok is false if nothing was.
-func receiveOutcome(pipe int) (o outcome, ok bool) {
-	message := make([]byte, 2)
-	if n, err := io.ReadFull(os.NewFile(uintptr(pipe), "pipe"), message); err != nil || n != len(message) {
-		return outcome{}, false
+// begun is sent before that, when the command has been started for the first time.
+const begun byte = 0xff
+
+// receiveOutcome returns what was sent; ok is false if no outcome was.
+func receiveOutcome(pipe int) (o outcome, began, ok bool) {
+	message, _ := io.ReadAll(os.NewFile(uintptr(pipe), "pipe"))
+	if len(message)%2 == 1 { // an outcome has two bytes
+		began, message = message[0] == begun, message[1:]
 	}
-	return outcome{int(message[0]), message[1] == 1}, true
+	if len(message) != 2 {
+		return outcome{}, began, false
+	}
+	return outcome{int(message[0]), message[1] == 1}, began, true
+}
+
+// A birthright is what a keeper gets by its arguments: the numbers of its ends of two pipes, of the front's standard error, and of the
+// front's process group; whether it is under job control; and whether all share that group.
+type birthright struct {
+	orders, results, stderr, group int
+	jobs, shared                   bool
+}
+
+func (b birthright) String() string {
+	return fmt.Sprintf("%d,%d,%d,%d,%t,%t", b.orders, b.results, b.stderr, b.group, b.jobs, b.shared)
+}
+
+func parseBirthright(text string) (b birthright, err error) {
+	_, err = fmt.Sscanf(text, "%d,%d,%d,%d,%t,%t", &b.orders, &b.results, &b.stderr, &b.group, &b.jobs, &b.shared)
+	return b, err
 }
 
 // front starts a keeper with args, and returns its exit code.
 func front(args []string) (int, error) {
+	if err := roomToRun(); err != nil {
+		return exitUnavailable, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return exitUnavailable, err
 	}
-	var orders, results [2]int // two ends are inherited, at numbers that nobody else uses
-	if err := errors.Join(syscall.Pipe(orders[:]), syscall.Pipe(results[:])); err != nil {
+	var orders, results, crash [2]int
+	if err := errors.Join(syscall.Pipe(orders[:]), syscall.Pipe(results[:]), syscall.Pipe(crash[:])); err != nil {
 		return exitUnavailable, err
 	}
-	syscall.CloseOnExec(orders[1])
-	syscall.CloseOnExec(results[0])
+	stderr, err := syscall.Dup(2)
+	if err != nil {
+		return exitUnavailable, err
+	}
+	for _, own := range []int{orders[1], results[0], crash[0], crash[1]} { // the others are inherited, at numbers that nobody else uses
+		syscall.CloseOnExec(own)
+	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, passedOn()...)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody reads what there is to say: that is no reason to end
 	term, job := openTerminal(), isJob()
-	numbers := fmt.Sprintf("%d,%d,%d", orders[0], results[1], syscall.Getpgrp())
-	if job {
-		numbers += "j"
+	// In a PID namespace of its own, on the terminal of another, its group has no number: no other group could give the terminal back to it.
+	shared := syscall.Getpgrp() == 0 && term.file != nil
+	rights := birthright{orders[0], results[1], stderr, syscall.Getpgrp(), job && !shared, shared}
+	command := tree.Command{
+		Path: self, Argv: append([]string{"namedlock", keeperCommand, rights.String()}, args...), Env: os.Environ(), Stderr: uintptr(crash[1]),
+		Stopped: goOn, Survives: true, // the pipe tells it
+		Shared: shared,
 	}
-	argv := append([]string{"namedlock", keeperCommand, numbers}, args...)
-	command := tree.Command{Path: self, Argv: argv, Env: os.Environ(), Stopped: goOn, Survives: true} // the pipe tells it
 	keeper, err := command.Start()
 	if err != nil {
 		return exitUnavailable, err
 	}
-	_ = syscall.Close(orders[0])
-	_ = syscall.Close(results[1])
+	for _, end := range []int{orders[0], results[1], crash[1], stderr} {
+		_ = syscall.Close(end)
+	}
+	crashed := readCrash(crash[0])
 	interrupted := false
 	for {
 		select {
@@ -99,21 +135,53 @@ func front(args []string) (int, error) {
 			continue
 		case <-keeper.Exited():
 		}
-		o, ok := receiveOutcome(results[0])
+		o, began, ok := receiveOutcome(results[0])
 		if !ok {
 			keeper.Kill()
 			term.give(syscall.Getpgrp())
-			command := "the command with it"
-			if runtime.GOOS != "linux" {
-				command = "the command may go on" // see docs/COMMAND.md
-			}
-			return exitLost, fmt.Errorf("lost: the process that held the lock has died (%d), and %s", keeper.Status(), command)
+			return died(keeper.Status(), began, crashed())
 		}
 		if o.interrupted {
 			interrupt(!job && !interrupted)
 		}
 		return o.code, nil
 	}
+}
+
+// readCrash reads the pipe, and returns what it has read when asked, which is to be after the keeper's death.
+func readCrash(pipe int) (crashed func() string) {
+	text := make(chan string, 1)
+	go func() {
+		all, _ := io.ReadAll(os.NewFile(uintptr(pipe), "pipe"))
+		text <- string(all)
+	}()
+	return func() string { return <-text }
+}
+
+// died is the end of a keeper that has sent no outcome.
+func died(status int, began bool, crash string) (int, error) {
+	why := limit(crash)
+	if why == "" {
+		_, _ = os.Stderr.WriteString(crash)
+		why = fmt.Sprint(status)
+	} else if why += " (ulimit -u, -v)"; !began {
+		return exitUnavailable, fmt.Errorf("namedlock cannot run: %s", why)
+	}
+	command := "the command with it"
+	if runtime.GOOS != "linux" {
+		command = "the command may go on" // see docs/COMMAND.md
+	}
+	return exitLost, fmt.Errorf("lost: the process that held the lock has died (%s), and %s", why, command)
+}
+
+// limit returns what the runtime has failed to get, "" if it has crashed for another reason.
+func limit(crash string) string {
+	for _, phrase := range []string{"pthread_create failed", "failed to create new OS thread", "out of memory", "failed to reserve", "cannot reserve", "cannot allocate memory"} {
+		if strings.Contains(crash, phrase) {
+			return phrase
+		}
+	}
+	return ""
 }
 
 // interrupt ends this process as Ctrl-C would have, had the command not had the terminal. A shell looks for that, to end a loop or a

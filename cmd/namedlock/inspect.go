@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/go-namedlock/namedlock"
 )
@@ -97,31 +94,4 @@ func orDash(text string) string {
 		return "-"
 	}
 	return clean(text)
-}
-
-// clean replaces what would move a terminal's cursor, or break a line: names are of anybody's choice.
-func clean(text string) string {
-	var out []rune
-	for _, r := range text {
-		switch {
-		case unicode.IsSpace(r):
-			r = ' '
-		case !unicode.IsPrint(r):
-			r = '?'
-		}
-		out = append(out, r)
-	}
-	return string(out)
-}
-
-func print(w io.Writer, text string) error {
-	_, err := io.WriteString(w, text)
-	return err
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

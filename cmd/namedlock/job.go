@@ -17,13 +17,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/tree"
+	"github.com/go-namedlock/namedlock/internal/names"
 )
 
 // A job is what the command line of run or lead says.
 type job struct {
 	server   serverFlags
 	timeout  time.Duration
+	retry    time.Duration // for how long a server that cannot be asked at the start is asked again
 	grace    time.Duration
 	exitBusy int
 	quiet    bool
@@ -34,6 +39,8 @@ type job struct {
 	path  string // of argv[0]
 
 	stderr *voice
+	config *mysql.Config
+	outer  inheritance
 }
 
 func parseJob(verb string, args []string) (*job, error) {
@@ -74,6 +81,7 @@ func (j *job) flags(verb string) *flag.FlagSet {
 	j.server.define(flags)
 	if verb == "run" {
 		flags.Func("timeout", "", func(text string) (err error) { j.timeout, err = parseTimeout(text); return err })
+		flags.Func("retry", "", func(text string) (err error) { j.retry, err = parseTimeout(text); return err })
 		flags.IntVar(&j.exitBusy, "exit-busy", j.exitBusy, "")
 	}
 	flags.Func("grace", "", func(text string) (err error) {
@@ -111,12 +119,32 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, err
 }
 
+// prepare finds what is wrong without a question to the server.
+func (j *job) prepare(stderr *voice) (err error) {
+	j.stderr, j.server.stderr = stderr, stderr
+	for _, name := range j.names {
+		if err := names.Check(name); err != nil {
+			return &namedlock.Error{Op: namedlock.OpAcquire, Name: name, Err: err}
+		}
+	}
+	if j.config, err = j.server.config(); err != nil {
+		return usageError{err}
+	}
+	j.outer = inherited()
+	for _, name := range j.names {
+		if j.outer.has(j.config, name) { // it would wait for itself
+			return usagef("%q is held already, by the namedlock that this one runs under (process %d): namedlock held tells a script", name, j.outer.Keeper)
+		}
+	}
+	return nil
+}
+
 // open returns a Locker, which done closes.
 func (j *job) open(opts ...namedlock.Option) (locker *namedlock.Locker, done func(), err error) {
 	if j.verbose {
 		opts = append(opts, namedlock.WithLogger(slog.New(logLines{j.stderr, slog.LevelInfo, ""})))
 	}
-	locker, db, err := j.server.open(opts...)
+	locker, db, err := j.server.openConfig(j.config, opts...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -157,11 +185,12 @@ func connection(ctx context.Context, locker *namedlock.Locker, name string) uint
 // environment is what the command gets.
 func (j *job) environment(id uint64) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "NAMEDLOCK_NAME=") || strings.HasPrefix(v, "NAMEDLOCK_CONNECTION_ID=")
+		key, _, _ := strings.Cut(v, "=")
+		return key == nameVariable || key == heldVariable || key == connectionVariable
 	})
-	env = append(env, "NAMEDLOCK_NAME="+strings.Join(j.names, "\n"))
+	env = append(env, j.outer.environment(os.Getpid(), tree.Started(), j.config, j.names)...)
 	if id != 0 {
-		env = append(env, fmt.Sprintf("NAMEDLOCK_CONNECTION_ID=%d", id))
+		env = append(env, fmt.Sprintf("%s=%d", connectionVariable, id))
 	}
 	return env
 }
@@ -177,7 +206,7 @@ func (j *job) ending(err error) (int, error) {
 		}
 		return exitNotExecutable, err
 	case errors.Is(err, namedlock.ErrLost):
-		return exitLost, fmt.Errorf("lost: %w", err)
+		return exitLost, errors.New("lost: " + oneLine(err))
 	case errors.Is(err, namedlock.ErrTimeout):
 		if j.quiet {
 			return j.exitBusy, nil
@@ -185,11 +214,11 @@ func (j *job) ending(err error) (int, error) {
 		which := ""
 		if errors.As(err, &failed) && failed.Holder != nil {
 			if len(j.names) > 1 {
-				which = clean(failed.Name) + ": "
+				which = failed.Name + ": "
 			}
-			return j.exitBusy, fmt.Errorf("busy: %sheld by %s", which, clean(failed.Holder.String()))
+			return j.exitBusy, fmt.Errorf("busy: %sheld by %v", which, failed.Holder)
 		}
-		return j.exitBusy, fmt.Errorf("busy: %w", err)
+		return j.exitBusy, errors.New("busy: " + oneLine(err))
 	}
 	return codeOf(err), err
 }

@@ -3,9 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/tree"
@@ -30,6 +31,12 @@ type keeper struct {
 	end         context.CancelCauseFunc
 	frontDied   chan struct{}
 	interrupted bool // Ctrl-C has ended the command, or the wait for it
+	toldLoss    bool // of the lock that was held last
+
+	shared    bool           // the command is in the front's group, and so is this process
+	own       chan os.Signal // what came to this process itself
+	begin     func()         // tells the front that the command has been started
+	ttinStays bool           // SIGTTIN was ignored, as in bash's $(…)
 
 	mu       sync.Mutex
 	command  *tree.Tree              // nil before it begins and after it has ended. Guarded by mu, as are:
@@ -51,39 +58,47 @@ var errHalted = errors.New("the job is stopped")
 
 var errFrontDied = errors.New("the process that this one was started by has died")
 
-// keeperMain is the main function of a keeper. numbers are those of its ends of the two pipes, and of the front's process group, with
-// "j" behind them under job control.
-func keeperMain(numbers string, args []string) int {
-	var in, out, group int
-	numbers, jobs := strings.CutSuffix(numbers, "j")
-	if _, err := fmt.Sscanf(numbers, "%d,%d,%d", &in, &out, &group); err != nil || len(args) == 0 {
+// keeperMain is the main function of a keeper.
+func keeperMain(rights string, args []string) int {
+	r, err := parseBirthright(rights)
+	if err != nil || len(args) == 0 {
 		return say(exitUsage, usagef("keeper is what namedlock run starts, and no command of yours"), os.Stdout, os.Stderr)
 	}
-	syscall.CloseOnExec(in)
-	syscall.CloseOnExec(out)
+	for _, fd := range []int{r.orders, r.results, r.stderr} {
+		syscall.CloseOnExec(fd)
+	}
 	// A signal for all processes of a service, or of a terminal, comes by the pipe as well. Here it would be one too many.
-	signal.Notify(make(chan os.Signal, 1), append(passedOn(), syscall.SIGPIPE)...)
+	own := make(chan os.Signal, 64)
+	signal.Notify(own, append(passedOn(), syscall.SIGPIPE)...)
 	signal.Ignore(syscall.SIGTTOU) // by stty tostop, or for giving the terminal away: it would stop the keeper
 
-	stderr := newVoice(os.Stderr)
-	k := &keeper{front: group, term: openTerminal(), jobs: jobs, interactive: isTerminal(os.Stdin) && isTerminal(os.Stdout), frontDied: make(chan struct{})}
-	code, err := k.keep(os.NewFile(uintptr(in), "pipe"), args, stderr)
+	stderr := newVoice(os.NewFile(uintptr(r.stderr), "stderr"))
+	k := &keeper{
+		front: r.group, term: openTerminal(), jobs: r.jobs, interactive: isTerminal(os.Stdin) && isTerminal(os.Stdout), frontDied: make(chan struct{}),
+		shared: r.shared, own: own, begin: sync.OnceFunc(func() { _, _ = syscall.Write(r.results, []byte{begun}) }), ttinStays: signal.Ignored(syscall.SIGTTIN),
+	}
+	if r.shared {
+		k.front = -1 // which no terminal has
+	}
+	code, err := k.keep(os.NewFile(uintptr(r.orders), "pipe"), args, stderr)
 	code = say(code, err, os.Stdout, stderr)
 	stderr.finish()
-	outcome{code, k.interrupted && code == 128+int(syscall.SIGINT)}.send(out)
+	outcome{code, k.interrupted && code == 128+int(syscall.SIGINT)}.send(r.results)
 	return code
 }
 
 // keep takes the lock, runs the command, and returns the exit code.
 func (k *keeper) keep(orders io.Reader, args []string, stderr *voice) (code int, err error) {
 	k.job, err = parseJob(args[0], args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
+	if errors.As(err, new(helpError)) {
 		return exitOK, err
-	case err != nil:
+	}
+	if err == nil {
+		err = k.prepare(stderr)
+	}
+	if err != nil {
 		return (&job{}).ending(err)
 	}
-	k.stderr = stderr
 	ctx, end := context.WithCancelCause(context.Background())
 	k.end, k.leads = end, args[0] == "lead"
 	go k.obey(orders) // until this process ends
@@ -92,10 +107,14 @@ func (k *keeper) keep(orders io.Reader, args []string, stderr *voice) (code int,
 	} else {
 		code, err = k.once(ctx)
 	}
+	lost := errors.Is(err, namedlock.ErrLost)
+	if lost && k.toldLoss {
+		return exitLost, nil
+	}
 	if err == nil {
 		return code, nil
 	}
-	if sig, ok := context.Cause(ctx).(signalled); ok && !errors.Is(err, namedlock.ErrLost) {
+	if sig, ok := context.Cause(ctx).(signalled); ok && !lost {
 		k.interrupted = sig == signalled(syscall.SIGINT) && k.term.foreground() == k.front
 		return 128 + int(sig), nil
 	}
@@ -110,11 +129,29 @@ func (k *keeper) obey(pipe io.Reader) {
 			k.end(errFrontDied)
 			return
 		}
-		k.deliver(syscall.Signal(sig[0]))
+		k.deliver(syscall.Signal(sig[0]), k.fromKeys(syscall.Signal(sig[0])))
 	}
 }
 
-func (k *keeper) deliver(sig syscall.Signal) {
+// fromKeys reports whether a signal comes from the keys of a terminal to all in the shared group: then the command has it, as this
+// process has.
+func (k *keeper) fromKeys(sig syscall.Signal) bool {
+	if !k.shared || (sig != syscall.SIGINT && sig != syscall.SIGQUIT && sig != syscall.SIGTSTP) {
+		return false
+	}
+	for soon := time.After(100 * time.Millisecond); ; {
+		select {
+		case own := <-k.own:
+			if own == sig {
+				return true
+			}
+		case <-soon:
+			return false
+		}
+	}
+}
+
+func (k *keeper) deliver(sig syscall.Signal, hasIt bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -124,7 +161,9 @@ func (k *keeper) deliver(sig syscall.Signal) {
 		}
 		k.command.Signal(sig)
 	case k.command != nil:
-		k.command.Signal(sig)
+		if !hasIt {
+			k.command.Signal(sig)
+		}
 		if endings[sig] {
 			k.asked = sig
 		}
@@ -201,18 +240,50 @@ func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 	}()
 	select {
 	case <-command.Exited():
-		command.End(k.grace, k.frontDied) // what it has left behind
+		k.endRest(command)
 	case <-ctx.Done():
 		if context.Cause(ctx) == errFrontDied {
 			command.Kill()
 			break
 		}
-		k.stderr.sayf("lost the lock, ending the command: %s", oneLine(context.Cause(ctx)))
+		k.tellLoss("lost the lock, ending the command: %s", oneLine(context.Cause(ctx)))
 		if command.End(k.grace, k.frontDied) {
 			k.stderr.sayf("killed the command, which had not ended %v after SIGTERM", k.grace)
 		}
 	}
 	return command.Status(), nil
+}
+
+// tellLoss says that the lock was lost, once.
+func (k *keeper) tellLoss(format string, args ...any) {
+	if !k.toldLoss {
+		k.stderr.sayf(format, args...)
+	}
+	k.toldLoss = true
+}
+
+// settling is how long what the command has left behind may take to end by itself, without a word: the other end of a pipe does.
+const settling = 100 * time.Millisecond
+
+// mostLeft is how many processes a line names.
+const mostLeft = 5
+
+// endRest ends what the command has left behind, and says so.
+func (k *keeper) endRest(command *tree.Tree) {
+	select {
+	case <-command.Gone():
+		return
+	case <-k.frontDied:
+	case <-time.After(settling):
+	}
+	left := command.Left()
+	if more := len(left) - mostLeft; more > 0 {
+		left = append(left[:mostLeft], fmt.Sprintf("%d more", more))
+	}
+	if len(left) > 0 {
+		k.complain("the command left processes behind, which are ended: %s", strings.Join(left, ", "))
+	}
+	command.End(k.grace, k.frontDied)
 }
 
 func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
@@ -224,15 +295,21 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 	case k.halted != nil:
 		return nil, errHalted
 	}
-	own := k.term.foreground() == k.front && k.interactive
-	speak := k.stderr.hush()                                // what is written meanwhile could stop the child before its exec
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGTTOU) // or the command would ignore it
-	command, err := tree.Command{Path: k.path, Argv: k.argv, Env: k.environment(id), Stopped: k.stopped}.Start()
-	signal.Ignore(syscall.SIGTTOU)
+	front := k.term.foreground() == k.front
+	own := front && k.interactive
+	speak := k.stderr.hush()                 // what is written meanwhile could stop the child before its exec
+	defaults := []os.Signal{syscall.SIGTTOU} // or the command would ignore it
+	if front || !k.ttinStays {
+		defaults = append(defaults, syscall.SIGTTIN) // by which stopped learns that the command wants to read
+	}
+	signal.Notify(make(chan os.Signal, 1), defaults...)
+	command, err := k.execute(id)
+	signal.Ignore(defaults...)
 	speak()
 	if err != nil {
 		return nil, startError{err}
 	}
+	k.begin()
 	k.command, k.asked, k.interrupted = command, 0, false
 	if own {
 		k.term.give(command.PID())
@@ -240,6 +317,29 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 	}
 	k.tell("runs %q, process %d", k.argv, command.PID())
 	return command, nil
+}
+
+// execute starts the command. A script without a #! is for sh, as execvp(3) has it.
+func (k *keeper) execute(id uint64) (*tree.Tree, error) {
+	command := tree.Command{Path: k.path, Argv: k.argv, Env: k.environment(id), Stderr: k.stderr.file.Fd(), Stopped: k.stopped, Shared: k.shared}
+	started, err := command.Start()
+	if errors.Is(err, syscall.ENOEXEC) && isText(k.path) {
+		command.Path, command.Argv = "/bin/sh", append([]string{"sh", k.path}, k.argv[1:]...)
+		started, err = command.Start()
+	}
+	return started, err
+}
+
+// isText reports whether a file may be a script: its beginning has no zero byte.
+func isText(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }()
+	begin := make([]byte, 256)
+	n, err := io.ReadFull(file, begin)
+	return (err == nil || err == io.EOF || err == io.ErrUnexpectedEOF) && !bytes.Contains(begin[:n], []byte{0})
 }
 
 // stopped does what a shell would when the command was stopped by a key, or for reading from a terminal that it does not have.

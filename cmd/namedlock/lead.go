@@ -22,7 +22,11 @@ const (
 // lead keeps the command running for as long as this process leads, and stands for it again after a loss. A command that fails
 // resigns: another machine may do better. lead returns when the command has succeeded, or was asked to end.
 func (k *keeper) lead(ctx context.Context) (code int, err error) {
-	var opts []namedlock.Option
+	opts := []namedlock.Option{namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) {
+		if e.Err != nil {
+			k.tellLoss("lost the lock: %s", oneLine(e.Err)) // as its release has found
+		}
+	}})}
 	if !k.quiet { // an outage is to be seen in the journal, since lead goes on
 		opts = append(opts, namedlock.WithLogger(slog.New(logLines{k.stderr, slog.LevelWarn, ""})))
 	}
@@ -31,17 +35,27 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 		return 0, err
 	}
 	defer done()
-	if err := locker.Check(ctx); codeOf(err) == exitDenied { // Lead would go on asking
+	k.stderr.spoken.Store(false)
+	if err := k.reach(ctx, locker, namedlock.Forever, "cannot stand for leader, and goes on trying"); isMistake(err) {
+		return 0, usageError{err} // Lead would go on asking
+	} else if codeOf(err) == exitDenied {
 		return 0, err
 	}
-	ran := false
+	ran, terms := false, 0
 	for pause := time.Duration(0); ; {
 		over := false
 		var began time.Time
 		standing, stop := k.wait(ctx)
 		err := locker.Lead(standing, k.names[0], func(ctx context.Context, _ *namedlock.Term) (err error) {
-			began = time.Now()
-			code, err = k.run(ctx, connection(ctx, locker, k.names[0]))
+			began, k.toldLoss = time.Now(), false
+			id := connection(ctx, locker, k.names[0])
+			switch terms++; {
+			case terms > 1:
+				k.complain("leads again, by connection %d", id)
+			case k.stderr.spoken.Load(): // of an outage
+				k.complain("leads, by connection %d", id)
+			}
+			code, err = k.run(ctx, id)
 			if ran = ran || err == nil; ran && errors.As(err, new(startError)) { // it is being replaced by another version, say
 				code, err = k.ending(err)
 				k.complain("%v", err)

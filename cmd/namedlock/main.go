@@ -2,6 +2,7 @@
 //
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
+//	namedlock held NAME        does this process run under the lock
 //	namedlock holder NAME      who has the lock: connection, user, host, program, what it does
 //	namedlock list [PREFIX]    all locks that are held
 //	namedlock check            is this server fit for locks, and what would a loss be noticed by
@@ -28,7 +29,7 @@ import (
 // The exit codes, as sysexits.h has them but for the first two.
 const (
 	exitOK            = 0
-	exitNobody        = 1  // nobody holds the lock
+	exitNobody        = 1  // nobody holds the lock; this process is not under it
 	exitUsage         = 64 // a flag, a name, a DSN or an option file is wrong
 	exitUnavailable   = 69 // the server cannot be asked, or does not tell, or is not fit
 	exitLost          = 70 // the lock was lost while the command ran
@@ -37,51 +38,6 @@ const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
 )
-
-const usage = `usage: namedlock COMMAND [FLAG…] [ARG…]
-
-  run [FLAG…] NAME [NAME…] -- COMMAND [ARG…]
-                   runs the command under the lock, or under all of them
-  lead [FLAG…] NAME -- COMMAND [ARG…]
-                   keeps the command running on one machine of many; runs it again,
-                   here or there, after a loss, or when it has failed
-  holder NAME      who has the lock: connection, user, host, program, what it does
-  list [PREFIX]    all locks that are held, whose names begin with PREFIX
-  check            is this server fit for locks: version, read-only, cluster,
-                   character set, privileges, wait_timeout, round trip, and what
-                   a loss would be noticed by
-  completion bash|zsh
-                   prints what a shell needs to complete all this
-  version
-
-Flags:
-  -dsn DSN              user:password@tcp(host:3306)/; shows in the process list
-  -defaults-file FILE   an option file of MySQL, whose [client] names the server
-  -json                 of holder, list and check: prints JSON
-
-Flags of run and lead:
-  -grace 10s             how long the command may take to end, after SIGTERM, when the
-                         lock is lost, before it is killed
-  -quiet                 says nothing of a lock that is busy, an outage, or a failure
-  -verbose               says what happens
-Flags of run:
-  -timeout 5s|0|forever  how long to wait for the lock; forever by default
-  -exit-busy N           the exit code when the lock was not acquired in time; 75 by default
-
-The server is that of -dsn or -defaults-file, else of $NAMEDLOCK_DSN, else of ~/.my.cnf.
-
-Exit codes:
-  N    of run, lead: that of the command, or 128 and the signal that ended it
-  0    done; of holder: somebody holds the lock
-  1    nobody holds the lock
-  64   a flag, a name, a DSN or an option file is wrong
-  69   the server cannot be asked, or does not tell, or is not fit for locks
-  70   the lock was lost while the command ran, which was ended
-  75   the lock was not acquired in time
-  77   the server refuses this user, or lacks a privilege for it
-  126  the command cannot be executed
-  127  there is no such command
-`
 
 // patience is how long a server may take to answer.
 const patience = 10 * time.Second
@@ -105,31 +61,32 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	code, err := dispatch(ctx, args, stdout)
+	code, err := dispatch(ctx, args, stdout, stderr)
 	return say(code, err, stdout, stderr)
 }
 
 // say prints the help or the error, if there is one, and returns the exit code.
 func say(code int, err error, stdout, stderr io.Writer) int {
-	if errors.Is(err, flag.ErrHelp) {
-		if code, err = exitOK, print(stdout, usage); err != nil {
+	var help helpError
+	if errors.As(err, &help) {
+		if code, err = exitOK, print(stdout, helpOf(help.of)); err != nil {
 			code = exitUnavailable
 		}
 	}
 	if err != nil {
-		_, _ = fmt.Fprintln(stderr, "namedlock:", strings.TrimPrefix(oneLine(err), "namedlock: "))
+		sayTo(stderr, oneLine(err))
 	}
 	return code
 }
 
-const subcommands = "run, lead, holder, list, check and completion"
+const subcommands = "run, lead, held, holder, list, check and completion"
 
-func dispatch(ctx context.Context, args []string, stdout io.Writer) (int, error) {
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	if len(args) == 0 {
 		return exitUsage, usagef("which command? There is %s; namedlock -help tells more", subcommands)
 	}
 	commands := map[string]func(context.Context, *invocation) (int, error){
-		"holder": holder, "list": list, "check": check, "completion": completion,
+		"held": held, "holder": holder, "list": list, "check": check, "completion": completion,
 	}
 	command, ok := commands[args[0]]
 	switch {
@@ -137,13 +94,13 @@ func dispatch(ctx context.Context, args []string, stdout io.Writer) (int, error)
 	case args[0] == "version", args[0] == "-version", args[0] == "--version", args[0] == "-V":
 		return exitOK, print(stdout, "namedlock "+version()+"\n")
 	case args[0] == "help", args[0] == "-h", args[0] == "-help", args[0] == "--help":
-		return exitOK, flag.ErrHelp
+		return exitOK, helpError{strings.Join(args[1:], " ")}
 	default:
 		return exitUsage, usagef("there is no command %q, but %s; namedlock -help tells more", args[0], subcommands)
 	}
-	in := &invocation{stdout: stdout}
+	in := &invocation{server: serverFlags{stderr: stderr}, stdout: stdout}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	in.define(flags)
+	in.define(args[0], flags)
 	var err error
 	if in.args, err = parseFlags(flags, args[1:]); err != nil {
 		return exitUsage, err
@@ -169,7 +126,7 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	flags.SetOutput(io.Discard)
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return nil, err
+		return nil, helpError{flags.Name()}
 	case err != nil:
 		return nil, usagef("%w; namedlock help shows the flags", err)
 	}
@@ -196,13 +153,12 @@ type invocation struct {
 	stdout io.Writer
 }
 
-func (in *invocation) define(flags *flag.FlagSet) {
-	in.server.define(flags)
-	flags.BoolVar(&in.json, "json", false, "")
-}
-
-// oneLine returns the text of err in one line: cron mails lines. An option of the library is nothing that its reader can give.
-func oneLine(err error) string {
-	text := strings.ReplaceAll(err.Error(), "; WithoutServerCheck overrides", "")
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+// define adds the flags that a subcommand has, but for run and lead.
+func (in *invocation) define(name string, flags *flag.FlagSet) {
+	if name != "completion" {
+		in.server.define(flags)
+	}
+	if name != "completion" && name != "held" {
+		flags.BoolVar(&in.json, "json", false, "")
+	}
 }

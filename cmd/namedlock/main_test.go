@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // After which end of its command lead runs it again.
@@ -45,14 +46,19 @@ func TestIsLast(t *testing.T) {
 	}
 }
 
-// The help and the completion of both shells know every flag of every command.
+// The help and the completion of both shells know every flag of every command, and have none that it does not know.
 func TestFlagsAreKnown(t *testing.T) {
-	asked := flag.NewFlagSet("holder", flag.ContinueOnError)
-	(&invocation{}).define(asked)
-	for verb, flags := range map[string]*flag.FlagSet{
-		"run": (&job{}).flags("run"), "lead": (&job{}).flags("lead"), "holder": asked, "list": asked, "check": asked,
-	} {
+	known := map[string]*flag.FlagSet{"run": (&job{}).flags("run"), "lead": (&job{}).flags("lead")}
+	for _, name := range []string{"held", "holder", "list", "check", "completion"} {
+		known[name] = flag.NewFlagSet(name, flag.ContinueOnError)
+		(&invocation{}).define(name, known[name])
+	}
+	require.Len(t, verbs, len(known))
+	for verb, flags := range known {
 		assert.Contains(t, usage, "\n  "+verb+" ")
+		help := helpOf(verb)
+		assert.Contains(t, help, "usage: namedlock "+verb+" ")
+		assert.Contains(t, help, "Example:\n")
 		assert.Contains(t, completionZsh, "\t\t\t'"+verb+":", "zsh")
 		_, bash, _ := strings.Cut(completionBash, "\tcase ${COMP_WORDS[1]} in")
 		for line := range strings.Lines(bash) {
@@ -61,10 +67,17 @@ func TestFlagsAreKnown(t *testing.T) {
 				break
 			}
 		}
+		n := 0
 		flags.VisitAll(func(f *flag.Flag) {
+			n++
 			assert.Contains(t, usage, "\n  -"+f.Name+" ", "%s -%s", verb, f.Name)
+			assert.Contains(t, help, "\n  -"+f.Name+" ", "%s -%s", verb, f.Name)
 			assert.Contains(t, completionZsh, "'-"+f.Name+"[", "%s -%s", verb, f.Name)
 			assert.Contains(t, bash, "-"+f.Name, "%s -%s", verb, f.Name)
 		})
+		assert.Equal(t, n, strings.Count(help, "\n  -"), "%s: %s", verb, help)
+		for line := range strings.Lines(help) {
+			assert.LessOrEqual(t, len([]rune(line)), 96, "%s: %s", verb, line)
+		}
 	}
 }

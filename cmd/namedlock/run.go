@@ -5,32 +5,65 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
+	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
 )
 
-// under takes the locks and has fn run under them. It returns the exit code.
+// under takes the locks and has fn run under them. It returns the exit code. A server that cannot be asked at the start is asked again for
+// as long as -retry says; one that goes away later, until the timeout has passed.
 func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64) (int, error)) (code int, err error) {
 	locker, done, err := j.open()
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-
+	if err := j.reach(ctx, locker, j.retry, "the server cannot be asked, and is asked again"); err != nil {
+		return 0, err
+	}
 	began := time.Now()
+	for outage := (pauses{}); ; {
+		left := namedlock.Forever
+		if j.timeout != namedlock.Forever {
+			left = max(0, j.timeout-time.Since(began))
+		}
+		ran, tried := false, time.Now()
+		code, err = j.attempt(ctx, locker, left, func(ctx context.Context, id uint64) (int, error) {
+			ran = true
+			j.tell("acquired %q in %v, connection %d", j.names, time.Since(began).Round(time.Millisecond), id)
+			return fn(ctx, id)
+		})
+		if j.timeout != namedlock.Forever {
+			left = j.timeout - time.Since(began)
+		}
+		if ran || left <= 0 || !mayPass(err) {
+			return code, err
+		}
+		if time.Since(tried) > lastOutagePause { // it has waited: this is another outage
+			outage = pauses{}
+		}
+		if outage.next == 0 {
+			j.complain("the server cannot be asked any more, and the wait goes on: %s", oneLine(err))
+		}
+		if !outage.pause(ctx, left) {
+			return code, err
+		}
+	}
+}
+
+// attempt is one call of the library.
+func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout time.Duration, fn func(ctx context.Context, id uint64) (int, error)) (code int, err error) {
 	var waits sync.WaitGroup
 	waiting, acquired := context.WithCancel(ctx)
-	if !j.quiet && (j.verbose || isTerminal(os.Stderr)) {
+	if !j.quiet && (j.verbose || isTerminal(j.stderr.file)) {
 		waits.Go(func() { j.tellWhoIsInTheWay(waiting, locker) })
 	}
-	err = locker.WithLocks(ctx, j.names, j.timeout, func(ctx context.Context) error {
+	err = locker.WithLocks(ctx, j.names, timeout, func(ctx context.Context) error {
 		acquired()
 		waits.Wait()
 		id := connection(ctx, locker, j.names[0])
-		j.tell("acquired %q in %v, connection %d", j.names, time.Since(began).Round(time.Millisecond), id)
 		defer func(began time.Time) {
 			j.tell("releasing after %v", time.Since(began).Round(time.Millisecond))
 		}(time.Now())
@@ -47,6 +80,45 @@ func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64)
 		}
 	}
 	return code, err
+}
+
+// reach returns nil when the server has answered, and is fit for locks, or an error for that which no time mends. A server that may be
+// there soon is asked again for as long as within says.
+func (j *job) reach(ctx context.Context, locker *namedlock.Locker, within time.Duration, outage string) error {
+	began := time.Now()
+	for again := (pauses{}); ; {
+		err := locker.Check(ctx)
+		left := within - time.Since(began)
+		if err == nil || !mayPass(err) || left <= 0 {
+			return err
+		}
+		if again.next == 0 {
+			j.complain("%s: %s", outage, oneLine(err))
+		}
+		if !again.pause(ctx, left) {
+			return err
+		}
+	}
+}
+
+// pauses are those between questions to a server that does not answer. They double.
+type pauses struct{ next time.Duration }
+
+const (
+	firstOutagePause = 100 * time.Millisecond
+	lastOutagePause  = 5 * time.Second
+)
+
+// pause waits, but no longer than most. It reports whether ctx lasts.
+func (p *pauses) pause(ctx context.Context, most time.Duration) bool {
+	p.next = min(max(2*p.next, firstOutagePause), lastOutagePause)
+	jitter := rand.N(p.next / 4) // or all that wait for one server come at once
+	select {
+	case <-time.After(min(p.next-jitter, most)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // patienceBeforeTelling is how long a wait is nothing to talk about.
@@ -67,7 +139,7 @@ func (j *job) tellWhoIsInTheWay(ctx context.Context, locker *namedlock.Locker) {
 			h, held, err := locker.Holder(ctx, name)
 			if err == nil && held && !h.Local && told[name] != h.ConnectionID && ctx.Err() == nil {
 				told[name] = h.ConnectionID
-				j.stderr.sayf("waiting for %q: held by %s", name, clean(h.String()))
+				j.stderr.sayf("waiting for %q: held by %v", name, h)
 			}
 		}
 	}

@@ -7,11 +7,14 @@ import (
 	"database/sql"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +29,8 @@ import (
 type serverFlags struct {
 	dsn, defaultsFile string
 
-	program string // which the server shows for the connection; else namedlock
+	program string    // which the server shows for the connection; else namedlock
+	stderr  io.Writer // for a warning
 }
 
 // define adds them to the flags of a command.
@@ -47,6 +51,10 @@ func (f serverFlags) open(opts ...namedlock.Option) (*namedlock.Locker, *sql.DB,
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
+	return f.openConfig(config, opts...)
+}
+
+func (f serverFlags) openConfig(config *mysql.Config, opts ...namedlock.Option) (*namedlock.Locker, *sql.DB, error) {
 	config.Logger = &mysql.NopLogger{} // the errors say it
 	if config.Timeout == 0 {
 		config.Timeout = 5 * time.Second
@@ -71,7 +79,7 @@ func (f serverFlags) config() (*mysql.Config, error) {
 	case f.dsn != "":
 		return parseDSN("-dsn", f.dsn)
 	case f.defaultsFile != "":
-		return fromOptionFile(f.defaultsFile)
+		return f.fromOptionFile(f.defaultsFile)
 	case env != "":
 		return parseDSN("$NAMEDLOCK_DSN", env)
 	}
@@ -80,24 +88,50 @@ func (f serverFlags) config() (*mysql.Config, error) {
 	if err != nil {
 		return nil, errors.New(none)
 	}
-	config, err := fromOptionFile(filepath.Join(home, ".my.cnf"))
+	config, err := f.fromOptionFile(filepath.Join(home, ".my.cnf"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New(none)
 	}
 	return config, err
 }
 
-// parseDSN does not show the DSN, in which a password stands.
+// parseDSN does not show any part of the DSN: a password can be in each of them if the DSN is wrong.
 func parseDSN(source, dsn string) (*mysql.Config, error) {
 	config, err := mysql.ParseDSN(dsn)
-	if err != nil {
-		why := err.Error()
-		if strings.HasPrefix(why, "default addr for network") {
-			why = "the host stands in tcp(…)"
-		}
-		return nil, errors.New(source + " is no DSN, such as user:password@tcp(host:3306)/: " + why)
+	if err == nil && slices.Contains(networks, config.Net) {
+		return config, nil
 	}
-	return config, nil
+	return nil, errors.New(source + " is no DSN, such as user:password@tcp(host:3306)/: " + whyNot(dsn, err))
+}
+
+// networks are those that the command can dial.
+var networks = []string{"tcp", "tcp4", "tcp6", "unix"}
+
+// parameters are those of a DSN whose values the driver checks.
+var parameters = []string{
+	"allowAllFiles", "allowCleartextPasswords", "allowFallbackToPlaintext", "allowNativePasswords", "allowOldPasswords", "checkConnLiveness", "clientFoundRows",
+	"collation", "columnsWithAlias", "compress", "connectionAttributes", "interpolateParams", "loc", "maxAllowedPacket", "multiStatements", "parseTime",
+	"readTimeout", "rejectReadOnly", "serverPubKey", "strict", "timeTruncate", "timeout", "tls", "writeTimeout",
+}
+
+// whyNot returns a reason in words of its own.
+func whyNot(dsn string, err error) string {
+	const constant = "invalid DSN: " // the driver's errors that begin so quote nothing
+	if err != nil && strings.HasPrefix(err.Error(), constant) {
+		return strings.TrimPrefix(err.Error(), constant)
+	}
+	end := strings.LastIndexByte(dsn, '/') + 1
+	if config, err := mysql.ParseDSN(dsn[:end]); err != nil || !slices.Contains(networks, config.Net) {
+		return "the host stands in tcp(…)"
+	}
+	_, query, _ := strings.Cut(dsn[end:], "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if _, err := mysql.ParseDSN("tcp(host:1)/?" + pair); err != nil && slices.Contains(parameters, key) {
+			return "the value of " + key + " is wrong"
+		}
+	}
+	return "the part after the last / is wrong (there, a % is written as %25)"
 }
 
 // noMatter are keys of clients that make no difference to a lock.
@@ -121,7 +155,7 @@ type client struct {
 	verifies           bool
 }
 
-func fromOptionFile(file string) (*mysql.Config, error) {
+func (f serverFlags) fromOptionFile(file string) (*mysql.Config, error) {
 	settings, err := optionfile.Read(file, "client", "client-server", "client-mariadb")
 	switch {
 	case err != nil:
@@ -133,6 +167,9 @@ func fromOptionFile(file string) (*mysql.Config, error) {
 	for _, s := range settings {
 		if err := c.set(s); err != nil {
 			return nil, err
+		}
+		if s.Key == "password" && s.Open {
+			sayTo(f.stderr, fmt.Sprintf("warning: all users can read the password in %s: chmod 600 it", s.File))
 		}
 	}
 	if err := c.dial(); err != nil {

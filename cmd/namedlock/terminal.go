@@ -25,15 +25,15 @@ func (t terminal) foreground() int {
 	if t.file == nil {
 		return 0
 	}
-	return foregroundOf(t.file)
+	group, _ := foregroundOf(t.file)
+	return group
 }
 
-func foregroundOf(file *os.File) int {
-	var group int32
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&group))); errno != 0 {
-		return 0
-	}
-	return int(group)
+// foregroundOf returns 0 also for a group of another PID namespace.
+func foregroundOf(file *os.File) (group int, ok bool) {
+	var id int32
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, file.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&id)))
+	return int(id), errno == 0
 }
 
 // give has the terminal's keys go to the process group.
@@ -47,4 +47,7 @@ func (t terminal) give(group int) {
 }
 
 // isTerminal reports whether a file is the terminal that controls this process.
-func isTerminal(file *os.File) bool { return foregroundOf(file) != 0 }
+func isTerminal(file *os.File) bool {
+	_, ok := foregroundOf(file)
+	return ok
+}

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +20,8 @@ type voice struct {
 	lines  chan []byte
 	silent chan struct{} // closed when all is written
 	turn   chan struct{} // has one while a line is being written, or nothing may be
+	file   *os.File
+	spoken atomic.Bool // a line was said since this was set to false
 }
 
 const (
@@ -24,8 +29,8 @@ const (
 	lastWords = 5 * time.Second // for what is left to be read at the end
 )
 
-func newVoice(w io.Writer) *voice {
-	v := &voice{make(chan []byte, mostLines), make(chan struct{}), make(chan struct{}, 1)}
+func newVoice(w *os.File) *voice {
+	v := &voice{lines: make(chan []byte, mostLines), silent: make(chan struct{}), turn: make(chan struct{}, 1), file: w}
 	go func() {
 		defer close(v.silent)
 		for line := range v.lines {
@@ -41,6 +46,7 @@ func newVoice(w io.Writer) *voice {
 }
 
 func (v *voice) Write(line []byte) (int, error) {
+	v.spoken.Store(true)
 	select {
 	case v.lines <- bytes.Clone(line):
 	default:
@@ -50,7 +56,7 @@ func (v *voice) Write(line []byte) (int, error) {
 
 // sayf says a line of this command's.
 func (v *voice) sayf(format string, args ...any) {
-	_, _ = fmt.Fprintf(v, "namedlock: "+format+"\n", args...)
+	sayTo(v, fmt.Sprintf(format, args...))
 }
 
 // hush has nothing written until speak is called. It does not wait long for a line that nobody reads.
@@ -77,23 +83,26 @@ func (v *voice) finish() {
 	}
 }
 
-// logLines is a handler of a log that writes lines like all others of this command.
+// logLines is a handler of a log that writes lines like all others of this command. It leaves out errors: they tell of losses, of which
+// the command tells itself.
 type logLines struct {
 	w     io.Writer
 	level slog.Level
 	with  string // what every line ends with
 }
 
-func (l logLines) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
+func (l logLines) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= l.level && level < slog.LevelError
+}
 
 func (l logLines) Handle(_ context.Context, r slog.Record) error {
-	text := r.Message
+	text := strings.TrimPrefix(r.Message, prefix)
 	r.Attrs(func(a slog.Attr) bool {
 		text += attribute(a)
 		return true
 	})
-	_, err := io.WriteString(l.w, clean(text+l.with)+"\n")
-	return err
+	sayTo(l.w, text+l.with)
+	return nil
 }
 
 func (l logLines) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -105,4 +114,10 @@ func (l logLines) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (l logLines) WithGroup(string) slog.Handler { return l }
 
-func attribute(a slog.Attr) string { return ", " + a.Key + ": " + a.Value.String() }
+func attribute(a slog.Attr) string {
+	value := a.Value.String()
+	if err, ok := a.Value.Any().(error); ok {
+		value = oneLine(err)
+	}
+	return ", " + a.Key + ": " + value
+}

@@ -558,7 +558,7 @@ func TestListAndHolder(t *testing.T) {
 			assert.Contains(t, p.stderr.String(), "INSTALL SONAME")
 			return
 		}
-		assert.Contains(t, p.stdout.String(), "odd ?[31m name")
+		assert.Contains(t, p.stdout.String(), `odd \x1b[31m\nname`)
 		assert.NotContains(t, p.stdout.String(), "\x1b")
 	})
 }

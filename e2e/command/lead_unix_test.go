@@ -139,7 +139,7 @@ func TestLead_Ends(t *testing.T) {
 func TestLead_ExitCodes(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		notACommand := filepath.Join(t.TempDir(), "file")
-		require.NoError(t, os.WriteFile(notACommand, []byte("?"), 0o700))
+		require.NoError(t, os.WriteFile(notACommand, []byte("?\x00"), 0o700))
 		for _, c := range []struct {
 			code int
 			says string

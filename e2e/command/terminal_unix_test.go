@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
 // A shell with job control, on a terminal.
@@ -184,4 +187,80 @@ func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 		assert.NotContains(t, s.all(), "NEXT")
 		require.NoError(t, lock.Release())
 	})
+}
+
+// In a command substitution of an interactive bash, which has SIGTTIN ignored, the command reads the terminal.
+func TestTerminal_CommandSubstitution(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		s := b.shell()
+		s.types("got=$($NL run x -- sed -u q); echo \"code=$? <$got>\"\n")
+		b.until(func() bool { return b.holder("x") != 0 }, "it runs")
+		s.types("words\n")
+		s.shows("code=0 <words>")
+		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
+		s.types("got=$($NL run x -- sh -c 'cat </dev/tty'); echo \"code=$?\"\n") // nor is standard input needed
+		b.until(func() bool { return b.holder("x") != 0 && s.foreground() != s.pid }, "it reads")
+		s.types("\x03")
+		b.free("x")
+		s.types("echo sh\"\"ell\n")
+		s.shows("shell")
+	})
+}
+
+// In a PID namespace of its own, on the terminal of its caller.
+func TestTerminal_PIDNamespace(t *testing.T) {
+	if out, err := exec.Command("unshare", "-pf", "--mount-proc", "true").CombinedOutput(); err != nil {
+		servers.Missing(t, "no PID namespace: "+string(out))
+	}
+	onServers(t, func(t *testing.T, b *bench) {
+		const unshare = "unshare -pf --mount-proc "
+		s := b.shell()
+		for _, verb := range []string{"run", "lead"} {
+			s.types(unshare + "$NL " + verb + " x -- sed -u 's/^/got /'\n")
+			b.until(func() bool { return b.holder("x") != 0 }, "it runs")
+			s.types("words\n")
+			s.shows("got words")
+			s.interrupts(130)
+			b.free("x")
+		}
+		// Ctrl-C comes once, and a signal that is sent to the first process comes, too.
+		s.types(unshare + `$NL run x -- sh -c 'trap "echo int" INT; trap "exit 7" TERM; echo r""eady; while :; do sleep 0.05; done'` + "\n")
+		s.shows("ready")
+		s.types("\x03")
+		s.shows("int\r\n")
+		s.types("\x03")
+		s.shows("int\r\n")
+		fronts := s.children(s.children(s.pid)[0])
+		require.NoError(t, syscall.Kill(fronts[0], syscall.SIGINT))
+		s.shows("int\r\n")
+		require.NoError(t, syscall.Kill(fronts[0], syscall.SIGTERM))
+		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
+		s.types("echo code=$?\n")
+		s.shows("code=7")
+		assert.Equal(t, 3, strings.Count(s.all(), "int\r\n"))
+		// A script goes on having the terminal.
+		s.types("sh -c '" + unshare + "$NL run x -- sed -u q; read line; echo then $line'\n")
+		b.until(func() bool { return b.holder("x") != 0 }, "it runs")
+		s.types("one\n")
+		b.free("x")
+		s.types("two\n")
+		s.shows("then two")
+		// What is left behind, and a group of its own, end.
+		s.types(unshare + "$NL run x -- sh -c 'setsid sleep 1000 & sleep 1000 &'\n")
+		s.shows("which are ended: sleep (")
+		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
+		b.free("x")
+	})
+}
+
+// children are those of a process.
+func (s *shell) children(pid int) (pids []int) {
+	s.b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	require.NoError(s.b, err)
+	for _, child := range strings.Fields(string(text)) {
+		pids = append(pids, number(s.b, child))
+	}
+	require.NotEmpty(s.b, pids)
+	return pids
 }

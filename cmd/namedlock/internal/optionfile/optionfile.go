@@ -21,6 +21,7 @@ type Setting struct {
 
 	File string
 	Line int
+	Open bool // all users can read the file
 }
 
 // Errorf returns an error that says where the setting stands.
@@ -47,9 +48,14 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 		return nil, fmt.Errorf("the option file cannot be read: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if err := trusted(f); err != nil {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("the option file cannot be read: %w", err)
+	}
+	if err := trusted(file, info); err != nil {
 		return nil, err
 	}
+	open := hasPermissions && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
 
 	var settings []Setting
 	var group string
@@ -77,7 +83,7 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 			if err != nil {
 				return nil, at(file, n, "%w", err)
 			}
-			s.File, s.Line = file, n
+			s.File, s.Line, s.Open = file, n, open
 			settings = append(settings, s)
 		}
 	}
@@ -87,17 +93,20 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 	return settings, nil
 }
 
-// trusted refuses what everybody can write to, as the servers' own clients do: it
-// could send a password to a server of anybody's choice.
-func trusted(f *os.File) error {
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return fmt.Errorf("the option file cannot be read: %w", err)
+// trusted refuses a file that another user can write to: it could send a password to a
+// server of that user's choice. root can write to any.
+func trusted(file string, info fs.FileInfo) error {
+	switch uid, owned := owner(info); {
 	case info.IsDir():
-		return fmt.Errorf("the option file %s is a directory", f.Name())
-	case info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 && hasPermissions:
-		return fmt.Errorf("the option file %s can be written by everybody: chmod 600 it", f.Name())
+		return fmt.Errorf("the option file %s is a directory", file)
+	case !info.Mode().IsRegular() || !hasPermissions:
+		return nil
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("the option file %s can be written by everybody: chmod 600 it", file)
+	case info.Mode().Perm()&0o020 != 0:
+		return fmt.Errorf("the option file %s can be written by its group: chmod 600 it", file)
+	case owned && uid != 0 && uid != os.Geteuid():
+		return fmt.Errorf("the option file %s belongs to another user, with the id %d: it must belong to you, or to root", file, uid)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 // A Tree is a command that was started, and its descendants. A process has one Tree at a time.
 type Tree struct {
 	pid     int
+	group   int                               // the command's: its own, unless it shares that of its parent
 	stopped func(pid int, sig syscall.Signal) // called by the goroutine that reaps; may be nil
 
 	exited chan struct{} // closed when the command has ended
@@ -28,11 +29,13 @@ type Tree struct {
 type Command struct {
 	Path      string
 	Argv, Env []string
+	Stderr    uintptr                           // the descriptor that is its standard error
 	Stopped   func(pid int, sig syscall.Signal) // if not nil, called when a signal has stopped the command; no other process is reaped meanwhile
 	Survives  bool                              // the end of its parent: it sees to that itself
+	Shared    bool                              // stays in the process group of its parent; on Linux alone
 }
 
-// Start starts the command, as the leader of a process group of its own.
+// Start starts the command, as the leader of a process group of its own unless it is Shared.
 func (c Command) Start() (*Tree, error) {
 	if err := adopt(); err != nil {
 		return nil, err
@@ -44,7 +47,10 @@ func (c Command) Start() (*Tree, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var err error
-		t.pid, err = syscall.ForkExec(c.Path, c.Argv, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, 2}, Sys: c.attributes()})
+		t.pid, err = syscall.ForkExec(c.Path, c.Argv, &syscall.ProcAttr{Env: c.Env, Files: []uintptr{0, 1, c.Stderr}, Sys: c.attributes()})
+		if t.group = t.pid; c.Shared {
+			t.group = syscall.Getpgrp()
+		}
 		started <- err
 		if err == nil {
 			t.reap()
@@ -80,7 +86,7 @@ func (t *Tree) reap() {
 	}
 }
 
-// PID is the command's, and its group's.
+// PID is the command's, and its group's unless it shares that of its parent.
 func (t *Tree) PID() int { return t.pid }
 
 // Exited is closed when the command has ended. Descendants may be left.
@@ -97,9 +103,15 @@ func (t *Tree) Status() int {
 	return t.status.ExitStatus()
 }
 
-// Signal sends the signal to the command's group, as a terminal does.
+// Signal sends the signal to the command's group, as a terminal does. Of a group that it shares the command and its descendants alone get
+// it.
 func (t *Tree) Signal(sig syscall.Signal) {
-	if t.hasGroup() {
+	switch {
+	case t.group != t.pid:
+		for _, pid := range t.members() {
+			_ = syscall.Kill(pid, sig)
+		}
+	case t.hasGroup():
 		_ = syscall.Kill(-t.pid, sig)
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -25,30 +25,72 @@ func adopt() error {
 
 // attributes have the kernel kill the command when this process dies.
 func (c Command) attributes() *syscall.SysProcAttr {
-	if c.Survives {
-		return &syscall.SysProcAttr{Setpgid: true}
+	attributes := &syscall.SysProcAttr{Setpgid: !c.Shared}
+	if !c.Survives {
+		attributes.Pdeathsig = syscall.SIGKILL
 	}
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return attributes
 }
 
 // awaitGroup has nothing to wait for: a descendant would be a child.
 func (t *Tree) awaitGroup() {}
 
-func (t *Tree) inGroup() bool {
-	return slices.ContainsFunc(descendants(), func(p process) bool { return p.group == t.pid })
-}
+func (t *Tree) inGroup() bool { return len(t.members()) > 0 }
 
-// outsiders returns the descendants that have left the group.
-func (t *Tree) outsiders() (pids []int) {
+// members returns the descendants that are in the group.
+func (t *Tree) members() (pids []int) {
 	for _, p := range descendants() {
-		if p.group != t.pid {
+		if p.group == t.group {
 			pids = append(pids, p.pid)
 		}
 	}
 	return pids
 }
 
-type process struct{ pid, parent, group int }
+// outsiders returns the descendants that have left the group.
+func (t *Tree) outsiders() (pids []int) {
+	for _, p := range descendants() {
+		if p.group != t.group {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// Left returns the names and the numbers of the descendants that run.
+func (t *Tree) Left() (left []string) {
+	for _, p := range descendants() {
+		if p.state != "Z" && p.state != "X" {
+			left = append(left, fmt.Sprintf("%s (%d)", p.name, p.pid))
+		}
+	}
+	return left
+}
+
+// A process is what /proc/PID/stat says of it.
+type process struct {
+	pid, parent, group   int
+	name, state, started string // started: in clock ticks since the machine has
+}
+
+func readProcess(pid string) (p process, err error) {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return p, err
+	}
+	begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')') // of the name, which may hold anything
+	if begin < 0 || end < begin {
+		return p, fmt.Errorf("/proc/%s/stat has no name", pid)
+	}
+	p.name = string(stat[begin+1 : end])
+	fields := strings.Fields(string(stat[end+1:]))
+	if len(fields) < 20 {
+		return p, fmt.Errorf("/proc/%s/stat is short", pid)
+	}
+	p.state, p.started = fields[0], fields[19]
+	_, err = fmt.Sscan(strings.Join([]string{string(stat[:begin]), fields[1], fields[2]}, " "), &p.pid, &p.parent, &p.group)
+	return p, err
+}
 
 // descendants returns those of this process, by /proc. Their numbers cannot have gone to others if this process is their parent, and
 // hardly otherwise.
@@ -59,18 +101,10 @@ func descendants() []process {
 	}
 	children := map[int][]process{}
 	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
 		}
-		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		end := bytes.LastIndexByte(stat, ')') // of the name, which may hold anything
-		if err != nil || end < 0 {
-			continue
-		}
-		p := process{pid: pid}
-		var state string
-		if _, err := fmt.Sscan(string(stat[end+1:]), &state, &p.parent, &p.group); err == nil {
+		if p, err := readProcess(e.Name()); err == nil {
 			children[p.parent] = append(children[p.parent], p)
 		}
 	}
@@ -81,4 +115,25 @@ func descendants() []process {
 		next = append(next[1:len(next):len(next)], children[p.pid]...)
 	}
 	return found
+}
+
+// Started tells this process from others that had its number before.
+func Started() string {
+	p, _ := readProcess("self")
+	return p.started
+}
+
+// Under reports whether this process is a descendant of the one with that number, which has Started so.
+func Under(ancestor int, started string) bool {
+	for pid := os.Getppid(); pid > 0; {
+		p, err := readProcess(strconv.Itoa(pid))
+		if err != nil {
+			return false
+		}
+		if pid == ancestor {
+			return p.started == started
+		}
+		pid = p.parent
+	}
+	return false
 }

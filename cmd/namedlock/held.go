@@ -1,0 +1,96 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/names"
+)
+
+// A command may run others that take locks of their own. Its environment has which locks it runs under:
+
+// heldVariable has an inheritance in JSON, for namedlock alone. It counts for as long as the keeper that has written it is an ancestor of
+// who reads it: an environment outlives a lock where a daemon, at(1) or a terminal multiplexer has it. The keeper of an outer run is an
+// ancestor then, too.
+const heldVariable = "NAMEDLOCK_HELD"
+
+// nameVariable has the names of these locks, one a line, for people. It counts for nothing.
+const nameVariable = "NAMEDLOCK_NAME"
+
+const connectionVariable = "NAMEDLOCK_CONNECTION_ID"
+
+type inheritance struct {
+	Keeper  int     `json:"keeper"`
+	Started string  `json:"started"` // the keeper
+	Locks   []named `json:"locks"`
+}
+
+// A named is a lock on a server.
+type named struct {
+	Server string `json:"server"`
+	Name   string `json:"name"`
+}
+
+// inherited returns the locks that this process runs under.
+func inherited() (in inheritance) {
+	if json.Unmarshal([]byte(os.Getenv(heldVariable)), &in) != nil || !under(in.Keeper, in.Started) {
+		return inheritance{}
+	}
+	return in
+}
+
+// has reports whether a lock is among them, as the library sees it: names that differ in letter case alone are one lock.
+func (in inheritance) has(config *mysql.Config, name string) bool {
+	return slices.ContainsFunc(in.Locks, func(l named) bool {
+		return l.Server == address(config) && names.Fold(l.Name) == names.Fold(name)
+	})
+}
+
+// environment returns the variables for a command that runs under the locks of this keeper as well.
+func (in inheritance) environment(keeper int, started string, config *mysql.Config, own []string) []string {
+	in.Keeper, in.Started = keeper, started
+	var all []string
+	for _, l := range in.Locks {
+		all = append(all, l.Name)
+	}
+	for _, name := range own {
+		in.Locks = append(in.Locks, named{address(config), name})
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	text, _ := json.Marshal(in)
+	return []string{nameVariable + "=" + strings.Join(all, "\n"), heldVariable + "=" + string(text)}
+}
+
+// address is where the server is. One that is reached in two ways counts as two.
+func address(config *mysql.Config) string {
+	addr := config.Addr
+	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "127.0.0.1" || host == "::1") {
+		addr = net.JoinHostPort("localhost", port)
+	}
+	return fmt.Sprintf("%s(%s)", cmp.Or(config.Net, "tcp"), addr)
+}
+
+// held says whether this process runs under the lock.
+func held(_ context.Context, in *invocation) (int, error) {
+	if len(in.args) != 1 {
+		return 0, usagef("held takes one name, not %d", len(in.args))
+	}
+	config, err := in.server.config()
+	if err != nil {
+		return 0, usageError{err}
+	}
+	if inherited().has(config, in.args[0]) {
+		return exitOK, nil
+	}
+	return exitNobody, nil
+}

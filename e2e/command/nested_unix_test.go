@@ -1,0 +1,119 @@
+//go:build unix
+
+package command
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The recipe of a script that takes its own lock: whatever it runs under, it runs under that lock, once.
+func TestScriptThatTakesItsOwnLock(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		r := b.recipes()
+		script := filepath.Join(r.bin, "script")
+		require.NoError(t, os.WriteFile(script, []byte(r.block("sh", "exec namedlock")), 0o700))
+		for _, c := range []struct{ under, names string }{
+			{"", "report"},
+			{"run report --", "report"},
+			{"run other report --", "other\nreport"},
+			{"run report -- namedlock run other --", "report\nother"},
+			{"run other -- namedlock lead more --", "other\nmore\nreport"},
+			{"run other -- namedlock run report -- setsid -w", "other\nreport"},
+			{"lead report --", "report"},
+		} {
+			argv := append(strings.Fields("namedlock "+c.under), script, "arg")
+			if c.under == "" {
+				argv = []string{"script", "arg"}
+			}
+			out, err := r.command(argv...).CombinedOutput()
+			assert.NoError(t, err, "%s: %s", c.under, out)
+			assert.Equal(t, c.names+": arg\n", r.written(), c.under)
+		}
+
+		// An environment that is left over from another lock counts for nothing.
+		lock := b.hold("report")
+		env, err := r.command("namedlock", "run", "report2", "--", "env").Output()
+		require.NoError(t, err)
+		for _, stale := range [][]string{
+			{"NAMEDLOCK_NAME=report"},
+			strings.Split(strings.ReplaceAll(string(env), "report2", "report"), "\n"), // its keeper has died
+		} {
+			cmd := r.command("script")
+			cmd.Env = append(cmd.Env, stale...)
+			out, _ := cmd.CombinedOutput()
+			assert.Equal(t, 75, cmd.ProcessState.ExitCode(), "%q: %s", stale, out)
+			assert.Empty(t, r.written())
+		}
+		living := b.start("run", "alive", "--", "sh", "-c", "env; echo end; exec sleep 1000")
+		b.until(func() bool { return strings.Contains(living.stdout.String(), "end\n") }, "it runs")
+		cmd := r.command("namedlock", "held", "alive") // which it has not started
+		cmd.Env = append(cmd.Env, strings.Split(living.stdout.String(), "\n")...)
+		assert.Error(t, cmd.Run())
+		assert.Equal(t, 1, cmd.ProcessState.ExitCode())
+		cmd = r.command("namedlock", "run", "free", "--", "sh", "-c", "echo $NAMEDLOCK_NAME")
+		cmd.Env = append(cmd.Env, "NAMEDLOCK_NAME=stale")
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		assert.Equal(t, "free\n", string(out))
+		require.NoError(t, lock.Release())
+	})
+}
+
+// A namedlock for a name that an outer one has says so, and does not wait for itself.
+func TestNested(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		for _, inner := range []string{"run x", "run -timeout 0 -exit-busy 0 -quiet y x", "lead X"} {
+			p := b.prepare("run", "x", "--", "sh", "-c", binary+" "+inner+" -- echo ran; echo code $?")
+			p.launch()
+			assert.Equal(t, 0, p.code())
+			assert.Equal(t, "code 64\n", p.stdout.String(), inner)
+			assert.Contains(t, p.stderr.String(), "is held already, by the namedlock that this one runs under", inner)
+		}
+		p := b.start("run", "x", "--", "sh", "-c", `"$0" held x && "$0" held X; echo $?; "$0" held y; echo $?; "$0" held -dsn 'root@tcp(other:1)/' x; echo $?`, binary)
+		assert.Equal(t, 0, p.code())
+		assert.Equal(t, []string{"0", "1", "1"}, lines(p), p.stderr.String())
+
+		for _, kind := range kinds { // the same name on another server is another lock
+			if kind == b.server.Kind() {
+				continue
+			}
+			if other, err := shared[kind](); err == nil {
+				name := "both from " + string(b.server.Kind())
+				p := b.prepare("run", name, "--", "sh", "-c", `NAMEDLOCK_DSN=$OTHER exec "$0" run "$1" -- sh -c 'echo "$NAMEDLOCK_NAME"'`, binary, name)
+				p.Env = append(p.Env, "OTHER="+other.DSN())
+				p.launch()
+				assert.Equal(t, 0, p.code(), p.stderr.String())
+				assert.Equal(t, name+"\n", p.stdout.String())
+			}
+		}
+	})
+}
+
+// A script without #! is for sh; what is neither is not executable.
+func TestScriptWithoutInterpreter(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		script := filepath.Join(t.TempDir(), "script")
+		for text, want := range map[string]string{"echo \"$0 $*\"": script + " one two\n", "": ""} {
+			require.NoError(t, os.WriteFile(script, []byte(text), 0o700))
+			for _, verb := range []string{"run", "lead"} {
+				p := b.start(verb, "x", "--", script, "one", "two")
+				assert.Equal(t, 0, p.code(), p.stderr.String())
+				assert.Equal(t, want, p.stdout.String())
+			}
+			out, err := exec.Command("timeout", "60", script, "one", "two").Output()
+			require.NoError(t, err)
+			assert.Equal(t, want, string(out), "as timeout has it")
+		}
+		require.NoError(t, os.WriteFile(script, []byte("echo\x00"), 0o700))
+		p := b.start("run", "x", "--", script)
+		assert.Equal(t, 126, p.code())
+		assert.Contains(t, p.stderr.String(), "exec format error")
+	})
+}
