@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -171,15 +172,19 @@ func (j *job) complain(format string, args ...any) {
 	}
 }
 
-// connection returns the id of the connection that has the lock, 0 if the server does not tell.
-func connection(ctx context.Context, locker *namedlock.Locker, name string) uint64 {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+// connection returns the id of the connection that has the lock, 0 if the server does not tell. transaction runs a function on that
+// connection: asked on another, the answer would cost one more; and behind a proxy CONNECTION_ID() can be the proxy's.
+func connection(ctx context.Context, name string, transaction func(context.Context, func(context.Context, *sql.Tx) error) error) (id uint64) {
+	// A ctx that ended in the middle of a statement would cut the connection off, and with it the lock.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	h, held, err := locker.Holder(ctx, name)
-	if err != nil || !held {
+	err := transaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&id)
+	})
+	if err != nil {
 		return 0
 	}
-	return h.ConnectionID
+	return id
 }
 
 // environment is what the command gets.

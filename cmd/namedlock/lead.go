@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"syscall"
@@ -46,9 +47,11 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 		over := false
 		var began time.Time
 		standing, stop := k.wait(ctx)
-		err := locker.Lead(standing, k.names[0], func(ctx context.Context, _ *namedlock.Term) (err error) {
+		err := locker.Lead(standing, k.names[0], func(ctx context.Context, term *namedlock.Term) (err error) {
 			began, k.toldLoss = time.Now(), false
-			id := connection(ctx, locker, k.names[0])
+			id := connection(ctx, k.names[0], func(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
+				return term.WithTx(ctx, nil, fn)
+			})
 			switch terms++; {
 			case terms > 1:
 				k.complain("leads again, by connection %d", id)

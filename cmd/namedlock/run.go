@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
+	"database/sql"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -63,7 +65,10 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 	err = locker.WithLocks(ctx, j.names, timeout, func(ctx context.Context) error {
 		acquired()
 		waits.Wait()
-		id := connection(ctx, locker, j.names[0])
+		id := connection(ctx, j.names[0], func(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
+			aside := namedlock.SafeName("namedlock run", crand.Text()) // it nests on the connection that has the others
+			return locker.WithLockTx(ctx, aside, 0, nil, fn)
+		})
 		defer func(began time.Time) {
 			j.tell("releasing after %v", time.Since(began).Round(time.Millisecond))
 		}(time.Now())

@@ -355,6 +355,22 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	})
 }
 
+// A run or a lead that need not wait takes one connection.
+func TestOneConnection(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		for _, args := range [][]string{{"run", "x"}, {"run", "x", "y"}, {"lead", "x"}} {
+			addr, open := b.way()
+			proxy := open()
+			p := b.start(append(append([]string{args[0], "-dsn", b.server.DSNAt(addr)}, args[1:]...), "--", "sh", "-c", "echo $NAMEDLOCK_CONNECTION_ID; exec sleep 1000")...)
+			id := int64(p.pids(1)[0])
+			assert.Equal(t, b.holder("x"), id)
+			assert.Equal(t, 1, proxy.Accepted(), "%q", args)
+			require.NoError(t, p.Process.Kill())
+			b.free("x")
+		}
+	})
+}
+
 // What the command starts, in its group and outside.
 const family = `setsid sleep 1000 & echo $!; sleep 1000 & echo $!; echo $$; echo $PPID; wait`
 

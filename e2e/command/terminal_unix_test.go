@@ -97,6 +97,14 @@ func (s *shell) shows(text string) {
 	s.out.buf.WriteString(rest)
 }
 
+// waits waits until a connection waits for the lock.
+func (s *shell) waits(name string) {
+	s.b.Helper()
+	if !assert.Eventually(s.b, func() bool { return s.b.waiters(name) == 1 }, patience, 5*time.Millisecond) {
+		require.FailNow(s.b, "nobody waits", "%d: %q", s.b.waiters(name), s.all())
+	}
+}
+
 // interrupts types Ctrl-C, and waits until the shell has the terminal again and has seen that exit code.
 func (s *shell) interrupts(code int) {
 	s.b.Helper()
@@ -139,14 +147,14 @@ func TestTerminal(t *testing.T) {
 		for _, what := range []string{"run -timeout 10m", "lead"} {
 			lock = b.hold("y")
 			s.types("$NL " + what + " y -- echo r\"\"an late\n")
-			b.until(func() bool { return b.waiters("y") == 1 }, "it waits")
+			s.waits("y")
 			s.types("\x1a")
 			s.shows("Stopped")
 			b.until(func() bool { return b.waiters("y") == 0 }, "it does not wait any more")
 			require.NoError(t, lock.Release())
 			lock = b.hold("y")
 			s.types("fg\n")
-			b.until(func() bool { return b.waiters("y") == 1 }, "it waits again")
+			s.waits("y")
 			assert.NotContains(t, s.out.String(), "ran late", what)
 			require.NoError(t, lock.Release())
 			s.shows("ran late")
@@ -247,7 +255,7 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 		s.shows("then two")
 		// What is left behind, and a group of its own, end.
 		s.types(unshare + "$NL run x -- sh -c 'setsid sleep 1000 & sleep 1000 &'\n")
-		s.shows("which are ended: sleep (")
+		s.shows("which are ended: ")
 		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
 		b.free("x")
 	})
