@@ -3,9 +3,11 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -96,4 +98,51 @@ func TestServerFlags(t *testing.T) {
 	require.NoError(t, os.Remove(file))
 	_, err = serverFlags{}.config()
 	assert.ErrorContains(t, err, "which server?")
+}
+
+// No part of a DSN that is wrong is shown: a password may be in each.
+func TestParseDSN(t *testing.T) {
+	for dsn, why := range map[string]string{
+		"app:s3c/TAIL%zz@tcp(h:3306)":             "the host stands in tcp(…)",
+		"app:s3cTAIL@tcp(h:3306)/%zzTAIL":         "the part after the last / is wrong",
+		"app:s3cTAIL tcp(h:3306)/":                "the host stands in tcp(…)", // would be a network of that name
+		"app:s3c@TAIL(h:3306)/":                   "the host stands in tcp(…)",
+		"app:s3c@tcp(h:3306)TAIL/":                "did you forget to escape a param value?",
+		"app:s3cTAIL@tcp(h:3306/":                 "network address not terminated",
+		"app:s3cTAIL@tcp(h:3306)":                 "missing the slash",
+		"app:s3cTAIL@tcp(h:3306)/?timeout=5TAIL":  "the value of timeout is wrong",
+		"app:s3cTAIL@tcp(h:3306)/?tls=TAIL":       "the value of tls is wrong",
+		"app:s3cTAIL@tcp(h:3306)/?x=%zzTAIL":      "the part after the last / is wrong",
+		"app:s3cTAIL@tcp(h:3306)/?parseTime=TAIL": "the value of parseTime is wrong",
+		"app:s/3c?TAIL=%zz@tcp(h:3306)":           "the host stands in tcp(…)",
+	} {
+		_, err := parseDSN("-dsn", dsn)
+		if assert.ErrorContains(t, err, "-dsn is no DSN, such as user:password@tcp(host:3306)/: "+why, dsn) {
+			assert.NotContains(t, err.Error(), "TAIL", dsn)
+			assert.NotContains(t, err.Error(), "s3c", dsn)
+			assert.NotContains(t, err.Error(), "%zz", dsn)
+		}
+	}
+	for _, dsn := range []string{"app:a/b@tcp(h:3306)/", "app:a/b@unix(/run/my.sock)/db?timeout=5s", "tcp6([::1]:3306)/", "/", "app@/"} {
+		_, err := parseDSN("-dsn", dsn)
+		assert.NoError(t, err, dsn)
+	}
+}
+
+func TestClean(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain \"é\" \\ 漢字":          "plain \"é\" \\ 漢字",
+		"\x1b[31m\r\n\t\x00":         `\x1b[31m\r\n\t\x00`,
+		"\u009b31m\u202e\u2028":      `\u009b31m\u202e\u2028`,
+		"\xff\xc3":                   `\xff\xc3`,
+		"\ufffd\U0001f512\U000e0001": "\ufffd\U0001f512" + `\U000e0001`,
+	} {
+		assert.Equal(t, want, clean(text), "%q", text)
+	}
+	var out strings.Builder
+	require.NoError(t, printJSON(&out, map[string]string{"a": "\x1b \u009b \u202e \U000e0001 <é>"}))
+	assert.Equal(t, "{\n  \"a\": \"\\u001b \\u009b \\u202e \\udb40\\udc01 <é>\"\n}\n", out.String())
+	var back map[string]string
+	require.NoError(t, json.Unmarshal([]byte(out.String()), &back))
+	assert.Equal(t, "\x1b \u009b \u202e \U000e0001 <é>", back["a"])
 }

@@ -85,6 +85,7 @@ func TestRead_SaysWhatIsWrongAndWhere(t *testing.T) {
 		"!including x":                    "line 1: there is !include and !includedir, but no !including",
 		"[client]\n!include my.cnf":       "line 2: option files include each other more than 10 deep",
 		"[client]\n!include open.cnf":     "can be written by everybody: chmod 600 it",
+		"[client]\n!include group.cnf":    "can be written by its group: chmod 600 it",
 		"[client]\n!include conf.d":       "conf.d is a directory",
 		"[client]\n!include conf.d/x.cnf": "x.cnf, line 2: there is no key before the =",
 	} {
@@ -92,6 +93,7 @@ func TestRead_SaysWhatIsWrongAndWhere(t *testing.T) {
 			file := write(t, filepath.Join(dir, "my.cnf"), text)
 			write(t, filepath.Join(dir, "conf.d", "x.cnf"), "[client]\n=")
 			require.NoError(t, os.Chmod(write(t, filepath.Join(dir, "open.cnf"), ""), 0o666))
+			require.NoError(t, os.Chmod(write(t, filepath.Join(dir, "group.cnf"), ""), 0o660))
 			_, err := Read(file, "client")
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), want)
@@ -99,4 +101,27 @@ func TestRead_SaysWhatIsWrongAndWhere(t *testing.T) {
 	}
 	_, err := Read(filepath.Join(dir, "missing.cnf"), "client")
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// Where all users can read the file, its settings say so.
+func TestRead_Open(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(write(t, filepath.Join(dir, "all.cnf"), "[client]\npassword=x\n"), 0o644))
+	file := write(t, filepath.Join(dir, "my.cnf"), "[client]\nuser=u\n!include all.cnf\n")
+	settings, err := Read(file, "client")
+	require.NoError(t, err)
+	require.Len(t, settings, 2)
+	assert.False(t, settings[0].Open)
+	assert.True(t, settings[1].Open)
+}
+
+// A file of another user is refused, but for root's.
+func TestRead_Foreign(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	file := write(t, filepath.Join(t.TempDir(), "my.cnf"), "[client]\nuser=u\n")
+	require.NoError(t, os.Chown(file, 4711, -1))
+	_, err := Read(file, "client")
+	assert.ErrorContains(t, err, "belongs to another user, with the id 4711")
 }
