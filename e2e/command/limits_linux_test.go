@@ -14,7 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// Where a limit is too low for namedlock, it says so in a line. Below 10 processes, or 1.2 GB, the Go runtime does not reach main.
+// Where a limit is too low for namedlock, it says so in a line. Below some 8 processes, or 1.5 GB, the Go runtime may not
+// reach main.
 func TestLimits(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil || os.Getuid() != 0 {
 		servers.Missing(t, "setpriv, as root")
@@ -49,7 +50,7 @@ func TestLimits(t *testing.T) {
 		for n := 10; n < 40; n += 3 {
 			run(fmt.Sprintf("-u %d", n))
 		}
-		for space := 1_500_000; space < 3_000_000; space += 100_000 {
+		for space := 1_600_000; space < 3_000_000; space += 100_000 {
 			run(fmt.Sprintf("-v %d", space))
 		}
 	})

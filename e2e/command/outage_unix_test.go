@@ -98,6 +98,36 @@ func TestRun_Retry(t *testing.T) {
 	})
 }
 
+// A server that is read-only, as in a failover, is asked again: after a wait has begun until -timeout, at the start for -retry.
+func TestRun_ReadOnlyForAWhile(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		readOnly := func(value int) {
+			_, err := b.db.Exec(fmt.Sprintf("SET GLOBAL read_only = %d", value))
+			require.NoError(t, err)
+		}
+		t.Cleanup(func() { readOnly(0) })
+		readOnly(1)
+		p := b.start("run", "-retry", "10m", "x", "--", "true")
+		p.says("read_only")
+		readOnly(0)
+		assert.Equal(t, 0, p.code(), p.stderr.String())
+
+		lock := b.hold("x")
+		p = b.start("run", "x", "--", "echo", "ran")
+		b.until(func() bool { return b.waiters("x") == 1 }, "it waits")
+		readOnly(1)
+		var id int64
+		require.NoError(t, b.db.QueryRow("SELECT id FROM information_schema.processlist WHERE state = 'User lock'").Scan(&id))
+		_, err := b.db.Exec(fmt.Sprintf("KILL %d", id))
+		require.NoError(t, err)
+		p.says("the wait goes on: ")
+		readOnly(0)
+		require.NoError(t, lock.Release())
+		assert.Equal(t, 0, p.code(), p.stderr.String())
+		assert.Equal(t, "ran\n", p.stdout.String())
+	})
+}
+
 // What is wrong with the DSN at the start is said, also under -quiet: no time mends it.
 func TestLead_Mistakes(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
