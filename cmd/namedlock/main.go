@@ -1,4 +1,4 @@
-// Command namedlock asks a MySQL or MariaDB server about its named locks.
+// Command namedlock runs commands under named locks of a MySQL or MariaDB server, and asks the server about such locks.
 //
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many

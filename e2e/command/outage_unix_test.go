@@ -122,7 +122,7 @@ func TestRun_ReadOnlyForAWhile(t *testing.T) {
 		require.NoError(t, err)
 		p.says("the wait goes on: ")
 		readOnly(0)
-		require.NoError(t, lock.Release())
+		_ = lock.Release() // its keep-alive may have found the server read-only
 		assert.Equal(t, 0, p.code(), p.stderr.String())
 		assert.Equal(t, "ran\n", p.stdout.String())
 	})
