@@ -122,8 +122,9 @@ func TestALossIsToldOnce(t *testing.T) {
 
 		// When the command has ended, the loss is found as the lock is released.
 		for _, verb := range []string{"run", "lead"} {
-			const rest = `trap exit USR1; trap "" TERM; echo $$; while :; do sleep 0.05; done`
-			p := b.start(verb, "-grace", "60s", "x", "--", "sh", "-c", "setsid sh -c '"+rest+"' & read line; exit 3")
+			const rest = `trap exit USR1; trap "" TERM; echo $$; echo >"$0"; while :; do sleep 0.05; done`
+			begun := filepath.Join(t.TempDir(), "begun")
+			p := b.start(verb, "-grace", "60s", "x", "--", "sh", "-c", "setsid sh -c '"+rest+"' $0 & until [ -e $0 ]; do sleep 0.05; done; exit 3", begun)
 			pids := p.pids(1)
 			b.until(func() bool { return strings.Contains(p.stderr.String(), "left processes behind") }, "the rest is asked to end")
 			b.lose("x")
