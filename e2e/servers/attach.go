@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
 // DSNVariable is the environment variable that names a server which runs already, for Attach. Where it is set no
@@ -53,7 +55,7 @@ func (s *Server) look(cfg *mysql.Config) error {
 	}
 	db := sql.OpenDB(connector)
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := lateness.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	var version, shows string
 	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {

@@ -1,8 +1,12 @@
 package servers
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
 // A MissingError says that a server's programs are not on this machine.
@@ -18,4 +22,26 @@ func (e *MissingError) Error() string {
 	}
 	return fmt.Sprintf("%s is not on this machine (looked for: %s); on a Debian-like machine run as root: e2e/servers/fetch.sh --all",
 		e.Kind, strings.Join(e.Looked, ", "))
+}
+
+// A BusyError reports that a server or a proxy did not answer in time, on a machine that had too much
+// else to do. It says nothing about what is tested.
+type BusyError struct {
+	Kind Kind
+	Err  error
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("%s: this machine is too busy to start it: %v", e.Kind, e.Err)
+}
+
+func (e *BusyError) Unwrap() error { return e.Err }
+
+// noAnswer returns the error of a start that ctx, of lateness.WithTimeout, has ended; last is the error of the last try.
+func noAnswer(ctx context.Context, kind Kind, last error) error {
+	var late *lateness.TimeoutError
+	if errors.As(context.Cause(ctx), &late) && late.Busy() {
+		return &BusyError{kind, late}
+	}
+	return fmt.Errorf("no answer, %w: %w", context.Cause(ctx), last)
 }

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
 // Proxies, by the names of their folders and of what is special.
@@ -79,7 +82,9 @@ func (p *Proxy) start(kind Kind, backends []Backend) error {
 		return err
 	}
 	p.instance = proc
-	for end := time.Now().Add(startTimeout); ; {
+	ctx, cancel := lateness.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
 		conn, err := net.Dial("tcp", p.Addr())
 		if err == nil {
 			return conn.Close()
@@ -89,8 +94,8 @@ func (p *Proxy) start(kind Kind, backends []Backend) error {
 			return errors.New("the proxy ended while it started")
 		case <-time.After(pollInterval):
 		}
-		if time.Now().After(end) {
-			return errors.Join(fmt.Errorf("no answer within %v: %w", startTimeout, err), proc.kill())
+		if ctx.Err() != nil {
+			return errors.Join(noAnswer(ctx, kind, err), proc.kill())
 		}
 	}
 }

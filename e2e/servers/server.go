@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
 // Kind names a server product.
@@ -33,7 +35,7 @@ const (
 )
 
 const (
-	startTimeout    = 60 * time.Second
+	startTimeout    = 60 * time.Second // as package lateness counts, as the next
 	shutdownTimeout = 30 * time.Second
 	pollInterval    = 5 * time.Millisecond
 	portAttempts    = 5
@@ -67,7 +69,8 @@ type Server struct {
 }
 
 // Start runs a new server with an empty database "test" and returns when it answers. It fails with a
-// *MissingError where the server's programs are not on the machine.
+// *MissingError if the server's programs are not on the machine, and with a *BusyError if the machine
+// was too busy to start it.
 func Start(kind Kind, opts ...Option) (*Server, error) {
 	var o options
 	for _, opt := range opts {
@@ -174,7 +177,7 @@ func (s *Server) awaitReady(i instance) error {
 	db := sql.OpenDB(connector)
 	defer db.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := lateness.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	go func() {
 		select {
@@ -203,7 +206,7 @@ func (s *Server) awaitReady(i instance) error {
 			case <-i.exited():
 				return errors.New("the server ended while it started")
 			default:
-				return fmt.Errorf("no answer within %v: %w", startTimeout, err)
+				return noAnswer(ctx, s.kind, err)
 			}
 		case <-tick.C:
 		}
@@ -287,7 +290,7 @@ func (s *Server) Kill() error {
 }
 
 // Shutdown ends the server cleanly and returns when it has ended. A server that does not end within
-// 30 s is killed, which is an error. Shutting down a server that does not run is no error.
+// 30 s, or later on a busy machine, is killed, which is an error. Shutting down a server that does not run is no error.
 func (s *Server) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,11 +307,13 @@ func (s *Server) Shutdown() error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
+	ctx, cancel := lateness.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
 	select {
 	case <-s.instance.exited():
 		return err
-	case <-time.After(shutdownTimeout):
-		return errors.Join(fmt.Errorf("%s did not shut down within %v", s.version, shutdownTimeout), err, s.instance.kill())
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("%s did not shut down: %w", s.version, context.Cause(ctx)), err, s.instance.kill())
 	}
 }
 

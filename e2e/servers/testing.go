@@ -28,12 +28,17 @@ func ForTest(t testing.TB, kind Kind, opts ...Option) *Server {
 	return s
 }
 
-// SkipOrFail ends the test for an error of Start: as Missing does for a *MissingError, failed for any other.
+// SkipOrFail ends the test for an error of Start: as Missing does for a *MissingError and for a *BusyError, failed for any
+// other.
 func SkipOrFail(t testing.TB, err error) {
 	t.Helper()
 	var missing *MissingError
 	if errors.As(err, &missing) {
 		Missing(t, missing.Error())
+	}
+	var busy *BusyError
+	if errors.As(err, &busy) {
+		Missing(t, busy.Error())
 	}
 	t.Fatal(err)
 }
