@@ -386,7 +386,7 @@ func TestLeadAndClose(t *testing.T) {
 		go func() { led <- one.Lead(ctx, "report", untilEnd) }()
 		synctest.Wait()
 		go func() { waited <- two.Lead(ctx, "report", untilEnd) }()
-		time.Sleep(time.Hour)
+		time.Sleep(2 * time.Minute)
 		require.NoError(t, two.Close())
 		assert.ErrorIs(t, <-waited, namedlock.ErrClosed)
 		assert.NotContains(t, log.String(), "WARN")

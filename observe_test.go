@@ -325,8 +325,8 @@ func TestACloseThatWaitsIsLogged(t *testing.T) {
 
 // Close returns when the hooks have been told of all that it has ended, and Stats agree.
 func TestCloseWaitsUntilTheHooksKnow(t *testing.T) {
-	const calls = 2000
-	for range 20 {
+	const calls = 500
+	for range 5 {
 		var told atomic.Int64
 		locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{Failed: func(context.Context, namedlock.Event) { told.Add(1) }}))
 		release := locks.HoldElsewhere("report")
