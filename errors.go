@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/printable"
 )
 
 // What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
@@ -103,6 +104,8 @@ type Error struct {
 	Err    error     // matches one of the sentinels, or the context's error
 }
 
+// Error returns one line, whatever a server has reported: characters that are not printable
+// are escaped as in a Go string literal. The errors inside have their texts as they came.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return "namedlock: an Error without a cause"
@@ -121,7 +124,7 @@ func (e *Error) Error() string {
 	if e.Tx == TxCommitted {
 		text += " (after the transaction was committed)"
 	}
-	return text
+	return printable.Text(text)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

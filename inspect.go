@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/printable"
 	"github.com/go-namedlock/namedlock/internal/queue"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
@@ -43,7 +44,8 @@ type Holder struct {
 }
 
 // String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing),
-// idle for 31s", or as much of it as is known.
+// idle for 31s", or as much of it as is known. Sessions choose some of it: characters that
+// are not printable are escaped as in a Go string literal. The fields have them as they came.
 func (h Holder) String() string {
 	if h.Local && h.ConnectionID == 0 {
 		return fmt.Sprintf("this process for %v", h.HeldFor.Truncate(time.Millisecond))
@@ -68,7 +70,7 @@ func (h Holder) String() string {
 	default:
 		text += fmt.Sprintf(", in a statement for %v", h.CommandTime)
 	}
-	return text
+	return printable.Text(text)
 }
 
 // Holder asks the server who holds the lock; false means that nobody does. It acquires

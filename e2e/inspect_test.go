@@ -107,6 +107,54 @@ func TestHolder_ForeignSession(t *testing.T) {
 	})
 }
 
+// What other sessions call themselves, and what a server reports, is in an error without the characters that end a line or
+// move a cursor.
+func TestPromise47_TextOfStrangers(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		const forged, escaped = "\n\x1b[2K\u202e", `\n\x1b[2K\u202e`
+		at, name, user := setup{srv, byOpen}, newName("strangers"), newUser()
+		_, err := srv.admin.ExecContext(background, "CREATE USER '"+user+forged+"'")
+		require.NoError(t, err)
+		t.Cleanup(func() { _, _ = srv.admin.ExecContext(background, "DROP USER '"+user+forged+"'") })
+		openWith := func(change func(cfg *mysql.Config)) *sql.DB {
+			cfg, err := mysql.ParseDSN(srv.DSN())
+			require.NoError(t, err)
+			cfg.Logger = &mysql.NopLogger{}
+			change(cfg)
+			connector, err := mysql.NewConnector(cfg)
+			require.NoError(t, err)
+			db := sql.OpenDB(connector)
+			t.Cleanup(func() { db.Close() })
+			return db
+		}
+		stranger := at.foreignOn(t, openWith(func(cfg *mysql.Config) {
+			cfg.User, cfg.Passwd, cfg.DBName, cfg.ConnectionAttributes = user+forged, "", "", "program_name:billing"+forged
+		}))
+		stranger.lock(name)
+
+		l := at.locker(t)
+		h := requireHolder(t, l, name)
+		assert.Equal(t, "billing"+forged, h.Program, "as it came")
+		assert.Equal(t, user+forged, h.User, "as it came")
+		err = l.WithLock(t.Context(), name, 1500*time.Millisecond, nothing)
+		require.ErrorIs(t, err, namedlock.ErrTimeout)
+		for _, text := range []string{h.String(), err.Error()} {
+			assert.NotContains(t, text, "\n")
+			assert.NotContains(t, text, "\x1b")
+			assert.Contains(t, text, user+escaped)
+			assert.Contains(t, text, "(billing"+escaped+")")
+		}
+
+		unknown := at.lockerOn(t, openWith(func(cfg *mysql.Config) { cfg.DBName = "none" + forged }))
+		err = unknown.Check(t.Context())
+		require.ErrorIs(t, err, namedlock.ErrUnavailable)
+		assert.Contains(t, err.Error(), `none\n`, "the server's own error")
+		assert.NotContains(t, err.Error(), "\n")
+		assert.NotContains(t, err.Error(), "\x1b", "MariaDB spells it in a way of its own")
+	})
+}
+
 // A lock of the Locker's own is found like any other, and stays held. A callers' context that ends while
 // Holder asks does no harm to it.
 func TestHolder_OwnLock(t *testing.T) {
