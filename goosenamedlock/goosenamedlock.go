@@ -6,7 +6,9 @@
 //	provider, err := goose.NewProvider(goose.DialectMySQL, db, migrations, goose.WithSessionLocker(locker))
 //
 // The lock is on the very connection that runs the migrations. So a process that loses it, by KILL or a restart of the server,
-// cannot go on migrating beside the next.
+// cannot go on migrating beside the next. If a process vanishes without a word (power loss, a cut network), the server frees its
+// lock after a lease of one minute: see WithOptions. The lease is the connection's wait_timeout until SessionUnlock. Its clock does not run
+// while a statement of a migration runs.
 //
 // goose (v3.27.0) makes its version table before it asks for the lock, in two steps. Of several processes that are the first on a
 // database, one may come between the two, and fail with "missing zero version migration": nothing is lost, and it succeeds when it is run again.
@@ -52,7 +54,8 @@ func WithTimeout(d time.Duration) Option {
 	}
 }
 
-// WithOptions has the lock taken by a namedlock.New with these options.
+// WithOptions adds options for the namedlock.New that takes the lock. They come after the one default of this package,
+// namedlock.WithLease(time.Minute): namedlock.WithLease(0) leaves the connection's wait_timeout as it is, which is 8 hours on most servers.
 func WithOptions(opts ...namedlock.Option) Option {
 	return func(l *sessionLocker) error {
 		l.opts = append(l.opts, opts...)
@@ -63,7 +66,11 @@ func WithOptions(opts ...namedlock.Option) Option {
 // NewSessionLocker returns a lock for goose.WithSessionLocker. It may serve several providers. Where others have the lock for the
 // whole timeout, what goose returns matches namedlock.ErrTimeout; where it was lost meanwhile, namedlock.ErrLost.
 func NewSessionLocker(opts ...Option) (lock.SessionLocker, error) {
-	l := &sessionLocker{timeout: 5 * time.Minute, held: make(map[*sql.Conn]held)}
+	l := &sessionLocker{
+		timeout: 5 * time.Minute,
+		opts:    []namedlock.Option{namedlock.WithLease(time.Minute)},
+		held:    make(map[*sql.Conn]held),
+	}
 	for i, opt := range opts {
 		if opt == nil {
 			return nil, fmt.Errorf("goosenamedlock: option %d is nil", i)
@@ -96,7 +103,7 @@ func (l *sessionLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	if name == "" {
 		var database sql.NullString
 		if err := conn.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database); err != nil {
-			return fmt.Errorf("goosenamedlock: %w", err)
+			return &namedlock.Error{Op: namedlock.OpAcquire, Err: fmt.Errorf("goosenamedlock: %w", err)}
 		}
 		name = namedlock.SafeName("goose", database.String)
 	}

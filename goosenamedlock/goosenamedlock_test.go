@@ -3,6 +3,7 @@ package goosenamedlock_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log"
 	"os"
 	"testing"
@@ -53,23 +54,35 @@ func mocked(t *testing.T) (*sql.Conn, sqlmock.Sqlmock) {
 
 func one(value any) *sqlmock.Rows { return sqlmock.NewRows([]string{""}).AddRow(value) }
 
+// bare are options for the two statements of a lock alone.
+var bare = goosenamedlock.WithOptions(namedlock.WithoutServerCheck(), namedlock.WithLease(0))
+
 func TestOneNameForEachDatabase(t *testing.T) {
 	conn, mock := mocked(t)
 	name := namedlock.SafeName("goose", "app")
 	mock.ExpectQuery("SELECT DATABASE()").WillReturnRows(one("app"))
 	mock.ExpectQuery("SELECT GET_LOCK(?, ?)").WithArgs(name, 0).WillReturnRows(one(1))
 	mock.ExpectQuery("SELECT RELEASE_LOCK(?)").WithArgs(name).WillReturnRows(one(1))
-	l, err := goosenamedlock.NewSessionLocker(goosenamedlock.WithOptions(namedlock.WithoutServerCheck()))
+	l, err := goosenamedlock.NewSessionLocker(bare)
 	require.NoError(t, err)
 	require.NoError(t, l.SessionLock(ctx, conn))
 	require.NoError(t, l.SessionUnlock(ctx, conn))
 	require.Error(t, l.SessionUnlock(ctx, conn), "twice")
 }
 
+// A server's error is shown on one line.
+func TestTheDatabaseIsNotKnown(t *testing.T) {
+	conn, mock := mocked(t)
+	mock.ExpectQuery("SELECT DATABASE()").WillReturnError(errors.New("a\nb"))
+	l, err := goosenamedlock.NewSessionLocker()
+	require.NoError(t, err)
+	require.EqualError(t, l.SessionLock(ctx, conn), `namedlock: acquire "": goosenamedlock: a\nb`)
+}
+
 func TestOthersMigrate(t *testing.T) {
 	conn, mock := mocked(t)
 	mock.ExpectQuery("SELECT GET_LOCK(?, ?)").WithArgs("migrations", 0).WillReturnRows(one(0))
-	l, err := goosenamedlock.NewSessionLocker(goosenamedlock.WithName("migrations"), goosenamedlock.WithTimeout(0), goosenamedlock.WithOptions(namedlock.WithoutServerCheck()))
+	l, err := goosenamedlock.NewSessionLocker(goosenamedlock.WithName("migrations"), goosenamedlock.WithTimeout(0), bare)
 	require.NoError(t, err)
 	require.ErrorIs(t, l.SessionLock(ctx, conn), namedlock.ErrTimeout)
 	require.Error(t, l.SessionUnlock(ctx, conn))

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/gocronnamedlock"
 )
 
@@ -44,27 +43,27 @@ func (r *ran) job(who int) func() {
 }
 
 // schedule has a scheduler of its own run the job, with an option that a Locker of its own makes.
-func schedule(t *testing.T, server *servers.Server, job func(), option func(*namedlock.Locker) gocron.SchedulerOption) {
+func schedule(t *testing.T, s server, job func(), option func(*namedlock.Locker) gocron.SchedulerOption) {
 	t.Helper()
-	locker, err := namedlock.Open(server.Open(t))
+	locker, err := namedlock.Open(s.open(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = locker.Close() })
-	s, err := gocron.NewScheduler(option(locker))
+	scheduler, err := gocron.NewScheduler(option(locker))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.Shutdown() })
-	_, err = s.NewJob(gocron.DurationJob(20*time.Millisecond), gocron.NewTask(job), gocron.WithName("job"))
+	t.Cleanup(func() { _ = scheduler.Shutdown() })
+	_, err = scheduler.NewJob(gocron.DurationJob(20*time.Millisecond), gocron.NewTask(job), gocron.WithName("job"))
 	require.NoError(t, err)
-	s.Start()
+	scheduler.Start()
 }
 
 // One process schedules; when it loses its session another does.
 func TestGocron_Elector(t *testing.T) {
 	t.Parallel()
-	onEachServer(t, func(t *testing.T, server *servers.Server) {
+	onEachServer(t, func(t *testing.T, s server) {
 		r := &ran{by: map[int]int{}}
 		var electors []*gocronnamedlock.Elector
 		for who := range 3 {
-			schedule(t, server, r.job(who), func(l *namedlock.Locker) gocron.SchedulerOption {
+			schedule(t, s, r.job(who), func(l *namedlock.Locker) gocron.SchedulerOption {
 				e := gocronnamedlock.NewElector(l, "scheduler")
 				t.Cleanup(func() { _ = e.Close() })
 				electors = append(electors, e)
@@ -84,7 +83,7 @@ func TestGocron_Elector(t *testing.T) {
 		for who := range electors {
 			assert.Equal(t, who == first, r.count(who) > 0, "only the leader runs jobs")
 		}
-		db := server.Open(t)
+		db := s.open(t)
 		_, err := db.Exec(fmt.Sprintf("KILL %d", count(t, db, "SELECT IS_USED_LOCK('scheduler')")))
 		require.NoError(t, err)
 		require.Eventually(t, func() bool { next := leader(); return next >= 0 && next != first && r.count(next) > 5 }, 20*time.Second, time.Millisecond, "another leads")
@@ -94,10 +93,10 @@ func TestGocron_Elector(t *testing.T) {
 // With a lock for each run of a job, it never runs twice at once.
 func TestGocron_Locker(t *testing.T) {
 	t.Parallel()
-	onEachServer(t, func(t *testing.T, server *servers.Server) {
+	onEachServer(t, func(t *testing.T, s server) {
 		r := &ran{by: map[int]int{}}
 		for who := range 3 {
-			schedule(t, server, r.job(who), func(l *namedlock.Locker) gocron.SchedulerOption {
+			schedule(t, s, r.job(who), func(l *namedlock.Locker) gocron.SchedulerOption {
 				return gocron.WithDistributedLocker(gocronnamedlock.NewLocker(l, 0))
 			})
 		}
