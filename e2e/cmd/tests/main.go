@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,7 +19,7 @@ import (
 )
 
 func main() {
-	passed, err := run(os.Args[1:])
+	passed, err := run(os.Stdout, os.Args[1:], "work")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tests:", err)
 	}
@@ -27,7 +28,8 @@ func main() {
 	}
 }
 
-func run(flags []string) (passed bool, err error) {
+// run tests the packages, and writes to out which servers it went without.
+func run(out io.Writer, flags []string, packages ...string) (passed bool, err error) {
 	folder, err := os.MkdirTemp("", "namedlock-tests-")
 	if err != nil {
 		return false, err
@@ -38,7 +40,7 @@ func run(flags []string) (passed bool, err error) {
 	// An interrupt reaches go test as well, which ends its tests, and then this.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	// The flags that are given come last, and count. On a busy machine ten minutes may be too few.
-	cmd := exec.Command("go", slices.Concat([]string{"test", "-timeout=30m"}, flags, []string{"work"})...)
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-timeout=30m"}, flags, packages)...)
 	cmd.Env = append(os.Environ(), servers.SkippedFile+"="+file)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	failed := cmd.Run()
@@ -48,7 +50,7 @@ func run(flags []string) (passed bool, err error) {
 	}
 	reasons, err := skipped(file)
 	for _, reason := range reasons {
-		fmt.Println("SKIPPED:", reason)
+		_, _ = fmt.Fprintln(out, "SKIPPED:", reason)
 	}
 	return failed == nil, err
 }
