@@ -12,12 +12,12 @@ import (
 
 // foreign is a session that knows nothing of the library.
 type foreign struct {
-	t    *testing.T
+	t    testing.TB
 	conn *sql.Conn
 	id   int64
 }
 
-func (s *server) foreign(t *testing.T) *foreign {
+func (s *server) foreign(t testing.TB) *foreign {
 	t.Helper()
 	conn, err := s.admin.Conn(background)
 	require.NoError(t, err)

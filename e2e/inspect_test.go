@@ -45,7 +45,7 @@ func (s *server) openAs(t *testing.T, user string, grants []string, params ...st
 func newUser() string { return strings.ReplaceAll(newName("user"), "-", "_") }
 
 // foreignOn is foreign on another pool.
-func (s *server) foreignOn(t *testing.T, db *sql.DB) *foreign {
+func (s *server) foreignOn(t testing.TB, db *sql.DB) *foreign {
 	t.Helper()
 	conn, err := db.Conn(background)
 	require.NoError(t, err)

@@ -125,7 +125,7 @@ type locker struct {
 }
 
 // locker returns a Locker on a db of its own, all of which ends with the test.
-func (at setup) locker(t *testing.T, opts ...namedlock.Option) *locker {
+func (at setup) locker(t testing.TB, opts ...namedlock.Option) *locker {
 	t.Helper()
 	return at.lockerOn(t, at.open(t), opts...)
 }
@@ -152,7 +152,7 @@ func (at setup) spiedWith(t *testing.T, params []string, opts ...namedlock.Optio
 	return l
 }
 
-func (at setup) lockerOn(t *testing.T, db *sql.DB, opts ...namedlock.Option) *locker {
+func (at setup) lockerOn(t testing.TB, db *sql.DB, opts ...namedlock.Option) *locker {
 	t.Helper()
 	l := &locker{db: db}
 	var err error
@@ -175,7 +175,7 @@ func (at setup) lockerOn(t *testing.T, db *sql.DB, opts ...namedlock.Option) *lo
 }
 
 // open returns a pool of the server's that ends with the test.
-func (s *server) open(t *testing.T, params ...string) *sql.DB {
+func (s *server) open(t testing.TB, params ...string) *sql.DB {
 	t.Helper()
 	db, err := openDB(s.DSN(params...))
 	require.NoError(t, err)
