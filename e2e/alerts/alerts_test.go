@@ -128,7 +128,7 @@ func (s *service) lose(name string) {
 	})
 }
 
-// lead has the service lead until it ends, and do its work.
+// lead makes the service lead until it ends, and returns when it leads, or waits for that.
 func (s *service) lead() {
 	go func() {
 		_ = s.Lead(s.ctx, "leader", func(ctx context.Context, _ *namedlock.Term) error {
@@ -136,6 +136,7 @@ func (s *service) lead() {
 			return nil
 		})
 	}()
+	synctest.Wait()
 }
 
 func TestAlerts(t *testing.T) {
