@@ -104,7 +104,7 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	}
 	if fnCtx.Err() != nil {
 		ended := grant.Rollback(nil) // ROLLBACK
-		return t.failed(ctx, nil, errors.Join(t.lock.whyEnded(ctx, fnCtx), ended))
+		return t.failed(ctx, nil, and(t.lock.whyEnded(ctx, fnCtx), ended))
 	}
 	err = grant.Commit() // COMMIT
 	switch {
@@ -185,6 +185,14 @@ func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 		cause = queue.ContextError(ctx)
 	}
 	return bare(cause)
+}
+
+// and is err, and what was found beside it, in one line.
+func and(err, beside error) error {
+	if beside == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, beside)
 }
 
 // bare is the error inside an *Error of this package.

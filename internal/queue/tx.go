@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/session"
@@ -39,7 +40,7 @@ func (g *Grant) Commit() error {
 	err := g.onSession((*session.Session).Commit)
 	if errors.Is(err, fault.ErrLost) || errors.Is(err, session.ErrCutOff) {
 		if ended := g.session.TxEnded(); ended != nil && !errors.Is(err, fault.ErrTxEnded) {
-			return errors.Join(ended, err)
+			return fmt.Errorf("%w; %w", err, ended)
 		}
 	}
 	return err
