@@ -30,10 +30,15 @@ func noticeSuspension() {
 
 // suspended returns for how long the machine has been suspended since the program began;
 // false where the system does not tell. Tests replace it.
-var suspended = func() func() (time.Duration, bool) {
-	begun, ok := bootClockAhead()
+var suspended = suspendedBy(bootClockAhead)
+
+// suspendedBy returns suspended, by how far one clock is ahead of the other. On a machine that is starved, time
+// passes between two readings: so it is known only between two bounds, and what the first and the last
+// readings say at least has been slept.
+func suspendedBy(ahead func() (least, most time.Duration, ok bool)) func() (time.Duration, bool) {
+	_, begun, ok := ahead()
 	return func() (time.Duration, bool) {
-		ahead, stillOK := bootClockAhead()
-		return ahead - begun, ok && stillOK
+		least, _, stillOK := ahead()
+		return least - begun, ok && stillOK
 	}
-}()
+}

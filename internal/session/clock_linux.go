@@ -7,12 +7,13 @@ import (
 )
 
 // bootClockAhead returns how far the clock that goes on while the machine is suspended is
-// ahead of the one that does not.
-func bootClockAhead() (time.Duration, bool) {
+// ahead of the one that does not, at least and at most.
+func bootClockAhead() (least, most time.Duration, ok bool) {
 	const monotonic, boottime = 1, 7 // clock_gettime(2)
-	m, ok := readClock(monotonic)
-	b, okToo := readClock(boottime)
-	return b - m, ok && okToo
+	before, ok1 := readClock(monotonic)
+	b, ok2 := readClock(boottime)
+	after, ok3 := readClock(monotonic)
+	return b - after, b - before, ok1 && ok2 && ok3
 }
 
 func readClock(id uintptr) (time.Duration, bool) {

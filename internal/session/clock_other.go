@@ -4,4 +4,4 @@ package session
 
 import "time"
 
-func bootClockAhead() (time.Duration, bool) { return 0, false }
+func bootClockAhead() (least, most time.Duration, ok bool) { return 0, 0, false }

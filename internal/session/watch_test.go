@@ -468,6 +468,18 @@ func TestWatch_SuspendedMachine(t *testing.T) {
 	}
 }
 
+// On a starved machine two clocks are read far apart: that is not a sleep.
+func TestSuspended_StarvedMachine(t *testing.T) {
+	const ahead = time.Hour // since the machine began
+	var apart time.Duration // the readings
+	suspended := suspendedBy(func() (least, most time.Duration, ok bool) { return ahead - apart, ahead + apart, true })
+	for _, apart = range []time.Duration{0, time.Second, time.Minute} {
+		slept, ok := suspended()
+		assert.True(t, ok)
+		assert.LessOrEqual(t, slept, time.Duration(0))
+	}
+}
+
 // Reading the clocks says that a machine that runs was not suspended.
 func TestNow(t *testing.T) {
 	before, slept := now(), asleep.Load()
