@@ -84,8 +84,8 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	}
 }
 
-// endedWhile is the error for the end of ctx while an attempt failed by err: one that another attempt may mend does
-// not matter any more.
+// endedWhile is the error for the end of ctx while an attempt failed by err:
+// one that another attempt may mend does not matter any more.
 func (l *Locker) endedWhile(ctx context.Context, name string, err error) error {
 	switch {
 	case errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)):

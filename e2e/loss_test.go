@@ -536,8 +536,9 @@ func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
 	})
 }
 
-// It tells also while rows of fn's are open, when nothing can be sent and the driver cannot look: of all that the
-// server has sent. Rows that it could not send yet stand before the end of the stream.
+// It tells also while rows of fn's are open, when nothing can be sent and the
+// driver cannot look: of all that the server has sent. Rows that it could not
+// send yet come before the end of the stream.
 func TestPromise11_TheKernelTellsBesideOpenRows(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel tells on Linux alone")

@@ -304,8 +304,8 @@ func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	})
 }
 
-// A lock in a transaction is on its session, also right after a wait there whose caller has left it: the server may
-// not have ended that yet.
+// A lock in a transaction is on its session, also right after a wait there
+// whose caller has left it: the server may not have ended that yet.
 func TestPromise30_LocksNestAfterATimeout(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

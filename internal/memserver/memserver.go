@@ -133,8 +133,8 @@ func (s *Server) SetDialing(d time.Duration) {
 	s.dialing = d
 }
 
-// SetClosing has f called before a client closes its end of a connection, as the Close of a user's
-// dialer would be.
+// SetClosing has f called before a client closes its end of a connection, as
+// the Close of a user's dialer would be.
 func (s *Server) SetClosing(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,10 +17,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// Code of the user's (a context, the connection of a dialer, an error) runs under none of the queue's mutexes: it may
-// block, or call the Locker.
+// Code of the user's (a context, the connection of a dialer, an error) runs
+// under none of the queue's mutexes: it may block, or call the Locker.
 
-// free reports whether the mutex can be had soon, and so is not held by the caller's own goroutine.
+// free reports whether the mutex can be had soon, and so is not held by the
+// caller's own goroutine.
 func free(tryLock func() bool, unlock func()) bool {
 	for range 100_000 {
 		if tryLock() {
@@ -32,7 +33,8 @@ func free(tryLock func() bool, unlock func()) bool {
 	return false
 }
 
-// A nosy is a context of the user's, each method of which looks whether the mutexes are free.
+// A nosy is a context of the user's, each method of which looks whether the
+// mutexes are free.
 type nosy struct {
 	context.Context
 	queue *Queue
@@ -150,7 +152,8 @@ func TestQueue_NoContextUnderAMutex(t *testing.T) {
 	}
 }
 
-// A connection of the user's dialer whose Close blocks, as one over ssh may, stops nobody but those who wait for its end.
+// A connection of the user's dialer whose Close blocks, as one over ssh may,
+// stops nobody but those who wait for its end.
 func TestQueue_ACloseThatBlocks(t *testing.T) {
 	for what, end := range map[string]func(b *bubble, c *call) *call{
 		"its wait is abandoned": func(b *bubble, c *call) *call {
@@ -166,7 +169,8 @@ func TestQueue_ACloseThatBlocks(t *testing.T) {
 			inBubble(t, 0, func(b *bubble) {
 				b.server.Lock("a")
 				goOn := make(chan struct{})
-				// The statement after a wait that was killed is broken off by closing the socket.
+				// The statement after a wait that was killed is broken off by
+				// closing the socket.
 				b.server.Script(func(st memserver.Statement) *memserver.Reply {
 					switch {
 					case strings.Contains(st.Text, "RELEASE_LOCK('a'"):

@@ -53,9 +53,10 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 	return ctx
 }
 
-// end ends the context that the lock's code runs under. The context asks its parents, which may be
-// the user's, so no mutex is held: end may be called by several goroutines. The cause is decided before, and
-// each returns only when the context has ended.
+// end ends the context that the lock's code runs under. The context asks its
+// parents, which may be the user's, so no mutex is held: end may be called by
+// several goroutines. The cause is decided before, and each returns only when
+// the context has ended.
 func (g *Grant) end() {
 	g.mu.Lock()
 	cancel, cause := g.cancel, g.cause
@@ -100,7 +101,8 @@ func (g *Grant) isLost() bool {
 }
 
 func (g *Grant) lose(cause error) {
-	// A release is never taken for a loss, nor is what the code under the lock did itself.
+	// A release is never taken for a loss, nor is what the code under the lock
+	// did itself.
 	if g.cutOff(cause) {
 		g.decide(nil, fmt.Errorf("%w: %w", context.Canceled, cause))
 	} else {
@@ -147,8 +149,9 @@ func (g *Grant) Release() error {
 	return err
 }
 
-// unwanted releases a lock that was granted while its caller was giving up. On a silent network that
-// takes longer than a caller who gives up may wait: after the grace it goes on, and Close waits for it.
+// unwanted releases a lock that was granted while its caller was giving up. On
+// a silent network that takes longer than a caller who gives up may wait: after
+// the grace it goes on, and Close waits for it.
 func (g *Grant) unwanted() {
 	released := make(chan struct{})
 	go func() {

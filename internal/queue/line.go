@@ -129,10 +129,11 @@ func (w *waiter) call() {
 	}
 }
 
-// waitsLocked is called when it is known that w waits for others: for another caller of this
-// process, for a session or a connection, for the lock. Its timer starts, and counts from then
-// on, whatever is done for w when it rings. Most callers never wait, and need no timer: to open a
-// session and to ask for the first time is not a wait for others. The queue's mu must be held.
+// waitsLocked is called when it is known that w waits for others: for another
+// caller of this process, for a session or a connection, for the lock. Its
+// timer starts, and counts from then on, whatever is done for w when it rings.
+// Most callers never wait, and need no timer: to open a session and to ask for
+// the first time is not a wait for others. The queue's mu must be held.
 func (w *waiter) waitsLocked() {
 	if w.served {
 		return
@@ -146,7 +147,8 @@ func (w *waiter) waitsLocked() {
 	}
 }
 
-// lateLocked reports whether the timeout of w has passed, and counts. The queue's mu must be held.
+// lateLocked reports whether the timeout of w has passed, and counts. The
+// queue's mu must be held.
 func (w *waiter) lateLocked(now time.Time) bool {
 	return w.timer != nil && !w.deadline.IsZero() && !now.Before(w.deadline)
 }
@@ -172,8 +174,8 @@ func (w *waiter) timedOutLocked() error {
 	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
 
-// errContext is the error of a waiter whose context was seen to have ended, by another goroutine. Its own asks
-// the context why.
+// errContext is the error of a waiter whose context was seen to have ended, by
+// another goroutine. Its own asks the context why.
 var errContext = errors.New("the context has ended")
 
 // ended reports whether the context of w has ended.

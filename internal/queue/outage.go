@@ -8,11 +8,13 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// An outage is a time in which a wait goes on though the server cannot be asked, or is refused, as at a failover.
-// A wait has begun when a server that was fit has said that others have the lock. Where the server cannot be
-// asked, who waits without a bound, by a timeout or by a context's deadline, does not go on, for nobody would ever
-// tell that caller; nor does who tries once. A server that is refused is one that was demoted, as a rule, and a proxy takes a moment to lead to
-// the next: after that, the refusal stands.
+// An outage is a time in which a wait goes on though the server cannot be
+// asked, or is refused, as at a failover. A wait has begun when a suitable
+// server has answered that others have the lock. Where the server cannot be
+// asked, a caller whose wait has no bound, by a timeout or by a context's
+// deadline, is told so and does not go on; nor does one that tries once. A
+// server that is refused was demoted, usually, and a proxy takes a moment to
+// lead to the next: after that, the refusal stands.
 
 // The pauses between the attempts double.
 const (

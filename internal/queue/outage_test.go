@@ -84,7 +84,8 @@ func TestOutage_WhoLeaves(t *testing.T) {
 	})
 }
 
-// A silent server at the cap of one session: two runs fail one after the other, whatever they waited for.
+// A silent server at the cap of one session: two runs fail one after the other,
+// whatever they waited for.
 func TestOutage_SilenceAtTheCap(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.MaxSessions = 1
@@ -101,7 +102,8 @@ func TestOutage_SilenceAtTheCap(t *testing.T) {
 	})
 }
 
-// A timer that runs counts, also if its waiter is first in line and not yet asked for when it rings.
+// A timer that runs counts, also if its waiter is first in line and not yet
+// asked for when it rings.
 func TestOutage_ATimerThatRunsCounts(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.MaxSessions = 1 // the line polls
@@ -129,7 +131,8 @@ func (b *bubble) back() {
 	b.up()
 }
 
-// A wait that has begun goes on if the fresh session dies, too, as behind a proxy that greets while its server is gone.
+// A wait that has begun goes on if the fresh session dies, too, as behind a
+// proxy that greets while its server is gone.
 func TestOutage_TheFreshSessionDiesToo(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")

@@ -946,8 +946,8 @@ func (b *bubble) inLine(name string) bool {
 	return l != nil && (l.front != nil || l.holder != nil)
 }
 
-// A waiter that has stood behind another caller ends with its timeout, whatever happens to the server and to the
-// other callers.
+// A waiter that has stood behind another caller ends with its timeout, whatever
+// happens to the server and to the other callers.
 func TestLine_NoTimeoutIsLost(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -1005,7 +1005,8 @@ func TestLine_NoTimeoutIsLost(t *testing.T) {
 	}
 }
 
-// A cancel that meets the grant returns soon, also if the network has fallen silent. Close waits for the release.
+// A cancel that meets the grant returns soon, also if the network has fallen
+// silent. Close waits for the release.
 func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
@@ -1035,8 +1036,8 @@ func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 	})
 }
 
-// A run that nobody wants any more, when its session is ready at last, sends no GET_LOCK: another caller would find
-// the lock taken.
+// A run that nobody wants any more, when its session is ready at last, sends no
+// GET_LOCK: another caller would find the lock taken.
 func TestRun_NobodyWantsTheQuestion(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -1060,7 +1061,8 @@ func TestRun_NobodyWantsTheQuestion(t *testing.T) {
 	})
 }
 
-// A wait that was granted by a server that had been demoted has not died: the next one is as long.
+// A wait that was granted by a server that had been demoted has not died: the
+// next one is as long.
 func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -1095,8 +1097,8 @@ func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 	})
 }
 
-// Calls of a chain that has a session of its own share it: while one waits there for a lock, another gets one that is
-// free, and none starves.
+// Calls of a chain that has a session of its own share it: while one waits
+// there for a lock, another gets one that is free, and none starves.
 func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("held")

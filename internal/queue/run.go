@@ -309,8 +309,9 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	return true
 }
 
-// standByLocked is called when a caller has got the lock while a wait goes on at the server, where the next
-// in line had better keep the place. If the next has no use for it, it ends. The queue's mu must be held.
+// standByLocked is called when a caller has got the lock while a wait goes on
+// at the server, where the next in line had better keep the place. If the next
+// has no use for it, it ends. The queue's mu must be held.
 func (l *line) standByLocked() {
 	switch r := l.run; {
 	case r == nil:

@@ -250,8 +250,9 @@ func (p *Pool) choose(req Request) (choice, error) {
 			home.moveLocked(busy)
 			return choice{next: useSession, session: home}, nil
 		case home.state == busy, home.state == waiting && home.owned:
-			// A statement is over soon. A wait may last; but locks of a chain that has a session of its
-			// own are nowhere else, and a wait there makes way: see Wait.
+			// A statement is over soon. A wait may last; but locks of a chain
+			// that has a session of its own are nowhere else, and a wait there
+			// makes way: see Wait.
 			return choice{next: waitForTurn, waiter: p.queueUpLocked(home, asking)}, nil
 		}
 	}

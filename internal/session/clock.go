@@ -32,9 +32,10 @@ func noticeSuspension() {
 // false where the system does not tell. Tests replace it.
 var suspended = suspendedBy(bootClockAhead)
 
-// suspendedBy returns suspended, by how far one clock is ahead of the other. On a machine that is starved, time
-// passes between two readings: so it is known only between two bounds, and what the first and the last
-// readings say at least has been slept.
+// suspendedBy returns suspended, by how far one clock is ahead of the other. On
+// a machine that is starved, time passes between two readings: so it is known
+// only between two bounds, and what the first and the last readings say at
+// least has been slept.
 func suspendedBy(ahead func() (least, most time.Duration, ok bool)) func() (time.Duration, bool) {
 	_, begun, ok := ahead()
 	return func() (time.Duration, bool) {

@@ -210,8 +210,8 @@ func TestOwn_HomeIsBusyForAMoment(t *testing.T) {
 	})
 }
 
-// A call of a chain that has a session of its own goes there, also while another call of the chain waits there for a
-// lock, which makes way for it.
+// A call of a chain that has a session of its own goes there, also while
+// another call of the chain waits there for a lock, which makes way for it.
 func TestOwn_TheChainsCallsGoNowhereElse(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s := b.take(Request{Own: true})

@@ -98,9 +98,9 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 // when the turn ends.
 func (s *Session) Broken() bool { return s.broken != nil }
 
-// Kill breaks the statement that runs on s, if any, and lets every later one fail. It does
-// not wait for that, and may be called with mutexes held: the socket's Close may be the user's.
-// The pool must not be closed.
+// Kill breaks the statement that runs on s, if any, and lets every later one
+// fail. It does not wait for that, and may be called with mutexes held: the
+// socket's Close may be the user's. The pool must not be closed.
 func (p *Pool) Kill(s *Session) {
 	s.killed.Store(true)
 	s.cancel()

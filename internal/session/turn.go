@@ -58,7 +58,8 @@ func (p *Pool) isUrgentLocked(s *Session) bool {
 	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
 }
 
-// isWantedLocked reports whether somebody waits for a turn on this very session. p.mu must be held.
+// isWantedLocked reports whether somebody waits for a turn on this very
+// session. p.mu must be held.
 func (p *Pool) isWantedLocked(s *Session) bool {
 	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s })
 }
