@@ -209,6 +209,30 @@ var mutants = []mutant{
 	change("polls do not make way", "internal/session/choose.go",
 		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
+	change("a timer counts only while its caller is asked for", "internal/queue/queue.go",
+		"if !served && w.lateLocked(", "if !served && w.asked && w.lateLocked(").
+		caughtBy("internal/queue", "TestOutage_ATimerThatRunsCounts"),
+	change("a wait ends with its second session", "internal/queue/run.go",
+		"(!final || r.outlasts(err))", "!final").
+		caughtBy("internal/queue", "TestOutage_TheFreshSessionDiesToo"),
+	change("a question that nobody wants", "internal/queue/run.go",
+		"if r.detached { // an answer", "if false { // an answer").
+		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
+	change("a wait stands by for nobody after a hand-off", "internal/queue/handoff.go",
+		"\tg.line.standByLocked()\n", "").
+		caughtBy("internal/queue", "TestHandOff_EndsTheWaitThatStandsBy"),
+	change("a cancel waits for the release", "internal/queue/grant.go",
+		"\tcase <-released:\n\tcase <-timer.C:\n", "\tcase <-released:\n").
+		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
+	change("a nested lock beside its transaction", "internal/session/choose.go",
+		"home.state == waiting && home.owned > 0", "false").
+		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
+	change("a nested wait keeps the rest of its chain away", "internal/session/waits.go",
+		"s.owned > 0 && p.isWantedLocked(s) || ", "").
+		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
+	change("a KILL beside open rows not noticed", "internal/session/watch.go",
+		"state == occupied && s.hungUp", "false").
+		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("who steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\tr.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
