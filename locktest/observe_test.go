@@ -59,8 +59,8 @@ func TestStatsAndHooks(t *testing.T) {
 		assert.InDelta(t, 3*time.Second, stats.WaitTime, float64(time.Millisecond))
 		assert.InDelta(t, 4*time.Second, stats.HoldTime, float64(time.Millisecond))
 		stats.WaitTime, stats.HoldTime = 0, 0
-		assert.Equal(t, namedlock.Stats{Sessions: stats.Sessions, SessionsOpened: stats.SessionsOpened, SessionsDiscarded: 1, Acquired: 4, Lost: 1}, stats)
-		assert.Equal(t, namedlock.Stats{}, p.Stats())
+		assert.Equal(t, namedlock.Stats{MaxSessions: 16, Sessions: stats.Sessions, SessionsOpened: stats.SessionsOpened, SessionsDiscarded: 1, Acquired: 4, Lost: 1}, stats)
+		assert.Equal(t, namedlock.Stats{MaxSessions: 16}, p.Stats())
 		require.NoError(t, l.Close())
 		assert.Equal(t, []string{
 			"started a", "acquired a", "released a",
