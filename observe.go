@@ -202,8 +202,6 @@ func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.D
 	o.waiting.Add(1)
 }
 
-const noSession = "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions"
-
 // Waits implements queue.Observer: others have the lock. A mutex may be held.
 func (c *call) Waits() {
 	o := &c.locker.observer
@@ -213,8 +211,8 @@ func (c *call) Waits() {
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
 		if c.locker.queue.Starves(c.locker.namespace + c.name) {
-			if o.mayWarn(warning{noSession, ""}) { // for all names: it is not the lock that they wait for
-				o.logger.WarnContext(c.ctx, noSession, "name", c.name, "waited", time.Since(c.begun),
+			if o.mayWarn(warning{line: "no session"}) { // for all names: it is not the lock that they wait for
+				o.logger.WarnContext(c.ctx, "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions", "name", c.name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
 			return

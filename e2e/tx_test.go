@@ -225,14 +225,17 @@ func TestPromise28_EndedByFn(t *testing.T) {
 	})
 }
 
-// The session of a transaction is its call's alone, and at the cap the call waits for one; one session is
-// left to the others.
+// The session of a transaction is its call's alone. It does not count towards the cap; where the db has no
+// connection to spare the call waits for one.
 func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byOpen}
-		l, f := at.locker(t, namedlock.WithMaxSessions(2)), at.foreign(t)
+		db := srv.open(t)
+		db.SetMaxOpenConns(3)
+		l, f := at.lockerOn(t, db, namedlock.WithMaxSessions(1)), at.foreign(t)
 		name, other, plain := newName("own"), newName("other"), newName("plain")
+		nothing := func(context.Context, *sql.Tx) error { return nil }
 		var waits <-chan error
 		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error {
 			mine := f.holder(name)
@@ -242,14 +245,17 @@ func TestPromise29_SessionOfItsOwn(t *testing.T) {
 					return nil
 				}))
 			}
-			nothing := func(context.Context, *sql.Tx) error { return nil }
-			requireError(t, l.WithLockTx(t.Context(), other, 0, nil, nothing), namedlock.ErrTimeout, other)
-			requireError(t, l.WithLockTx(t.Context(), other, 50*time.Millisecond, nil, nothing), namedlock.ErrTimeout, other)
-			waits = inBackground(func() error { return l.WithLockTx(t.Context(), other, namedlock.Forever, nil, nothing) })
-			eventually(t, func() bool { return l.Stats().Waiting == 1 }, "the other call waits")
-			return nil
+			return l.WithLockTx(t.Context(), other, 0, nil, func(context.Context, *sql.Tx) error {
+				assert.NotEqual(t, mine, f.holder(other))
+				third := newName("third")
+				assert.ErrorIs(t, l.WithLockTx(t.Context(), third, 0, nil, nothing), namedlock.ErrNoSession)
+				assert.ErrorIs(t, l.WithLockTx(t.Context(), third, 50*time.Millisecond, nil, nothing), namedlock.ErrNoSession)
+				waits = inBackground(func() error { return l.WithLockTx(t.Context(), third, namedlock.Forever, nil, nothing) })
+				eventually(t, func() bool { return l.Stats().Waiting == 1 }, "the third call waits")
+				return nil
+			})
 		}))
-		require.NoError(t, receive(t, waits, "the other call has a session"))
+		require.NoError(t, receive(t, waits, "the third call has a session"))
 	})
 }
 

@@ -55,7 +55,7 @@ func (s *Session) noteTx(conn any) {
 // noteEnd keeps whether the code under the lock has ended the transaction. It is
 // called before the session's context ends, by which database/sql ends it, too.
 func (s *Session) noteEnd() {
-	if tx := s.tx.Load(); tx != nil && s.ctx.Err() == nil && isDone(tx) {
+	if tx := s.tx.Load(); tx != nil && isDone(tx) && s.ctx.Err() == nil { // in this order
 		s.endedByCode.Store(true)
 	}
 }

@@ -339,6 +339,7 @@ func (s *Session) endTx() { s.tx.Store(nil) }
 // an error that matches fault.ErrTxEnded if it had ended under the code, and nil if it was
 // open, as far as could be seen. Then the server rolls it back.
 func (s *Session) TxEnded() error {
+	s.noteEnd()
 	if s.endedByCode.Load() {
 		return sql.ErrTxDone
 	}
