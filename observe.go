@@ -49,7 +49,7 @@ func (l *Locker) Stats() Stats {
 	o := &l.observer
 	s := Stats{
 		Held:     int(o.held.Load()),
-		Waiting:  int(o.waiting.Load()),
+		Waiting:  l.queue.Waiting(),
 		Acquired: o.acquired.Load(),
 		Timeouts: o.timeouts.Load(),
 		Failed:   o.failed.Load(),
@@ -77,7 +77,7 @@ const patienceWithUsers = 5 * time.Second
 
 // An observer sees what happens in a Locker, and tells whoever wants to know.
 type observer struct {
-	held, waiting                    atomic.Int64
+	held                             atomic.Int64
 	acquired, timeouts, failed, lost atomic.Int64
 	waitTime, holdTime               atomic.Int64
 	opened, discarded                atomic.Int64 // sessions
@@ -199,7 +199,6 @@ func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.D
 	c.locker, c.ctx, c.name, c.timeout, c.begun = l, ctx, name, timeout, time.Now()
 	o := &l.observer
 	c.counted = o.begin()
-	o.waiting.Add(1)
 }
 
 // Waits implements queue.Observer: others have the lock. A mutex may be held.
@@ -233,7 +232,6 @@ func (c *call) answered(err error) {
 	if c.slow != nil {
 		c.slow.Stop()
 	}
-	o.waiting.Add(-1)
 	o.waitTime.Add(int64(c.waited))
 	switch {
 	case err == nil:

@@ -240,7 +240,7 @@ func TestPromise38_ReleaseBesideRows(t *testing.T) {
 		require.NoError(t, l.Lead(t.Context(), name, func(ctx context.Context, term *namedlock.Term) error {
 			opened, read := make(chan struct{}), make(chan struct{})
 			var done <-chan error
-			err := l.WithLock(ctx, inner, 0, func(ctx context.Context) error {
+			err := l.WithLock(ctx, inner, 0, func(context.Context) error {
 				done = inBackground(func() error {
 					return term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
 						rows, err := tx.QueryContext(ctx, "SELECT 1 UNION SELECT 2")
@@ -259,7 +259,10 @@ func TestPromise38_ReleaseBesideRows(t *testing.T) {
 				time.AfterFunc(300*time.Millisecond, func() { close(read) })
 				return nil
 			})
-			return errors.Join(err, receive(t, done, "the transaction ends"), ctx.Err())
+			assert.NoError(t, err)
+			assert.NoError(t, receive(t, done, "the transaction ends"))
+			assert.NoError(t, context.Cause(ctx))
+			return nil
 		}))
 		assert.Zero(t, l.Stats().Lost)
 	})

@@ -65,6 +65,7 @@ func (l *line) joinLocked(w *waiter) {
 	}
 	l.back = w
 	l.length++
+	l.queue.waiting++
 	l.reachLocked(w)
 }
 
@@ -96,6 +97,7 @@ func (l *line) reachLocked(w *waiter) {
 func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
+	l.queue.waiting--
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -178,7 +180,8 @@ func (w *waiter) timedOutLocked() error {
 // another goroutine. Its own asks the context why.
 var errContext = errors.New("the context has ended")
 
-// ended reports whether the context of w has ended.
+// ended reports whether the context of w has ended, as far as that is known: w may just
+// have joined the line. The queue's mu must be held.
 func (w *waiter) ended() bool {
 	select {
 	case <-w.done:

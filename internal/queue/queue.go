@@ -46,6 +46,7 @@ type Queue struct {
 	lines   map[string]*line
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
+	waiting int           // callers in line
 	polling int           // runs that pause between polls
 	trip    time.Duration // that a question takes, as a moving average
 	handed  int64         // how often a lock was passed on without the server
@@ -98,7 +99,6 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Observer) (*waiter, error) {
 	w := &waiter{
 		ctx:      ctx,
-		done:     ctx.Done(),
 		chain:    q.chainOf(ctx),
 		name:     name,
 		terms:    terms,
@@ -177,10 +177,14 @@ func (q *Queue) heldAlready(g *Grant, name string) error {
 
 // await stands in line until w is served or its time is up.
 func (q *Queue) await(w *waiter) (*Grant, error) {
+	done := w.ctx.Done() // which is code of the user's
+	q.mu.Lock()
+	w.done = done
+	q.mu.Unlock()
 	for {
 		select {
 		case <-w.called:
-		case <-w.done:
+		case <-done:
 			err := q.contextError(w)
 			if w.ctx.Err() == context.DeadlineExceeded {
 				return q.awaitAnswer(w, err)
@@ -354,6 +358,13 @@ func (q *Queue) Numbers() string { return q.pool.Numbers() }
 
 // MaxSessions is the cap, 0 if there can be no session.
 func (q *Queue) MaxSessions() int { return q.pool.Cap() }
+
+// Waiting is how many callers are in line.
+func (q *Queue) Waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
 
 // WaitingForSession is how many calls wait for a session.
 func (q *Queue) WaitingForSession() (n int) {
