@@ -154,7 +154,7 @@ func (t *transaction) failed(ctx context.Context, returned, ended error) error {
 	case returned == nil:
 		return t.error(OpCommit, ended)
 	}
-	return errors.Join(returned, t.error(OpCommit, ended))
+	return errors.Join(t.error(OpCommit, ended), returned) // ours first, for errors.As
 }
 
 // withLoss adds to err what the release found.
@@ -175,7 +175,7 @@ func (t *transaction) withLoss(err, lost error) error {
 	if err == nil {
 		return lost
 	}
-	return errors.Join(err, lost)
+	return errors.Join(lost, err) // ours first, for errors.As
 }
 
 // whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had ended.

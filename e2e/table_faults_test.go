@@ -69,8 +69,9 @@ var (
 	}}
 )
 
-// deadConnection is every way in which a connection can fail at a statement.
-var deadConnection = []fault{badConn, badConnLate, invalidConn, brokeInReply, killed}
+// deadConnection is every way in which a connection can fail at a statement. The last is a client's number: a
+// proxy that has lost the server gives it in the place of an answer.
+var deadConnection = append([]fault{badConn, badConnLate, invalidConn, brokeInReply, killed}, append(errorsOf(2013), lateErrorsOf(2013)...)...)
 
 // unknownError is an error that is none of a server's, nor one that go-sql-driver has for dead connections, on a
 // connection that is valid: as drivers other than that have.

@@ -69,7 +69,7 @@ a keep-alive interval where one is, WithReleaseTimeout for RELEASE_LOCK. Errors 
 number: 1040 too many connections, 1045 access denied, 1059, 3057 and 4163 bad lock name, 1064 syntax, 1129 host blocked, 1142 and 1227
 privilege missing, 1193 unknown variable, 1205 lock wait timeout, 1213 and 3058 deadlock, 1226 resource limit of
 the user, 1231 bad value, 1243 and 1615 prepared statement unknown or out of date, 1295 cannot be prepared, 1305 unknown
-function, 1317 interrupted, 1461 too many prepared statements, 1969 and 3024 statement limit, 2013 connection lost
+function, 1317 interrupted, 1461 too many prepared statements, 1969 and 3024 statement limit, 2013 connection lost (a proxy's answer)
 (from a proxy), 4031 closed for idleness.
 
 `

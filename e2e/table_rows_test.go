@@ -73,13 +73,13 @@ var faultTable = []row{
 	{getText, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, gone},
 	{getText, unknownError, again, unavailable},
 	{getText, these(everyTime), goneTwice, gone},
-	{getText, of(errorsOf(1040, 1142, 1205, 1226, 1461, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
+	{getText, of(errorsOf(1040, 1142, 1205, 1226, 1461), lateErrorsOf(1205)), unavailable, unavailable},
 	{getText, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{getText, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{getText, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{getText, errorsOf(1059, 3057, 4163), invalid, invalid},
 	{getText, of(errorsOf(1105, 1235, 1305, 1836), alwaysErrorsOf(1105, 1235, 1305, 1836)), unsupported, unsupported},
-	{getText, of(alwaysErrorsOf(1142, 1205, 2013)), unavailable, unavailable},
+	{getText, of(alwaysErrorsOf(1142, 1205)), unavailable, unavailable},
 	{getText, these(silence), expiredSlowly, expiredSlowly},
 
 	{getOnce, of(deadConnection, these(text, noRow)), again, gone},
@@ -89,30 +89,30 @@ var faultTable = []row{
 	{getOnce, of(errorsOf(1317), these(null)), interrupted, interrupted},
 
 	{getSpelt, of(deadConnection, unknownError, these(idleClosed, nonsense, text, noRow)), again, notHere},
-	{getSpelt, errorsOf(1142, 1205, 2013), unavailable, notHere},
+	{getSpelt, errorsOf(1142, 1205), unavailable, notHere},
 	{getSpelt, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, notHere},
 	{getSpelt, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, notHere},
 
 	{getPrepare, deadConnection, again, gone},
 	{getPrepare, unknownError, again, unharmed},
 	{getPrepare, these(everyTime), again, gone},                                    // the fresh session sends text
-	{getPrepare, errorsOf(1142, 1205, 1295, 1317, 1461, 2013), unharmed, unharmed}, // sent as text
+	{getPrepare, errorsOf(1142, 1205, 1295, 1317, 1461), unharmed, unharmed}, // sent as text
 	{getPrepare, these(silence), expiredSlowly, expiredSlowly},
 
 	{getExecute, of(deadConnection, these(idleClosed, nonsense, text, noRow)), again, gone},
 	{getExecute, unknownError, again, unavailable},
 	{getExecute, errorsOf(1243, 1615), unharmed, unharmed}, // sent as text
-	{getExecute, of(errorsOf(1142, 1205, 2013), lateErrorsOf(1205, 2013)), unavailable, unavailable},
+	{getExecute, of(errorsOf(1142, 1205), lateErrorsOf(1205)), unavailable, unavailable},
 	{getExecute, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{getExecute, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{getExecute, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{getExecute, these(silence), expiredSlowly, expiredSlowly},
 
 	{releaseInCase, of(deadConnection, these(idleClosed, text, noRow)), again, gone},
-	{releaseInCase, of(errorsOf(1105, 1142, 1205, 1317, 2013)), again, notHere}, // New: see the next rows
+	{releaseInCase, of(errorsOf(1105, 1142, 1205, 1317)), again, notHere}, // New: see the next rows
 	{releaseInCase, these(null, zero, one, nonsense), interrupted, interrupted},
-	{releaseForNothing, of(unknownError, errorsOf(1105, 1142, 1205, 1317, 2013)), again, interrupted}, // decides on no other lock
-	{releaseForNothing, alwaysErrorsOf(1105, 1142, 1205, 2013), notHere, interrupted},
+	{releaseForNothing, of(unknownError, errorsOf(1105, 1142, 1205, 1317)), again, interrupted}, // decides on no other lock
+	{releaseForNothing, alwaysErrorsOf(1105, 1142, 1205), notHere, interrupted},
 
 	{timeLimit, of(deadConnection, these(text, noRow)), again, gone},
 	{timeLimit, unknownError, again, unavailable},
@@ -125,8 +125,8 @@ var faultTable = []row{
 
 	{waiting, of(deadConnection, these(killedMeanwhile, idleClosed, nonsense, text, noRow)), again, gone},
 	{waiting, unknownError, again, unavailable},
-	{waiting, these(everyTime), goneTwice, gone},
-	{waiting, of(errorsOf(1142, 1205, 2013), lateErrorsOf(1205, 2013), alwaysErrorsOf(1142, 1205, 2013)), unavailable, unavailable},
+	{waiting, these(everyTime), notHere, gone}, // Open: a wait that has begun goes on until its time is up
+	{waiting, of(errorsOf(1142, 1205), lateErrorsOf(1205), alwaysErrorsOf(1142, 1205)), unavailable, unavailable},
 	{waiting, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{waiting, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{waiting, these(queryKilled), interrupted, notHere}, // the waits of New are too short to aim at
@@ -138,20 +138,20 @@ var faultTable = []row{
 	{afterWait, these(one, null), again, unsupported}, // read-only, or not known to be writable
 
 	{keepAlive, of(deadConnection, these(idleClosed, everyTime, silence, null, zero, nonsense, text, noRow)), lost, lost},
-	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 2013, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // asked again
-	{keepAlive, alwaysErrorsOf(1142, 1205, 1317, 2013), lost, lost},
+	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // asked again
+	{keepAlive, alwaysErrorsOf(1142, 1205, 1317), lost, lost},
 
 	{releaseText, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
-	{releaseText, of(errorsOf(1142, 1205, 1305, 1317, 1969, 2013, 3024), lateErrorsOf(1205, 1317, 2013)), doubt, doubt},
+	{releaseText, of(errorsOf(1142, 1205, 1305, 1317, 1969, 3024), lateErrorsOf(1205, 1317)), doubt, doubt},
 
-	{releaseSpelt, of(deadConnection, unknownError, these(silence, null, zero, nonsense, noRow), errorsOf(1317, 2013)), doubt, notHere},
+	{releaseSpelt, of(deadConnection, unknownError, these(silence, null, zero, nonsense, noRow), errorsOf(1317)), doubt, notHere},
 
 	{releasePrepare, of(deadConnection, these(silence)), doubt, doubt},
-	{releasePrepare, of(unknownError, errorsOf(1142, 1205, 1295, 1317, 1461, 2013)), unharmed, unharmed}, // sent as text
+	{releasePrepare, of(unknownError, errorsOf(1142, 1205, 1295, 1317, 1461)), unharmed, unharmed}, // sent as text
 
 	{releaseExecute, errorsOf(1243, 1615), unharmed, unharmed}, // sent as text
 	{releaseExecute, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
-	{releaseExecute, of(errorsOf(1142, 1205, 1317, 1969, 2013, 3024), lateErrorsOf(1205, 1317, 2013)), doubt, doubt},
+	{releaseExecute, of(errorsOf(1142, 1205, 1317, 1969, 3024), lateErrorsOf(1205, 1317)), doubt, doubt},
 
 	{leaseBack, of(deadConnection, unknownError, errorsOf(1142, 1317)), discarded, discarded},
 	{leaseBack, these(silence), discardedSlowly, discardedSlowly},

@@ -29,9 +29,13 @@ type txRow struct {
 var txTable = []txRow{
 	{at: "START TRANSACTION", faults: []fault{badConn, badConnLate, invalidConn, brokeInReply, killed, notSent, answerLost}, returns: namedlock.ErrUnavailable, discarded: true},
 	{at: "START TRANSACTION", faults: errorsOf(1205, 1290), returns: namedlock.ErrUnavailable},
+	{at: "SAVEPOINT", faults: []fault{badConn, badConnLate, invalidConn, brokeInReply, killed}, returns: namedlock.ErrUnavailable, discarded: true},
+	{at: "SAVEPOINT", faults: errorsOf(1205), returns: namedlock.ErrUnavailable},
+	{at: "RELEASE SAVEPOINT", faults: of([]fault{badConn, badConnLate, invalidConn, brokeInReply, killed}, errorsOf(2013)), returns: namedlock.ErrLost, runs: true, discarded: true},
+	{at: "RELEASE SAVEPOINT", faults: errorsOf(1317), runs: true},
 	{at: "COMMIT", faults: []fault{badConn, invalidConn, killed, notSent}, returns: namedlock.ErrCommitUnknown, runs: true, discarded: true},
 	{at: "COMMIT", faults: []fault{badConnLate, brokeInReply, answerLost}, returns: namedlock.ErrCommitUnknown, runs: true, committed: true, discarded: true},
-	{at: "COMMIT", faults: errorsOf(1317, 3024), returns: namedlock.ErrCommitUnknown, runs: true, discarded: true},
+	{at: "COMMIT", faults: errorsOf(1317, 3024, 2006, 2013), returns: namedlock.ErrCommitUnknown, runs: true, discarded: true},
 	{at: "COMMIT", faults: errorsOf(1180, 1213, 1290), runs: true},
 	{at: "ROLLBACK", faults: []fault{badConn, badConnLate, invalidConn, brokeInReply, killed, notSent, answerLost}, returns: namedlock.ErrLost, runs: true, discarded: true},
 	{at: "ROLLBACK", faults: errorsOf(1290, 1317), returns: namedlock.ErrLost, runs: true, discarded: true},
@@ -49,7 +53,11 @@ func TestFaultTable_Tx(t *testing.T) {
 					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error { return nil }))
 					c := &faultCase{t: t, at: at, l: l, killer: at.foreign(t)}
 					closed := l.spy.Closed()
-					l.spy.On(spy.Exec, 1, r.at, f.make(c))
+					how := spy.Exec
+					if strings.Contains(r.at, "SAVEPOINT") {
+						how = spy.Query
+					}
+					l.spy.On(how, 1, r.at, f.make(c))
 					ran := false
 					err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 						ran = true
@@ -93,7 +101,7 @@ func TestFaultTable_Tx(t *testing.T) {
 // txPage writes the table as a part of the page.
 func txPage() string {
 	var b strings.Builder
-	b.WriteString("\n## WithLockTx\n\nAt its own statements beside those above. What is not committed is rolled back before the next holder has the lock.\n\n" +
+	b.WriteString("\n## WithLockTx\n\nAt its own statements beside those above. (The savepoint is for drivers that do not show whether the transaction is open.) What is not committed is rolled back before the next holder has the lock.\n\n" +
 		"| Statement | Fault | The call returns | fn | What fn wrote | Connection |\n|---|---|---|---|---|---|\n")
 	for _, r := range txTable {
 		for _, f := range r.faults {

@@ -191,7 +191,7 @@ func (s *Session) Commit() error {
 		s.afterCodesEnd()
 		return err
 	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
-		return lostBeforeCommit(s.markBroken(err))
+		return s.lostBeforeCommit(err)
 	case declined(err):
 		// Both servers have rolled back then, as far as was measured. Nothing rests on that.
 		s.rollbackByText()
@@ -215,10 +215,12 @@ func (s *Session) notCommitted(tx *sql.Tx, err error) error {
 		_ = s.markBroken(err)
 		return err
 	}
-	return lostBeforeCommit(s.markBroken(err))
+	return s.lostBeforeCommit(err)
 }
 
-func lostBeforeCommit(cause error) error {
+// lostBeforeCommit is the error for a session that is broken by cause before COMMIT was sent.
+func (s *Session) lostBeforeCommit(cause error) error {
+	_ = s.markBroken(cause)
 	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", cause)
 }
 
@@ -280,7 +282,7 @@ func (s *Session) alive() error {
 		_ = s.markBroken(err)
 		return err
 	}
-	return lostBeforeCommit(s.markBroken(err))
+	return s.lostBeforeCommit(err)
 }
 
 // Rollback runs ROLLBACK, unless the transaction has ended, because the code under the lock
