@@ -12,30 +12,59 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// Lead runs fn in one process at a time, of all that call Lead for the name, for as long as ctx lasts. It waits
-// for the lock, runs fn as its leader, and waits again when the lock is lost. fn should go on until its ctx ends.
+// Lead runs fn in one process at a time, among all that call Lead for name, until
+// ctx ends. It waits for the lock, runs fn as the leader, and waits again if the
+// lock is lost. fn should run until its ctx ends.
 //
-// Lead returns when ctx has ended and fn, if it ran, has returned: the error matches ctx.Err(), and what fn returned, if that is
-// another error. It returns what fn returned, nil included, when fn returns while it still leads: that is a
-// resignation, and another process leads next. What fn returns after a loss counts for nothing; the log has it.
+// # What Lead returns
 //
-// To stop, end ctx, wait for Lead, and then call [Locker.Shutdown]. That alone lets the leader go on until Shutdown's ctx ends.
+//   - If ctx ends, Lead waits for fn to return. Its error matches ctx.Err(), and
+//     also fn's error if that is a different one.
+//   - If fn returns while it still leads, it resigns, and another process leads
+//     next. Lead returns fn's result, nil included.
+//   - If fn returns after the lock was lost, its result is logged and otherwise
+//     ignored. Lead waits for the next term.
+//   - If an error cannot be cured by waiting, Lead returns it: [ErrInvalidName],
+//     [ErrClosed]; [ErrUnsupported], unless the server is only read-only;
+//     [ErrReentrant], [ErrInTransaction] and [ErrDeadlock] of a Lead that is called
+//     under another lock; and [ErrUnavailable] if the connection given to [New] has
+//     gone.
 //
-// A server that cannot be asked, or is read-only, as in a failover, is asked again after a pause that grows from
-// 100 ms to 5 s; the log ([WithLogger]) tells of it once an outage. There is such a pause too before the third term of those that
-// were lost within 5 s each: fn itself may break its session, by a statement that is too long, say. Errors that no waiting mends are
-// returned: [ErrInvalidName], [ErrClosed], an [ErrUnsupported] for anything but a read-only server, [ErrReentrant],
-// [ErrInTransaction] and [ErrDeadlock] of a Lead under another lock, and [ErrUnavailable] where the connection that New was
-// given has gone.
+// # The leader's function
 //
-// A Lead has a session to itself for as long as it lasts, whether it waits or leads: [WithMaxSessions] must leave room for all
-// of them, and for one more. (The log tells where a Lead waits for a session.) With New there is only one: while it leads no
-// other caller gets a lock, but under fn's ctx.
+// fn's ctx ends when ctx ends and when the lock is lost (its cause then matches
+// [ErrLost]). fn must then return. Until it does, the lock is not released, and
+// this process does not stand for the next term.
 //
-// The ctx that fn gets ends with ctx, and when the lock is lost (its cause then matches [ErrLost]). fn must return then:
-// the lock is not released before, however long that takes, and this process does not stand for the next term. A process
-// that is paused for longer than the lease does not know that another leads meanwhile; what it writes through
-// [Term.WithTx] is never committed then.
+// A process that is paused for longer than the lease does not know that another
+// leads. Nothing that it writes through [Term.WithTx] is committed then.
+//
+// # Shutting down
+//
+// End ctx, wait for Lead to return, then call [Locker.Shutdown]. Shutdown alone
+// does not stop a leader: it lets it run until Shutdown's own ctx ends.
+//
+// # Outages
+//
+// If the server is unreachable or read-only, as in a failover, Lead retries, with
+// pauses that grow from 100 ms to 5 s. It logs this once per outage ([WithLogger]).
+//
+// It also pauses if terms are lost one after the other, from the second loss on,
+// unless the last term was longer than 5 s. For fn itself may be breaking its
+// session, for example with a statement that is too long.
+//
+// # Sessions
+//
+// A Lead has a session to itself for as long as it runs, whether it waits or
+// leads. The session does not count towards [WithMaxSessions], but it is one of
+// the db's connections. All Leads of one db together leave it two: one for other
+// locks, and one for the code under them. A Lead for which there is none left
+// returns [ErrUnsupported] at once, with the number of connections
+// (sql.DB.SetMaxOpenConns) that is enough. This number includes the Leads of all
+// Lockers of the db.
+//
+// With [New] there is only one session. While its Lead leads, other callers get no
+// lock ([ErrNoSession]), except under fn's ctx.
 func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -206,7 +235,8 @@ func (k *Lock) ended(ctx context.Context, err error) error {
 	return errors.Join(over, err)
 }
 
-// A Term is the time for which one process leads. It is safe for concurrent use. The zero Term is no time at all.
+// A Term is the time for which one process leads. It is safe for concurrent use.
+// The zero Term is not valid: its WithTx returns an error.
 type Term struct {
 	lock *Lock
 	ctx  context.Context // of fn; ends with the term
@@ -216,15 +246,28 @@ type Term struct {
 // inTerm is the context of the code in a transaction of a term.
 type inTerm struct{}
 
-// WithTx runs START TRANSACTION, fn and COMMIT on the session that holds the lock of t. So what fn writes is committed by
-// the leader, or never: once the lock is lost nothing of it is, however late this process notices (see [Locker.WithLockTx], which
-// has the whole contract of ctx, opts, tx and the errors). When the term is over, or was lost, the error matches [ErrLost].
+// WithTx runs START TRANSACTION, fn and COMMIT on the session that holds the lock
+// of t. What fn writes is committed by the leader, or not at all: once the lock is
+// lost nothing is committed, however late this process notices.
 //
-// Concurrent calls take turns; the wait for one's turn ends with ctx, and with the term. A call under the ctx of another's
-// fn is [ErrInTransaction]. A transaction that still runs when the leader's function returns is waited for; its ctx has ended.
+// [Locker.WithLockTx] has the whole contract of opts, tx, the errors, Error.Tx, and
+// what fn must not do. It differs here in three points:
 //
-// ctx is that of the leader's function, or derives from it, or knows of no lock. If it ends in the middle of a
-// statement of fn's, the driver closes the connection: that ends the term. Between statements it costs nothing.
+//   - If the term is over, or was lost, the error matches [ErrLost]. Tx is TxNone
+//     if fn has not run.
+//   - A loss after COMMIT is not reported here: it ends the term. So Tx is never
+//     TxCommitted.
+//   - What fn changed on the session is set right at the end of the term, not of
+//     each call.
+//
+// Concurrent calls take turns. The wait for a turn ends with ctx, and with the
+// term. A call under the ctx of another call's fn is [ErrInTransaction]. If a
+// transaction still runs when the leader's function returns, its ctx ends, and its
+// end is waited for.
+//
+// ctx must be the ctx passed to the leader's function, one derived from it, or one
+// that carries no lock. If it ends during one of fn's statements, the driver
+// closes the connection: that ends the term. Between statements it costs nothing.
 func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if t == nil || t.lock == nil {
 		return &Error{Op: OpBegin, Err: errZeroTerm}

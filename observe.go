@@ -15,10 +15,17 @@ import (
 type Stats struct {
 	Held     int // locks held now
 	Waiting  int // calls under way that have no lock yet
-	Sessions int // connections taken from the db now; with New, 1 until its connection has gone
+	Sessions int // connections taken from the db now, those of transactions and Leads included; with New, 1 until its connection has gone
 
-	MaxSessions       int // how many of them may be for locks whose code needs a connection beside: see [WithMaxSessions]
-	WaitingForSession int // of the calls under way, those that wait for a session, not for others' lock
+	// MaxSessions is the cap that holds now: [WithMaxSessions], or less if the db has
+	// too few connections. Transactions and Leads do not count towards it, so Sessions
+	// may be higher. With New it is 1. 0: the db allows a single connection.
+	MaxSessions int
+
+	// WaitingForSession is how many calls of those in Waiting wait for a session, and
+	// not for the lock of another holder. If it is above 0 for long, raise
+	// sql.DB.SetMaxOpenConns or [WithMaxSessions].
+	WaitingForSession int
 
 	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
 	// earliest, not at once: the driver is not go-sql-driver itself, as behind a wrapper for
@@ -26,7 +33,7 @@ type Stats struct {
 	Unwatched int
 
 	Acquired int64 // locks acquired, hand-offs included
-	Timeouts int64 // calls that ended with ErrTimeout
+	Timeouts int64 // calls that ended with ErrTimeout, ErrNoSession included
 	Failed   int64 // calls that ended with any other error, a context's end included
 	Lost     int64 // locks that were not provably held to the end
 	HandOffs int64 // locks passed on within the process (WithHandOff)

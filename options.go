@@ -79,7 +79,8 @@ func WithReleaseTimeout(d time.Duration) Option {
 
 // WithKeepAlive sets how often a session that holds locks proves, by a statement,
 // that it still holds them and that the server can be written to; where a third of
-// the session's wait_timeout or of the lease is less, it is that. What the socket
+// the session's wait_timeout, of the lease, or of a limit for idle transactions
+// ([WithLease]) is less, it is that. What the socket
 // does not show (a silent network, a lock that has gone from a living session, a
 // primary that has become a replica) is noticed within two of these. The default
 // is 5s, the least 10ms.
@@ -119,6 +120,17 @@ func WithProbe(d time.Duration) Option {
 // context. It is rounded down to whole seconds and set as the session's
 // wait_timeout, unless that is shorter; it is set back when the session is over. 0
 // leaves wait_timeout alone. The default is 1m with Open, 0 with New.
+//
+// MariaDB has other limits for a session that is idle in a transaction:
+// idle_transaction_timeout, idle_readonly_transaction_timeout and
+// idle_write_transaction_timeout. Before the first transaction on a session
+// ([Locker.WithLockTx], [Term.WithTx]), those that are longer than the lease are
+// set to it, and set back when the session is over. Those that are shorter stay,
+// and keep-alives take them into account.
+//
+// COMMIT and ROLLBACK may each take half of the lease, or of a limit that is
+// shorter, and at most 35 s, so that the holder is told of a silent network before
+// the server frees the lock.
 func WithLease(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithLease", d, time.Second, "leaves wait_timeout alone"); err != nil {
@@ -160,13 +172,45 @@ func WithHandOff(d time.Duration) Option {
 	}
 }
 
-// WithMaxSessions caps how many connections a Locker from Open takes from its db.
-// The default is a quarter of the db's MaxOpenConns but at least 2, or 16 where
-// that is unlimited. One of the db's connections is always left to the code under
-// the locks. Beyond the cap, locks share sessions; but each [Locker.WithLockTx] and each
-// [Locker.Lead] needs one to itself. New has one session anyway. Who
-// holds a lock is asked beside the cap, on one connection more for a moment: by Holder,
-// Holders and Check, and at the end of a wait, if the db has another to spare.
+// WithMaxSessions limits how many sessions of a Locker from [Open] serve locks
+// whose code needs a second connection of the db: the locks of [Locker.WithLock],
+// [Locker.Acquire] and [Locker.WithLocks]. The default is half of the db's
+// MaxOpenConns, but at least 2, or 16 if that is unlimited. n must be less than
+// MaxOpenConns; otherwise Open returns an error. With [New] there is one session.
+//
+// # What counts
+//
+//   - A lock that is held counts 1. Locks nested in it count 0.
+//   - A name that callers of the Locker wait for counts 1, however many they are, or
+//     2 while a later caller waits for noticeably longer. This includes the name of a
+//     [Locker.WithLockTx], until that has its lock.
+//   - A WithLockTx that has its lock does not count, nor does a [Locker.Lead],
+//     whether it waits or leads: their code has the connection of the lock.
+//   - [Locker.Holder], [Locker.Holders] and [Locker.Check] do not count. Each
+//     borrows one connection more for a moment. So does the end of a wait, to name
+//     the holder, if the db has another to spare.
+//
+// # Beyond the cap
+//
+// Nothing fails beyond the cap. Locks share sessions: a KILL then takes several of
+// them, and the server cannot see deadlocks between those that share. A name for
+// which there is no session to wait on is polled every 50 ms or less often, and
+// does not have a place in the server's queue.
+//
+// # The db's connections
+//
+// All Lockers of one *sql.DB, with their transactions and Leads, together leave it
+// one connection, for the code under the locks. MaxOpenConns is read again
+// whenever a session is needed, and the cap is never more than what it leaves:
+// MaxOpenConns − 1 − the number of Leads, but at least 1.
+//
+// A WithLockTx is bounded by MaxOpenConns alone, or, if that is unlimited, by the
+// server's max_connections. One that is called under a lock, while no other
+// transaction or Lead of the Locker has a session, may have the last connection:
+// its code needs no other.
+//
+// A call for which no session is free waits, within its timeout, and then returns
+// [ErrNoSession].
 func WithMaxSessions(n int) Option {
 	return func(o *options) error {
 		if n < 1 {
@@ -192,10 +236,11 @@ func WithNamespace(prefix string) Option {
 
 // WithLogger has what a person on call would want to know written to l. Errors: a
 // session that was lost with its locks, a lock that its release found lost, a hook
-// that panicked. Warnings: a call that has waited for 5 s (once a minute for each name), a
+// that panicked, a transaction that had ended before its code panicked. Warnings: a call that
+// has waited for 5 s for a lock (once a minute for each name) or for a session (once a minute), a
 // Close that has waited for so long for locks that are held, a connection that was
-// discarded, locks that other code had left on a pooled connection, a driver behind which a
-// loss shows late. Infos: a lock acquired after such a wait, a term of Lead. The default logs nothing.
+// discarded, locks that other code had left on a pooled connection, or that the code under a
+// lock had taken by hand, a driver behind which a loss shows late. Infos: a lock acquired after such a wait, a term of Lead. The default logs nothing.
 //
 // Lines are written by a goroutine of their own, a moment after the event, with the time of
 // the event: a handler that blocks or panics holds nobody up. If 10,000 lines are pending,

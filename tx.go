@@ -10,40 +10,123 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// WithLockTx runs GET_LOCK, START TRANSACTION, fn, COMMIT, RELEASE_LOCK, in this order, on one
-// session. So what fn writes is committed under the lock, or never: when the session
-// ends, the server rolls back first and frees the lock after that (measured on MySQL 9.7 and
-// MariaDB 10.11). A process that has lost the lock cannot commit, however late it
-// notices; that takes no token and no clock.
+// WithLockTx acquires the lock, runs fn in a transaction on the same session,
+// commits, and releases the lock. It sends GET_LOCK, START TRANSACTION, fn's
+// statements, COMMIT and RELEASE_LOCK, in this order.
 //
-// tx is the session's transaction, and all that fn writes under the lock's protection goes through
-// it. Its snapshot is taken under the lock. WithLockTx commits when fn returns nil. It rolls
-// back when fn returns an error, panics or calls runtime.Goexit, and when ctx has ended or the lock was
-// lost. opts are those of [sql.DB.BeginTx]; nil is the default.
+// name, timeout, ctx and the ctx of fn are as in [Locker.WithLock].
 //
-// name, timeout, ctx and the ctx of fn are as in [Locker.WithLock]. WithLockTx returns fn's
-// error as it is. If fn returned nil, the error says what came of the transaction:
+// # The transaction
 //
-//   - nil: it is committed, and the lock was held to the end.
-//   - An error that matches ErrCommitUnknown: the answer to COMMIT was lost.
-//   - An error that matches ErrLost: nothing is committed, unless its text says that the
-//     lock was lost after the commit.
-//   - An error that matches ctx.Err(): ctx ended before COMMIT. Nothing is committed.
-//   - sql.ErrTxDone: fn has ended the transaction itself.
-//   - Any other: the server refused START TRANSACTION or COMMIT. Nothing is committed.
+// What fn writes through tx is committed under the lock, or not at all. When a
+// session ends, the server first rolls back and then frees the lock (measured on
+// MySQL 9.7 and MariaDB 10.11). A process that has lost the lock therefore
+// cannot commit, however late it notices. This needs no fencing token and no
+// clock.
 //
-// The session belongs to this call alone: at the cap ([WithMaxSessions]) the call waits for one,
-// within timeout. Locks that are taken under fn's ctx are taken on it, in the transaction, and
-// no error of theirs ends it. Another WithLockTx under fn's ctx is ErrInTransaction.
+// Use tx for everything that the lock protects. Its snapshot is taken under the
+// lock. WithLockTx commits if fn returns nil. It rolls back if fn returns an
+// error, panics or calls runtime.Goexit, if ctx has ended, or if the lock was
+// lost. opts are those of [sql.DB.BeginTx]; nil means the defaults.
 //
-// A ctx that ends in the middle of a statement of fn's makes the driver close the connection,
-// and the statement fails at once. The server goes on with it, keeps the lock until it ends
-// (max_execution_time bounds a SELECT), then rolls back and frees the lock. That is no loss.
+// # Errors
 //
-// While rows of fn's are open, no other lock can be taken (ErrUnavailable) or released
-// (ErrLost) under fn's ctx: close them first. Statements that commit by themselves, as CREATE
-// TABLE does, commit what came before them. Take the named lock first and row locks after:
-// a cycle that runs through both is found by no server, and ends by a timeout.
+// Error.Tx says what became of the transaction: see [TxOutcome]. If fn returned
+// nil, the result is one of these:
+//
+//   - nil: the transaction was committed, and the lock was held to the end.
+//   - [ErrTxEnded]: the transaction had ended before COMMIT. Tx is TxUnknown: what
+//     came after its end was committed at once, statement by statement.
+//   - [ErrCommitUnknown]: the answer to COMMIT was lost. Tx is TxUnknown: the
+//     server has committed everything or nothing.
+//   - [ErrLost]: Tx is TxNotCommitted if the loss came before COMMIT, and
+//     TxCommitted if it came after. It is TxUnknown if the error matches
+//     ErrTxEnded or [sql.ErrTxDone], too.
+//   - An error that matches ctx.Err(): ctx ended before COMMIT. Nothing was
+//     committed, unless the error matches ErrTxEnded, too.
+//   - [sql.ErrTxDone], which is not an *Error: fn called tx.Commit or tx.Rollback.
+//   - Any other error: the lock was not acquired, or the server refused START
+//     TRANSACTION (Tx is TxNone) or COMMIT (Tx is TxNotCommitted).
+//
+// If fn returned an error, WithLockTx returns it unchanged, and the transaction
+// was rolled back. The error is joined by another in three cases: by ErrTxEnded,
+// if not everything could be rolled back; by one that matches ctx.Err(), if ctx
+// has ended and fn's error does not match that; by ErrLost, if the lock was lost.
+//
+// If fn can return an error of a nested call, test ErrTxEnded before Tx. For
+// [errors.As] finds fn's error first, and the Tx of a nested WithLock is TxNone.
+//
+// # What ErrTxEnded can see
+//
+// The server's answers carry a flag that says whether a transaction is open.
+// go-sql-driver keeps it, and WithLockTx reads it before COMMIT. This costs one
+// SELECT 1 if the last statement changed no rows (a SELECT, an UPDATE without
+// effect) or failed, for then the flag may be old.
+//
+// The flag is of no use behind a driver wrapper, or if the session has
+// autocommit=0. There WithLockTx sets a savepoint after START TRANSACTION
+// (namedlock_transaction), and releases it before COMMIT: two statements more.
+// These are the limits:
+//
+//   - With the flag, a START TRANSACTION or a COMMIT AND CHAIN that fn sends as a
+//     text is not seen: a transaction is open after it, too.
+//   - With the flag, SET autocommit=0 by fn is reported as ErrTxEnded.
+//   - With the savepoint, rows that fn leaves open are in its way. The transaction
+//     is rolled back then, and the error says that rows are still to be read.
+//   - With the savepoint, nothing is checked if fn returns a server error 1213,
+//     1205 or 1020.
+//   - With [New] and [WithoutServerCheck], on a driver that cannot be seen, nothing
+//     is checked, and nothing is set back after fn.
+//
+// # What fn must not do
+//
+//   - Carry on after a deadlock (error 1213). The server has rolled back
+//     everything. Return the error as it is.
+//   - End the transaction: by a text COMMIT or ROLLBACK, a procedure that does so,
+//     or a statement that commits by itself, such as CREATE TABLE or LOCK TABLES.
+//   - Leave rows open. While they are, no other lock can be acquired under fn's ctx
+//     ([ErrUnavailable]). A release of one waits for their end, for at most three
+//     quarters of a keep-alive interval, and is [ErrLost] after that.
+//   - Take row locks before the named lock. No server finds a deadlock between the
+//     two kinds; only a timeout ends it.
+//
+// # After fn
+//
+// When the last lock of the session is released, the session is set right before
+// it serves another lock or goes back to its db. Locks that fn took by hand
+// (GET_LOCK) are released, which is logged. If fn changed one of these settings,
+// the session is closed, or, on a connection given to New, set back: character
+// sets, wait_timeout and MariaDB's idle_*_timeout, autocommit, sql_select_limit,
+// isolation level, read-only mode, and the time limit for statements. The session
+// is closed after ErrTxEnded, too; with New the tables are unlocked. Other
+// settings, user variables and temporary tables stay.
+//
+// # Time limits
+//
+// COMMIT and ROLLBACK may each take half of the time after which the server
+// closes an idle session, and at most 35 s. With Open and its lease of 1 minute
+// that is 30 s: see [WithLease]. A COMMIT that takes longer is ErrCommitUnknown.
+// After a ROLLBACK that takes longer the session is closed: the server goes on
+// rolling back, and frees the lock after that. The result then matches ErrLost.
+//
+// # Sessions and nested locks
+//
+// The call has its session to itself. This session does not count towards
+// [WithMaxSessions] while fn runs; see there how it is bounded. If none is free
+// within timeout, the error matches [ErrNoSession]. Under a lock of
+// [Locker.WithLock] or [Locker.Acquire], the transaction may have another session
+// than that lock.
+//
+// Locks that are acquired under fn's ctx are on the session of the transaction,
+// and no error of theirs ends it. Another WithLockTx under fn's ctx is
+// [ErrInTransaction].
+//
+// # Cancellation
+//
+// If a ctx ends during one of fn's statements, the driver closes the connection,
+// and the statement fails at once. The server does not notice. It finishes the
+// statement (max_execution_time limits a SELECT), then rolls back and frees the
+// lock. Until then it keeps the lock, so this is not a loss.
 func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) (err error) {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -203,17 +286,27 @@ func bare(err error) error {
 	return err
 }
 
-// A TxOutcome says what became of the transaction of [Locker.WithLockTx] or [Term.WithTx].
+// A TxOutcome says what became of the transaction of [Locker.WithLockTx] or
+// [Term.WithTx]. It is a field of Error. An error that contains no *Error is what
+// fn returned: the transaction was rolled back, unless fn ended it by tx.Commit or
+// tx.Rollback.
+//
+// After TxNone and TxNotCommitted the call can be repeated. After TxUnknown look
+// what is in the database before that. After TxCommitted nothing is left to do in
+// the database.
 type TxOutcome int
 
 const (
-	// TxNone: there was no transaction: fn has not run.
+	// TxNone: there was no transaction, and fn has not run. It is also the value in
+	// the errors of calls that have no transaction.
 	TxNone TxOutcome = iota
-	// TxNotCommitted: the server has rolled it back, or does so.
+	// TxNotCommitted: nothing was committed. The server has rolled back, or does so.
 	TxNotCommitted
-	// TxCommitted: the server has committed it. The error is about what came after.
+	// TxCommitted: everything was committed. The error is about what came after: the
+	// lock was lost before its release.
 	TxCommitted
-	// TxUnknown: it may be committed, or a part of it; the error says why.
+	// TxUnknown: everything or a part may be committed. The error says why: it
+	// matches [ErrCommitUnknown], [ErrTxEnded], or [sql.ErrTxDone].
 	TxUnknown
 )
 
