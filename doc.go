@@ -11,7 +11,8 @@
 // transaction, and is freed when the session ends. So every lock has a connection
 // of its own for as long as it is held, and a connection of which anything is in
 // doubt is closed, never pooled. (Nested locks share the connection of the outermost,
-// and beyond a cap others share too; see [WithMaxSessions].)
+// and beyond a cap others share too; see [WithMaxSessions].) A call that gets no
+// connection within its timeout is [ErrNoSession].
 //
 // # Names
 //
@@ -24,8 +25,8 @@
 // # Waiting
 //
 // Callers of one Locker queue for a name, first come first served, before the
-// server is asked; only one of them waits there. A deadline ends a wait without
-// harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where
+// server is asked; one of them waits there, or two while a later one wants to wait for
+// noticeably longer. A deadline ends a wait without harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where
 // this Locker or the server can see it: not where a call chain had to share its
 // session (beyond [WithMaxSessions], or with New), nor where one part of the circle
 // is a caller still in this process's queue and another is on the server. Then
@@ -53,7 +54,9 @@
 //
 // For what is written to the same server [Locker.WithLockTx] is better than any notice: lock
 // and transaction are on one session, and the server rolls back before it gives the lock to
-// the next. A holder that has lost its lock cannot commit.
+// the next. A holder that has lost its lock cannot commit. Error.Tx says what became of the
+// transaction. One that had ended before its COMMIT, as the victim of a deadlock of row locks,
+// is [ErrTxEnded], and not nil.
 //
 // # A leader
 //

@@ -9,8 +9,10 @@ import (
 
 // What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
 // of its own is an *Error that matches one of these or, where the caller's context
-// ended first, ctx.Err() and context.Cause(ctx). (A nil function or context is an
-// *Error that matches none.)
+// ended first, ctx.Err() and context.Cause(ctx). These match none: an *Error for a
+// nil function or context, and one for a COMMIT that the server refused, which has
+// the server's error inside. [sql.ErrTxDone] is returned as it is. What an error says
+// about fn and about its transaction is described at [Error].
 var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is held. (It is
 	// matched by ErrNoSession, too.) Error.Holder tells who was in the way, where that is known.
@@ -18,15 +20,18 @@ var (
 	// Error.Name tells.
 	ErrTimeout = fault.ErrTimeout
 
-	// ErrNoSession: no session was free until the timeout had passed, so that the server was
-	// not asked for the lock; or no connection of the db, for a question, within 5 s. Nothing is
-	// held. The text has the numbers. It matches ErrTimeout as well. More connections help
-	// (sql.DB.SetMaxOpenConns), or a higher cap ([WithMaxSessions]).
+	// ErrNoSession: no session was free until the timeout had passed, so the server was
+	// not asked for the lock, which may be free. [Locker.Check], [Locker.Holder] and
+	// [Locker.Holders] return it if no connection of the db was free within 5 s. Nothing
+	// is held. The text has the numbers. It matches ErrTimeout as well: test for
+	// ErrNoSession first. To mend it, raise sql.DB.SetMaxOpenConns or [WithMaxSessions].
 	ErrNoSession = fault.ErrNoSession
 
 	// ErrLost: the lock was not provably held to the end. Its session had gone, or
 	// RELEASE_LOCK did not return 1. Others may have had the lock meanwhile; it is
-	// not held any more.
+	// not held any more. Of a transaction Error.Tx says what became of it: TxCommitted,
+	// if the loss came after the commit. An ErrLost of a call under another lock may be
+	// the loss of that lock: Error.Op is then OpAcquire, and fn has not run.
 	ErrLost = fault.ErrLost
 
 	// ErrReentrant: the call chain, that is the ctx, holds the lock already, perhaps in
@@ -59,7 +64,8 @@ var (
 	ErrInvalidTimeout = fault.ErrInvalidTimeout
 
 	// ErrUnsupported: this server, session or pool cannot keep the promises; the
-	// text says why and what to do.
+	// text says why and what to do. It is also for a [Locker.Lead] for which the db
+	// allows too few connections.
 	ErrUnsupported = fault.ErrUnsupported
 
 	// ErrClosed: the Locker is closed, or was closed during the wait. Nothing is
@@ -68,14 +74,15 @@ var (
 
 	// ErrCommitUnknown: the answer to COMMIT was lost; the driver's error is inside. The
 	// server has committed all of the transaction, or nothing. [Locker.WithLockTx]
-	// and [Term.WithTx] alone return it, and then not ErrLost.
+	// and [Term.WithTx] alone return it, and then not ErrLost. Error.Tx is TxUnknown.
 	ErrCommitUnknown = fault.ErrCommitUnknown
 
 	// ErrTxEnded: the transaction of [Locker.WithLockTx] or [Term.WithTx] had ended before
-	// COMMIT, and not by a call of tx.Commit or tx.Rollback: the server had rolled it back (a
-	// deadlock's victim), or a procedure, a text or DDL had ended it. What fn did after that
-	// was committed at once, statement by statement. What it did before was committed or
-	// rolled back, as the transaction was. It comes beside an error of fn's, too.
+	// COMMIT, and not by a call of tx.Commit or tx.Rollback. The server had rolled it back (the
+	// victim of a deadlock), or a procedure, a text COMMIT or ROLLBACK, or DDL had ended it. What
+	// fn did after that was committed at once, statement by statement. What it did before was
+	// committed or rolled back, as the transaction was. Error.Tx is TxUnknown. If fn returned an
+	// error, ErrTxEnded is joined to it. WithLockTx says what the library can and cannot see.
 	ErrTxEnded = fault.ErrTxEnded
 
 	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx or [Locker.Lead], or [Term.WithTx] under
@@ -95,12 +102,41 @@ const (
 	OpShutdown = "shutdown" // [Locker.Shutdown]
 )
 
-// Error is what a Locker or a Lock returns, for errors.As. The zero value is no error of anybody's, and says so.
+// Error is what a Locker or a Lock returns, for errors.As. The zero value is not
+// valid; its text says so.
+//
+// # Has fn run?
+//
+// An Error whose Name is the name of the call answers that by its Op:
+//
+//   - [Locker.WithLock], [Do]: fn has not run if Op is OpAcquire.
+//   - [Locker.WithLocks]: fn has not run if Op is OpAcquire and Name is any of the
+//     call's names.
+//   - [Locker.WithLockTx]: fn has not run if Op is OpAcquire or OpBegin.
+//   - [Term.WithTx]: fn has not run if Op is OpBegin. Name is that of the Lead.
+//   - [Locker.Lead]: if Op is OpAcquire, fn was not running when ctx ended or Lead
+//     gave up. It may have run before, in terms that were lost. If Op is OpHold, fn
+//     was running when ctx ended.
+//   - [Locker.Acquire] returns no lock with an error. [Lock.Release] returns an
+//     Error, with OpRelease, if code under the lock may not have been alone.
+//
+// Every other error, and every error with another Name, comes after fn has run: it is
+// fn's own, or that of a nested call which fn returned, or of the end (OpHold,
+// OpCommit, OpRelease).
+//
+// The answer is ambiguous only if fn itself asks for the name of the call. Its
+// ErrReentrant then looks like that of a call whose ctx holds the lock already, and
+// an ErrTimeout, on another Locker or under another ctx, like that of the call. If
+// fn may do so, let it set a variable.
+//
+// # What became of the transaction?
+//
+// See Tx, [TxOutcome] and [Locker.WithLockTx].
 type Error struct {
 	Op     string    // one of the constants
 	Name   string    // the lock's name as the caller wrote it; of Holders, the prefix
 	Holder *Holder   // who was in the way when the timeout, or the context's deadline, ended the wait, or up to 2 s before; nil where that is not known
-	Tx     TxOutcome // of WithLockTx and WithTx: what became of the transaction
+	Tx     TxOutcome // of WithLockTx and WithTx: what became of the transaction; of other calls TxNone
 	Err    error     // matches one of the sentinels, or the context's error
 }
 

@@ -78,7 +78,8 @@ func (h Holder) String() string {
 //
 // With Open it borrows a connection from the db, beside those that locks are on; with
 // New it takes its turn on the one there is. It is bounded by ctx and 5 s. A server that
-// cannot be asked is [ErrUnavailable]; one that does not tell, [ErrUnsupported].
+// cannot be asked is [ErrUnavailable]; one that does not tell, [ErrUnsupported]; a db
+// whose connections are all in use, [ErrNoSession].
 //
 // The answer is from a moment ago: the lock may have gone to another since.
 func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) {

@@ -58,8 +58,9 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs them,
-// up to a cap ([WithMaxSessions]), and gives them back when they have been without a
-// lock for a second. Open does no I/O. A db that allows a single connection is
+// and gives them back when they have been without a lock for a second. All Lockers
+// of one db together leave it one connection; [WithMaxSessions] has the rules. Open
+// does no I/O. A db that allows a single connection is
 // refused with [ErrUnsupported], since code under a lock could never query it; one
 // that is changed to that later is refused by [Locker.WithLock] and Acquire.
 func Open(db *sql.DB, opts ...Option) (*Locker, error) {
@@ -150,10 +151,18 @@ func (l *Locker) close() {
 	l.observer.lines.Drain(patienceWithUsers)
 }
 
-// Check asks the server at once for what would otherwise show at the first lock: a wrong password, a
-// replica, a cluster whose locks do not exclude, a pool that is too small. It borrows a connection for that, greets it as one for locks, and
-// gives it back; with New it is the one there is. nil means that a lock could be taken now. Otherwise the error matches
-// [ErrUnsupported], [ErrUnavailable], [ErrClosed] or ctx.Err(). It is bounded by ctx and 5 s.
+// Check asks the server at once for what would otherwise show at the first lock: a
+// wrong password, a replica, a cluster whose locks do not exclude, a pool that is too
+// small. It borrows a connection for that, greets it as one for locks, and gives it
+// back. With New it is the one there is: locks that are held on it stay held.
+//
+// nil means that the server is fit for locks. Otherwise the error matches
+// [ErrUnsupported], [ErrUnavailable], [ErrNoSession] (all connections of the db were in
+// use), [ErrClosed] or ctx.Err(). Check is bounded by ctx and 5 s.
+//
+// With New, one call chain may have the connection to itself: a transaction, or a
+// leader. Call Check under the ctx of that code; elsewhere it waits, and is
+// ErrUnavailable after 5 s.
 //
 // Where a loss could not be noticed at once, since the driver hides its socket, or a proxy swallows the lease, Check succeeds, and the
 // log ([WithLogger]) says so, as it does at a first lock: once a Locker.
