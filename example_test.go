@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/DATA-DOG/go-sqlmock"
 	_ "github.com/go-sql-driver/mysql"
 
 	"github.com/go-namedlock/namedlock"
@@ -112,13 +113,82 @@ func ExampleLocker_WithLockTx() {
 		_, err := tx.ExecContext(ctx, "INSERT INTO invoices (number) VALUES (?)", next)
 		return err // nil: committed, then released
 	})
-	switch {
-	case err == nil:
+	switch committed(err) {
+	case namedlock.TxCommitted:
 		fmt.Println("invoice", next)
-	case errors.Is(err, namedlock.ErrCommitUnknown):
+	case namedlock.TxUnknown:
 		fmt.Println("is there an invoice", next, "or not? Look:", err)
 	default:
 		fmt.Println("nothing is written:", err)
+	}
+}
+
+// committed returns what became of the transaction of WithLockTx or WithTx, whose
+// error is err. It is for a function that does not end its transaction itself.
+func committed(err error) namedlock.TxOutcome {
+	var e *namedlock.Error
+	switch {
+	case err == nil:
+		return namedlock.TxCommitted
+	case errors.Is(err, namedlock.ErrTxEnded): // first, since the function may return an Error of its own
+		return namedlock.TxUnknown
+	case errors.As(err, &e):
+		return e.Tx
+	}
+	return namedlock.TxNotCommitted // the function's own error
+}
+
+// What became of the transaction decides whether to run it again: only if nothing is
+// committed. Here the lock is lost in the middle of the first attempt.
+func ExampleTxOutcome() {
+	ctx := context.Background()
+	locks, stop := withoutServer() // in production, what namedlock.Open returns
+	defer stop()
+	attempt := 0
+	bill := func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO bills (customer) VALUES (42)")
+		if attempt++; attempt == 1 {
+			locks.Lose("billing") // as a KILL does
+		}
+		return err
+	}
+
+	for range 3 {
+		err := locks.WithLockTx(ctx, "billing", 5*time.Second, nil, bill)
+		switch outcome := committed(err); outcome {
+		case namedlock.TxCommitted:
+			fmt.Println("billed") // also if err says that the lock was lost after the commit
+			return
+		case namedlock.TxUnknown:
+			fmt.Println("look for the bill before it is written again:", err)
+			return
+		default: // TxNone, TxNotCommitted
+			fmt.Println("again:", outcome)
+		}
+	}
+	// Output:
+	// again: not committed
+	// billed
+}
+
+// withoutServer returns a Locker without a server, and a db for two transactions, of
+// which the second is committed.
+func withoutServer() (*locktest.Locker, func()) {
+	db, mock, err := sqlmock.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	mock.ExpectBegin()
+	mock.ExpectExec("INSERT").WillReturnResult(sqlmock.NewResult(1, 1))
+	mock.ExpectRollback()
+	mock.ExpectBegin()
+	mock.ExpectExec("INSERT").WillReturnResult(sqlmock.NewResult(1, 1))
+	mock.ExpectCommit()
+	locks := locktest.New()
+	locks.TxFrom(db)
+	return locks, func() {
+		_ = locks.Close()
+		_ = db.Close()
 	}
 }
 
@@ -140,13 +210,17 @@ func ExampleLocker_Lead() {
 				_, err := tx.ExecContext(ctx, "INSERT INTO runs (job, at) SELECT job, NOW() FROM jobs WHERE due <= NOW()")
 				return err
 			})
-			if err != nil {
-				log.Print(err) // and again, unless ctx has ended
+			switch committed(err) {
+			case namedlock.TxCommitted:
+			case namedlock.TxUnknown:
+				return err // resigns: it might write the same runs again
+			default:
+				log.Print(err) // nothing is written: again, unless ctx has ended
 			}
 		}
 	})
 	if !errors.Is(err, context.Canceled) {
-		log.Print("will never lead: ", err)
+		log.Print("leads no more: ", err)
 	}
 }
 
@@ -303,14 +377,16 @@ func ExampleError() {
 	var e *namedlock.Error
 	switch {
 	case err == nil:
+	case errors.As(err, &e) && e.Op == namedlock.OpAcquire && e.Name == "import" && errors.Is(err, namedlock.ErrNoSession):
+		// Nothing has run, and perhaps nobody is importing: the db has too few connections.
+	case errors.As(err, &e) && e.Op == namedlock.OpAcquire && e.Name == "import":
+		// Nothing has run. ErrTimeout: others are importing.
 	case errors.Is(err, namedlock.ErrLost):
 		// The code ran, but not alone to the end. Check its effects.
-	case errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == "import":
-		// Others are importing. Nothing has run.
 	case errors.Is(err, namedlock.ErrTimeout):
 		// The import began, and then customer-42 could not be locked.
 	case errors.Is(err, namedlock.ErrUnavailable):
-		// The server could not be asked. Nothing has run under the lock that e names.
+		// The import began, and then the server could not be asked for customer-42.
 	default:
 		// fn's own error, or one of the rarer ones.
 	}

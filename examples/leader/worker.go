@@ -62,14 +62,24 @@ func lead(ctx context.Context, term *namedlock.Term, name string) error {
 			time.Sleep(100 * time.Millisecond) // for something to happen in the middle
 			return nil
 		})
+		// What is perhaps committed is not written again: the next turn, of whichever process leads, reads what there is.
 		if err != nil && ctx.Err() != nil {
 			if errors.Is(context.Cause(ctx), namedlock.ErrLost) { // err may be that of a statement which the loss has met
-				fmt.Printf("%s: is told that it leads no more. Its last transaction is not committed\n", name)
+				fmt.Printf("%s: is told that it leads no more. Its last transaction is %s\n", name, outcome(err))
 			}
 			return nil
 		}
 		if err != nil && !errors.Is(err, namedlock.ErrLost) {
-			fmt.Printf("%s: %v\n", name, err)
+			fmt.Printf("%s: %s: %v\n", name, outcome(err), err)
 		}
 	}
+}
+
+// outcome says what became of a transaction with that error.
+func outcome(err error) string {
+	var e *namedlock.Error
+	if errors.Is(err, namedlock.ErrTxEnded) || errors.As(err, &e) && e.Tx == namedlock.TxUnknown {
+		return "perhaps committed"
+	}
+	return "not committed"
 }
