@@ -9,10 +9,11 @@ import (
 
 // What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
 // of its own is an *Error that matches one of these or, where the caller's context
-// ended first, ctx.Err() and context.Cause(ctx). These match none: an *Error for a
-// nil function or context, and one for a COMMIT that the server refused, which has
-// the server's error inside. [sql.ErrTxDone] is returned as it is. What an error says
-// about fn and about its transaction is described at [Error].
+// ended first, ctx.Err() and context.Cause(ctx). Two kinds of *Error match none: for
+// a nil function or context; and for a transaction whose COMMIT was refused, or not
+// sent because fn left rows open or a statement was cut off. [sql.ErrTxDone] is
+// returned as it is. [Error] describes what an error says about fn and its
+// transaction.
 var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is held. (It is
 	// matched by ErrNoSession, too.) Error.Holder tells who was in the way, where that is known.

@@ -19,7 +19,8 @@ const Forever time.Duration = math.MaxInt64
 
 // WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
 //
-// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. No
+// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. At its
+// end the error matches [ErrTimeout], and [ErrNoSession], too, if no session was free. No
 // timeout waits for a server that is down: see [ErrUnavailable]. fn runs if and only if the
 // lock was acquired; otherwise the error says why, and nothing is held. The lock is
 // released however fn ends: by a return, an error, a panic, runtime.Goexit, and also when

@@ -42,41 +42,52 @@ import (
 //   - [ErrLost]: Tx is TxNotCommitted if the loss came before COMMIT, and
 //     TxCommitted if it came after. It is TxUnknown if the error matches
 //     ErrTxEnded or [sql.ErrTxDone], too.
-//   - An error that matches ctx.Err(): ctx ended before COMMIT. Nothing was
-//     committed, unless the error matches ErrTxEnded, too.
+//   - An error that matches ctx.Err(): ctx ended before COMMIT. Tx is TxNotCommitted,
+//     or TxUnknown if the error matches ErrTxEnded or sql.ErrTxDone, too.
 //   - [sql.ErrTxDone], which is not an *Error: fn called tx.Commit or tx.Rollback.
-//   - Any other error: the lock was not acquired, or the server refused START
-//     TRANSACTION (Tx is TxNone) or COMMIT (Tx is TxNotCommitted).
+//   - Any other error: with TxNone, the lock was not acquired, or START TRANSACTION
+//     failed. With TxNotCommitted, the server refused COMMIT, or COMMIT was not sent;
+//     the text says why.
 //
-// If fn returned an error, WithLockTx returns it unchanged, and the transaction
-// was rolled back. The error is joined by another in three cases: by ErrTxEnded,
-// if not everything could be rolled back; by one that matches ctx.Err(), if ctx
-// has ended and fn's error does not match that; by ErrLost, if the lock was lost.
+// If fn returned an error, the transaction was rolled back, unless fn had ended it.
+// WithLockTx returns fn's error unchanged. It is joined ([errors.Join]) by another
+// error in three cases:
 //
-// If fn can return an error of a nested call, test ErrTxEnded before Tx. For
-// [errors.As] finds fn's error first, and the Tx of a nested WithLock is TxNone.
+//   - ErrTxEnded: not everything could be rolled back.
+//   - An error that matches ctx.Err(): ctx has ended, and fn's error does not match
+//     ctx.Err(). The driver's error for a statement that was cut off may be any.
+//   - ErrLost: the lock was lost.
+//
+// If fn can return an error of a nested call, test for ErrTxEnded before you look at
+// Tx. [errors.As] finds fn's error first, and the Tx of a nested WithLock is TxNone.
 //
 // # What ErrTxEnded can see
 //
-// The server's answers carry a flag that says whether a transaction is open.
-// go-sql-driver keeps it, and WithLockTx reads it before COMMIT. This costs one
-// SELECT 1 if the last statement changed no rows (a SELECT, an UPDATE without
-// effect) or failed, for then the flag may be old.
+// The server's answers have a status flag that says whether a transaction is open.
+// go-sql-driver keeps the flag, and WithLockTx reads it before COMMIT. If the last
+// statement changed no rows (a SELECT, an UPDATE without effect) or failed, the flag
+// may be old. Then one SELECT 1 is sent before COMMIT.
 //
-// The flag is of no use behind a driver wrapper, or if the session has
-// autocommit=0. There WithLockTx sets a savepoint after START TRANSACTION
-// (namedlock_transaction), and releases it before COMMIT: two statements more.
-// These are the limits:
+// If the flag cannot be used, WithLockTx sends two statements more: SAVEPOINT
+// namedlock_transaction after START TRANSACTION, and RELEASE SAVEPOINT before
+// COMMIT. This is so behind a driver wrapper, and if the session has autocommit=0.
 //
-//   - With the flag, a START TRANSACTION or a COMMIT AND CHAIN that fn sends as a
-//     text is not seen: a transaction is open after it, too.
-//   - With the flag, SET autocommit=0 by fn is reported as ErrTxEnded.
-//   - With the savepoint, rows that fn leaves open are in its way. The transaction
-//     is rolled back then, and the error says that rows are still to be read.
-//   - With the savepoint, nothing is checked if fn returns a server error 1213,
-//     1205 or 1020.
-//   - With [New] and [WithoutServerCheck], on a driver that cannot be seen, nothing
-//     is checked, and nothing is set back after fn.
+// These are the limits of the flag:
+//
+//   - A START TRANSACTION or a COMMIT AND CHAIN that fn sends as a text is not seen:
+//     a transaction is open after it, too.
+//   - SET autocommit=0 by fn is reported as ErrTxEnded, since the flag says nothing
+//     after it.
+//
+// These are the limits of the savepoint:
+//
+//   - It cannot be released while rows are open. If fn leaves rows open, the
+//     transaction is rolled back, and the error says that they are still to be read.
+//   - Nothing is checked if fn returns a server error 1213, 1205 or 1020: it is
+//     taken for the answer to fn's last statement.
+//
+// With [New] and [WithoutServerCheck], on a driver that cannot be seen, nothing is
+// checked, and nothing is set right after fn.
 //
 // # What fn must not do
 //
@@ -92,14 +103,18 @@ import (
 //
 // # After fn
 //
-// When the last lock of the session is released, the session is set right before
-// it serves another lock or goes back to its db. Locks that fn took by hand
-// (GET_LOCK) are released, which is logged. If fn changed one of these settings,
-// the session is closed, or, on a connection given to New, set back: character
-// sets, wait_timeout and MariaDB's idle_*_timeout, autocommit, sql_select_limit,
-// isolation level, read-only mode, and the time limit for statements. The session
-// is closed after ErrTxEnded, too; with New the tables are unlocked. Other
-// settings, user variables and temporary tables stay.
+// When the last lock of the session is released, the Locker looks what fn has left
+// there, before the session serves another lock or goes back to its db:
+//
+//   - Locks that fn took by hand (GET_LOCK) are released. This is logged.
+//   - If fn changed a setting that the Locker relies on, the session is closed. A
+//     connection given to New is set back instead, and closed if that fails. These
+//     are the settings: character sets, wait_timeout, MariaDB's idle_*_timeout,
+//     autocommit, sql_select_limit, isolation level, read-only mode, and the time
+//     limit for statements.
+//   - After ErrTxEnded the session is closed. On a connection given to New, tables
+//     are unlocked instead.
+//   - Other settings, user variables and temporary tables stay.
 //
 // # Time limits
 //
