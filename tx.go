@@ -141,7 +141,9 @@ import (
 // If a ctx ends during one of fn's statements, the driver closes the connection,
 // and the statement fails at once. The server does not notice. It finishes the
 // statement (max_execution_time limits a SELECT), then rolls back and frees the
-// lock. Until then it keeps the lock, so this is not a loss.
+// lock. Until then it keeps the lock, so this is not a loss. Behind a driver wrapper
+// it is reported as [ErrLost] all the same: the cause cannot be seen there. If fn
+// returns nil after it, Tx is TxNotCommitted.
 func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) (err error) {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
