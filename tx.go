@@ -50,16 +50,16 @@ import (
 //     the text says why.
 //
 // If fn returned an error, the transaction was rolled back, unless fn had ended it.
-// WithLockTx returns fn's error unchanged. It is joined ([errors.Join]) by another
-// error in three cases:
+// WithLockTx returns fn's error unchanged. Another error is joined to it
+// ([errors.Join]) in three cases:
 //
 //   - ErrTxEnded: not everything could be rolled back.
 //   - An error that matches ctx.Err(): ctx has ended, and fn's error does not match
 //     ctx.Err(). The driver's error for a statement that was cut off may be any.
 //   - ErrLost: the lock was lost.
 //
-// If fn can return an error of a nested call, test for ErrTxEnded before you look at
-// Tx. [errors.As] finds fn's error first, and the Tx of a nested WithLock is TxNone.
+// That error comes first in the list, so that [errors.As] finds its Tx. If only fn's
+// error is returned and it is an *Error, it is that of a nested call: its Tx is TxNone.
 //
 // # What ErrTxEnded can see
 //

@@ -137,7 +137,7 @@ func TestPromise48_TooManyLeads(t *testing.T) {
 		l := setup{srv, byOpen}.lockerOn(t, db)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		lead := func(context.Context, *namedlock.Term) error { <-ctx.Done(); return nil }
+		lead := func(ctx context.Context, _ *namedlock.Term) error { <-ctx.Done(); return nil }
 		var leads []<-chan error
 		for range 2 {
 			leads = append(leads, inBackground(func() error { return l.Lead(ctx, newName("lead"), lead) }))

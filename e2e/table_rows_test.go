@@ -95,7 +95,7 @@ var faultTable = []row{
 
 	{getPrepare, deadConnection, again, gone},
 	{getPrepare, unknownError, again, unharmed},
-	{getPrepare, these(everyTime), again, gone},                                    // the fresh session sends text
+	{getPrepare, these(everyTime), again, gone},                              // the fresh session sends text
 	{getPrepare, errorsOf(1142, 1205, 1295, 1317, 1461), unharmed, unharmed}, // sent as text
 	{getPrepare, these(silence), expiredSlowly, expiredSlowly},
 
