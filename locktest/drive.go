@@ -112,7 +112,7 @@ func isOurs(err error) bool {
 	for _, ours := range []error{
 		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
 		namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
-		namedlock.ErrClosed, namedlock.ErrCommitUnknown, namedlock.ErrInTransaction, context.Canceled, context.DeadlineExceeded,
+		namedlock.ErrClosed, namedlock.ErrCommitUnknown, namedlock.ErrInTransaction, namedlock.ErrTxEnded, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, ours) {
 			return true

@@ -21,7 +21,7 @@
 //	namedlock.timeout  in seconds; none for namedlock.Forever
 //	namedlock.outcome  how it ended
 //
-// The outcome of a wait is acquired, timeout, reentrant, in_transaction, deadlock, interrupted, unavailable,
+// The outcome of a wait is acquired, timeout, no_session, reentrant, in_transaction, deadlock, interrupted, unavailable,
 // invalid_name, invalid_timeout, unsupported, closed, canceled, deadline_exceeded or
 // error; that of a hold is released or lost. A wait without success has the status
 // Error, and its outcome as error.type; but a call with a timeout of 0 that finds the

@@ -12,6 +12,8 @@ import (
 // Every sentinel has a name of its own, also where it is wrapped.
 func TestOutcomes(t *testing.T) {
 	for err, want := range map[error]string{
+		namedlock.ErrTimeout:       "timeout",
+		namedlock.ErrNoSession:     "no_session",
 		namedlock.ErrReentrant:     "reentrant",
 		namedlock.ErrInTransaction: "in_transaction",
 		namedlock.ErrDeadlock:      "deadlock",

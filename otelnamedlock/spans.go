@@ -146,6 +146,7 @@ var outcomes = []struct {
 }{
 	{context.Canceled, "canceled"},
 	{context.DeadlineExceeded, "deadline_exceeded"},
+	{namedlock.ErrNoSession, "no_session"}, // it matches ErrTimeout, too
 	{namedlock.ErrTimeout, "timeout"},
 	{namedlock.ErrReentrant, "reentrant"},
 	{namedlock.ErrInTransaction, "in_transaction"},
