@@ -138,7 +138,7 @@ func (p *Pool) growToStandBy() bool {
 		return false
 	}
 	// It is for no good to wait for a connection.
-	g, err := p.source.growLocked(survey{freeSoon: true})
+	g, err := p.source.growLocked(survey{freeSoon: true, standsBy: true})
 	return err == nil && g == growByOne
 }
 
@@ -281,6 +281,7 @@ type survey struct {
 	empty    *Session // idle, without locks; nil: none
 	least    *Session // of the idle ones with locks, the one with the fewest; nil: none
 	freeSoon bool     // another is about to be idle
+	standsBy bool     // the caller does not wait for room
 }
 
 func (p *Pool) surveyLocked() survey {

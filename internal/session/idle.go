@@ -33,6 +33,10 @@ func (p *Pool) armJanitorLocked(d time.Duration) {
 // sweep gives back the sessions that have been idle for so long.
 func (p *Pool) sweep(age time.Duration) {
 	p.mu.Lock()
+	if p.closing.Err() != nil { // another pool of the db asks; Close gives everything back
+		p.mu.Unlock()
+		return
+	}
 	now := time.Now()
 	var old []*Session
 	next := time.Duration(0) // until the youngest of those that stay is due
@@ -52,12 +56,14 @@ func (p *Pool) sweep(age time.Duration) {
 		p.armJanitorLocked(next)
 	}
 	p.parting += len(old)
+	p.work.Add(len(old)) // under mu: Close may begin at once, where another pool asks
 	p.mu.Unlock()
 	for _, s := range old {
-		p.work.Go(func() { // on a silent network it takes time
+		go func() { // on a silent network it takes time
+			defer p.work.Done()
 			defer p.parted()
 			s.giveBack()
-		})
+		}()
 	}
 }
 

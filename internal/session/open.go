@@ -38,7 +38,8 @@ func (p *pooled) mayOpenLocked() bool {
 }
 
 // shares reports whether there are sessions to share after the server had no connection
-// for one more, and has that remembered.
+// for one more, and has that remembered. Those whom none of them can serve, since each is
+// another chain's own, look again when the server may be asked.
 func (p *pooled) shares() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,6 +47,11 @@ func (p *pooled) shares() bool {
 		return false
 	}
 	p.full = time.Now()
+	if p.again == nil {
+		p.again = time.AfterFunc(fullTime, p.lookAgain)
+	} else {
+		p.again.Reset(fullTime)
+	}
 	return true
 }
 
@@ -268,6 +274,11 @@ func (p *pooled) settle() {
 	case <-time.After(answerTime):
 	}
 	p.share.leave(p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.again != nil {
+		p.again.Stop()
+	}
 }
 
 // noConnection is the error where the db gave no connection within limit. A db whose

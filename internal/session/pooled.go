@@ -20,9 +20,10 @@ type pooled struct {
 	dials sync.WaitGroup // see settle
 
 	// Guarded by the pool's mu.
-	full             time.Time // when the server last had no connection for us
-	waitingForOthers int       // of the opening, those that wait for a connection that others have
-	openedAnother    time.Time // when openAnother last did so
+	full             time.Time   // when the server last had no connection for us
+	again            *time.Timer // has those who wait look again when the server may be asked; nil: not yet needed
+	waitingForOthers int         // of the opening, those that wait for a connection that others have
+	openedAnother    time.Time   // when openAnother last did so
 }
 
 // NewPool returns a pool of connections of db.
@@ -58,7 +59,7 @@ func (p *pooled) growLocked(all survey) (growth, error) {
 		return growBlocked, nil
 	case inUse < limits.shared && all.empty != nil:
 		return growUseEmpty, nil
-	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all):
+	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all, !all.standsBy):
 		return growByOne, nil
 	case all.least != nil:
 		return growShare, nil
@@ -84,7 +85,7 @@ func (p *pooled) growOwnLocked(req Request, freeSoon bool) (growth, error) {
 		limits.all++
 	}
 	switch {
-	case !(freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all):
+	case !(freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all, true):
 		return growByOne, nil
 	case !freeSoon && p.opening == 0:
 		return growBlocked, nil
@@ -114,9 +115,14 @@ func (p *pooled) numbersLocked() string {
 }
 
 // takeRoomLocked makes room for one session more, if all pools of the db then have no more
-// than limit. openUnder must follow.
-func (p *pooled) takeRoomLocked(limit int) bool {
-	if !p.mayOpenLocked() || !p.share.take(limit) {
+// than limit. openUnder must follow. Otherwise the pool is woken when there is room again, if
+// anybody waits for that.
+func (p *pooled) takeRoomLocked(limit int, waits bool) bool {
+	woken := p
+	if !waits {
+		woken = nil
+	}
+	if !p.mayOpenLocked() || !p.share.take(limit, woken) {
 		return false
 	}
 	p.opening++
@@ -125,15 +131,15 @@ func (p *pooled) takeRoomLocked(limit int) bool {
 
 // giveRoom gives up the place of a session that has gone, or was not opened.
 func (p *pooled) giveRoom() {
-	if next := p.share.give(); next != nil {
-		next.lookAgain()
+	for _, woken := range p.share.give() {
+		woken.lookAgain()
 	}
 }
 
-// awaitRoom has the pool woken when another pool of the db gives a connection back, and has
-// them give back what they do not use.
+// awaitRoom has the other pools of the db give back what they do not use, if that is what a
+// caller waits for.
 func (p *pooled) awaitRoom() {
-	for _, other := range p.share.await(p) {
+	for _, other := range p.share.inTheWay(p) {
 		other.sweep(0)
 	}
 }
@@ -155,7 +161,7 @@ func (p *pooled) sharedLocked(but *Session) int {
 		switch {
 		case s == but:
 		case s.ownLocked():
-			if s.state == waiting && !s.leads {
+			if s.state == waiting && !s.leads && len(s.holds) == 0 {
 				n++
 			}
 		case s.state != idle || len(s.holds) > 0:
@@ -212,7 +218,7 @@ func (p *pooled) openAnother(s *Session) bool {
 	}) {
 		return false
 	}
-	if !p.takeRoomLocked(limits.all) {
+	if !p.takeRoomLocked(limits.all, false) {
 		return false
 	}
 	p.openedAnother = time.Now() // a server that refuses is not asked all the time
@@ -238,10 +244,11 @@ func (p *pooled) waitLocked(s *Session, _ int) time.Duration {
 	return slice
 }
 
-// waitsLocked is how many sessions wait for locks, but for leaders'.
+// waitsLocked is how many sessions wait for locks, but for leaders', and for locks that are taken
+// inside transactions.
 func (p *pooled) waitsLocked() (n int) {
 	for _, s := range p.sessions {
-		if s.state == waiting && !s.leads {
+		if s.state == waiting && !s.leads && !s.owned {
 			n++
 		}
 	}

@@ -15,7 +15,7 @@ type share struct {
 	taken   int        // connections that the pools have, or are about to have
 	leaders int        // calls that have a session for as long as they last
 	pools   []weak.Pointer[pooled]
-	waiting []*pooled // pools whose callers wait for a connection to be given back, in order
+	waiting []*pooled // pools whose callers found no room since a connection was last given back, in order
 }
 
 // shares has the share of each db. Neither a pool that is never closed nor its db is
@@ -55,36 +55,38 @@ func (sh *share) join(p *pooled) {
 }
 
 // take takes one connection more, if the pools then have no more than limit; 0: there is
-// none.
-func (sh *share) take(limit int) bool {
+// none. If it cannot, p, unless it is nil, is woken by the next give: what is given back after
+// the caller has seen that there is no room must not go unnoticed.
+func (sh *share) take(limit int, p *pooled) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if limit > 0 && sh.taken >= limit {
+		if p != nil && !slices.Contains(sh.waiting, p) {
+			sh.waiting = append(sh.waiting, p)
+		}
 		return false
 	}
 	sh.taken++
 	return true
 }
 
-// give undoes take, and returns the pool whose callers have waited longest for that;
-// nil: none. No pool's mu may be held when it is woken.
-func (sh *share) give() (next *pooled) {
+// give undoes take, and returns the pools that are to be woken: all that found no room, since
+// the callers of the first may have given up, or have no use for it. No pool's mu may be held
+// when they are.
+func (sh *share) give() (woken []*pooled) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.taken--
-	if len(sh.waiting) > 0 {
-		next, sh.waiting = sh.waiting[0], sh.waiting[1:]
-	}
-	return next
+	woken, sh.waiting = sh.waiting, nil
+	return woken
 }
 
-// await puts p among those that are woken by give, and returns the other pools, whose idle
-// sessions are in the way.
-func (sh *share) await(p *pooled) (others []*pooled) {
+// inTheWay returns the other pools, whose idle sessions are in the way, if p waits to be woken.
+func (sh *share) inTheWay(p *pooled) (others []*pooled) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !slices.Contains(sh.waiting, p) {
-		sh.waiting = append(sh.waiting, p)
+		return nil
 	}
 	for _, other := range sh.pools {
 		if other := other.Value(); other != nil && other != p {
