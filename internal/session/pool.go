@@ -97,6 +97,7 @@ type Pool struct {
 	opening    int        // those to come
 	openingOwn int        // of these, those that are to be one call chain's own
 	parting    int        // those whose connections are being given back, or closed
+	partedAt   time.Time  // when it last parted with a session for another pool
 	passed     int        // first questions that went ahead of a poll, since the last poll; see nextLocked
 	waiters    []*waiter  // callers who wait for a turn, in the order of their coming
 	janitor    *time.Timer

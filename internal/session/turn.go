@@ -83,6 +83,9 @@ func (p *Pool) passLocked(s *Session) {
 	}
 	s.reserved = false
 	s.leads = s.leads && s.owned
+	if p.partsLocked(s) {
+		return
+	}
 	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
@@ -98,6 +101,26 @@ func (p *Pool) passLocked(s *Session) {
 		s.idleSince = time.Now()
 		p.armJanitorLocked(idleTime)
 	}
+}
+
+// partsAgain is how often, at most, a pool parts with a session that it has a use for.
+const partsAgain = 100 * time.Millisecond
+
+// partsLocked gives s back where another pool of the db waits for a connection. A pool whose own
+// callers keep all its sessions busy would never leave it one otherwise. p.mu must be held.
+func (p *Pool) partsLocked(s *Session) bool {
+	if len(s.holds) > 0 || s.lent || time.Since(p.partedAt) < partsAgain || !p.source.wanted() || p.isWantedLocked(s) {
+		return false
+	}
+	p.partedAt = time.Now()
+	s.dieLocked(errGivenBack)
+	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
+	p.parting++
+	p.work.Go(func() {
+		defer p.parted()
+		s.giveBack()
+	})
+	return true
 }
 
 // mostPassed is how many first questions may go ahead of a poll: they are answered sooner,
