@@ -244,7 +244,12 @@ func (t *transaction) failed(ctx context.Context, returned, ended error) error {
 	if ended == sql.ErrTxDone { // which fn knows
 		ended = nil
 	}
-	if ended == nil && ctx.Err() != nil && !errors.Is(returned, ctx.Err()) {
+	loss := t.lossIn(returned)
+	switch {
+	case ended != nil:
+	case loss != nil:
+		ended = loss
+	case ctx.Err() != nil && !errors.Is(returned, ctx.Err()):
 		// The driver's error for a statement that was cut off may be any.
 		ended = queue.ContextError(ctx)
 	}
@@ -253,8 +258,18 @@ func (t *transaction) failed(ctx context.Context, returned, ended error) error {
 		return returned
 	case returned == nil:
 		return t.error(OpCommit, ended)
+	case loss != nil: // whose Error reports no outcome: ours is found first
+		return errors.Join(t.error(OpCommit, ended), returned)
 	}
 	return errors.Join(t.error(OpCommit, ended), returned) // ours first, for errors.As
+}
+
+// lossIn is the loss of the lock if fn has returned that, as the cause of its context.
+func (t *transaction) lossIn(returned error) error {
+	if e := (*Error)(nil); errors.As(returned, &e) && e.Op == OpHold && e.Name == t.lock.name && errors.Is(e.Err, ErrLost) {
+		return e.Err
+	}
+	return nil
 }
 
 // withLoss adds to err what the release found.

@@ -259,3 +259,59 @@ func (c *tapped) Read(b []byte) (int, error) {
 	c.answer = c.answer[n:]
 	return n, nil
 }
+
+// Table locks that the code has taken end with the call, also where it has ended its transaction itself.
+func TestPromise43_TableLocksAfterTheCodesOwnEnd(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for how, end := range map[string]func(*sql.Tx) error{"Commit": (*sql.Tx).Commit, "Rollback": (*sql.Tx).Rollback} {
+			t.Run(how, func(t *testing.T) {
+				l, f, name, table := at.locker(t), at.foreign(t), newName("tables"), at.table(t, "n INT")
+				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, "LOCK TABLES "+table+" WRITE")
+					require.NoError(t, err)
+					require.NoError(t, insert(table)(ctx, tx))
+					return end(tx)
+				})
+				assert.ErrorIs(t, err, sql.ErrTxDone)
+				_, err = f.conn.ExecContext(background, "SET SESSION lock_wait_timeout = 1")
+				require.NoError(t, err)
+				_, err = f.conn.ExecContext(background, "LOCK TABLES "+table+" WRITE")
+				assert.NoError(t, err, "the table is still locked")
+				_, err = f.conn.ExecContext(background, "UNLOCK TABLES")
+				require.NoError(t, err)
+			})
+		}
+	})
+}
+
+// A completion_type of CHAIN begins the next transaction with COMMIT.
+func TestPromise43_CompletionType(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		for how, returned := range map[string]error{"commit": nil, "rollback": errTx} {
+			t.Run(how, func(t *testing.T) {
+				at := setup{srv, byOpen}
+				db := at.open(t)
+				db.SetMaxOpenConns(2)
+				l, table := at.lockerOn(t, db), at.table(t, "n INT")
+				err := l.WithLockTx(t.Context(), newName("chain"), 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, "SET SESSION completion_type = 'CHAIN'")
+					require.NoError(t, err)
+					if err := insert(table)(ctx, tx); err != nil {
+						return err
+					}
+					return returned
+				})
+				assert.Equal(t, returned, err)
+				assert.NoError(t, l.Close())
+				before := at.count(t, table)
+				for range 4 {
+					_, err := db.ExecContext(t.Context(), "INSERT INTO "+table+" VALUES (7)")
+					require.NoError(t, err)
+				}
+				assert.Equal(t, before+4, at.count(t, table), "a connection of the db is in a transaction")
+			})
+		}
+	})
+}

@@ -337,3 +337,57 @@ func TestPromise31_CutOffWithPlaceholders(t *testing.T) {
 		assert.ErrorIs(t, err, bare)
 	})
 }
+
+// Two statements in one: the second is a deadlock's victim, and nothing comes after it.
+func TestPromise42_LastOfSeveralStatements(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, name, table := at.lockerOn(t, at.open(t, "multiStatements=true")), newName("multi"), at.table(t, "n INT")
+		rows := at.table(t, "id INT PRIMARY KEY, n INT")
+		_, err := at.admin.Exec("INSERT INTO " + rows + " VALUES (1, 0), (2, 0)")
+		require.NoError(t, err)
+		err = l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			require.NoError(t, insert(table)(ctx, tx))
+			other, err := at.admin.BeginTx(background, nil)
+			require.NoError(t, err)
+			defer other.Rollback()
+			_, err = other.Exec("INSERT INTO " + rows + " VALUES (11, 0), (12, 0), (13, 0), (14, 0), (15, 0)")
+			require.NoError(t, err)
+			_, err = other.Exec("UPDATE " + rows + " SET n = 1 WHERE id = 2")
+			require.NoError(t, err)
+			_, err = tx.ExecContext(ctx, "UPDATE "+rows+" SET n = 2 WHERE id = 1")
+			require.NoError(t, err)
+			var id int64
+			require.NoError(t, other.QueryRow("SELECT CONNECTION_ID()").Scan(&id))
+			waits := inBackground(func() error {
+				_, err := other.Exec("UPDATE " + rows + " SET n = 1 WHERE id = 1")
+				return err
+			})
+			f := at.foreign(t)
+			eventually(t, func() bool {
+				return f.number("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = ? AND trx_state = 'LOCK WAIT'", id) == 1
+			}, "the other transaction waits for a row")
+			_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" VALUES (5); UPDATE "+rows+" SET n = 2 WHERE id = 2")
+			require.ErrorContains(t, err, "1213")
+			require.NoError(t, receive(t, waits, "the other has the row"))
+			return nil // swallowed
+		})
+		assert.Zero(t, at.count(t, table))
+		requireTx(t, err, namedlock.ErrTxEnded, namedlock.TxUnknown)
+	})
+}
+
+// What fn returns after a loss is often the cause of its context: the outcome is told all the same.
+func TestPromise46_TheCauseReturned(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, killer, name, table := at.locker(t), at.foreign(t), at.foreign(t), newName("cause"), at.table(t, "n INT")
+		err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+			require.NoError(t, insert(table)(ctx, tx))
+			killer.kill(f.holder(name))
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
+	})
+}

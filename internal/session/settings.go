@@ -25,7 +25,7 @@ type settings struct {
 	clientCharset, connectionCharset, resultsCharset sql.NullString
 	waitTimeout                                      sql.NullInt64
 	autocommit, selectLimit, isolation, readOnly     sql.NullString
-	timeLimit                                        sql.NullString
+	timeLimit, completion                            sql.NullString
 
 	// MariaDB: inside a transaction one of these takes the place of wait_timeout,
 	// unless it is 0.
@@ -46,6 +46,7 @@ func (set *settings) columns(mariaDB bool) []column {
 		{"@@wait_timeout", &set.waitTimeout},
 		{"@@autocommit", &set.autocommit},
 		{"@@sql_select_limit", &set.selectLimit},
+		{"@@completion_type", &set.completion},
 	}
 	if !mariaDB {
 		return append(columns,
@@ -237,6 +238,9 @@ func (s *Session) putBack(now *settings) {
 	}
 	if len(sets) == 0 {
 		return
+	}
+	if s.settings.completion != now.completion { // a transaction may have begun with the end of the last
+		s.endChain()
 	}
 	if err := s.exec(s.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
 		s.spoil("it could not be put right: " + err.Error())

@@ -3,7 +3,6 @@ package session
 import (
 	"database/sql"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -39,7 +38,7 @@ func (s *Session) seenTx(conn any) txState {
 		return txUnseen
 	case *d.status&flagInTransaction == 0:
 		return txOver
-	case d.counts == nil || !slices.ContainsFunc(*d.counts, func(rows int64) bool { return rows > 0 }):
+	case d.counts == nil || len(*d.counts) == 0 || (*d.counts)[len(*d.counts)-1] <= 0: // of several statements the last counts
 		return txStale
 	}
 	return txOpen
@@ -53,9 +52,10 @@ func (s *Session) noteTx(conn any) {
 }
 
 // noteEnd keeps whether the code under the lock has ended the transaction. It is
-// called before the session's context ends, by which database/sql ends it, too.
+// called before the session's context ends, by which database/sql ends it, too;
+// after that it does nothing.
 func (s *Session) noteEnd() {
-	if tx := s.tx.Load(); tx != nil && isDone(tx) && s.ctx.Err() == nil { // in this order
+	if tx := s.tx.Load(); tx != nil && isDone(tx) && s.ctx.Err() == nil { // in this order: the end of the context is followed by that
 		s.endedByCode.Store(true)
 	}
 }

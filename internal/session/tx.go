@@ -226,16 +226,17 @@ func (s *Session) lostBeforeCommit(cause error) error {
 
 // afterCodesEnd is for a transaction on which the code under the lock has called Commit or
 // Rollback. Where the server may have refused that, a ROLLBACK follows: what is still open
-// would be committed by the next START TRANSACTION.
+// would be committed by the next START TRANSACTION. Tables that the code had locked stay
+// locked after either.
 func (s *Session) afterCodesEnd() {
-	state := txUnseen
-	if s.hasCode {
-		state, _ = s.lookAtTx()
+	s.tx.Store(nil)
+	if !s.hasCode {
+		return
 	}
-	if s.hasCode && state != txOver {
+	if state, _ := s.lookAtTx(); state != txOver {
 		s.rollbackByText()
 	}
-	s.endTx()
+	s.unlockTables()
 }
 
 // rollbackByText is for when database/sql has ended its transaction already.
@@ -253,9 +254,16 @@ func (s *Session) leftTables() {
 	case !s.lent:
 		s.spoil("its transaction ended under the code")
 	default:
-		if err := s.exec(s.patience(), "UNLOCK TABLES"); err != nil {
-			_ = s.markBroken(err)
-		}
+		s.unlockTables()
+	}
+}
+
+func (s *Session) unlockTables() {
+	if s.broken != nil {
+		return
+	}
+	if err := s.exec(s.patience(), "UNLOCK TABLES"); err != nil {
+		_ = s.markBroken(err)
 	}
 }
 
@@ -334,14 +342,30 @@ func (s *Session) rollback(tx *sql.Tx) {
 	}
 }
 
-func (s *Session) endTx() { s.tx.Store(nil) }
+// endTx is called when the server has answered COMMIT or ROLLBACK. With a completion_type of
+// CHAIN that has begun the next transaction.
+func (s *Session) endTx() {
+	s.tx.Store(nil)
+	if !s.hasCode || s.broken != nil {
+		return
+	}
+	if state, _ := s.lookAtTx(); state == txOpen || state == txStale {
+		s.endChain()
+	}
+}
+
+func (s *Session) endChain() {
+	if err := s.exec(s.endTime(), "ROLLBACK AND NO CHAIN"); err != nil {
+		_ = s.markBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+	}
+}
 
 // TxEnded returns what became of a transaction whose session has gone, and that was not
 // committed by us: sql.ErrTxDone if the code under the lock had called Commit or Rollback,
 // an error that matches fault.ErrTxEnded if it had ended under the code, and nil if it was
 // open, as far as could be seen. Then the server rolls it back.
 func (s *Session) TxEnded() error {
-	s.noteEnd()
+	s.noteEnd() // who discards the session may not have come to that
 	if s.endedByCode.Load() {
 		return sql.ErrTxDone
 	}
