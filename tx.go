@@ -173,6 +173,7 @@ type transaction struct {
 	lock    *Lock
 	stage   txStage
 	outcome TxOutcome
+	told    bool // of a loss
 }
 
 // A txStage is how far a transaction has come.
@@ -200,11 +201,11 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	}
 	t.stage = running
 	if err := fn(fnCtx, tx); err != nil {
-		return t.failed(ctx, err, grant.Rollback(err)) // ROLLBACK
+		return t.failed(ctx, fnCtx, err, grant.Rollback(err)) // ROLLBACK
 	}
 	if fnCtx.Err() != nil {
 		ended := grant.Rollback(nil) // ROLLBACK
-		return t.failed(ctx, nil, and(t.lock.whyEnded(ctx, fnCtx), ended))
+		return t.failed(ctx, fnCtx, nil, and(t.lock.whyEnded(ctx, fnCtx), ended))
 	}
 	err = grant.Commit() // COMMIT
 	switch {
@@ -233,18 +234,19 @@ func outcomeOf(err error) TxOutcome {
 }
 
 func (t *transaction) error(op string, err error) error {
+	t.told = t.told || errors.Is(err, ErrLost)
 	return &Error{Op: op, Name: t.lock.name, Tx: t.outcome, Err: err}
 }
 
 // failed is the error for a transaction that was rolled back: what fn returned, as it is,
 // unless there is more to say. ended says that not all of it could be rolled back, or why
 // it was though fn returned nil.
-func (t *transaction) failed(ctx context.Context, returned, ended error) error {
+func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) error {
 	t.end(outcomeOf(ended))
 	if ended == sql.ErrTxDone { // which fn knows
 		ended = nil
 	}
-	loss := t.lossIn(returned)
+	loss := lossIn(fnCtx, returned)
 	switch {
 	case ended != nil:
 	case loss != nil:
@@ -258,16 +260,17 @@ func (t *transaction) failed(ctx context.Context, returned, ended error) error {
 		return returned
 	case returned == nil:
 		return t.error(OpCommit, ended)
-	case loss != nil: // whose Error reports no outcome: ours is found first
+	case loss != nil: // ours is found first
 		return errors.Join(t.error(OpCommit, ended), returned)
 	}
 	return errors.Join(t.error(OpCommit, ended), returned) // ours first, for errors.As
 }
 
-// lossIn is the loss of the lock if fn has returned that, as the cause of its context.
-func (t *transaction) lossIn(returned error) error {
-	if e := (*Error)(nil); errors.As(returned, &e) && e.Op == OpHold && e.Name == t.lock.name && errors.Is(e.Err, ErrLost) {
-		return e.Err
+// lossIn is the loss of the lock if fn has returned a loss: that one, as the cause of its
+// context, or that of a lock inside, on the same session. Their Errors report no outcome.
+func lossIn(fnCtx context.Context, returned error) error {
+	if cause := context.Cause(fnCtx); errors.Is(returned, ErrLost) && errors.Is(cause, ErrLost) {
+		return bare(cause)
 	}
 	return nil
 }
@@ -281,14 +284,17 @@ func (t *transaction) withLoss(err, lost error) error {
 		// fn panics or exits, and goes on doing so: there is nobody to tell.
 		t.lock.call.lostUntold(lost)
 		return err
-	case errors.Is(err, ErrLost):
+	case t.told:
 		return err
 	}
 	if e := (*Error)(nil); errors.As(lost, &e) {
 		e.Tx = t.outcome
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return lost
+	case errors.Is(err, ErrLost): // that of a lock inside: ours is found first
+		return errors.Join(lost, err)
 	}
 	return errors.Join(lost, err) // ours first, for errors.As
 }

@@ -125,3 +125,35 @@ func TestPromise43_OtherLeftovers(t *testing.T) {
 		}
 	})
 }
+
+// Another transaction has taken the place of the one that began under the lock.
+func TestPromise42_AnotherInItsPlace(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, end := range []string{"ROLLBACK AND CHAIN", "START TRANSACTION"} {
+			l, name, table := at.locker(t), newName("chain"), at.table(t, "n INT")
+			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+				require.NoError(t, insert(table)(ctx, tx))
+				require.NoError(t, sends(end)(t, at, ctx, tx, table))
+				return insert(table)(ctx, tx)
+			})
+			assert.ErrorIs(t, err, namedlock.ErrTxEnded, "%s: %d rows", end, at.count(t, table))
+		}
+	})
+}
+
+// What the owner of a connection sets between two calls stays.
+func TestPromise33_TheOwnersOwnSettings(t *testing.T) {
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		at := setup{srv, byNew}
+		l, name, table := at.locker(t), newName("own"), at.table(t, "n INT")
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, insert(table)))
+		_, err := l.conn.ExecContext(t.Context(), "SET SESSION sql_select_limit = 77")
+		require.NoError(t, err)
+		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, insert(table)))
+		var limit int
+		require.NoError(t, l.conn.QueryRowContext(t.Context(), "SELECT @@sql_select_limit").Scan(&limit))
+		assert.Equal(t, 77, limit)
+	})
+}

@@ -391,3 +391,36 @@ func TestPromise46_TheCauseReturned(t *testing.T) {
 		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
 	})
 }
+
+// The same where it is the loss of a lock inside that fn returns.
+func TestPromise46_ALossInsideReturned(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		l, f, killer, name, table := at.locker(t), at.foreign(t), at.foreign(t), newName("outside"), at.table(t, "n INT")
+		inside := func(ctx context.Context, tx *sql.Tx) error {
+			require.NoError(t, insert(table)(ctx, tx))
+			return l.WithLock(ctx, newName("inside"), 0, func(ctx context.Context) error {
+				killer.kill(f.holder(name))
+				<-ctx.Done()
+				return nil
+			})
+		}
+		err := l.WithLockTx(t.Context(), name, 0, nil, inside)
+		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
+		if at.way == byNew { // whose connection has gone
+			return
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_ = l.Lead(ctx, name, func(ctx context.Context, term *namedlock.Term) error {
+			err = term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+				err := inside(ctx, tx)
+				<-ctx.Done()
+				return err
+			})
+			cancel()
+			return nil
+		})
+		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
+	})
+}
