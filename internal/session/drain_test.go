@@ -39,3 +39,31 @@ func TestShare_AWaitingTransactionStarvesNobody(t *testing.T) {
 		}
 	})
 }
+
+// A db that was changed while callers wait: who can be served now is, and who never can be is told.
+func TestShare_TheDBIsChangedMeanwhile(t *testing.T) {
+	for what, to := range map[string]int{"more": 10, "one": 1} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				b.db.SetMaxOpenConns(2)
+				leader := b.take(Request{Own: true, Lead: true})
+				h := b.lock(leader, "a")
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				ended := begin(func() error {
+					s, err := b.pool.Take(Request{Caller: &caller{ctx: ctx}})
+					if err == nil {
+						b.pool.Put(s)
+					}
+					return err
+				})
+				b.db.SetMaxOpenConns(to)
+				time.Sleep(30 * time.Second)
+				assert.True(b, hasEnded(ended), "waits though that is of no use")
+				<-ended
+				b.db.SetMaxOpenConns(2)
+				b.release(leader, h)
+			})
+		})
+	}
+}
