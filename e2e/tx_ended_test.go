@@ -76,11 +76,7 @@ func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table str
 		_, err := other.Exec("UPDATE " + rows + " SET n = 1 WHERE id = 1")
 		return err
 	})
-	f := at.foreign(t)
-	eventually(t, func() bool {
-		<-time.After(150 * time.Millisecond) // MariaDB shows what was there at the last question that is older than 100 ms
-		return f.number("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = ? AND trx_state = 'LOCK WAIT'", id) == 1
-	}, "the other transaction waits for a row")
+	at.awaitRowWait(t, id)
 	_, err = tx.ExecContext(ctx, "UPDATE "+rows+" SET n = 2 WHERE id = 2")
 	require.ErrorContains(t, err, "1213")
 	require.NoError(t, receive(t, waits, "the other has the row"))
@@ -174,6 +170,22 @@ func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 			})
 		}
 	})
+}
+
+// looksForRowWaits is held by the one who does: the server shows what it knew before, as long as somebody has
+// asked within the last 100 ms.
+var looksForRowWaits sync.Mutex
+
+// awaitRowWait waits until the transaction of that session waits for a row.
+func (s *server) awaitRowWait(t *testing.T, id int64) {
+	t.Helper()
+	looksForRowWaits.Lock()
+	defer looksForRowWaits.Unlock()
+	f := s.foreign(t)
+	eventually(t, func() bool {
+		time.Sleep(150 * time.Millisecond)
+		return f.number("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = ? AND trx_state = 'LOCK WAIT'", id) == 1
+	}, "the other transaction waits for a row")
 }
 
 // lines are those of a log.
@@ -363,10 +375,7 @@ func TestPromise42_LastOfSeveralStatements(t *testing.T) {
 				_, err := other.Exec("UPDATE " + rows + " SET n = 1 WHERE id = 1")
 				return err
 			})
-			f := at.foreign(t)
-			eventually(t, func() bool {
-				return f.number("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = ? AND trx_state = 'LOCK WAIT'", id) == 1
-			}, "the other transaction waits for a row")
+			at.awaitRowWait(t, id)
 			_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" VALUES (5); UPDATE "+rows+" SET n = 2 WHERE id = 2")
 			require.ErrorContains(t, err, "1213")
 			require.NoError(t, receive(t, waits, "the other has the row"))

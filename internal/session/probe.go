@@ -133,6 +133,7 @@ type driverConn struct {
 
 	status *uint16  // the flags of the last answer that was not an error: see seenTx
 	counts *[]int64 // of rows that the last statement has changed: above 0 only if its answer was an OK
+	buffer *[]byte  // begins with the last packet that was sent or read, if that was short: see lastFailed
 }
 
 // An ender knows why something has ended; nil: it has not.
@@ -152,7 +153,7 @@ func (s *Session) know(conn any) {
 	d.closed, _ = driverField(conn, &fields.closed).(*atomic.Bool)
 	d.canceled, _ = driverField(conn, &fields.canceled).(ender)
 	d.watching, _ = driverField(conn, &fields.watching).(*bool)
-	d.status, d.counts = statusOf(conn)
+	d.status, d.counts, d.buffer = statusOf(conn)
 	s.driver, s.socket = d, socketOf(conn)
 }
 
@@ -223,7 +224,7 @@ func socketOf(conn any) net.Conn {
 //     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
-	closed, watching, canceled, socket, config, status, result int
+	closed, watching, canceled, socket, config, status, result, buffer int
 }
 
 // findFields looks the fields up, once.
@@ -238,12 +239,15 @@ func findFields(conn any) {
 		}
 		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
 		fields.config = fieldOf(driverConn, "cfg", reflect.TypeFor[*mysql.Config]())
-		fields.status, fields.result = -1, -1
+		fields.status, fields.result, fields.buffer = -1, -1, -1
 		if f, ok := driverConn.FieldByName("status"); ok && f.Type.Kind() == reflect.Uint16 && len(f.Index) == 1 {
 			fields.status = f.Index[0]
 		}
 		if f, ok := driverConn.FieldByName("result"); ok && f.Type.Kind() == reflect.Struct && len(f.Index) == 1 {
 			fields.result = f.Index[0]
+		}
+		if f, ok := driverConn.FieldByName("buf"); ok && f.Type.Kind() == reflect.Struct && len(f.Index) == 1 {
+			fields.buffer = f.Index[0]
 		}
 	})
 }
@@ -273,20 +277,29 @@ func driverField(conn any, index *int) any {
 }
 
 // statusOf returns where a connection of go-sql-driver keeps the status flags and
-// the counts of affected rows of the last answer. nil: this version does not.
-func statusOf(conn any) (status *uint16, counts *[]int64) {
+// the counts of affected rows of the last answer, and its buffer. nil: this version does not.
+func statusOf(conn any) (status *uint16, counts *[]int64, buffer *[]byte) {
 	findFields(conn)
 	fieldsOf := reflect.ValueOf(conn).Elem()
 	if fields.status >= 0 {
 		status = (*uint16)(fieldsOf.Field(fields.status).Addr().UnsafePointer())
 	}
 	if fields.result >= 0 {
-		f := fieldsOf.Field(fields.result).FieldByName("affectedRows")
-		if f.IsValid() && f.Type() == reflect.TypeFor[[]int64]() {
-			counts = (*[]int64)(f.Addr().UnsafePointer())
-		}
+		counts = inner[[]int64](fieldsOf.Field(fields.result), "affectedRows")
 	}
-	return status, counts
+	if fields.buffer >= 0 {
+		buffer = inner[[]byte](fieldsOf.Field(fields.buffer), "cachedBuf")
+	}
+	return status, counts, buffer
+}
+
+// inner returns a pointer to the field of a struct, nil if there is none.
+func inner[T any](of reflect.Value, name string) *T {
+	f := of.FieldByName(name)
+	if !f.IsValid() || f.Type() != reflect.TypeFor[T]() {
+		return nil
+	}
+	return (*T)(f.Addr().UnsafePointer())
 }
 
 func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {
