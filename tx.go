@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
@@ -225,7 +226,7 @@ func (t *transaction) end(outcome TxOutcome) { t.stage, t.outcome = over, outcom
 // outcomeOf is what became of a transaction that ends with err, for which no COMMIT was
 // answered by OK.
 func outcomeOf(err error) TxOutcome {
-	for _, unknown := range []error{ErrCommitUnknown, ErrTxEnded, sql.ErrTxDone} {
+	for _, unknown := range []error{ErrCommitUnknown, ErrTxEnded, sql.ErrTxDone, fault.ErrTxUnseen} {
 		if errors.Is(err, unknown) {
 			return TxUnknown
 		}

@@ -23,6 +23,10 @@ var (
 	ErrNoSession      = fmt.Errorf("%w: no session was free", ErrTimeout)
 	ErrInTransaction  = errors.New("this call chain is in a transaction already")
 
+	// ErrTxUnseen: the session of a transaction has gone, and nothing had shown whether the
+	// transaction was still open.
+	ErrTxUnseen = errors.New("whether the transaction was still open could not be seen")
+
 	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the primary.
 	ErrReadOnly = fmt.Errorf("%w: the server is read-only", ErrUnsupported)
 )

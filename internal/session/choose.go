@@ -286,8 +286,9 @@ type survey struct {
 
 func (p *Pool) surveyLocked() survey {
 	all := survey{freeSoon: p.parting > 0}
+	drains := p.source.drainsLocked()
 	for _, s := range p.sessions {
-		if s.ownLocked() {
+		if s.ownLocked() || s == drains {
 			continue
 		}
 		all.freeSoon = all.freeSoon || s.state != waiting && !(s.state == idle && len(s.holds) == 0)

@@ -56,7 +56,7 @@ func (l *lent) growOwnLocked(_ Request, freeSoon bool) (growth, error) {
 	return growNot, nil
 }
 
-func (l *lent) drainsLocked() bool { return false }
+func (l *lent) drainsLocked() *Session { return nil }
 
 func (l *lent) mayShareLocked(*Session) bool { return true }
 

@@ -38,8 +38,7 @@ func (p *pooled) mayOpenLocked() bool {
 }
 
 // shares reports whether there are sessions to share after the server had no connection
-// for one more, and has that remembered. Those whom none of them can serve, since each is
-// another chain's own, look again when the server may be asked.
+// for one more, and has that remembered.
 func (p *pooled) shares() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,11 +46,6 @@ func (p *pooled) shares() bool {
 		return false
 	}
 	p.full = time.Now()
-	if p.again == nil {
-		p.again = time.AfterFunc(fullTime, p.lookAgain)
-	} else {
-		p.again.Reset(fullTime)
-	}
 	return true
 }
 

@@ -144,9 +144,9 @@ type source interface {
 	// growOwnLocked decides it for a caller who is to have a session alone, and for whom there is
 	// no idle one; freeSoon says that there may be one soon.
 	growOwnLocked(req Request, freeSoon bool) (growth, error)
-	// drainsLocked reports whether a caller waits for a session to itself that will be one which
-	// others share now.
-	drainsLocked() bool
+	// drainsLocked returns the session that nobody may join, since a caller waits for one to
+	// itself, and it will be this one; nil: none.
+	drainsLocked() *Session
 	// mayShareLocked reports whether s, whose turn has just ended, may go to a caller who shares.
 	mayShareLocked(s *Session) bool
 	// capLocked and numbersLocked are for those who ask: see Pool.Cap and Pool.Numbers.

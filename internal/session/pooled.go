@@ -21,7 +21,8 @@ type pooled struct {
 
 	// Guarded by the pool's mu.
 	full             time.Time   // when the server last had no connection for us
-	again            *time.Timer // has those who wait look again when the server may be asked; nil: not yet needed
+	again            *time.Timer // see lookAgainSoonLocked; nil: not yet needed
+	maxOpen          int         // the db's MaxOpenConnections when again was last set
 	waitingForOthers int         // of the opening, those that wait for a connection that others have
 	openedAnother    time.Time   // when openAnother last did so
 }
@@ -55,8 +56,6 @@ func (p *pooled) growLocked(all survey) (growth, error) {
 	}
 	inUse := p.sharedLocked(nil)
 	switch {
-	case p.drainsLocked():
-		return growBlocked, nil
 	case inUse < limits.shared && all.empty != nil:
 		return growUseEmpty, nil
 	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all, !all.standsBy):
@@ -139,12 +138,43 @@ func (p *pooled) giveRoom() {
 // awaitRoom has the other pools of the db give back what they do not use, if that is what a
 // caller waits for.
 func (p *pooled) awaitRoom() {
+	p.mu.Lock()
+	p.lookAgainSoonLocked()
+	p.mu.Unlock()
 	for _, other := range p.share.inTheWay(p) {
 		other.sweep(0)
 	}
 }
 
 func (p *pooled) wanted() bool { return p.share.wanted(p) }
+
+// lookAgainSoonLocked has those who wait for a session look again after a while, if the db was
+// changed in between, or if the server had no connection for one more: nothing else wakes
+// them then. p.mu must be held.
+func (p *pooled) lookAgainSoonLocked() {
+	if p.closing.Err() != nil {
+		return
+	}
+	p.maxOpen = p.db.Stats().MaxOpenConnections
+	if p.again == nil {
+		p.again = time.AfterFunc(fullTime, p.tick)
+	} else {
+		p.again.Reset(fullTime)
+	}
+}
+
+func (p *pooled) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.ContainsFunc(p.waiters, forAny) {
+		return
+	}
+	if p.maxOpen != p.db.Stats().MaxOpenConnections || !p.full.IsZero() {
+		p.full = time.Time{}
+		p.wakeWaitersLocked(forAny)
+	}
+	p.lookAgainSoonLocked()
+}
 
 func (p *pooled) lookAgain() {
 	p.mu.Lock()
@@ -176,14 +206,25 @@ func (p *pooled) mayShareLocked(s *Session) bool {
 	return err == nil && (len(s.holds) > 0 || p.sharedLocked(s) < limits.shared)
 }
 
-// drainsLocked: there is no room, and no session that another has alone, but for leaders'.
-func (p *pooled) drainsLocked() bool {
+// drainsLocked: there is no room, and no session that another has alone, but for leaders'. It is
+// the one with the fewest locks.
+func (p *pooled) drainsLocked() (least *Session) {
 	limits, err := p.limitsLocked()
 	if err != nil || limits.all == 0 || p.openingOwn > 0 || !slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.own != nil && k.want == nil }) {
-		return false
+		return nil
 	}
-	taken, _ := p.share.state()
-	return taken >= limits.all && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.ownLocked() && !s.leads })
+	if taken, _ := p.share.state(); taken < limits.all {
+		return nil
+	}
+	for _, s := range p.sessions {
+		switch {
+		case s.ownLocked() && !s.leads:
+			return nil
+		case !s.ownLocked() && (least == nil || len(s.holds) < len(least.holds)):
+			least = s
+		}
+	}
+	return least
 }
 
 // endWaitsLocked ends n waits that have a session without locks for themselves, and reports

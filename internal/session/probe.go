@@ -131,9 +131,7 @@ type driverConn struct {
 	// guards it. (It stays set on a connection that is closed in the middle.)
 	watching *bool
 
-	status *uint16  // the flags of the last answer that was not an error: see seenTx
-	counts *[]int64 // of rows that the last statement has changed: above 0 only if its answer was an OK
-	buffer *[]byte  // begins with the last packet that was sent or read, if that was short: see lastFailed
+	status *uint16 // the flags of the last answer that was not an error: see seenTx
 }
 
 // An ender knows why something has ended; nil: it has not.
@@ -153,7 +151,7 @@ func (s *Session) know(conn any) {
 	d.closed, _ = driverField(conn, &fields.closed).(*atomic.Bool)
 	d.canceled, _ = driverField(conn, &fields.canceled).(ender)
 	d.watching, _ = driverField(conn, &fields.watching).(*bool)
-	d.status, d.counts, d.buffer = statusOf(conn)
+	d.status = statusOf(conn)
 	s.driver, s.socket = d, socketOf(conn)
 }
 
@@ -224,7 +222,7 @@ func socketOf(conn any) net.Conn {
 //     under the session's context; a connection given to New cannot be cut.
 var fields struct {
 	sync.Once
-	closed, watching, canceled, socket, config, status, result, buffer int
+	closed, watching, canceled, socket, config, status int
 }
 
 // findFields looks the fields up, once.
@@ -239,15 +237,9 @@ func findFields(conn any) {
 		}
 		fields.socket = fieldOf(driverConn, "rawConn", reflect.TypeFor[net.Conn]())
 		fields.config = fieldOf(driverConn, "cfg", reflect.TypeFor[*mysql.Config]())
-		fields.status, fields.result, fields.buffer = -1, -1, -1
+		fields.status = -1
 		if f, ok := driverConn.FieldByName("status"); ok && f.Type.Kind() == reflect.Uint16 && len(f.Index) == 1 {
 			fields.status = f.Index[0]
-		}
-		if f, ok := driverConn.FieldByName("result"); ok && f.Type.Kind() == reflect.Struct && len(f.Index) == 1 {
-			fields.result = f.Index[0]
-		}
-		if f, ok := driverConn.FieldByName("buf"); ok && f.Type.Kind() == reflect.Struct && len(f.Index) == 1 {
-			fields.buffer = f.Index[0]
 		}
 	})
 }
@@ -276,30 +268,14 @@ func driverField(conn any, index *int) any {
 	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
 }
 
-// statusOf returns where a connection of go-sql-driver keeps the status flags and
-// the counts of affected rows of the last answer, and its buffer. nil: this version does not.
-func statusOf(conn any) (status *uint16, counts *[]int64, buffer *[]byte) {
+// statusOf returns where a connection of go-sql-driver keeps the status flags of the
+// last answer. nil: this version does not.
+func statusOf(conn any) *uint16 {
 	findFields(conn)
-	fieldsOf := reflect.ValueOf(conn).Elem()
-	if fields.status >= 0 {
-		status = (*uint16)(fieldsOf.Field(fields.status).Addr().UnsafePointer())
-	}
-	if fields.result >= 0 {
-		counts = inner[[]int64](fieldsOf.Field(fields.result), "affectedRows")
-	}
-	if fields.buffer >= 0 {
-		buffer = inner[[]byte](fieldsOf.Field(fields.buffer), "cachedBuf")
-	}
-	return status, counts, buffer
-}
-
-// inner returns a pointer to the field of a struct, nil if there is none.
-func inner[T any](of reflect.Value, name string) *T {
-	f := of.FieldByName(name)
-	if !f.IsValid() || f.Type() != reflect.TypeFor[T]() {
+	if fields.status < 0 {
 		return nil
 	}
-	return (*T)(f.Addr().UnsafePointer())
+	return (*uint16)(reflect.ValueOf(conn).Elem().Field(fields.status).Addr().UnsafePointer())
 }
 
 func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {

@@ -58,6 +58,7 @@ type Session struct {
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
 
 	savepoint   atomic.Bool  // shows whether tx is still open; else the driver has noted that
+	marked      atomic.Bool  // by mark: code of the user's may end tx
 	lastTx      atomic.Int32 // a txState, noted when the connection was closed
 	endedByCode atomic.Bool  // noted then, too
 

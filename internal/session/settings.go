@@ -197,6 +197,7 @@ func (s *Session) releaseAfterCode(name string, bound time.Duration) (sql.NullIn
 		}
 	case s.lent:
 		s.putBack(now)
+		s.settings = nil // its owner may change them until the next transaction
 	default:
 		if changed := s.settings.changed(now, s.server.mariaDB()); len(changed) > 0 {
 			s.spoil(strings.Join(changed, ", "))

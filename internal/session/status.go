@@ -17,7 +17,6 @@ type txState int
 const (
 	txUnseen txState = iota // nothing reports it
 	txOpen                  // as of the last answer that the driver has read
-	txStale                 // the same, but the last answer may have been an error, which has no flags
 	txOver                  // no transaction is open
 )
 
@@ -38,19 +37,8 @@ func (s *Session) seenTx(conn any) txState {
 		return txUnseen
 	case *d.status&flagInTransaction == 0:
 		return txOver
-	case d.counts == nil || len(*d.counts) == 0 || (*d.counts)[len(*d.counts)-1] <= 0, // of several statements the last counts
-		d.lastFailed():
-		return txStale
 	}
 	return txOpen
-}
-
-// lastFailed reports whether an error packet was the last that was read, as far as can be seen. The
-// driver forgets the counts of the last answer before each statement, but not before it has
-// one prepared: a victim of a deadlock of metadata locks shows here alone.
-func (d *driverConn) lastFailed() bool {
-	const header, firstAnswer, failed = 4, 1, 0xff
-	return d.buffer == nil || len(*d.buffer) <= header || (*d.buffer)[header-1] == firstAnswer && (*d.buffer)[header] == failed
 }
 
 // noteTx keeps what seenTx returns for the time when the connection is closed.

@@ -133,7 +133,7 @@ func (p *Pool) nextLocked(s *Session) int {
 	of := [...]int{urgent: -1, first: -1, poll: -1}
 	drains := false // somebody who came before waits for this session to be empty
 	for i, k := range p.waiters {
-		drains = drains || k.own != nil && k.want == nil && p.source.drainsLocked()
+		drains = drains || k.own != nil && k.want == nil && p.source.drainsLocked() == s
 		if drains && len(s.holds) > 0 && k.own == nil && k.want == nil && !k.nested {
 			continue
 		}

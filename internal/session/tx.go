@@ -93,13 +93,14 @@ func (s *Session) forgetIsolation() {
 // under its code.
 func (s *Session) mark() error {
 	s.savepoint.Store(false)
+	s.marked.Store(s.hasCode)
 	s.lastTx.Store(int32(txUnseen))
 	s.endedByCode.Store(false)
 	if !s.hasCode {
 		return nil
 	}
 	state, err := s.lookAtTx()
-	if err != nil || state == txOpen || state == txStale {
+	if err != nil || state == txOpen {
 		return err
 	}
 	s.savepoint.Store(true)
@@ -115,10 +116,10 @@ func (s *Session) lookAtTx() (state txState, err error) {
 	return state, err
 }
 
-// stillOpen returns an error unless the transaction is the one that Begin began. last: the
-// code's last statement may have failed, and an error in answer to it reports nothing of the
-// transaction, so the server is asked.
-func (s *Session) stillOpen(last bool) error {
+// stillOpen returns an error unless the transaction is the one that Begin began. An answer
+// that was an error reports nothing: where the code's last statement has failed, the flag is
+// that of the one before.
+func (s *Session) stillOpen() error {
 	switch {
 	case !s.hasCode:
 		return nil
@@ -126,16 +127,7 @@ func (s *Session) stillOpen(last bool) error {
 		return ended(s.exec(s.patience(), "RELEASE "+savepoint))
 	}
 	state, err := s.lookAtTx()
-	if err == nil && state == txStale && last {
-		err = s.scan(s.patience(), "SELECT 1", new(sql.NullInt64))
-		switch {
-		case err == nil:
-			state, err = s.lookAtTx()
-		case errors.Is(err, errOccupied): // by rows, so it was no error; COMMIT closes them
-			err = nil
-		}
-	}
-	if err == nil && state != txOpen && state != txStale {
+	if err == nil && state != txOpen {
 		err = errTxEnded
 	}
 	return err
@@ -179,7 +171,7 @@ func (s *Session) Commit() error {
 		s.afterCodesEnd()
 		return sql.ErrTxDone
 	}
-	if err := s.stillOpen(true); err != nil {
+	if err := s.stillOpen(); err != nil {
 		return s.notCommitted(tx, err)
 	}
 	err := s.bounded(s.endTime(), tx.Commit)
@@ -308,7 +300,7 @@ func (s *Session) Rollback(cause error) error {
 	}
 	var err error
 	if !s.savepoint.Load() || !endsTx(cause) {
-		err = s.stillOpen(false)
+		err = s.stillOpen()
 	}
 	if err != nil {
 		if err = s.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {
@@ -349,7 +341,7 @@ func (s *Session) endTx() {
 	if !s.hasCode || s.broken != nil {
 		return
 	}
-	if state, _ := s.lookAtTx(); state == txOpen || state == txStale {
+	if state, _ := s.lookAtTx(); state == txOpen {
 		s.endChain()
 	}
 }
@@ -362,8 +354,9 @@ func (s *Session) endChain() {
 
 // TxEnded returns what became of a transaction whose session has gone, and that was not
 // committed by us: sql.ErrTxDone if the code under the lock had called Commit or Rollback,
-// an error that matches fault.ErrTxEnded if it had ended under the code, and nil if it was
-// open, as far as could be seen. Then the server rolls it back.
+// an error that matches fault.ErrTxEnded if it had ended under the code, fault.ErrTxUnseen if
+// only the savepoint would have shown it, and nil if it was open, as far as could be seen.
+// Then the server rolls it back.
 func (s *Session) TxEnded() error {
 	s.noteEnd() // who discards the session may not have come to that
 	if s.endedByCode.Load() {
@@ -373,8 +366,11 @@ func (s *Session) TxEnded() error {
 		s.noteTx(conn)
 		return nil
 	})
-	if txState(s.lastTx.Load()) == txOver {
+	switch state := txState(s.lastTx.Load()); {
+	case state == txOver:
 		return errTxEnded
+	case state == txUnseen && s.marked.Load():
+		return fault.ErrTxUnseen
 	}
 	return nil
 }
