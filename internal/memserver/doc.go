@@ -1,7 +1,8 @@
 // Package memserver is a database server in memory, for tests in a bubble of
 // testing/synctest: the real driver talks to it over pipes, so that nothing waits
 // for anything but channels and the bubble's clock. It knows the statements that
-// the library sends, has named locks, first in, first out, as MariaDB has, and
+// the library sends, has named locks, first in, first out, that a session can take
+// again, as MariaDB has, and reports transactions by its status flags. It
 // lets a script answer in its place.
 //
 // A session goes one way:

@@ -33,16 +33,18 @@ type Statement struct {
 
 // A Reply is an answer that the server would not give by itself.
 type Reply struct {
-	Run    bool   // carry the statement out first
-	Row    []any  // nil values are NULL
-	Number uint16 // of an error
-	Hang   bool   // say nothing, until the client goes
-	Drop   bool   // close the connection
+	Run      bool   // carry the statement out first
+	Row      []any  // nil values are NULL
+	Affected byte   // rows, where there is no Row
+	Number   uint16 // of an error; 1213 rolls back, too
+	Hang     bool   // say nothing, until the client goes
+	Drop     bool   // close the connection
 }
 
 // A lock has a holder, unless somebody is about to be granted it.
 type lock struct {
 	holder  *session // nil: a foreign session, of Server.Lock
+	entered int      // how often the holder has taken it, and has not released it since
 	waiters []*waiter
 }
 
@@ -155,7 +157,7 @@ func (s *Server) Lock(name string) {
 	if s.locks[name] != nil {
 		panic(fmt.Sprintf("memserver: %q is not free", name))
 	}
-	s.locks[name] = &lock{}
+	s.locks[name] = &lock{entered: 1}
 }
 
 // Unlock undoes Lock.
@@ -202,6 +204,13 @@ func (s *Server) Jump(name string, session int) {
 	})
 }
 
+// InTx reports whether the session has a transaction open.
+func (s *Server) InTx(session int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[session-1].inTx
+}
+
 // freeLocked gives the lock to its next waiter, if there is one. s.mu must be held.
 func (s *Server) freeLocked(name string) {
 	l := s.locks[name]
@@ -211,7 +220,7 @@ func (s *Server) freeLocked(name string) {
 	}
 	next := l.waiters[0]
 	l.waiters = l.waiters[1:]
-	l.holder = next.session
+	l.holder, l.entered = next.session, 1
 	close(next.granted)
 }
 
@@ -222,7 +231,7 @@ func (s *Server) end(c *session) {
 	if c.dead {
 		return
 	}
-	c.dead = true
+	c.dead, c.inTx = true, false
 	for name, l := range s.locks {
 		l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool { return w.session == c })
 		if l.holder == c {

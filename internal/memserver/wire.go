@@ -14,17 +14,23 @@ const (
 	comQuit  = 1
 	comQuery = 3
 
+	erDeadlock          = 1213 // rolls the transaction back, but that of GET_LOCK does not
+	erNoSuchSavepoint   = 1305
 	erTooManyStatements = 1461
 
 	capabilities = 1 | 1<<3 | 1<<9 | 1<<13 | 1<<15 | 1<<19 // long password, with db, 4.1, transactions, secure auth, plugin auth
-	autocommit   = 2
-	varString    = 0xfd
+
+	inTransaction = 1 // of the status flags
+	autocommit    = 2
+
+	varString = 0xfd
 )
 
 // A wire is one connection. Packets are numbered anew from every command.
 type wire struct {
-	conn net.Conn
-	seq  byte
+	conn   net.Conn
+	seq    byte
+	status byte // the flags that go with every answer but an error
 }
 
 func (w *wire) read() ([]byte, error) {
@@ -71,10 +77,11 @@ func (w *wire) greet(id int) error {
 	if _, err := w.read(); err != nil {
 		return err
 	}
-	return w.ok()
+	w.status = autocommit
+	return w.ok(0)
 }
 
-func (w *wire) ok() error { return w.write([]byte{0, 0, 0, autocommit, 0, 0, 0}) }
+func (w *wire) ok(affected byte) error { return w.write([]byte{0, affected, 0, w.status, 0, 0, 0}) }
 
 func (w *wire) fail(number uint16) error {
 	p := binary.LittleEndian.AppendUint16([]byte{0xff}, number)
@@ -82,11 +89,11 @@ func (w *wire) fail(number uint16) error {
 }
 
 // row answers by one row; by an OK if there are no values.
-func (w *wire) row(values []any) error {
+func (w *wire) row(values []any, affected byte) error {
 	if len(values) == 0 {
-		return w.ok()
+		return w.ok(affected)
 	}
-	eof := []byte{0xfe, 0, 0, autocommit, 0}
+	eof := []byte{0xfe, 0, 0, w.status, 0}
 	packets := [][]byte{{byte(len(values))}}
 	var row []byte
 	for i, v := range values {
