@@ -4,9 +4,12 @@ import (
 	"database/sql"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
 // Nobody else has a turn on a session that is one call chain's own; the chain has.
@@ -228,5 +231,64 @@ func TestOwn_TheChainsCallsGoNowhereElse(t *testing.T) {
 		b.pool.Waited(s)
 		b.pool.Put(s)
 		b.release(s, h)
+	})
+}
+
+// A session on which another has a turn for a moment stays its chain's own, and a leader's.
+func TestOwn_YieldKeepsIt(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		home, outer := b.held("outer")
+		require.Same(b, home, b.take(Request{Own: true, Lead: true, Home: home, Mine: 1}))
+		proof := begin(func() error { return b.pool.TakeUrgent(home) })
+		yielded := begin(func() error { return b.pool.Yield(home) })
+		require.NoError(b, <-proof)
+		b.pool.Put(home)
+		require.NoError(b, <-yielded)
+		require.Positive(b, b.pool.Wait(home, 1, 0), "a leader waits, whatever the cap")
+		b.pool.Waited(home)
+		other := begin(func() *Session { return b.take(Request{}) })
+		require.True(b, hasEnded(other), "nor does its session count towards the cap")
+		b.pool.Put(<-other)
+		b.pool.Put(home)
+		b.release(home, outer)
+	})
+}
+
+// A session that one chain had alone is not one more for those who share, beyond the cap.
+func TestShare_TheCapIsKept(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		own := b.take(Request{Own: true})
+		s, h := b.held("a")
+		require.NotSame(b, own, s)
+		require.NoError(b, b.pool.TakeUrgent(s)) // a proof
+		waits := begin(func() *Session { return b.take(Request{}) })
+		b.pool.Put(own)
+		require.False(b, hasEnded(waits), "not the empty one")
+		b.pool.Put(s)
+		require.Same(b, s, <-waits)
+		b.pool.Put(s)
+		require.Same(b, s, b.take(Request{}), "nor is it taken while it is idle")
+		b.pool.Put(s)
+		time.Sleep(2 * idleTime) // it goes back to the db
+		require.Equal(b, 1, sessions(b.pool))
+		require.False(b, b.pool.OpenAnother(s))
+		b.release(s, h)
+	})
+}
+
+// There are no more leaders than leave the db a connection for other locks, and one for the code
+// under them.
+func TestShare_Leaders(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(4)
+		require.NoError(b, b.pool.Lead())
+		require.NoError(b, b.pool.Lead())
+		err := b.pool.Lead()
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		require.ErrorContains(b, err, "at least 5")
+		b.pool.Resign()
+		require.NoError(b, b.pool.Lead())
+		b.pool.Resign()
+		b.pool.Resign()
 	})
 }

@@ -45,7 +45,7 @@ func (p *Pool) Yield(s *Session) error {
 	}
 	k := p.queueUpLocked(s, urgent)
 	if s.reserved { // as it is to be when the turn comes back
-		k.own = new(Request)
+		k.own = &Request{Lead: s.leads}
 	}
 	p.passLocked(s)
 	p.mu.Unlock()
@@ -89,9 +89,8 @@ func (p *Pool) passLocked(s *Session) {
 	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
-		s.reserved = k.own != nil
-		if k.own != nil && k.want == nil {
-			s.leads = k.own.Lead
+		if k.own != nil {
+			s.reserved, s.leads = true, k.own.Lead
 		}
 		k.wake(s)
 		return
