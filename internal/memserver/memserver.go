@@ -56,10 +56,13 @@ type waiter struct {
 // New returns a server that knows no session yet.
 func New() *Server { return &Server{locks: make(map[string]*lock)} }
 
-// Open returns a pool of connections to the server.
-func (s *Server) Open() *sql.DB {
+// Open returns a pool of connections to the server, whose driver is configured by change.
+func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
 	cfg := mysql.NewConfig()
 	cfg.InterpolateParams = true
+	for _, change := range change {
+		change(cfg)
+	}
 	cfg.Logger = &mysql.NopLogger{}
 	cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) {
 		s.mu.Lock()

@@ -287,6 +287,35 @@ func TestWatch_Overdue(t *testing.T) {
 	})
 }
 
+// The lease's clock does not run against a session that is busy with a statement of the code
+// under its lock, or of its owner's: the server has that, and counts nothing meanwhile.
+func TestWatch_SharedIsNotOverdue(t *testing.T) {
+	overdue := func(b *bubble, s *Session) {
+		b.pool.mu.Lock()
+		s.proving = true // the proof stands behind the statement
+		s.heard.Store(int64(now() - 2*s.idleLimit))
+		b.pool.mu.Unlock()
+		b.pool.attend(s, false)
+		synctest.Wait()
+	}
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		s, h := b.held("a")
+		overdue(b, s)
+		b.requireHeld(h)
+		b.release(s, h)
+	})
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.owned("a")
+		tx := b.begin(s)
+		overdue(b, s)
+		b.requireHeld(h)
+		b.code(tx, "INSERT row")
+		require.NoError(b, b.commit(s))
+		overdue(b, s)
+		assert.Len(b, h.lost, 1, "the transaction is over")
+	})
+}
+
 // A session that the server has closed is noticed by the look at the socket, within
 // a probe; without one, by the next proof.
 func TestWatch_Probe(t *testing.T) {
