@@ -149,6 +149,7 @@ func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
 			assert.NotErrorIs(t, err, errOwn)
 			require.Len(t, terms, last)
 			assert.Less(t, terms[1].Sub(terms[0]), 50*time.Millisecond, "the first loss costs no pause")
+			assert.GreaterOrEqual(t, terms[2].Sub(terms[1]), 50*time.Millisecond, "the second costs one")
 			assert.Greater(t, terms[last-1].Sub(terms[last-2]), 2*time.Second, "the pause grows")
 			require.NoError(t, locks.Close())
 			assert.Equal(t, last, strings.Count(log.String(), `the leader returned after it had lost the lock" name=x returned=`+errOwn.Error()), "told: %v", told)

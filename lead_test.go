@@ -261,6 +261,38 @@ func TestTermDeposedCommitsNothing(t *testing.T) {
 	})
 }
 
+// The code of a term's transaction is told of the loss, also under a context that knows of no lock.
+func TestTermTransactionIsToldOfTheLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		locks.TxFrom(db)
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		terms := 0
+		require.NoError(t, locks.Lead(t.Context(), "report", func(_ context.Context, term *namedlock.Term) error {
+			if terms++; terms == 2 {
+				return nil
+			}
+			assert.ErrorIs(t, term.WithTx(context.Background(), nil, func(ctx context.Context, _ *sql.Tx) error {
+				locks.Lose("report")
+				select {
+				case <-ctx.Done():
+					assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+				case <-time.After(time.Minute):
+					t.Error("not told")
+				}
+				return nil
+			}), namedlock.ErrLost)
+			return nil
+		}))
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
 // Transactions of a term take turns, and the lock outlasts the last of them.
 func TestTermTransactionsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

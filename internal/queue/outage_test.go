@@ -195,3 +195,80 @@ func TestOutage_WhereEveryWaitDies(t *testing.T) {
 		b.up()
 	})
 }
+
+// demoted makes the server read-only, and ends all sessions.
+func (b *bubble) demoted() {
+	b.server.SetReadOnly(true)
+	all, _ := b.server.Sessions()
+	for id := range all {
+		b.server.Kill(id + 1)
+	}
+	synctest.Wait()
+}
+
+// A server that is refused was demoted, usually, and another is found within a moment. If it
+// is not, the refusal stands.
+func TestOutage_ARefusalStands(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		c := b.call(background, "a", time.Minute)
+		begun := time.Now()
+		b.demoted()
+		c.fails(b, fault.ErrUnsupported)
+		assert.InDelta(b, refusedFor, c.at.Sub(begun), float64(lastOutagePause+grace))
+		b.server.Unlock("a")
+	})
+}
+
+// Each outage has a time, and pauses, of its own.
+func TestOutage_TheNextBeginsAnew(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		c := b.call(background, "a", time.Hour)
+		for range 3 {
+			b.demoted()
+			time.Sleep(refusedFor - time.Second)
+			c.waits(b)
+			b.server.SetReadOnly(false)
+			time.Sleep(2 * time.Second)
+		}
+		b.down()
+		time.Sleep(20 * time.Second)
+		b.up()
+		time.Sleep(time.Second)
+		b.down()
+		time.Sleep(2 * firstOutagePause)
+		b.up()
+		b.server.Unlock("a")
+		back := time.Now()
+		require.NoError(b, c.granted(b).Release())
+		assert.LessOrEqual(b, c.at.Sub(back), 2*firstOutagePause)
+	})
+}
+
+// One that tries once is told of an outage as it is, also where the run before it had begun to
+// wait: it has not waited for anything.
+func TestOutage_ATryIsToldAtOnce(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			switch {
+			case len(b.server.Sent("GET_LOCK('a', 0)")) > 1:
+				return &memserver.Reply{Drop: true}
+			case strings.Contains(st.Text, "GET_LOCK('a', 0)"):
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		left := b.call(background, "a", time.Hour)
+		left.cancel(nil)
+		left.fails(b, context.Canceled)
+		once := b.call(background, "a", 0)
+		once.fails(b, fault.ErrUnavailable)
+		assert.NotContains(b, once.err.Error(), "not acquired within")
+		b.up()
+		b.server.Unlock("a")
+	})
+}

@@ -1123,3 +1123,20 @@ func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 		require.NoError(b, tx.Release())
 	})
 }
+
+// The session dies at the question after a grant: the holder is told, and its release does not
+// wait for a turn that nobody gives back.
+func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		c := b.call(background, "a", time.Hour)
+		b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
+		time.Sleep(time.Second)
+		b.server.Unlock("a")
+		g := c.granted(b)
+		begun := time.Now()
+		require.ErrorIs(b, g.Release(), fault.ErrLost)
+		assert.Less(b, time.Since(begun), time.Second)
+	})
+}

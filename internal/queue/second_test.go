@@ -225,6 +225,28 @@ func TestSecond_TheFirstEndsWhileTheSecondIsGranted(t *testing.T) {
 	})
 }
 
+// A second wait for another spelling of the name, which on MariaDB is another lock, is of no use
+// to who is first in line then.
+func TestSecond_IsForOneSpelling(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("l")
+		b.server.Lock("L")
+		first := b.call(background, "l", 10*time.Second)
+		other := b.call(background, "L", time.Minute)
+		third := b.call(background, "l", time.Minute)
+		require.Len(b, b.waitsFor("l"), 2)
+		first.fails(b, fault.ErrTimeout)
+		time.Sleep(time.Second)
+		begun := time.Now()
+		b.server.Unlock("L")
+		g := other.granted(b)
+		assert.LessOrEqual(b, other.at.Sub(begun), pollInterval)
+		require.NoError(b, g.Release())
+		b.server.Unlock("l")
+		require.NoError(b, third.granted(b).Release())
+	})
+}
+
 func TestSecond_Close(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("l")
