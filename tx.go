@@ -42,7 +42,8 @@ import (
 //     server has committed everything or nothing.
 //   - [ErrLost]: Tx is TxNotCommitted if the loss came before COMMIT, and
 //     TxCommitted if it came after. It is TxUnknown if the error matches
-//     ErrTxEnded or [sql.ErrTxDone], too.
+//     ErrTxEnded or [sql.ErrTxDone], too, and if only a savepoint would have shown
+//     whether the transaction was still open (see below).
 //   - An error that matches ctx.Err(): ctx ended before COMMIT. Tx is TxNotCommitted,
 //     or TxUnknown if the error matches ErrTxEnded or sql.ErrTxDone, too.
 //   - [sql.ErrTxDone], which is not an *Error: fn called tx.Commit or tx.Rollback.
@@ -65,9 +66,8 @@ import (
 // # What ErrTxEnded can see
 //
 // The server's answers have a status flag that says whether a transaction is open.
-// go-sql-driver keeps the flag, and WithLockTx reads it before COMMIT. If the last
-// statement changed no rows (a SELECT, an UPDATE without effect) or failed, the flag
-// may be old. Then one SELECT 1 is sent before COMMIT.
+// go-sql-driver keeps the flag, and WithLockTx reads it before COMMIT. That costs
+// no round trip.
 //
 // If the flag cannot be used, WithLockTx sends two statements more: SAVEPOINT
 // namedlock_transaction after START TRANSACTION, and RELEASE SAVEPOINT before
@@ -75,6 +75,9 @@ import (
 //
 // These are the limits of the flag:
 //
+//   - An error has no flags. If fn's last statement is the victim of a deadlock and
+//     fn returns nil, the transaction counts as open, and the result is nil.
+//   - Rows that are open when fn returns may hide what their statement did after them.
 //   - A START TRANSACTION or a COMMIT AND CHAIN that fn sends as a text is not seen:
 //     a transaction is open after it, too.
 //   - SET autocommit=0 by fn is reported as ErrTxEnded, since the flag says nothing
@@ -93,7 +96,7 @@ import (
 // # What fn must not do
 //
 //   - Carry on after a deadlock (error 1213). The server has rolled back
-//     everything. Return the error as it is.
+//     everything, and only fn can see that. Return the error as it is.
 //   - End the transaction: by a text COMMIT or ROLLBACK, a procedure that does so,
 //     or a statement that commits by itself, such as CREATE TABLE or LOCK TABLES.
 //   - Leave rows open. While they are, no other lock can be acquired under fn's ctx
@@ -115,7 +118,8 @@ import (
 //     limit for statements.
 //   - After ErrTxEnded the session is closed. On a connection given to New, tables
 //     are unlocked instead.
-//   - Other settings, user variables and temporary tables stay.
+//   - Other settings, user variables, temporary tables and LOCK INSTANCE FOR BACKUP
+//     stay.
 //
 // # Time limits
 //

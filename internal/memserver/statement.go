@@ -19,6 +19,7 @@ var defaults = map[string]string{
 	"wait_timeout":                      "28800",
 	"autocommit":                        "1",
 	"sql_select_limit":                  "18446744073709551615",
+	"completion_type":                   "NO_CHAIN",
 	"tx_isolation":                      "REPEATABLE-READ",
 	"tx_read_only":                      "0",
 	"max_statement_time":                "0",

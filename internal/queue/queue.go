@@ -84,6 +84,7 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	if err != nil {
 		return nil, err
 	}
+	q.begin(w, ctx.Done())
 	g, err := q.await(w)
 	if err != nil {
 		return nil, err
@@ -146,12 +147,24 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	if nested {
 		q.nested[w] = struct{}{}
 	}
+	return w, nil
+}
+
+// begin has the server asked for w, which is in line, and from now on given up when done is
+// closed: that of its context, which is code of the user's.
+func (q *Queue) begin(w *waiter, done <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.done = done
+	if w.served {
+		return
+	}
+	l := w.line
 	q.advanceLocked(l)
 	l.secondLocked(w)
 	if l.front != w || l.holder != nil {
 		w.waitsLocked()
 	}
-	return w, nil
 }
 
 // Held returns nil, or the error of a call for a lock that the call chain holds.
@@ -177,14 +190,10 @@ func (q *Queue) heldAlready(g *Grant, name string) error {
 
 // await stands in line until w is served or its time is up.
 func (q *Queue) await(w *waiter) (*Grant, error) {
-	done := w.ctx.Done() // which is code of the user's
-	q.mu.Lock()
-	w.done = done
-	q.mu.Unlock()
 	for {
 		select {
 		case <-w.called:
-		case <-done:
+		case <-w.done:
 			err := q.contextError(w)
 			if w.ctx.Err() == context.DeadlineExceeded {
 				return q.awaitAnswer(w, err)

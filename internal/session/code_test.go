@@ -55,6 +55,9 @@ func (b *bubble) owned(name string) (*Session, *hold) {
 func TestTx_EndedUnderItsCode(t *testing.T) {
 	for _, ending := range []string{"ROLLBACK", "COMMIT", "INSERT victim"} {
 		for _, after := range [][]string{nil, {"INSERT after"}} {
+			if ending == "INSERT victim" && after == nil {
+				continue // an error has no flags: that one is for the code to return
+			}
 			t.Run(fmt.Sprint(ending, after), func(t *testing.T) {
 				inBubble(t, nil, func(b *bubble) {
 					b.server.Script(func(st memserver.Statement) *memserver.Reply {

@@ -267,10 +267,10 @@ var mutants = []mutant{
 		"p.waitsLocked()+1 >= limits.shared", "p.waitsLocked()+1 > limits.shared").
 		caughtBy("internal/session", "TestPool_LeaveToWait"),
 	change("who shares starves who needs a session alone", "internal/session/pooled.go",
-		"return taken >= limits.all &&", "return false && taken >= limits.all &&").
+		"taken < limits.all {", "taken < limits.all || true {").
 		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
 	change("who shares starves who needs a session alone, by one", "internal/session/pooled.go",
-		"return taken >= limits.all &&", "return taken > limits.all &&").
+		"taken < limits.all {", "taken <= limits.all {").
 		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
 	change("no connection more for a transaction under a shared lock", "internal/session/pooled.go",
 		"\t\tlimits.all++\n", "").
@@ -315,7 +315,7 @@ var mutants = []mutant{
 		"\tswitch {\n\tcase !s.hasCode:\n\t\treturn nil\n", "\tswitch {\n\tcase s != nil:\n\t\treturn nil\n").
 		caughtBy("internal/session", "TestTx_EndedUnderItsCode"),
 	change("a transaction that has ended counts as rolled back", "internal/session/tx.go",
-		"err = s.stillOpen(false)", "err = nil").
+		"err = s.stillOpen()\n", "err = nil\n").
 		caughtBy("internal/session", "TestTx_EndedByAnotherRollback"),
 	change("a client's number taken for the server's answer", "internal/session/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
