@@ -173,7 +173,10 @@ func TestTx_SilenceUnderItsEnd(t *testing.T) {
 			inBubble(t, func(c *Config) { c.Lease = lease }, func(b *bubble) {
 				s, h := b.owned("a")
 				b.code(b.begin(s), "INSERT row")
-				time.Sleep(time.Second) // the server has heard of it a second ago
+				// The server has heard of it a second ago. The watch looks at another moment: one that waited
+				// for the connection's mutex would stop the bubble's clock.
+				time.Sleep(time.Second + watchTick/2)
+				synctest.Wait()
 				b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
 				begun := time.Now()
 				require.NoError(b, b.pool.TakeUrgent(s))
