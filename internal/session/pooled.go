@@ -209,8 +209,11 @@ func (p *pooled) mayShareLocked(s *Session) bool {
 // drainsLocked: there is no room, and no session that another has alone, but for leaders'. It is
 // the one with the fewest locks.
 func (p *pooled) drainsLocked() (least *Session) {
+	if p.openingOwn > 0 || !slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.own != nil && k.want == nil }) {
+		return nil
+	}
 	limits, err := p.limitsLocked()
-	if err != nil || limits.all == 0 || p.openingOwn > 0 || !slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.own != nil && k.want == nil }) {
+	if err != nil || limits.all == 0 {
 		return nil
 	}
 	if taken, _ := p.share.state(); taken < limits.all {
