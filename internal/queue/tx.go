@@ -63,6 +63,7 @@ func (g *Grant) Rollback(cause error) (ended error) {
 // onSession runs f on a turn on the session of g, whose death is a loss.
 func (g *Grant) onSession(f func(*session.Session) error) error {
 	if err := g.queue.pool.TakeUrgent(g.session); err != nil {
+		g.queue.pool.AwaitEnd(g.session)
 		if g.cutOff(err) {
 			return err
 		}

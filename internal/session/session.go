@@ -78,15 +78,18 @@ type Session struct {
 	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
 	broken       error           // why nothing is known of the session any more; nil: it is sound
 
+	discarded chan struct{} // closed when discard has ended
+
 	place // guarded by Pool.mu
 }
 
 func newSession(conn *sql.Conn, config *Config) *Session {
 	s := &Session{
-		conn:    conn,
-		config:  config,
-		get:     statement{text: "SELECT " + getLock, short: true},
-		release: statement{text: "SELECT " + releaseLock, short: true},
+		conn:      conn,
+		config:    config,
+		discarded: make(chan struct{}),
+		get:       statement{text: "SELECT " + getLock, short: true},
+		release:   statement{text: "SELECT " + releaseLock, short: true},
 	}
 	s.runCall = s.runCallOn
 	s.ctx, s.cancel = context.WithCancel(context.Background())

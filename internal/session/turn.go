@@ -235,9 +235,8 @@ func someNames(holds map[Hold]struct{}) (names []string) {
 // discard closes the connection of s. It waits for that, but not for ever: a statement
 // of the user's own on a connection given to New can hold it up.
 func (p *Pool) discard(s *Session, locked bool) {
-	done := make(chan struct{})
 	p.work.Go(func() {
-		defer close(done)
+		defer close(s.discarded)
 		if errors.Is(s.discard(), errConnClosed) && locked {
 			s.cut()
 		}
@@ -245,11 +244,22 @@ func (p *Pool) discard(s *Session, locked bool) {
 	timer := time.NewTimer(p.ReleaseTimeout)
 	defer timer.Stop()
 	select {
-	case <-done:
+	case <-s.discarded:
 	case <-timer.C:
 		if !s.cut() {
 			p.Logger.Warn("namedlock: a broken connection is still in use and cannot be closed yet")
 		}
+	}
+}
+
+// AwaitEnd waits until the connection of s, which is dead, is closed, and its transaction has
+// ended on our side; but not for ever, as discard.
+func (p *Pool) AwaitEnd(s *Session) {
+	timer := time.NewTimer(p.ReleaseTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.discarded:
+	case <-timer.C:
 	}
 }
 
