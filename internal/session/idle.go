@@ -33,12 +33,11 @@ func (p *Pool) armJanitorLocked(d time.Duration) {
 // sweep gives back the sessions that have been idle for so long.
 func (p *Pool) sweep(age time.Duration) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.closing.Err() != nil { // another pool of the db asks; Close gives everything back
-		p.mu.Unlock()
 		return
 	}
 	now := time.Now()
-	var old []*Session
 	next := time.Duration(0) // until the youngest of those that stay is due
 	p.sessions = slices.DeleteFunc(p.sessions, func(s *Session) bool {
 		if s.state != idle || len(s.holds) > 0 || s.lent {
@@ -48,23 +47,23 @@ func (p *Pool) sweep(age time.Duration) {
 			next = max(next, left)
 			return false
 		}
-		s.dieLocked(errGivenBack)
-		old = append(old, s)
+		p.partLocked(s)
 		return true
 	})
 	if next > 0 {
 		p.armJanitorLocked(next)
 	}
-	p.parting += len(old)
-	p.work.Add(len(old)) // under mu: Close may begin at once, where another pool asks
-	p.mu.Unlock()
-	for _, s := range old {
-		go func() { // on a silent network it takes time
-			defer p.work.Done()
-			defer p.parted()
-			s.giveBack()
-		}()
-	}
+}
+
+// partLocked gives s back. The caller takes it out of p.sessions. p.mu must be held: Close
+// may begin at once, where another pool asks.
+func (p *Pool) partLocked(s *Session) {
+	s.dieLocked(errGivenBack)
+	p.parting++
+	p.work.Go(func() { // on a silent network it takes time
+		defer p.parted()
+		s.giveBack()
+	})
 }
 
 // parted makes room for a session in the place of one that has been given back or closed.

@@ -112,13 +112,8 @@ func (p *Pool) partsLocked(s *Session) bool {
 		return false
 	}
 	p.partedAt = time.Now()
-	s.dieLocked(errGivenBack)
 	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	p.parting++
-	p.work.Go(func() {
-		defer p.parted()
-		s.giveBack()
-	})
+	p.partLocked(s)
 	return true
 }
 

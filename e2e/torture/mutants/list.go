@@ -105,7 +105,7 @@ var mutants = []mutant{
 		"\tcase !answer.Valid:\n\t\ts.broken = errors.New(\"RELEASE_LOCK returned NULL: nobody held the lock any more\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
 	change("idle sessions not given back", "internal/session/idle.go",
-		"\t\t\tdefer p.parted()\n\t\t\ts.giveBack()\n",
+		"\t\tdefer p.parted()\n\t\ts.giveBack()\n",
 		"\t\t\tdefer p.parted()\n\t\t\t_ = s\n"),
 	change("Close does not wait", "internal/queue/close.go",
 		"\tq.Refuse()\n\t<-q.idle\n",
