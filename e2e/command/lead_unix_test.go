@@ -3,7 +3,6 @@
 package command
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
 // lines is what the processes have printed.
@@ -164,17 +160,12 @@ func TestLead_ExitCodes(t *testing.T) {
 // A server that is not there yet is waited for, and the journal tells of that.
 func TestLead_WaitsForTheServer(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
-		port, err := servers.FreePort()
-		require.NoError(t, err)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-
-		p := b.start("lead", "-dsn", strings.Replace(b.server.DSN(), b.server.Addr(), addr, 1), "x", "--", "echo", "runs")
+		addr, open := b.way()
+		p := b.start("lead", "-dsn", b.server.DSNAt(addr), "x", "--", "echo", "runs")
 		b.until(func() bool { return strings.Contains(p.stderr.String(), "cannot stand for leader") }, "it tells")
-		proxy, err := netfault.ListenAt(addr, b.server.Addr())
-		require.NoError(t, err)
+		open()
 		assert.Equal(t, 0, p.code())
 		assert.Equal(t, []string{"runs"}, lines(p))
-		require.NoError(t, proxy.Close())
 	})
 }
 

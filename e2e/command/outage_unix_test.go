@@ -15,7 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// way is an address on which the server is not there yet, and what has it be there.
+// way returns an address that refuses connections, and a function that opens it:
+// from then on it leads to the server.
 func (b *bench) way() (addr string, open func() *netfault.Proxy) {
 	port, err := servers.FreePort()
 	require.NoError(b, err)

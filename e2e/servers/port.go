@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -17,8 +18,21 @@ func FreePort() (int, error) {
 		port := lowest + rand.IntN(ports)
 		var l net.Listener
 		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			return port, l.Close()
+			return port, CloseListener(l)
 		}
 	}
 	return 0, fmt.Errorf("no free port found: %w", err)
+}
+
+// CloseListener closes l and frees its port.
+//
+// Close alone may leave the port in use for some milliseconds: a process that
+// is being started has a copy of each descriptor until its program runs. A
+// shutdown ends listening for all copies of the socket.
+func CloseListener(l net.Listener) error {
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(shutdown)
+	}
+	return errors.Join(err, l.Close())
 }

@@ -17,3 +17,5 @@ func (p *process) resume() error    { return errors.ErrUnsupported }
 func lockFile(*os.File) error { return errors.ErrUnsupported }
 
 func runAs(*exec.Cmd, *user.User) error { return errors.ErrUnsupported }
+
+func shutdown(uintptr) {}

@@ -29,3 +29,7 @@ func runAs(cmd *exec.Cmd, u *user.User) error {
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	return err
 }
+
+// shutdown ends listening on the socket. Linux does so; other systems refuse it
+// (ENOTCONN) and need a moment more.
+func shutdown(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }

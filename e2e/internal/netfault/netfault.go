@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
 // A Proxy passes connections on to a server that speaks MySQL's protocol.
@@ -123,9 +125,10 @@ func (p *Proxy) Heal() {
 // by itself.
 func (p *Proxy) Pace(d time.Duration) { p.pace.Store(int64(d)) }
 
-// Close ends the proxy and all its connections.
+// Close ends the proxy and all its connections. Its address can be listened on
+// again at once.
 func (p *Proxy) Close() error {
-	err := p.listener.Close()
+	err := servers.CloseListener(p.listener)
 	p.mu.Lock()
 	p.closed = true
 	for c, g := range p.conns {
