@@ -1,7 +1,12 @@
-// Command tests runs the tests of all modules, with the flags of go test that it is given. At the end it says
-// which servers they went without, and how to get them: go test itself hides that of a package that passes.
+// Command tests runs the tests of all modules, with the flags of go test that
+// it is given. It reports at least every 15 seconds what it does: downloads,
+// compiles or runs. At the end it prints how long that took, and which servers
+// were missing, with the command that gets them: go test itself does not print
+// what a package that passes has skipped.
 //
 //	go run -C e2e ./cmd/tests [flag of go test ...]
+//
+// It imports the standard library alone, so that it starts at once.
 package main
 
 import (
@@ -14,9 +19,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/go-namedlock/namedlock/e2e/servers"
+	"time"
 )
+
+// skippedFile is servers.SkippedFile: an environment variable that names a file.
+// A test that is skipped for want of a server writes the reason to it.
+const skippedFile = "NAMEDLOCK_SKIPPED_FILE"
 
 func main() {
 	passed, err := run(os.Stdout, os.Args[1:], "work")
@@ -28,7 +36,7 @@ func main() {
 	}
 }
 
-// run tests the packages, and writes to out which servers it went without.
+// run downloads, compiles and tests the packages.
 func run(out io.Writer, flags []string, packages ...string) (passed bool, err error) {
 	folder, err := os.MkdirTemp("", "namedlock-tests-")
 	if err != nil {
@@ -37,22 +45,123 @@ func run(out io.Writer, flags []string, packages ...string) (passed bool, err er
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	file := filepath.Join(folder, "skipped")
 
-	// An interrupt reaches go test as well, which ends its tests, and then this.
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
-	// The flags that are given come last, and count. On a busy machine ten minutes may be too few.
-	cmd := exec.Command("go", slices.Concat([]string{"test", "-timeout=30m"}, flags, packages)...)
-	cmd.Env = append(os.Environ(), servers.SkippedFile+"="+file)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	failed := cmd.Run()
+	// An interrupt reaches the go command as well, which ends its tests. After
+	// that this command ends.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+
+	p := newProgress(out)
+	defer p.end()
+	build := buildFlags(flags)
+	found, err := list(p, build, packages)
+	if err != nil {
+		return false, err
+	}
+	if err := compile(p, build, found); err != nil {
+		return false, err
+	}
+	passed, err = test(p, append(os.Environ(), skippedFile+"="+file), flags, packages, found.tested)
+	if err != nil {
+		return false, err
+	}
+	reasons, err := skipped(file)
+	for _, reason := range reasons {
+		p.print("SKIPPED: " + reason + "\n")
+	}
+	return passed, err
+}
+
+// buildFlags returns those of the flags on which it depends what is compiled.
+// (Those in GOFLAGS count in any case.)
+func buildFlags(flags []string) (build []string) {
+	for _, f := range flags {
+		if name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "="); name == "race" || name == "tags" {
+			build = append(build, f)
+		}
+	}
+	return build
+}
+
+// A found is what list has found.
+type found struct {
+	modules  []string // the packages of modules: ours, and what they import
+	standard int      // how many packages of the standard library they import
+	tested   int      // how many of ours have tests
+}
+
+// list finds the packages to compile. It downloads the modules that they need.
+func list(p *progress, build, packages []string) (f found, err error) {
+	downloads := 0
+	p.begin(func() string {
+		if downloads == 0 {
+			return "looking for packages"
+		}
+		return fmt.Sprintf("downloading: %d modules so far", downloads)
+	})
+	const format = `{{.ImportPath}} {{if .Standard}}standard{{else if .ForTest}}variant{{else if .DepOnly}}needed{{else if or .TestGoFiles .XTestGoFiles}}tested{{end}}`
+	cmd := exec.Command("go", slices.Concat([]string{"list", "-deps", "-test", "-f", format}, build, packages)...)
+	err = p.run(cmd, func(line string) {
+		path, kind, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case kind == "standard":
+			f.standard++
+			return
+		case strings.HasPrefix(kind, "[") || strings.HasSuffix(path, ".test"):
+			return // a package's form for a test, and the test's main package
+		case kind == "tested":
+			f.tested++
+		}
+		f.modules = append(f.modules, path)
+	}, func(line string) {
+		if strings.HasPrefix(line, "go: downloading ") {
+			downloads++
+		} else {
+			p.printLocked(line)
+		}
+	})
+	return f, err
+}
+
+// compile compiles the packages. A package that does not compile is reported
+// by go test, which is run after that.
+func compile(p *progress, build []string, f found) error {
+	compiled := 0
+	p.begin(func() string {
+		return fmt.Sprintf("compiling: %d packages so far, of at most %d", compiled, len(f.modules)+f.standard)
+	})
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-v"}, build, f.modules)...)
+	var exit *exec.ExitError
+	err := p.run(cmd, func(string) {}, func(string) { compiled++ })
+	if errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+// test runs the tests of the packages, of which so many have any.
+func test(p *progress, env, flags, packages []string, tested int) (passed bool, err error) {
+	began := time.Now()
+	r := newReport(tested, slices.ContainsFunc(flags, func(f string) bool {
+		return strings.HasPrefix(strings.TrimLeft(f, "-"), "v")
+	}))
+	p.begin(r.status)
+	// The flags that are given come last, and count. On a busy machine ten
+	// minutes may be too few.
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-timeout=30m"}, flags, packages)...)
+	cmd.Env = env
+	failed := p.run(cmd, func(line string) {
+		if text := r.line(line); text != "" {
+			p.printLocked(text)
+		}
+	}, p.printLocked)
 	var exit *exec.ExitError
 	if failed != nil && !errors.As(failed, &exit) {
 		return false, failed
 	}
-	reasons, err := skipped(file)
-	for _, reason := range reasons {
-		_, _ = fmt.Fprintln(out, "SKIPPED:", reason)
-	}
-	return failed == nil, err
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	p.print(r.summary(time.Since(began), cpu))
+	return failed == nil, nil
 }
 
 // skipped returns the reasons in the file, each once. Where there is no file, nothing was skipped.

@@ -1,22 +1,114 @@
 package main
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// go test does not say what a package that passes has skipped; this command does, at the end.
+// go test does not print what a package that passes has skipped. This command
+// does, at the end.
 func TestAMissingServerIsNamed(t *testing.T) {
+	assert.Equal(t, servers.SkippedFile, skippedFile)
 	t.Setenv("NAMEDLOCK_DSN", "")
 	t.Setenv("NAMEDLOCK_MYSQL_ROOT", t.TempDir())
 	t.Setenv("NAMEDLOCK_REQUIRE_SERVERS", "")
 	var out strings.Builder
 	passed, err := run(&out, []string{"-run=^TestPromise01_"}, "github.com/go-namedlock/namedlock/e2e")
 	require.NoError(t, err)
-	assert.True(t, passed, "what is skipped has not failed")
-	assert.Contains(t, out.String(), "SKIPPED: mysql ")
-	assert.Equal(t, strings.Count(out.String(), "\n"), strings.Count(out.String(), "SKIPPED: "), "once each, one line each")
+	assert.True(t, passed, "a test that is skipped has not failed")
+	assert.Equal(t, 1, strings.Count(out.String(), "\nSKIPPED: mysql "), "once: %s", out.String())
+	assert.Contains(t, out.String(), "\nok  \tgithub.com/go-namedlock/namedlock/e2e\t")
+	assert.Regexp(t, `\n1 packages passed, 0 failed, [0-9]+ tests and subtests, in [0-9a-z]+; [0-9a-z]+ of CPU, servers included\n`, out.String())
+}
+
+func TestNoSuchPackage(t *testing.T) {
+	var out strings.Builder
+	passed, err := run(&out, nil, "github.com/go-namedlock/namedlock/nosuch")
+	assert.False(t, passed && err == nil)
+	assert.Contains(t, out.String(), "nosuch")
+}
+
+func TestReport(t *testing.T) {
+	events := []string{
+		`{"Action":"start","Package":"p"}`,
+		`{"Action":"run","Package":"p","Test":"TestGood"}`,
+		`{"Action":"output","Package":"p","Test":"TestGood","Output":"good logs\n"}`,
+		`{"Action":"pass","Package":"p","Test":"TestGood","Elapsed":0}`,
+		`{"Action":"output","Package":"p","Output":"PASS\n"}`,
+		`{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}`,
+		`{"Action":"pass","Package":"p","Elapsed":0.1}`,
+		`{"Action":"run","Package":"q","Test":"TestBad"}`,
+		`{"Action":"output","Package":"q","Test":"TestBad","Output":"bad logs\n"}`,
+		`{"Action":"fail","Package":"q","Test":"TestBad","Elapsed":0}`,
+		`{"Action":"run","Package":"q","Test":"TestPanics"}`,
+		`{"Action":"output","Package":"q","Test":"TestPanics","Output":"panic: oh\n"}`,
+		`{"Action":"output","Package":"q","Output":"FAIL\tq\t0.2s\n"}`,
+		`{"Action":"fail","Package":"q","Elapsed":0.2}`,
+		`{"Action":"start","Package":"r"}`,
+		`{"Action":"skip","Package":"r","Elapsed":0}`,
+		`{"ImportPath":"s","Action":"build-output","Output":"s.go:1: no\n"}`,
+		`not JSON`,
+	}
+	for verbose, want := range map[bool]string{
+		false: "ok  \tp\t0.1s\n" + "q:\nbad logs\n" + "panic: oh\nFAIL\tq\t0.2s\n" + "s.go:1: no\n" + "not JSON",
+		true:  "good logs\nPASS\nok  \tp\t0.1s\n" + "bad logs\npanic: oh\nFAIL\tq\t0.2s\n" + "s.go:1: no\n" + "not JSON",
+	} {
+		r := newReport(3, verbose)
+		var out strings.Builder
+		for _, e := range events {
+			out.WriteString(r.line(e))
+		}
+		assert.Equal(t, want, out.String(), "verbose: %v", verbose)
+		assert.Equal(t, "testing: 2 of 3 packages, 2 tests and subtests; 1 packages FAILED", r.status())
+		assert.Equal(t, "1 packages passed, 1 failed, 2 tests and subtests, in 3s; 2s of CPU, servers included\nthe slowest: q 0 s, p 0 s\n",
+			r.summary(3*time.Second, 2*time.Second))
+	}
+}
+
+func TestReport_Status(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReport(3, false)
+		r.line(`{"Action":"start","Package":"github.com/go-namedlock/namedlock"}`)
+		r.line(`{"Action":"run","Package":"github.com/go-namedlock/namedlock/e2e","Test":"TestWaits"}`)
+		r.line(`{"Action":"pause","Package":"github.com/go-namedlock/namedlock/e2e","Test":"TestWaits"}`)
+		r.line(`{"Action":"run","Package":"github.com/go-namedlock/namedlock/e2e","Test":"TestLong"}`)
+		time.Sleep(time.Minute)
+		assert.Equal(t, "testing: 0 of 3 packages, 0 tests and subtests; running: namedlock, e2e (TestLong for 1m0s)", r.status())
+	})
+}
+
+// There is a line at least every interval.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		p := newProgress(&out)
+		p.begin(func() string { return "works" })
+		time.Sleep(interval + time.Second)
+		p.print("a line\n")
+		time.Sleep(interval - time.Second)
+		synctest.Wait()
+		p.end()
+		assert.Equal(t, "-- 0s: works\n-- 15s: works\na line\n", out.String())
+	})
+}
+
+func TestProgress_Run(t *testing.T) {
+	p := newProgress(&strings.Builder{})
+	defer p.end()
+	var out, errs []string
+	err := p.run(exec.Command("sh", "-c", "echo a; echo b >&2; printf c; exit 3"),
+		func(line string) { out = append(out, line) }, func(line string) { errs = append(errs, line) })
+	assert.EqualError(t, err, "exit status 3")
+	assert.Equal(t, []string{"a\n", "c"}, out)
+	assert.Equal(t, []string{"b\n"}, errs)
+	nothing := func(string) {}
+	assert.Error(t, p.run(exec.Command("/nosuch"), nothing, nothing))
 }

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// An event is a line of go test -json.
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Elapsed float64 // seconds
+	Output  string
+}
+
+// A report makes go test's usual output of its events, and counts them.
+type report struct {
+	packages int  // with tests
+	verbose  bool // the output of tests that pass is printed, too
+
+	running map[string]*running // by package
+	passed  map[string]float64  // seconds
+	failed  map[string]float64
+	tests   int // that have ended, subtests included
+}
+
+// A running is a package whose tests run.
+type running struct {
+	tests  map[string]time.Time // that run, and since when
+	output map[string][]string  // by test; "": the package's own
+}
+
+func newReport(packages int, verbose bool) *report {
+	return &report{packages: packages, verbose: verbose,
+		running: map[string]*running{}, passed: map[string]float64{}, failed: map[string]float64{}}
+}
+
+// line takes a line of go test -json, and returns what is to be printed.
+func (r *report) line(line string) string {
+	var e event
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		return line // not of -json: of go test itself
+	}
+	if e.Package == "" {
+		return e.Output // of the compiler
+	}
+	p := r.running[e.Package]
+	if p == nil {
+		p = &running{map[string]time.Time{}, map[string][]string{}}
+		r.running[e.Package] = p
+	}
+	switch {
+	case e.Action == "output" && r.verbose:
+		return e.Output
+	case e.Action == "output":
+		p.output[e.Test] = append(p.output[e.Test], e.Output)
+	case e.Action == "run" || e.Action == "cont":
+		p.tests[e.Test] = time.Now()
+	case e.Action == "pause":
+		delete(p.tests, e.Test)
+	case e.Action != "pass" && e.Action != "fail" && e.Action != "skip":
+	case e.Test == "":
+		return r.packageEnded(e, p)
+	default:
+		return r.testEnded(e, p)
+	}
+	return ""
+}
+
+func (r *report) testEnded(e event, p *running) string {
+	r.tests++
+	text := strings.Join(p.output[e.Test], "")
+	delete(p.tests, e.Test)
+	delete(p.output, e.Test)
+	if e.Action != "fail" || r.verbose {
+		return ""
+	}
+	return fmt.Sprintf("%s:\n%s", short(e.Package), text)
+}
+
+func (r *report) packageEnded(e event, p *running) string {
+	delete(r.running, e.Package)
+	switch e.Action {
+	case "skip": // there are no tests
+		return ""
+	case "pass":
+		r.passed[e.Package] = e.Elapsed
+		if r.verbose {
+			return ""
+		}
+		own := p.output[""]
+		return own[len(own)-1] // ok, and the time
+	}
+	r.failed[e.Package] = e.Elapsed
+	if r.verbose {
+		return ""
+	}
+	// What ended the package before its tests had ended (a panic, the time
+	// limit) is the output of a test that was running.
+	var text []string
+	for _, name := range slices.Sorted(maps.Keys(p.output)) {
+		if name != "" && p.tests[name] != (time.Time{}) {
+			text = append(text, p.output[name]...)
+		}
+	}
+	return strings.Join(append(text, p.output[""]...), "")
+}
+
+// status says which tests run.
+func (r *report) status() string {
+	text := fmt.Sprintf("testing: %d of %d packages, %d tests and subtests", len(r.passed)+len(r.failed), r.packages, r.tests)
+	if len(r.failed) > 0 {
+		text += fmt.Sprintf("; %d packages FAILED", len(r.failed))
+	}
+	for i, name := range slices.Sorted(maps.Keys(r.running)) {
+		text += [2]string{"; running: ", ", "}[min(i, 1)] + short(name)
+		longest, since := "", time.Now()
+		for test, began := range r.running[name].tests {
+			if began.Before(since) && !strings.Contains(test, "/") {
+				longest, since = test, began
+			}
+		}
+		if d := time.Since(since); d > interval {
+			text += fmt.Sprintf(" (%s for %v)", longest, d.Round(time.Second))
+		}
+	}
+	return text
+}
+
+// summary is the last line.
+func (r *report) summary(wall, cpu time.Duration) string {
+	all := maps.Clone(r.passed)
+	maps.Copy(all, r.failed)
+	slowest := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return int(1000 * (all[b] - all[a])) })
+	for i, name := range slowest {
+		slowest[i] = fmt.Sprintf("%s %.0f s", short(name), all[name])
+	}
+	text := fmt.Sprintf("%d packages passed, %d failed, %d tests and subtests, in %v; %v of CPU, servers included\n",
+		len(r.passed), len(r.failed), r.tests, wall.Round(time.Second), cpu.Round(time.Second))
+	if n := min(5, len(slowest)); n > 1 {
+		text += "the slowest: " + strings.Join(slowest[:n], ", ") + "\n"
+	}
+	return text
+}
+
+// short returns the package's path within the repository.
+func short(path string) string {
+	const module = "github.com/go-namedlock/namedlock"
+	if path == module {
+		return "namedlock"
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
