@@ -80,15 +80,11 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	for {
 		lock := &Lock{name: name}
 		lock.call.stands = true
-		termCtx, seen := l.see(ctx, Event{Method: "Lead", Name: name, Timeout: Forever})
-		err := lock.get(l, termCtx, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
-		if err != nil {
-			seen.failed(termCtx, err)
-		}
+		err := lock.get(l, ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
 		switch {
 		case err == nil:
 			began := time.Now()
-			if over, err := lock.serve(termCtx, seen, fn); over {
+			if over, err := lock.lead(fn); over {
 				return err
 			}
 			if out.lost(time.Since(began)) {
@@ -178,51 +174,52 @@ func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 	}
 }
 
-// serve runs fn for one term and gives the lock back. over: with err, since fn has resigned or ctx has ended.
-func (k *Lock) serve(ctx context.Context, seen *sighting, fn func(ctx context.Context, term *Term) error) (over bool, err error) {
-	held := k.grant.Context(ctx, k.lost)
-	term := &Term{lock: k, turn: make(chan struct{}, 1)}
-	var end context.CancelFunc
-	term.ctx, end = context.WithCancel(held)
-	fnCtx, returned := term.ctx, false
-	defer func() {
-		led := held.Err() == nil
-		end()
-		term.turn <- struct{}{} // when the last transaction has ended; it is not given back
-		lost := k.Release()     // RELEASE_LOCK
-		defer seen.released(fnCtx, lost, err, !returned)
-		switch {
-		case !returned && lost != nil:
-			// fn panics or exits, and goes on doing so: there is nobody to tell.
-			k.call.lostUntold(lost)
-		case led && lost == nil:
-			over = true
-		case !led && ctx.Err() != nil:
-			over, err = true, k.ended(ctx, k.counting(held, err))
-		default: // a loss, of which perhaps only the release knows
-			k.discount(held, err)
-		}
-	}()
-	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.waited)
-	fnCtx = seen.got(fnCtx)
-	err = fn(fnCtx, term)
-	returned = true
-	return false, err
+// lead runs fn for one term of a Lead, and releases the lock. over: the Lead ends with
+// err, since fn has resigned or ctx has ended.
+func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, err error) {
+	ctx := k.ctx
+	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.event.Waited)
+	led, returned, lost := k.term(fn)
+	switch {
+	case led && lost == nil:
+		return true, returned
+	case !led && ctx.Err() != nil:
+		return true, k.ended(ctx, k.counting(returned))
+	}
+	k.discount(returned) // after a loss, which perhaps only the release has found
+	return false, nil
+}
+
+// term runs fn for one term, and releases the lock. It reports whether the lock was held
+// when fn returned, what fn returned, and what the release found.
+func (k *Lock) term(fn func(ctx context.Context, term *Term) error) (held bool, returned, lost error) {
+	returned, lost = k.hold(func(ctx context.Context) error {
+		term := &Term{lock: k, turn: make(chan struct{}, 1)}
+		var end context.CancelFunc
+		term.ctx, end = context.WithCancel(ctx)
+		defer func() {
+			held = k.ctx.Err() == nil
+			end()
+			term.turn <- struct{}{} // when the last transaction has ended; it is not given back
+		}()
+		return fn(term.ctx, term)
+	})
+	return held, returned, lost
 }
 
 // counting returns what fn returned if that counts: before a loss.
-func (k *Lock) counting(held context.Context, err error) error {
-	if !errors.Is(context.Cause(held), ErrLost) {
+func (k *Lock) counting(err error) error {
+	if !errors.Is(context.Cause(k.ctx), ErrLost) {
 		return err
 	}
-	k.discount(held, err)
+	k.discount(err)
 	return nil
 }
 
-// discount has the log know what fn returned after a loss, which counts for nothing.
-func (k *Lock) discount(held context.Context, err error) {
+// discount logs what fn returned after a loss, which does not count.
+func (k *Lock) discount(err error) {
 	if err != nil && err != context.Canceled {
-		k.call.locker.observer.logger.InfoContext(held, "namedlock: the leader returned after it had lost the lock", "name", k.name, "returned", err)
+		k.call.locker.observer.logger.InfoContext(k.ctx, "namedlock: the leader returned after it had lost the lock", "name", k.name, "returned", err)
 	}
 }
 

@@ -36,37 +36,41 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
-	ctx, seen := l.see(ctx, Event{Method: "WithLock", Name: name, Timeout: timeout})
-	return l.withLock(ctx, seen, name, timeout, timeout, fn)
-}
-
-// withLock is WithLock where left is what is left of timeout.
-func (l *Locker) withLock(ctx context.Context, seen *sighting, name string, timeout, left time.Duration, fn func(ctx context.Context) error) (err error) {
-	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: left}) // GET_LOCK
+	lock, err := l.getLock(ctx, Event{Method: "WithLock", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout}) // GET_LOCK
 	if err != nil {
-		seen.failed(ctx, err)
 		return err
 	}
-	fnCtx := lock.grant.Context(ctx, lock.lost)
-	returned := false
+	return both(lock.hold(fn))
+}
+
+// hold runs code under the lock, and releases the lock however the code ends. It returns
+// what the code returned, and what the release found: nil, or a loss.
+func (k *Lock) hold(code func(ctx context.Context) error) (returned, lost error) {
+	k.ctx = k.grant.Context(k.ctx, k.lost)
+	ctx, ended := k.ctx, false
 	defer func() {
-		lost := lock.Release() // RELEASE_LOCK
-		defer seen.released(fnCtx, lost, err, !returned)
-		switch {
-		case lost == nil:
-		case !returned:
-			// fn panics or exits, and goes on doing so: there is nobody to tell.
-			lock.call.lostUntold(lost)
-		case err == nil:
-			err = lost
-		default:
-			err = errors.Join(err, lost)
+		lost, _ = k.release() // RELEASE_LOCK
+		if lost != nil && !ended {
+			// The code panics or exits, and goes on doing so: nobody gets the error.
+			k.call.lostUntold(lost)
 		}
+		k.call.over(ctx, lost, returned, !ended)
 	}()
-	fnCtx = seen.got(fnCtx)
-	err = fn(fnCtx)
-	returned = true
-	return err
+	ctx = k.call.got(ctx)
+	returned = code(ctx)
+	ended = true
+	return returned, nil
+}
+
+// both returns what the code under a lock returned, as it is, and a loss beside it.
+func both(returned, lost error) error {
+	switch {
+	case lost == nil:
+		return returned
+	case returned == nil:
+		return lost
+	}
+	return errors.Join(returned, lost)
 }
 
 // Interface is what code that takes locks needs of a Locker. Code that asks for it,
@@ -100,42 +104,36 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 // timeout bound the acquiring as in [Locker.WithLock]; the lock outlives ctx. It is held
 // until Release, which must be called.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
-	ctx, seen := l.see(ctx, Event{Method: "Acquire", Name: name, Timeout: timeout})
-	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout})
+	lock, err := l.getLock(ctx, Event{Method: "Acquire", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout})
 	if err != nil {
-		seen.failed(ctx, err)
 		return nil, err
 	}
-	lock.seen = seen
-	lock.ctx = lock.grant.Context(context.WithoutCancel(ctx), lock.lost)
+	lock.ctx = lock.grant.Context(context.WithoutCancel(lock.ctx), lock.lost)
 	returned := false
 	defer func() {
 		if !returned { // a hook has called runtime.Goexit
 			_ = lock.Release()
 		}
 	}()
-	lock.ctx = seen.got(lock.ctx)
+	lock.ctx = lock.call.got(lock.ctx)
 	returned = true
 	return lock, nil
 }
 
 // getLock takes the lock: the arguments are checked, and the queue asks a session.
-func (l *Locker) getLock(ctx context.Context, name string, terms queue.Terms) (*Lock, error) {
-	lock := &Lock{name: name}
-	if err := lock.get(l, ctx, terms); err != nil {
-		return nil, err
-	}
-	return lock, nil
+func (l *Locker) getLock(ctx context.Context, e Event, terms queue.Terms) (*Lock, error) {
+	lock := &Lock{name: e.Name}
+	return lock, lock.get(l, ctx, e, terms)
 }
 
-func (k *Lock) get(l *Locker, ctx context.Context, terms queue.Terms) error {
+func (k *Lock) get(l *Locker, ctx context.Context, e Event, terms queue.Terms) error {
 	if l.isZero() {
 		return acquireError(k.name, errZeroLocker)
 	}
-	k.call.begin(l, ctx, k.name, terms.Timeout)
-	err := l.check(ctx, k.name, terms.Timeout)
+	k.ctx = k.call.begin(l, ctx, e)
+	err := l.check(k.ctx, k.name, terms.Timeout)
 	if err == nil {
-		k.grant, err = l.queue.Acquire(ctx, l.namespace+k.name, terms, &k.call)
+		k.grant, err = l.queue.Acquire(k.ctx, l.namespace+k.name, terms, &k.call)
 	}
 	if err != nil {
 		err = l.explain(k.name, err)
@@ -182,8 +180,7 @@ func (l *Locker) explain(name string, err error) error {
 type Lock struct {
 	name  string
 	grant *queue.Grant
-	ctx   context.Context // of Acquire
-	seen  *sighting       // of Acquire
+	ctx   context.Context // of the call, and then of the code under the lock
 	call  call
 }
 
@@ -212,14 +209,21 @@ func (k *Lock) Release() error {
 	if k == nil || k.grant == nil {
 		return &Error{Op: OpRelease, Err: errZeroLock}
 	}
-	err := k.grant.Release()
+	err, first := k.release()
+	if first {
+		k.call.over(k.ctx, err, nil, false)
+	}
+	return err
+}
+
+// release runs RELEASE_LOCK, or waits for the call that does. It reports whether it is
+// the first: then call.over must follow.
+func (k *Lock) release() (err error, first bool) {
+	err = k.grant.Release()
 	if err != nil {
 		err = &Error{Op: OpRelease, Name: k.name, Err: err}
 	}
-	if first := k.call.released(err); first {
-		k.seen.released(k.ctx, err, nil, false)
-	}
-	return err
+	return err, k.call.released(err)
 }
 
 func (k *Lock) lost(cause error) error {

@@ -2,14 +2,13 @@ package namedlock
 
 import (
 	"context"
-	"errors"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	lockname "github.com/go-namedlock/namedlock/internal/names"
+	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
 // WithLocks is [Locker.WithLock] for several locks: fn runs if and only if all of them were
@@ -41,13 +40,30 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	if fn == nil {
 		return acquireError(names[0], errNoFunction)
 	}
-	ctx, seen := l.see(ctx, Event{Method: "WithLocks", Name: names[0], Names: names, Timeout: timeout})
-	names, err := l.checkAll(ctx, names, timeout)
-	if err != nil {
-		seen.failed(ctx, err)
-		return err
+	var call call
+	ctx = call.begin(l, ctx, Event{Method: "WithLocks", Name: names[0], Names: names, Timeout: timeout})
+	fnCtx, began, ended := ctx, false, false
+	var returned, lost error
+	defer func() {
+		if began {
+			call.over(fnCtx, lost, returned, !ended)
+			return
+		}
+		call.waited()
+		call.failed(both(returned, lost))
+	}()
+	if names, returned = l.checkAll(ctx, names, timeout); returned != nil {
+		return returned
 	}
-	return l.withAllSeen(ctx, seen, names, timeout, fn)
+	returned, lost = l.withAll(ctx, names, timeout, countdown(timeout), func(ctx context.Context) error {
+		began = true
+		call.waited()
+		fnCtx = call.got(ctx)
+		err := fn(fnCtx)
+		ended = true
+		return err
+	})
+	return both(returned, lost)
 }
 
 // checkAll returns the names in the order in which they are taken, or an error for what no server need be asked about.
@@ -66,46 +82,22 @@ func (l *Locker) checkAll(ctx context.Context, names []string, timeout time.Dura
 	return names, nil
 }
 
-// withAllSeen is withAll, with the hooks inside the last lock and around the first.
-func (l *Locker) withAllSeen(ctx context.Context, seen *sighting, names []string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
-	if seen == nil {
-		return l.withAll(ctx, names, timeout, countdown(timeout), fn)
-	}
-	fnCtx, began, returned := ctx, false, false
-	var failed error
-	defer func() {
-		if began {
-			seen.released(fnCtx, lostOf(err, failed), failed, !returned)
-		} else {
-			seen.failed(ctx, err)
-		}
-	}()
-	return l.withAll(ctx, names, timeout, countdown(timeout), func(ctx context.Context) error {
-		began = true
-		fnCtx = seen.got(ctx)
-		failed = fn(fnCtx)
-		returned = true
-		return failed
-	})
-}
-
-// lostOf returns what the releases have added to what fn returned, nil if that is nothing. An error that does not
-// compare, such as a list, is still what fn returned: ours are pointers.
-func lostOf(err, failed error) error {
-	if err == nil || !reflect.ValueOf(err).Comparable() || err == failed || !errors.Is(err, ErrLost) {
-		return nil
-	}
-	return err
-}
-
-// withAll runs fn under all names, from the first to the last.
-func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, fn func(ctx context.Context) error) error {
+// withAll runs fn under all names, from the first to the last. It returns what fn
+// returned, or why a lock was not acquired, and what the releases found.
+func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, fn func(ctx context.Context) error) (returned, lost error) {
 	if len(names) == 0 {
-		return fn(ctx)
+		return fn(ctx), nil
 	}
-	return l.withLock(ctx, nil, names[0], timeout, left(), func(ctx context.Context) error {
-		return l.withAll(ctx, names[1:], timeout, left, fn)
+	lock, err := l.getLock(ctx, Event{Name: names[0], Timeout: timeout}, queue.Terms{Timeout: timeout, Left: left()})
+	if err != nil {
+		return err, nil
+	}
+	var inside error
+	returned, outside := lock.hold(func(ctx context.Context) (err error) {
+		err, inside = l.withAll(ctx, names[1:], timeout, left, fn)
+		return err
 	})
+	return returned, both(inside, outside)
 }
 
 // inOrder returns the names in the order in which every Locker takes them, without

@@ -184,41 +184,56 @@ func (o *observer) closing(held func() []string) (done func()) {
 	return func() { slow.Stop() }
 }
 
-// A call is one call for a lock, from its begin to the release. It stands beside the way
-// of the name, and only looks on.
+// A call is one call for locks, from its beginning to the end of the release. It counts,
+// logs, and calls the hooks.
 type call struct {
 	locker   *Locker
-	ctx      context.Context // as the caller gave it
-	name     string
-	timeout  time.Duration
-	counted  bool // among the observer's calls
-	stands   bool // for Lead, where a long wait is as it should be
+	ctx      context.Context // the caller's; the hooks may have added to it
+	event    Event
+	hooks    []Hooks // nil: none, or the call is a part of another, which they see
+	counted  bool    // among the observer's calls
+	stands   bool    // for Lead, where a long wait is as it should be
 	begun    time.Time
 	waits    bool        // others have the lock
-	slow     *time.Timer // says so in the log; nil: not
-	waited   time.Duration
+	slow     *time.Timer // reports a long wait; nil: not
 	acquired time.Time
 
-	lostKnown, ended atomic.Bool // the loss, the release: each is told of once
+	lostKnown, ended atomic.Bool // the loss, the release: each is reported once
 }
 
-func (c *call) begin(l *Locker, ctx context.Context, name string, timeout time.Duration) {
-	c.locker, c.ctx, c.name, c.timeout, c.begun = l, ctx, name, timeout, time.Now()
+// begin begins a call, and returns the context for it. The hooks see it unless it has no
+// Method: it is one of the calls that WithLocks makes.
+func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	o := &l.observer
-	c.counted = o.begin()
+	c.locker, c.ctx, c.event, c.counted, c.begun = l, ctx, e, o.begin(), time.Now()
+	if e.Method == "" || ctx == nil {
+		return ctx
+	}
+	c.hooks = o.hooks
+	goesOn := false
+	defer func() {
+		if !goesOn { // a hook has called runtime.Goexit
+			o.end(c.counted)
+		}
+	}()
+	for _, h := range c.hooks {
+		c.ctx = o.enter(c.ctx, h.AcquireStarted, c.event)
+	}
+	goesOn = true
+	return c.ctx
 }
 
 // Waits implements queue.Observer: others have the lock. A mutex may be held.
 func (c *call) Waits() {
 	o := &c.locker.observer
 	c.waits = true
-	if c.timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // asks no code of the user's
+	if c.event.Timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // asks no code of the user's
 		return // its end says enough
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
-		if c.locker.queue.Starves(c.locker.namespace + c.name) {
+		if c.locker.queue.Starves(c.locker.namespace + c.event.Name) {
 			if o.mayWarn(warning{line: "no session"}) { // for all names: it is not the lock that they wait for
-				o.logger.WarnContext(c.ctx, "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions", "name", c.name, "waited", time.Since(c.begun),
+				o.logger.WarnContext(c.ctx, "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
 			return
@@ -226,20 +241,19 @@ func (c *call) Waits() {
 		if c.stands {
 			return
 		}
-		ours := c.locker.queue.Local(c.locker.namespace+c.name) != nil
-		o.warn(c.ctx, "namedlock: still waiting for a lock", c.name, "waited", time.Since(c.begun), "timeout", timeoutText(c.timeout), "held_by_this_process", ours)
+		ours := c.locker.queue.Local(c.locker.namespace+c.event.Name) != nil
+		o.warn(c.ctx, "namedlock: still waiting for a lock", c.event.Name, "waited", time.Since(c.begun), "timeout", timeoutText(c.event.Timeout), "held_by_this_process", ours)
 	})
 }
 
 // answered is the end of the call's waiting, by the lock or by err.
 func (c *call) answered(err error) {
 	o := &c.locker.observer
-	c.acquired = time.Now()
-	c.waited = c.acquired.Sub(c.begun)
+	c.waited()
 	if c.slow != nil {
 		c.slow.Stop()
 	}
-	o.waitTime.Add(int64(c.waited))
+	o.waitTime.Add(int64(c.event.Waited))
 	switch {
 	case err == nil:
 		o.held.Add(1)
@@ -250,14 +264,51 @@ func (c *call) answered(err error) {
 		o.failed.Add(1)
 	}
 	switch {
-	case c.stands || !c.waits || c.waited < slowWait:
+	case c.stands || !c.waits || c.event.Waited < slowWait:
 	case err != nil:
-		o.warn(c.ctx, "namedlock: waited long for a lock, in vain", c.name, "waited", c.waited, "error", err)
+		o.warn(c.ctx, "namedlock: waited long for a lock, in vain", c.event.Name, "waited", c.event.Waited, "error", err)
 	default:
-		o.logger.InfoContext(c.ctx, "namedlock: acquired a lock after a long wait", "name", c.name, "waited", c.waited)
+		o.logger.InfoContext(c.ctx, "namedlock: acquired a lock after a long wait", "name", c.event.Name, "waited", c.event.Waited)
 	}
 	if err != nil {
-		o.end(c.counted)
+		c.failed(err)
+	}
+}
+
+// waited ends the time for which the call has waited.
+func (c *call) waited() {
+	c.acquired = time.Now()
+	c.event.Waited = c.acquired.Sub(c.begun)
+}
+
+// failed is the end of the call without its locks.
+func (c *call) failed(err error) {
+	o := &c.locker.observer
+	defer o.end(c.counted)
+	c.event.Err = err
+	for i := len(c.hooks) - 1; i >= 0; i-- {
+		o.leave(c.ctx, c.hooks[i].Failed, c.event)
+	}
+}
+
+// got returns the context for the code under the locks, which is ctx with what the hooks
+// add. The release is deferred already.
+func (c *call) got(ctx context.Context) context.Context {
+	for _, h := range c.hooks {
+		ctx = c.locker.observer.enter(ctx, h.Acquired, c.event)
+	}
+	return ctx
+}
+
+// over is the end of the call: the locks are released. ctx is that of the code, which
+// returned that error, or panicked; lost is what the releases found.
+func (c *call) over(ctx context.Context, lost, returned error, panicked bool) {
+	o := &c.locker.observer
+	defer o.end(c.counted)
+	e := c.event
+	e.HeldFor, e.Err, e.Returned, e.Panicked = time.Since(c.acquired), lost, returned, panicked
+	for i := len(c.hooks) - 1; i >= 0; i-- {
+		o.leave(ctx, c.hooks[i].Released, e)
 	}
 }
 
@@ -267,7 +318,8 @@ func (c *call) lost() {
 	c.locker.observer.lost.Add(1)
 }
 
-// released is the end of a release, which found err. It reports whether it is the first, which counts.
+// released is the end of a release, which found err. It reports whether it is the first,
+// which counts: over must follow.
 func (c *call) released(err error) (first bool) {
 	if !c.ended.CompareAndSwap(false, true) {
 		return false
@@ -278,9 +330,8 @@ func (c *call) released(err error) (first bool) {
 	o.holdTime.Add(int64(held))
 	if err != nil && c.lostKnown.CompareAndSwap(false, true) {
 		o.lost.Add(1)
-		o.logger.ErrorContext(c.ctx, "namedlock: lock lost, as its release found", "name", c.name, "held", held, "error", err)
+		o.logger.ErrorContext(c.ctx, "namedlock: lock lost, as its release found", "name", c.event.Name, "held", held, "error", err)
 	}
-	o.end(c.counted)
 	return true
 }
 
@@ -288,14 +339,14 @@ func (c *call) released(err error) (first bool) {
 // error.
 func (c *call) lostUntold(err error) {
 	o := &c.locker.observer
-	o.logger.ErrorContext(c.ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", c.name, "error", err)
+	o.logger.ErrorContext(c.ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", c.event.Name, "error", err)
 }
 
 // endedUntold is a transaction that had ended before a panic or Goexit of fn: nobody gets an
 // error.
 func (c *call) endedUntold(err error) {
 	o := &c.locker.observer
-	o.logger.ErrorContext(c.ctx, "namedlock: a transaction had ended before the panic or Goexit of its code", "name", c.name, "error", err)
+	o.logger.ErrorContext(c.ctx, "namedlock: a transaction had ended before the panic or Goexit of its code", "name", c.event.Name, "error", err)
 }
 
 func timeoutText(timeout time.Duration) string {

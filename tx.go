@@ -149,28 +149,20 @@ import (
 // lock. Until then it keeps the lock, so this is not a loss. Behind a driver wrapper
 // it is reported as [ErrLost] all the same: the cause cannot be seen there. If fn
 // returns nil after it, Tx is TxNotCommitted.
-func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) (err error) {
+func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
 	if err := checkTxOptions(opts); err != nil {
 		return acquireError(name, err)
 	}
-	ctx, seen := l.see(ctx, Event{Method: "WithLockTx", Name: name, Timeout: timeout})
-	lock, err := l.getLock(ctx, name, queue.Terms{Timeout: timeout, Left: timeout, Own: true, Tx: true}) // GET_LOCK
+	lock, err := l.getLock(ctx, Event{Method: "WithLockTx", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout, Own: true, Tx: true}) // GET_LOCK
 	if err != nil {
-		seen.failed(ctx, err)
 		return err
 	}
-	fnCtx := lock.grant.Context(ctx, lock.lost)
-	tx := transaction{lock: lock}
-	defer func() {
-		lost := lock.Release() // RELEASE_LOCK
-		defer seen.released(fnCtx, lost, err, tx.stage == running)
-		err = tx.withLoss(err, lost)
-	}()
-	fnCtx = seen.got(fnCtx)
-	return tx.run(ctx, fnCtx, opts, fn)
+	ctx, tx := lock.ctx, transaction{lock: lock}
+	returned, lost := lock.hold(func(fnCtx context.Context) error { return tx.run(ctx, fnCtx, opts, fn) })
+	return tx.withLoss(returned, lost)
 }
 
 // A transaction is one on the session of a lock.
@@ -284,10 +276,6 @@ func lossIn(fnCtx context.Context, returned error) error {
 func (t *transaction) withLoss(err, lost error) error {
 	switch {
 	case lost == nil, t.stage == beginning, errors.Is(err, ErrCommitUnknown):
-		return err
-	case t.stage == running:
-		// fn panics or exits, and goes on doing so: there is nobody to tell.
-		t.lock.call.lostUntold(lost)
 		return err
 	case t.told:
 		return err
