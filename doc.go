@@ -58,6 +58,8 @@
 // transaction. One that had ended before its COMMIT, as the victim of a deadlock of row locks,
 // is [ErrTxEnded], and not nil.
 //
+// [Locker.WithTerm] keeps the lock, and its session, over several such transactions.
+//
 // # A leader
 //
 // [Locker.Lead] runs a function in one process of many, for as long as they live: it waits for the lock, and waits again

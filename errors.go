@@ -86,7 +86,7 @@ var (
 	// error, ErrTxEnded is joined to it. WithLockTx says what the library can and cannot see.
 	ErrTxEnded = fault.ErrTxEnded
 
-	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx or [Locker.Lead], or [Term.WithTx] under
+	// ErrInTransaction: [Locker.WithLockTx] was called under a lock of WithLockTx, [Locker.WithTerm] or [Locker.Lead], or [Term.WithTx] under
 	// another's transaction. A second START TRANSACTION would commit the first. No SQL was sent.
 	ErrInTransaction = fault.ErrInTransaction
 )
@@ -114,7 +114,8 @@ const (
 //   - [Locker.WithLocks]: fn has not run if Op is OpAcquire and Name is any of the
 //     call's names.
 //   - [Locker.WithLockTx]: fn has not run if Op is OpAcquire or OpBegin.
-//   - [Term.WithTx]: fn has not run if Op is OpBegin. Name is that of the Lead.
+//   - [Locker.WithTerm]: fn has not run if Op is OpAcquire.
+//   - [Term.WithTx]: fn has not run if Op is OpBegin. Name is that of the term's lock.
 //   - [Locker.Lead]: if Op is OpAcquire, fn was not running when ctx ended or Lead
 //     gave up. It may have run before, in terms that were lost. If Op is OpHold, fn
 //     was running when ctx ended.

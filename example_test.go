@@ -194,6 +194,39 @@ func withoutServer() (*locktest.Locker, func()) {
 
 // A loop that runs in one process of many, for as long as they live. What it writes through its term is
 // committed by the leader, or never.
+// The lock stays held between the transactions. After a loss none is committed.
+func ExampleLocker_WithTerm() {
+	customers := []int64{1, 2, 3}
+	err := locker.WithTerm(context.Background(), "billing", 5*time.Second, func(ctx context.Context, term *namedlock.Term) error {
+		for _, customer := range customers {
+			err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, "INSERT INTO invoices (customer) VALUES (?)", customer)
+				return err
+			})
+			if err != nil {
+				return err // those before are committed
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Println("not all customers are billed:", err)
+	}
+}
+
+// A value that fn returns is there only if its transaction was committed, or may
+// be. One that fn assigns to a variable outside would survive a rollback.
+func ExampleDoTx() {
+	number, err := namedlock.DoTx(context.Background(), locker, "invoice-number", 5*time.Second, nil, func(ctx context.Context, tx *sql.Tx) (int64, error) {
+		result, err := tx.ExecContext(ctx, "INSERT INTO invoices () VALUES ()")
+		if err != nil {
+			return 0, err
+		}
+		return result.LastInsertId()
+	})
+	fmt.Println("invoice", number, err)
+}
+
 func ExampleLocker_Lead() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

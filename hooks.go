@@ -35,7 +35,7 @@ type Hooks struct {
 
 // An Event is a call for a lock, as far as it has come.
 type Event struct {
-	Method   string        // "WithLock", "WithLockTx", "WithLocks", "Acquire" or "Lead", which makes a call for each term, and for each attempt in an outage
+	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithLocks", "Acquire" or "Lead", which makes a call for each term, and for each attempt in an outage
 	Name     string        // the lock's name as the caller wrote it; of WithLocks the first
 	Names    []string      // of WithLocks all of them, as the caller wrote them; not to be changed
 	Timeout  time.Duration // as the caller gave it

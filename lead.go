@@ -2,7 +2,6 @@ package namedlock
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -80,7 +79,7 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	for {
 		lock := &Lock{name: name}
 		lock.call.stands = true
-		err := lock.get(l, ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Own: true}) // GET_LOCK
+		err := lock.get(l, ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Use: queue.ForLead}) // GET_LOCK
 		switch {
 		case err == nil:
 			began := time.Now()
@@ -107,6 +106,12 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 			return acquireError(name, err)
 		}
 	}
+}
+
+// LeadInterface is what code needs of a Locker that calls [Locker.Lead]. *Locker and the
+// Locker of package locktest have it.
+type LeadInterface interface {
+	Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error
 }
 
 // endedWhile is the error for the end of ctx while an attempt failed by err:
@@ -190,23 +195,6 @@ func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, 
 	return false, nil
 }
 
-// term runs fn for one term, and releases the lock. It reports whether the lock was held
-// when fn returned, what fn returned, and what the release found.
-func (k *Lock) term(fn func(ctx context.Context, term *Term) error) (held bool, returned, lost error) {
-	returned, lost = k.hold(func(ctx context.Context) error {
-		term := &Term{lock: k, turn: make(chan struct{}, 1)}
-		var end context.CancelFunc
-		term.ctx, end = context.WithCancel(ctx)
-		defer func() {
-			held = k.ctx.Err() == nil
-			end()
-			term.turn <- struct{}{} // when the last transaction has ended; it is not given back
-		}()
-		return fn(term.ctx, term)
-	})
-	return held, returned, lost
-}
-
 // counting returns what fn returned if that counts: before a loss.
 func (k *Lock) counting(err error) error {
 	if !errors.Is(context.Cause(k.ctx), ErrLost) {
@@ -231,94 +219,3 @@ func (k *Lock) ended(ctx context.Context, err error) error {
 	}
 	return errors.Join(over, err)
 }
-
-// A Term is the time for which one process leads. It is safe for concurrent use.
-// The zero Term is not valid: its WithTx returns an error.
-type Term struct {
-	lock *Lock
-	ctx  context.Context // of fn; ends with the term
-	turn chan struct{}   // has one: whose transaction it is
-}
-
-// inTerm is the context of the code in a transaction of a term.
-type inTerm struct{}
-
-// WithTx runs START TRANSACTION, fn and COMMIT on the session that holds the lock
-// of t. What fn writes is committed by the leader, or not at all: once the lock is
-// lost nothing is committed, however late this process notices.
-//
-// [Locker.WithLockTx] has the whole contract of opts, tx, the errors, Error.Tx, and
-// what fn must not do. It differs here in three points:
-//
-//   - If the term is over, or was lost, the error matches [ErrLost]. Tx is TxNone
-//     if fn has not run.
-//   - A loss after COMMIT is not reported here: it ends the term. So Tx is never
-//     TxCommitted.
-//   - What fn changed on the session is set right at the end of the term, not of
-//     each call.
-//
-// Concurrent calls take turns. The wait for a turn ends with ctx, and with the
-// term. A call under the ctx of another call's fn is [ErrInTransaction]. If a
-// transaction still runs when the leader's function returns, its ctx ends, and its
-// end is waited for.
-//
-// ctx must be the ctx passed to the leader's function, one derived from it, or one
-// that carries no lock. If it ends during one of fn's statements, the driver
-// closes the connection: that ends the term. Between statements it costs nothing.
-func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	if t == nil || t.lock == nil {
-		return &Error{Op: OpBegin, Err: errZeroTerm}
-	}
-	fnCtx, err := t.check(ctx, opts, fn)
-	if err != nil {
-		return &Error{Op: OpBegin, Name: t.lock.name, Err: err}
-	}
-	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
-	case <-ctx.Done():
-	case <-t.ctx.Done():
-	}
-	switch {
-	case t.ctx.Err() != nil:
-		return &Error{Op: OpBegin, Name: t.lock.name, Err: t.over()}
-	case ctx.Err() != nil:
-		return &Error{Op: OpBegin, Name: t.lock.name, Err: queue.ContextError(ctx)}
-	}
-	fnCtx, cancel := context.WithCancelCause(context.WithValue(fnCtx, inTerm{}, t))
-	defer cancel(nil)
-	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
-	tx := transaction{lock: t.lock}
-	err = tx.run(ctx, fnCtx, opts, fn)
-	if err != nil && tx.stage == beginning && t.ctx.Err() != nil {
-		return &Error{Op: OpBegin, Name: t.lock.name, Err: t.over()}
-	}
-	return err
-}
-
-// check returns ctx as one of the term's call chain, or an error for a call that cannot be.
-func (t *Term) check(ctx context.Context, opts *sql.TxOptions, fn func(context.Context, *sql.Tx) error) (context.Context, error) {
-	switch {
-	case fn == nil:
-		return nil, errNoFunction
-	case ctx == nil:
-		return nil, errNoContext
-	case ctx.Value(inTerm{}) == t:
-		return nil, fault.Because(ErrInTransaction, "this call chain is in a transaction of the term already: use the *sql.Tx that fn got", nil)
-	}
-	if err := checkTxOptions(opts); err != nil {
-		return nil, err
-	}
-	return t.lock.grant.Within(ctx)
-}
-
-// over is why there is no transaction in this term any more.
-func (t *Term) over() error {
-	cause := context.Cause(t.ctx)
-	if errors.Is(cause, ErrLost) {
-		return bare(cause)
-	}
-	return fault.Because(ErrLost, "the term is over", cause)
-}
-
-var errZeroTerm = errors.New("the Term was not made by Lead")

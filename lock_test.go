@@ -1182,7 +1182,7 @@ func TestZeroValues(t *testing.T) {
 	assert.ErrorContains(t, context.Cause(lock.Context()), "not returned by Acquire")
 	assert.ErrorContains(t, lock.Release(), "not returned by Acquire")
 	var term namedlock.Term
-	assert.ErrorContains(t, term.WithTx(ctx, nil, unexpectedTx(t)), "not made by Lead")
+	assert.ErrorContains(t, term.WithTx(ctx, nil, unexpectedTx(t)), "not made by WithTerm or Lead")
 	var l namedlock.Locker
 	assert.ErrorContains(t, l.WithLock(ctx, "report", 0, nothing), "not made by New or Open")
 	assert.NoError(t, l.Close())

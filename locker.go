@@ -12,7 +12,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-var _ Interface = (*Locker)(nil)
+var (
+	_ Interface     = (*Locker)(nil)
+	_ TxInterface   = (*Locker)(nil)
+	_ LeadInterface = (*Locker)(nil)
+)
 
 // A Locker takes named locks on one MySQL or MariaDB server. It is safe for
 // concurrent use, and within one process its callers queue for a name, first in,

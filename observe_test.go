@@ -95,6 +95,9 @@ func TestHooksSeeEveryKindOfCall(t *testing.T) {
 			mock.ExpectRollback()
 			return l.WithLockTx(ctx, "report", time.Minute, nil, func(ctx context.Context, _ *sql.Tx) error { return fn(ctx) })
 		},
+		"WithTerm": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			return l.WithTerm(ctx, "report", time.Minute, func(ctx context.Context, _ *namedlock.Term) error { return fn(ctx) })
+		},
 		"Lead": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
 			return l.Lead(ctx, "report", func(ctx context.Context, _ *namedlock.Term) error { return fn(ctx) })
 		},
@@ -187,6 +190,9 @@ func TestAHookThatMisbehavesKeepsNoLock(t *testing.T) {
 			for method, call := range map[string]func(l *locktest.Locker, name string){
 				"WithLock":  func(l *locktest.Locker, name string) { _ = l.WithLock(ctx, name, 0, nothing) },
 				"WithLocks": func(l *locktest.Locker, name string) { _ = l.WithLocks(ctx, []string{name, "b"}, 0, nothing) },
+				"WithTerm": func(l *locktest.Locker, name string) {
+					_ = l.WithTerm(ctx, name, 0, func(context.Context, *namedlock.Term) error { return nil })
+				},
 				"Lead": func(l *locktest.Locker, name string) {
 					_ = l.Lead(ctx, name, func(context.Context, *namedlock.Term) error { return nil })
 				},

@@ -184,7 +184,7 @@ func WithHandOff(d time.Duration) Option {
 //   - A name that callers of the Locker wait for counts 1, however many they are, or
 //     2 while a later caller waits for noticeably longer. This includes the name of a
 //     [Locker.WithLockTx], until that has its lock.
-//   - A WithLockTx that has its lock does not count, nor does a [Locker.Lead],
+//   - A WithLockTx or [Locker.WithTerm] that has its lock does not count, nor does a [Locker.Lead],
 //     whether it waits or leads: their code has the connection of the lock.
 //   - [Locker.Holder], [Locker.Holders] and [Locker.Check] do not count. Each
 //     borrows one connection more for a moment. So does the end of a wait, to name

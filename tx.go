@@ -156,13 +156,44 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	if err := checkTxOptions(opts); err != nil {
 		return acquireError(name, err)
 	}
-	lock, err := l.getLock(ctx, Event{Method: "WithLockTx", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout, Own: true, Tx: true}) // GET_LOCK
+	lock, err := l.getLock(ctx, Event{Method: "WithLockTx", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout, Use: queue.ForTx}) // GET_LOCK
 	if err != nil {
 		return err
 	}
 	ctx, tx := lock.ctx, transaction{lock: lock}
 	returned, lost := lock.hold(func(fnCtx context.Context) error { return tx.run(ctx, fnCtx, opts, fn) })
 	return tx.withLoss(returned, lost)
+}
+
+// TxInterface is what code needs of a Locker that calls [Locker.WithLockTx], or [DoTx].
+// *Locker and the Locker of package locktest have it.
+type TxInterface interface {
+	WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
+}
+
+// DoTx is [Locker.WithLockTx] for a function that returns a value. The error is that
+// of l.WithLockTx.
+//
+// The value is zero if the transaction was not committed. So nothing that is only
+// in a transaction that was rolled back gets out, as it does by a variable that fn
+// sets. The value is what fn returned if the transaction was committed, and if it
+// may be: the error is nil, or fn returned nil and Error.Tx is neither TxNone nor
+// TxNotCommitted.
+func DoTx[T any](ctx context.Context, l TxInterface, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) (T, error)) (T, error) {
+	var value, zero T
+	if fn == nil {
+		return zero, acquireError(name, errNoFunction)
+	}
+	failed := true
+	err := l.WithLockTx(ctx, name, timeout, opts, func(ctx context.Context, tx *sql.Tx) error {
+		v, err := fn(ctx, tx)
+		value, failed = v, err != nil
+		return err
+	})
+	if e := (*Error)(nil); failed || errors.As(err, &e) && (e.Tx == TxNone || e.Tx == TxNotCommitted) {
+		return zero, err
+	}
+	return value, err
 }
 
 // A transaction is one on the session of a lock.

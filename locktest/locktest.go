@@ -182,6 +182,22 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	})
 }
 
+// WithTerm is that of a *namedlock.Locker. Its transactions need TxFrom.
+func (l *Locker) WithTerm(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context, term *namedlock.Term) error) (err error) {
+	c := l.begin(Call{Method: "WithTerm", Name: name, Timeout: timeout})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithTerm(ctx, name, timeout, nil)
+	}
+	return l.Locker.WithTerm(ctx, name, timeout, func(ctx context.Context, term *namedlock.Term) error {
+		l.acquired(c)
+		return fn(ctx, term)
+	})
+}
+
 // Lead is that of a *namedlock.Locker. Its terms' transactions need TxFrom.
 func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *namedlock.Term) error) (err error) {
 	c := l.begin(Call{Method: "Lead", Name: name, Timeout: namedlock.Forever})

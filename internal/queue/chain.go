@@ -73,7 +73,7 @@ func (c chain) holding(l *line) bool {
 func (c chain) home() (home *session.Session) {
 	for g := range c.locks {
 		home = g.session
-		if g.own {
+		if g.use.own() {
 			break
 		}
 	}
@@ -84,11 +84,11 @@ func (c chain) home() (home *session.Session) {
 // time. The queue's mu must be held.
 func (c chain) mayHaveOwn() error {
 	for g := range c.locks {
-		switch {
-		case g.tx:
+		switch g.use {
+		case ForTx:
 			return fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
-		case g.own:
-			return fault.Because(fault.ErrInTransaction, "this call chain leads, and has a session of its own for that: use Term.WithTx for transactions", nil)
+		case ForTerm, ForLead:
+			return fault.Because(fault.ErrInTransaction, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions", nil)
 		}
 	}
 	return nil

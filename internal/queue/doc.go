@@ -21,7 +21,7 @@
 //	        -> the line goes on: advanceLocked
 //
 // A lock with a transaction, or of a leader, goes the same way on a session of its own, without hand-off and
-// prefetch: see Terms.Own and tx.go.
+// prefetch: see Use and tx.go.
 //
 // # Invariants
 //

@@ -19,7 +19,7 @@ type Grant struct {
 	session *session.Session
 	outer   *Grant    // the lock around it in its call chain
 	alone   bool      // its call chain held no other lock
-	own, tx bool      // see Terms
+	use     Use       // of the session
 	since   time.Time // when the server granted it, to this caller or to one before
 
 	releasing bool // guarded by queue.mu
@@ -84,7 +84,7 @@ func (g *Grant) cutOff(cause error) bool {
 		return false
 	}
 	for around := g; around != nil; around = around.outer {
-		if around.tx && around.session == g.session {
+		if around.use == ForTx && around.session == g.session {
 			return true
 		}
 	}
@@ -92,7 +92,7 @@ func (g *Grant) cutOff(cause error) bool {
 }
 
 // OwnSession implements session.Hold.
-func (g *Grant) OwnSession() bool { return g.own }
+func (g *Grant) OwnSession() bool { return g.use.own() }
 
 func (g *Grant) isLost() bool {
 	g.mu.Lock()

@@ -17,7 +17,7 @@ import "time"
 // successorLocked returns who can be handed the lock of g, nil if nobody, or if hand-off is not
 // allowed. The queue's mu must be held.
 func (g *Grant) successorLocked() *waiter {
-	if g.queue.handOff == 0 || !g.alone || g.own || time.Since(g.since) >= g.queue.handOff {
+	if g.queue.handOff == 0 || !g.alone || g.use.own() || time.Since(g.since) >= g.queue.handOff {
 		return nil
 	}
 	return g.nextLocked()
@@ -28,7 +28,7 @@ func (g *Grant) successorLocked() *waiter {
 // and its chain has no session of its own. The queue's mu must be held.
 func (g *Grant) nextLocked() *waiter {
 	next := g.line.front
-	if next == nil || next.name != g.name || !next.chain.empty() || next.terms.Own {
+	if next == nil || next.name != g.name || !next.chain.empty() || next.terms.Use.own() {
 		return nil
 	}
 	return next

@@ -161,9 +161,9 @@ func (w *waiter) timedOutLocked() error {
 		return err
 	}
 	if w.starvesLocked() {
-		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %v: no session was free to ask the server: %s", w.terms.Timeout, w.line.queue.pool.Numbers()), nil)
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %s: no session was free to ask the server: %s", within(w.terms.Timeout), w.line.queue.pool.Numbers()), nil)
 	}
-	holder, text := w.inTheWayLocked(time.Now()), fmt.Sprintf("not acquired within %v", w.terms.Timeout)
+	holder, text := w.inTheWayLocked(time.Now()), "not acquired within "+within(w.terms.Timeout)
 	switch {
 	case w.terms.Timeout > 0:
 	case holder != nil:
@@ -174,6 +174,15 @@ func (w *waiter) timedOutLocked() error {
 		text = "not acquired at once: others have it"
 	}
 	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
+}
+
+// within returns the text of a timeout. One of some nanoseconds was probably meant to be
+// seconds.
+func within(timeout time.Duration) string {
+	if n := int64(timeout); n > 0 && timeout < time.Microsecond {
+		return fmt.Sprintf("%v (a time.Duration without a unit counts nanoseconds: for %d seconds write %[2]d*time.Second)", timeout, n)
+	}
+	return timeout.String()
 }
 
 // errContext is the error of a waiter whose context was seen to have ended, by

@@ -14,7 +14,7 @@ const missesBeforeOpening = 8
 // The queue's mu must be held.
 func (q *Queue) prefetchLocked(g *Grant) {
 	l := g.line
-	if g.own || g.nextLocked() == nil || l.run != nil {
+	if g.use.own() || g.nextLocked() == nil || l.run != nil {
 		return
 	}
 	if q.pool.IdleToWait() {

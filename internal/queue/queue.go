@@ -22,12 +22,21 @@ type Terms struct {
 	// waited for another lock already, under the same timeout.
 	Timeout, Left time.Duration
 
-	// Own: the session is its call chain's own as long as the lock is held.
-	Own bool
-
-	// Tx: and it is for one transaction, which may cost the session by what its own code does.
-	Tx bool
+	Use Use
 }
+
+// A Use is what a call uses the session of its lock for.
+type Use int
+
+const (
+	ForLock Use = iota // alone: other call chains may have locks there
+	ForTx              // for one transaction, whose code may cost the session
+	ForTerm            // for several transactions
+	ForLead            // for the terms of one Lead, and the waits between them
+)
+
+// own reports whether the session belongs to the call chain for as long as the lock is held.
+func (u Use) own() bool { return u != ForLock }
 
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, rather than break its connection.
@@ -132,7 +141,7 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	if terms.Left == 0 && (l.holder != nil || l.front != nil) {
 		return nil, w.timedOutLocked()
 	}
-	if err := w.chain.mayHaveOwn(); terms.Own && err != nil {
+	if err := w.chain.mayHaveOwn(); terms.Use.own() && err != nil {
 		return nil, err
 	}
 	nested := !w.chain.empty()
@@ -280,8 +289,7 @@ func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant 
 		session: s,
 		outer:   w.chain.inner,
 		alone:   w.chain.empty(),
-		own:     w.terms.Own,
-		tx:      w.terms.Tx,
+		use:     w.terms.Use,
 		since:   since,
 	}
 	return &w.lock

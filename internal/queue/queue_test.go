@@ -1087,7 +1087,7 @@ func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 // A call that is refused leaves no line.
 func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		own := Terms{Timeout: Forever, Left: Forever, Own: true}
+		own := Terms{Timeout: Forever, Left: Forever, Use: ForLead}
 		g, err := b.queue.Acquire(background, "a", own, nil)
 		require.NoError(b, err)
 		_, err = b.queue.Acquire(under(g), "b", own, nil)
@@ -1102,7 +1102,7 @@ func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("held")
-		tx, err := b.queue.Acquire(background, "tx", Terms{Timeout: Forever, Left: Forever, Own: true, Tx: true}, nil)
+		tx, err := b.queue.Acquire(background, "tx", Terms{Timeout: Forever, Left: Forever, Use: ForTx}, nil)
 		require.NoError(b, err)
 		ctx := under(tx)
 		waits := b.call(ctx, "held", Forever)

@@ -126,7 +126,7 @@ func (r *run) session(w *waiter) (*session.Session, error) {
 	q := r.queue
 	q.mu.Lock()
 	home := w.chain.home()
-	req := session.Request{Home: home, Own: w.terms.Own, Lead: w.terms.Own && !w.terms.Tx, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
+	req := session.Request{Home: home, Own: w.terms.Use.own(), Lead: w.terms.Use == ForLead, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
 	q.mu.Unlock()
 	return q.pool.Take(req)
 }
@@ -291,7 +291,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	if r.line.heldLocked() {
 		return false // its holder has lost it, and does not know yet
 	}
-	if first != w && (!first.chain.empty() || !w.chain.empty() || first.terms.Own || w.terms.Own) {
+	if first != w && (!first.chain.empty() || !w.chain.empty() || first.terms.Use.own() || w.terms.Use.own()) {
 		return false // its chain has, or needs, another session
 	}
 	g := q.newGrant(first, s, time.Now())

@@ -87,7 +87,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	if r.slice > 0 {
 		limit = min(limit, r.slice)
 	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Own}
+	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Use.own()}
 	d := wt.longest(r.line, limit)
 	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
 	r.wait, r.stood = wt, wt
@@ -111,7 +111,7 @@ func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 // MariaDB names that differ in case are two locks), and its chain has no session
 // of its own, where the server would see its deadlocks.
 func (wt *wait) suits(w *waiter) bool {
-	return !wt.nested && wt.name == w.name && w.chain.empty() && !w.terms.Own
+	return !wt.nested && wt.name == w.name && w.chain.empty() && !w.terms.Use.own()
 }
 
 // mayRepeat reports whether a wait that failed after elapsed may be repeated. Each that

@@ -25,11 +25,11 @@ func (m mutant) caughtBy(dir, name string) mutant {
 
 var mutants = []mutant{
 	change("release skipped on panic", "lock.go",
-		"lost := lock.Release() // RELEASE_LOCK",
-		"if !returned {\n\t\t\treturn\n\t\t}\n\t\tlost := lock.Release()"),
+		"lost, _ = k.release() // RELEASE_LOCK",
+		"if !ended {\n\t\t\treturn\n\t\t}\n\t\tlost, _ = k.release()"),
 	change("release on the caller's context", "lock.go",
-		"lost := lock.Release() // RELEASE_LOCK",
-		"if ctx.Err() != nil {\n\t\t\treturn\n\t\t}\n\t\tlost := lock.Release()"),
+		"lost, _ = k.release() // RELEASE_LOCK",
+		"if ctx.Err() != nil {\n\t\t\treturn\n\t\t}\n\t\tlost, _ = k.release()"),
 	change("connection pooled after a failed release", "internal/session/session.go",
 		"\terr := s.raw(s.closeConn)\n",
 		"\terr := s.raw(func(conn any) error { return nil })\n\t_ = s.conn.Close()\n"),
@@ -172,7 +172,7 @@ var mutants = []mutant{
 		"case led && lost == nil:", "case led:").
 		caughtBy(".", "TestLeadGoesOnAfterALossThatTheReleaseFinds"),
 	change("a hook before the deferred release", "lock.go",
-		"\treturned := false\n\tdefer func() {\n\t\tlost := lock.Release()", "\treturned := false\n\tseen.got(fnCtx)\n\tdefer func() {\n\t\tlost := lock.Release()").
+		"\tdefer func() {\n\t\tlost, _ = k.release()", "\tk.call.got(ctx)\n\tdefer func() {\n\t\tlost, _ = k.release()").
 		caughtBy(".", "TestAHookThatMisbehavesKeepsNoLock"),
 	change("Shutdown leaves the locks", "internal/queue/close.go",
 		"\t\t\tq.pool.GiveUp(l.holder.session, cause)", "\t\t\t//").

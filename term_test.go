@@ -1,0 +1,241 @@
+package namedlock_test
+
+import (
+	"context"
+	"database/sql"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/DATA-DOG/go-sqlmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/locktest"
+)
+
+// However fn ends, the lock is released, after the transactions of the term.
+func TestWithTermSendsItsStatements(t *testing.T) {
+	for what, end := range map[string]func() error{
+		"nil":    func() error { return nil },
+		"error":  func() error { return errOwn },
+		"panic":  func() error { panic(errOwn) },
+		"Goexit": func() error { runtime.Goexit(); return nil },
+	} {
+		t.Run(what, func(t *testing.T) {
+			locker, mock, db := mocked(t)
+			expectLock(mock, "report")
+			mock.ExpectBegin()
+			expectWrite(mock)
+			mock.ExpectCommit()
+			mock.ExpectBegin()
+			expectWrite(mock)
+			mock.ExpectRollback()
+			expectUnlock(mock, "report")
+			var err error
+			var value any
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				defer func() { value = recover() }()
+				err = locker.WithTerm(ctx, "report", time.Second, func(ctx context.Context, term *namedlock.Term) error {
+					require.NoError(t, term.WithTx(ctx, nil, write))
+					require.Equal(t, errOwn, term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+						require.NoError(t, write(ctx, tx))
+						return errOwn
+					}))
+					return end()
+				})
+			}()
+			<-done
+			switch what {
+			case "error":
+				assert.Equal(t, errOwn, err, "unchanged")
+			case "panic":
+				assert.Equal(t, errOwn, value, "unchanged")
+			default:
+				assert.NoError(t, err)
+			}
+			assertPooled(t, db)
+		})
+	}
+}
+
+func TestWithTermBadArgumentsCostNoSQL(t *testing.T) {
+	locker, _, _ := mocked(t)
+	unexpected := func(context.Context, *namedlock.Term) error {
+		t.Error("fn ran")
+		return nil
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	assert.ErrorIs(t, locker.WithTerm(ctx, "", 0, unexpected), namedlock.ErrInvalidName)
+	assert.ErrorIs(t, locker.WithTerm(ctx, "report", -1, unexpected), namedlock.ErrInvalidTimeout)
+	assert.ErrorIs(t, locker.WithTerm(ended, "report", 0, unexpected), context.Canceled)
+	assert.ErrorContains(t, locker.WithTerm(none, "report", 0, unexpected), "context is nil")
+	assert.ErrorContains(t, locker.WithTerm(ctx, "report", 0, nil), "function")
+	assert.Error(t, new(namedlock.Locker).WithTerm(ctx, "report", 0, unexpected))
+	require.NoError(t, locker.Close())
+	assert.ErrorIs(t, locker.WithTerm(ctx, "report", 0, unexpected), namedlock.ErrClosed)
+}
+
+func TestWithTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		other := locks.Peer()
+		defer other.Close()
+		locks.TxFrom(db)
+		unexpected := unexpectedTx(t)
+		nobody := func(context.Context, *namedlock.Term) error {
+			t.Error("fn ran")
+			return nil
+		}
+
+		for range 2 {
+			mock.ExpectBegin()
+			mock.ExpectCommit()
+		}
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		err = locks.WithTerm(ctx, "report", time.Minute, func(ctx context.Context, term *namedlock.Term) error {
+			busy := func() {
+				assert.ErrorIs(t, other.WithLock(ctx, "report", time.Second, nothing), namedlock.ErrTimeout)
+				assert.ErrorIs(t, other.WithTerm(ctx, "report", time.Second, nobody), namedlock.ErrTimeout)
+			}
+			for range 2 {
+				busy()
+				require.NoError(t, term.WithTx(ctx, nil, func(context.Context, *sql.Tx) error {
+					busy()
+					return nil
+				}))
+				busy()
+			}
+			assert.ErrorIs(t, locks.WithTerm(ctx, "report", 0, nobody), namedlock.ErrReentrant)
+			assert.ErrorIs(t, locks.WithTerm(ctx, "another", 0, nobody), namedlock.ErrInTransaction)
+			assert.ErrorIs(t, locks.Lead(ctx, "another", nobody), namedlock.ErrInTransaction)
+			err := locks.WithLockTx(ctx, "another", 0, nil, unexpected)
+			assert.ErrorIs(t, err, namedlock.ErrInTransaction)
+			assert.ErrorContains(t, err, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions")
+			assert.NoError(t, locks.WithLock(ctx, "another", 0, nothing), "a lock nests")
+
+			err = term.WithTx(ctx, nil, func(context.Context, *sql.Tx) error {
+				locks.Lose("report")
+				return nil
+			})
+			assert.ErrorIs(t, err, namedlock.ErrLost)
+			assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+			assert.ErrorIs(t, term.WithTx(context.Background(), nil, unexpected), namedlock.ErrLost)
+			assert.NoError(t, other.WithTerm(context.Background(), "report", 0, func(context.Context, *namedlock.Term) error { return nil }))
+			return errOwn
+		})
+		assert.ErrorIs(t, err, errOwn)
+		assert.ErrorIs(t, err, namedlock.ErrLost, "reported beside fn's error")
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
+// The end of WithTerm waits for a transaction that still runs.
+func TestWithTermWaitsForItsTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		locks.TxFrom(db)
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		ended := make(chan error, 1)
+		require.NoError(t, locks.WithTerm(ctx, "report", 0, func(ctx context.Context, term *namedlock.Term) error {
+			begun := make(chan struct{})
+			go func() {
+				ended <- term.WithTx(ctx, nil, func(ctx context.Context, _ *sql.Tx) error {
+					close(begun)
+					<-ctx.Done()
+					time.Sleep(time.Minute)
+					locktest.AssertHeld(t, ctx, locks, "report")
+					return nil
+				})
+			}()
+			<-begun
+			return nil
+		}))
+		assert.ErrorIs(t, <-ended, context.Canceled)
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
+// A value does not survive the rollback of its transaction.
+func TestDoTx(t *testing.T) {
+	five := func(err error) func(context.Context, *sql.Tx) (int, error) {
+		return func(context.Context, *sql.Tx) (int, error) { return 5, err }
+	}
+	timeout := &namedlock.Error{Op: namedlock.OpAcquire, Name: "report", Err: namedlock.ErrTimeout}
+	for what, c := range map[string]struct {
+		begin, commit error // of the transaction
+		fn            func(context.Context, *sql.Tx) (int, error)
+		value         int
+		err           error
+	}{
+		"committed":        {fn: five(nil), value: 5},
+		"fn's error":       {fn: five(errOwn), err: errOwn},
+		"a nested error":   {fn: five(timeout), err: namedlock.ErrTimeout},
+		"BEGIN is refused": {begin: errOwn, fn: five(nil), err: errOwn},
+		"not committed":    {commit: &namedlock.Error{Op: namedlock.OpCommit, Tx: namedlock.TxNotCommitted, Err: errOwn}, fn: five(nil), err: errOwn},
+		"may be committed": {commit: &namedlock.Error{Op: namedlock.OpCommit, Tx: namedlock.TxUnknown, Err: namedlock.ErrCommitUnknown}, fn: five(nil), value: 5, err: namedlock.ErrCommitUnknown},
+		"then lost":        {commit: &namedlock.Error{Op: namedlock.OpRelease, Tx: namedlock.TxCommitted, Err: namedlock.ErrLost}, fn: five(nil), value: 5, err: namedlock.ErrLost},
+		"fn ended it":      {commit: sql.ErrTxDone, fn: five(nil), value: 5, err: sql.ErrTxDone},
+		"no function":      {err: namedlock.ErrUnsupported},
+	} {
+		t.Run(what, func(t *testing.T) {
+			value, err := namedlock.DoTx(ctx, txDouble{c.begin, c.commit}, "report", 0, nil, c.fn)
+			assert.Equal(t, c.value, value)
+			switch {
+			case c.fn == nil:
+				assert.ErrorContains(t, err, "function")
+			case c.err == nil:
+				assert.NoError(t, err)
+			default:
+				assert.ErrorIs(t, err, c.err)
+			}
+		})
+	}
+}
+
+// A txDouble runs fn, and returns commit where fn returns nil.
+type txDouble struct{ begin, commit error }
+
+func (d txDouble) WithLockTx(ctx context.Context, _ string, _ time.Duration, _ *sql.TxOptions, fn func(context.Context, *sql.Tx) error) error {
+	if d.begin != nil {
+		return d.begin
+	}
+	if err := fn(ctx, nil); err != nil {
+		return err
+	}
+	return d.commit
+}
+
+// A timeout of 5 is five nanoseconds, and its error says so.
+func TestATimeoutWithoutAUnit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		defer locks.Close()
+		other := locks.Peer()
+		defer other.Close()
+		require.NoError(t, other.WithLock(ctx, "report", 0, func(context.Context) error {
+			err := locks.WithLock(ctx, "report", 5, nothing)
+			assert.ErrorIs(t, err, namedlock.ErrTimeout)
+			assert.ErrorContains(t, err, "not acquired within 5ns (a time.Duration without a unit counts nanoseconds: for 5 seconds write 5*time.Second)")
+			err = locks.WithLock(ctx, "report", time.Microsecond, nothing)
+			assert.ErrorIs(t, err, namedlock.ErrTimeout)
+			assert.NotContains(t, err.Error(), "unit")
+			return nil
+		}))
+	})
+}
