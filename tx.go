@@ -281,7 +281,7 @@ func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) 
 		ended = loss
 	case ctx.Err() != nil && !errors.Is(returned, ctx.Err()):
 		// The driver's error for a statement that was cut off may be any.
-		ended = queue.ContextError(ctx)
+		ended = t.lock.whyEnded(ctx, fnCtx)
 	}
 	switch {
 	case ended == nil:
@@ -323,13 +323,20 @@ func (t *transaction) withLoss(err, lost error) error {
 	return errors.Join(lost, err) // ours first, for errors.As
 }
 
-// whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had ended.
+// whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had
+// ended. In a term ctx, too, ends by a loss of k: that is not the caller's doing.
 func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	cause := context.Cause(fnCtx)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !k.isLoss(context.Cause(ctx)) {
 		cause = queue.ContextError(ctx)
 	}
 	return bare(cause)
+}
+
+// isLoss reports whether cause is the loss of k, and not of a lock around it.
+func (k *Lock) isLoss(cause error) bool {
+	e, ok := cause.(*Error)
+	return ok && e.Name == k.name && errors.Is(e, ErrLost)
 }
 
 // and is err, and what was found beside it, in one line.
