@@ -16,7 +16,7 @@ type verb struct {
 var (
 	serverFlagNames = []string{"dsn", "defaults-file"}
 	jobFlagNames    = []string{"grace", "quiet", "verbose"}
-	runFlagNames    = []string{"timeout", "retry", "exit-busy"}
+	runFlagNames    = []string{"timeout", "retry", "exit-busy", "at-least", "at-most"}
 )
 
 var verbs = []verb{
@@ -58,7 +58,9 @@ var flagTexts = map[string][2]string{
 	"timeout":       {"5s|0|forever", "how long to wait for the lock; forever by default"},
 	"retry":         {"1m", "how long a server that cannot be asked at the start is asked again;\nby default it is asked once"},
 	"exit-busy":     {"N", "the exit code when the lock was not acquired in time; 75 by default"},
-	"grace":         {"10s", "how long the command may take to end, after SIGTERM, when the\nlock is lost, before it is killed"},
+	"at-least":      {"30s", "how long the lock is held at least, counted from when it was\nacquired, though the command has ended"},
+	"at-most":       {"1h", "how long the command may run: then it gets SIGTERM, SIGKILL after\n-grace, and the exit code is 124"},
+	"grace":         {"10s", "how long the command may take to end, after SIGTERM, when the\nlock is lost or -at-most is over, before it is killed"},
 	"quiet":         {"", "says nothing of a lock that is busy, an outage, a failure, or\nprocesses that the command has left behind"},
 	"verbose":       {"", "says what happens"},
 }
@@ -74,6 +76,7 @@ const exitCodes = `Exit codes:
   70   the lock was lost while the command ran, which was ended
   75   the lock was not acquired in time
   77   the server refuses this user, or lacks a privilege for it
+  124  the command ran for longer than -at-most, and was ended
   126  the command cannot be executed
   127  there is no such command
 `

@@ -31,6 +31,8 @@ type job struct {
 	timeout  time.Duration
 	retry    time.Duration // for how long a server that cannot be asked at the start is asked again
 	grace    time.Duration
+	atLeast  time.Duration // for how long the locks are held, counted from when they were acquired
+	atMost   time.Duration // for how long the command may run; 0: for ever
 	exitBusy int
 	quiet    bool
 	verbose  bool
@@ -83,6 +85,8 @@ func (j *job) flags(verb string) *flag.FlagSet {
 	if verb == "run" {
 		flags.Func("timeout", "", func(text string) (err error) { j.timeout, err = parseTimeout(text); return err })
 		flags.Func("retry", "", func(text string) (err error) { j.retry, err = parseTimeout(text); return err })
+		flags.Func("at-least", "", func(text string) (err error) { j.atLeast, err = parsePositive(text); return err })
+		flags.Func("at-most", "", func(text string) (err error) { j.atMost, err = parsePositive(text); return err })
 		flags.IntVar(&j.exitBusy, "exit-busy", j.exitBusy, "")
 	}
 	flags.Func("grace", "", func(text string) (err error) {
@@ -104,6 +108,15 @@ func parseTimeout(text string) (time.Duration, error) {
 	d, err := parseDuration(text)
 	if err != nil {
 		return 0, errors.New("a timeout is 5s, 1m30s, 0, or forever")
+	}
+	return d, nil
+}
+
+// parsePositive reads a duration, or a number of seconds, above 0.
+func parsePositive(text string) (time.Duration, error) {
+	d, err := parseDuration(text)
+	if err != nil || d == 0 {
+		return 0, errors.New("a duration is 30s, 1h or 1m30s")
 	}
 	return d, nil
 }

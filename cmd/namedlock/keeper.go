@@ -190,14 +190,31 @@ func (k *keeper) once(ctx context.Context) (code int, err error) {
 		began := false
 		wait, end := k.wait(ctx)
 		code, err = k.under(wait, func(ctx context.Context, id uint64) (int, error) {
+			acquired := time.Now()
 			code, err := k.run(ctx, id)
 			began = err == nil
+			if began {
+				k.holdOn(ctx, k.atLeast-time.Since(acquired))
+			}
 			return code, err
 		})
 		end()
 		if began || context.Cause(wait) != errHalted {
 			return code, err
 		}
+	}
+}
+
+// holdOn keeps the locks for that long after the command has ended, unless they are lost or
+// a signal asks for the end.
+func (k *keeper) holdOn(ctx context.Context, left time.Duration) {
+	if left <= 0 {
+		return
+	}
+	k.tell("holding on for another %v (-at-least)", left.Round(time.Millisecond))
+	select {
+	case <-time.After(left):
+	case <-ctx.Done():
 	}
 }
 
@@ -238,20 +255,33 @@ func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 			k.interrupted = command.Status() == 128+int(syscall.SIGINT)
 		}
 	}()
+	var tooLong <-chan time.Time
+	if k.atMost > 0 {
+		tooLong = time.After(k.atMost)
+	}
 	select {
 	case <-command.Exited():
 		k.endRest(command)
+	case <-tooLong:
+		k.stderr.sayf("the command has run for %v (-at-most), ending it", k.atMost)
+		k.endCommand(command)
+		return exitTooLong, nil
 	case <-ctx.Done():
 		if context.Cause(ctx) == errFrontDied {
 			command.Kill()
 			break
 		}
 		k.tellLoss("lost the lock, ending the command: %s", oneLine(context.Cause(ctx)))
-		if command.End(k.grace, k.frontDied) {
-			k.stderr.sayf("killed the command, which had not ended %v after SIGTERM", k.grace)
-		}
+		k.endCommand(command)
 	}
 	return command.Status(), nil
+}
+
+// endCommand ends the command, with all that it has started.
+func (k *keeper) endCommand(command *tree.Tree) {
+	if command.End(k.grace, k.frontDied) {
+		k.stderr.sayf("killed the command, which had not ended %v after SIGTERM", k.grace)
+	}
 }
 
 // tellLoss says that the lock was lost, once.

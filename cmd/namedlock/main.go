@@ -29,12 +29,13 @@ import (
 // The exit codes, as sysexits.h has them but for the first two.
 const (
 	exitOK            = 0
-	exitNobody        = 1  // nobody holds the lock; this process is not under it
-	exitUsage         = 64 // a flag, a name, a DSN or an option file is wrong
-	exitUnavailable   = 69 // the server cannot be asked, or does not tell, or is not fit
-	exitLost          = 70 // the lock was lost while the command ran
-	exitBusy          = 75 // the lock was not acquired in time
-	exitDenied        = 77 // the server refuses this user
+	exitNobody        = 1   // nobody holds the lock; this process is not under it
+	exitUsage         = 64  // a flag, a name, a DSN or an option file is wrong
+	exitUnavailable   = 69  // the server cannot be asked, or does not tell, or is not fit
+	exitLost          = 70  // the lock was lost while the command ran
+	exitBusy          = 75  // the lock was not acquired in time
+	exitDenied        = 77  // the server refuses this user
+	exitTooLong       = 124 // the command ran for longer than -at-most; as timeout(1) has it
 	exitNotExecutable = 126
 	exitNotFound      = 127
 )
@@ -128,6 +129,11 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, helpError{flags.Name()}
 	case err != nil:
+		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok && flags.Name() == "run" {
+			if instead := insteadOf(name, args); instead != "" {
+				return nil, usagef("-%s is a flag of flock: %s", name, instead)
+			}
+		}
 		return nil, usagef("%w; namedlock help shows the flags", err)
 	}
 	rest = flags.Args()
@@ -138,11 +144,41 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 		if name == "--" { // a command follows
 			break
 		}
+		if instead := insteadOf(strings.TrimLeft(name, "-"), args); instead != "" && flags.Name() == "run" && strings.HasPrefix(name, "-") {
+			return nil, usagef("%s is a flag of flock: %s", name, instead)
+		}
 		if strings.HasPrefix(name, "-") {
 			return nil, usagef("flags go before the names: %s; a name that begins with - goes behind a first --", name)
 		}
 	}
 	return rest, nil
+}
+
+// insteadOf returns what to write instead of a flag of flock, "" for any other.
+func insteadOf(name string, args []string) string {
+	name, value, _ := strings.Cut(name, "=")
+	for i, arg := range args[:max(len(args)-1, 0)] {
+		if value == "" && strings.TrimLeft(arg, "-") == name {
+			value = args[i+1]
+		}
+	}
+	switch name {
+	case "n", "nb", "nonblock":
+		return "write -timeout 0"
+	case "w", "wait":
+		return fmt.Sprintf("write -timeout %s", cmp.Or(value, "5s"))
+	case "E", "conflict-exit-code":
+		return fmt.Sprintf("write -exit-busy %s", cmp.Or(value, "1"))
+	case "c", "command":
+		return "write namedlock run NAME -- sh -c 'COMMAND'"
+	case "x", "e", "exclusive":
+		return "leave it out, since every lock is exclusive"
+	case "s", "shared":
+		return "there are no shared locks"
+	case "u", "unlock", "o", "close", "F", "no-fork":
+		return "leave it out, since the lock is held exactly as long as the command and all that it has started run"
+	}
+	return ""
 }
 
 // An invocation is what the command line says.
