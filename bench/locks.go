@@ -56,16 +56,6 @@ func (p *prepared) give(ctx context.Context, name string) error {
 	return one(p.release.QueryRowContext(ctx, name))
 }
 
-// writable asks what a Locker asks after a wait.
-func (p *prepared) writable(ctx context.Context) error {
-	var readOnly, innodbReadOnly int
-	err := p.QueryRowContext(ctx, "SELECT @@read_only, @@innodb_read_only").Scan(&readOnly, &innodbReadOnly)
-	if err == nil && readOnly+innodbReadOnly > 0 {
-		err = errors.New("read-only")
-	}
-	return err
-}
-
 func (p *prepared) cycle(ctx context.Context, name string) error {
 	if err := p.take(ctx, name); err != nil {
 		return err

@@ -19,11 +19,11 @@ import (
 )
 
 // Every statement is one that proxies and compatible servers understand: GET_LOCK and RELEASE_LOCK stand
-// bare, one a SELECT.
+// bare, one a SELECT. Beside one that waits stands what tells whether the server can still be written to.
 func TestPromise23_PlainStatements(t *testing.T) {
 	t.Parallel()
 	plain := regexp.MustCompile(`^(SET STATEMENT max_statement_time=0 FOR )?` +
-		`SELECT (/\*\+ MAX_EXECUTION_TIME\(\d+\) \*/ )?(GET_LOCK\(\?, \?\)|RELEASE_LOCK\(\?\))$`)
+		`SELECT (/\*\+ MAX_EXECUTION_TIME\(\d+\) \*/ )?(GET_LOCK\(\?, \?\)(, @@read_only, @@innodb_read_only)?|RELEASE_LOCK\(\?\))$`)
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, taken := at.spied(t), at.foreign(t), newName("taken")
 		f.lock(taken)

@@ -1132,11 +1132,33 @@ func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
 		b.server.Lock("a")
 		c := b.call(background, "a", time.Hour)
 		b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
-		time.Sleep(time.Second)
+		time.Sleep(20 * time.Second) // so that the verdict about a cluster is old, too
 		b.server.Unlock("a")
 		g := c.granted(b)
 		begun := time.Now()
 		require.ErrorIs(b, g.Release(), fault.ErrLost)
 		assert.Less(b, time.Since(begun), time.Second)
 	})
+}
+
+// Whether the server can still be written to is in the answer to the wait: there is no
+// question after it. A server that was demoted during the wait grants nothing.
+func TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable(t *testing.T) {
+	for _, demoted := range []bool{false, true} {
+		inBubble(t, 0, func(b *bubble) {
+			b.queue.pool.CheckServer = true
+			b.server.Lock("a")
+			c := b.call(background, "a", time.Hour)
+			time.Sleep(time.Second)
+			asked := len(b.server.Sent("SELECT @@read_only"))
+			b.server.SetReadOnly(demoted)
+			b.server.Unlock("a")
+			if demoted {
+				c.fails(b, fault.ErrReadOnly)
+			} else {
+				require.NoError(b, c.granted(b).Release())
+			}
+			assert.Len(b, b.server.Sent("SELECT @@read_only"), asked)
+		})
+	}
 }

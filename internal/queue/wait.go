@@ -10,10 +10,6 @@ import (
 // dying under them.
 const shortestSlice = 10 * time.Millisecond
 
-// quickWait is how long a wait behind a holder of this process takes at most that tells no more of
-// the server than a try does: it is asked about that once an interval.
-const quickWait = 10 * time.Millisecond
-
 // A wait is one statement that waits on the server.
 type wait struct {
 	name    string
@@ -28,7 +24,7 @@ type wait struct {
 // just said that others have the lock. It returns false if the pool had no leave
 // to give for that. The turn on s is over when it returns.
 func (r *run) waitOn(s *session.Session) (allowed bool) {
-	q, began := r.queue, time.Now()
+	q := r.queue
 	for {
 		if err := q.pool.Yield(s); err != nil {
 			return true // gone, and its locks with it: begin again
@@ -51,7 +47,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 		q.mu.Unlock()
 		q.pool.Waited(s)
 		mayRepeat := r.mayRepeat(s, elapsed, d) // a question after the grant that fails says nothing about waits
-		if granted && (!r.standsBy || time.Since(began) > quickWait) {
+		if granted {
 			err = s.Confirm(wt.name)
 			granted = err == nil
 		}

@@ -76,10 +76,7 @@ func (s *Session) clusterQuestion() *clusterQuestion {
 func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
 	withCluster := cluster != nil
 	for {
-		texts, dest := make([]string, len(columns)), make([]sql.Scanner, len(columns))
-		for i, c := range columns {
-			texts[i], dest[i] = c.text, c.dest
-		}
+		texts, dest := split(columns)
 		text := s.selecting(texts...)
 		if withCluster && !s.asBytes {
 			text += andCluster
@@ -93,9 +90,7 @@ func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clu
 			return err
 		case withCluster:
 			withCluster = false // checkCluster will ask
-		case strings.Contains(err.Error(), innodbReadOnly[2:]) && slices.ContainsFunc(columns, isInnoDB):
-			// The error names it: 1193 of MySQL and MariaDB, 1105 of go-mysql-server.
-			s.config.noInnoDB.Store(true)
+		case slices.ContainsFunc(columns, isInnoDB) && s.lacksInnoDB(err):
 			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
 		default:
 			return err
@@ -104,6 +99,25 @@ func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clu
 }
 
 func isInnoDB(c column) bool { return c.text == innodbReadOnly }
+
+// lacksInnoDB reports whether err is the answer of a server that does not know
+// @@innodb_read_only, which is not asked for after that. The error names it: 1193 of MySQL
+// and MariaDB, 1105 of go-mysql-server.
+func (s *Session) lacksInnoDB(err error) bool {
+	lacks := isAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !s.config.noInnoDB.Load()
+	if lacks {
+		s.config.noInnoDB.Store(true)
+	}
+	return lacks
+}
+
+// split returns the columns' texts, and where their values go.
+func split(columns []column) (texts []string, dest one) {
+	for _, c := range columns {
+		texts, dest = append(texts, c.text), append(dest, c.dest)
+	}
+	return texts, dest
+}
 
 // checkServer returns an error that matches fault.ErrUnsupported if another session,
 // on another node, could be granted the same lock at the same time. scanServer has
@@ -157,14 +171,20 @@ func isVitess(err error) bool {
 	return isAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
 }
 
-// Confirm asks, about a lock that was granted after a wait, whether the server still excludes: it may
-// have been demoted meanwhile. If it does not, the lock is given back, or goes with the session, and the
-// error says why. No answer is none against the lock: the watch tells of its loss.
-func (s *Session) Confirm(name string) error {
-	if !s.config.CheckServer || s.server == nil {
+// Confirm reports whether the server still excludes that has granted a lock after a wait:
+// it may have been demoted meanwhile. If it does not, the lock is given back, or goes with
+// the session, and the error says why. The answer to the wait has said so already, unless
+// it is time to ask for a cluster again; after a poll the server is asked. No answer does
+// not count against the lock: the watch reports its loss.
+func (s *Session) Confirm(name string) (err error) {
+	switch {
+	case !s.config.CheckServer || s.server == nil:
 		return nil
+	case s.rechecked && s.clusterQuestion() == nil:
+		err = s.checkServer(nil)
+	default:
+		err = s.checkAgain()
 	}
-	err := s.checkAgain()
 	switch {
 	case !errors.Is(err, fault.ErrUnsupported):
 		return nil

@@ -142,27 +142,24 @@ func (s *Session) refusedOr(err error, refused string) error {
 	return s.markBroken(err)
 }
 
-// waitStatement returns the statement and the timeout that wait for a lock for d,
-// to the millisecond and whatever limit the server has for statements. Neither
+// waitStatement returns the statement and the timeout that select columns, of which the
+// first waits for a lock for d, to the millisecond and whatever limit the server has for statements. Neither
 // touches a session variable.
 //
 // MySQL rounds the timeout of GET_LOCK to whole seconds, so it gets the next
 // higher ones and a hint ends the wait, by error 3024. MariaDB takes fractions,
 // but ends the statement at its max_statement_time.
-func (s *Session) waitStatement(d time.Duration) (st *statement, timeout driver.Value, err error) {
-	if err := s.greet(); err != nil {
-		return nil, nil, err
-	}
+func (s *Session) waitStatement(d time.Duration, columns []string) (st *statement, timeout driver.Value, err error) {
 	if !s.server.mariaDB() {
 		seconds := (d + time.Second - 1) / time.Second
-		return &statement{text: "SELECT " + limit(d) + s.columns(getLock)}, int64(seconds), nil
+		return &statement{text: "SELECT " + limit(d) + s.columns(columns...)}, int64(seconds), nil
 	}
 	if !s.server.timeLimit.Valid {
 		if err := s.scan(s.patience(), s.selecting("@@max_statement_time"), &s.server.timeLimit); err != nil {
 			return nil, nil, err
 		}
 	}
-	text := s.selecting(getLock)
+	text := s.selecting(columns...)
 	if s.server.timeLimit.Float64 != 0 {
 		text = "SET STATEMENT max_statement_time=0 FOR " + text
 	}

@@ -76,6 +76,7 @@ type Session struct {
 	spoilt       string          // why the session is closed when its last lock has been released; "": it is not
 	toRestore    []string        // SET statements for what setIdleLimits has changed
 	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
+	rechecked    bool            // the answer to the last GET_LOCK has said whether the server can be written to
 	broken       error           // why nothing is known of the session any more; nil: it is sound
 
 	discarded chan struct{} // closed when discard has ended
@@ -120,6 +121,7 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	if err := s.readyFor(name); err != nil {
 		return false, err
 	}
+	s.rechecked = false
 	answer, err := s.askForLock(name, wait)
 	switch {
 	case err == nil && answer.Valid && answer.Int64 == 1:
@@ -205,15 +207,37 @@ func (s *Session) askForLock(name string, wait time.Duration) (sql.NullInt64, er
 		}
 		wait = time.Millisecond
 	}
-	st, timeout, err := s.waitStatement(wait)
-	if err != nil {
-		return sql.NullInt64{}, err
-	}
+	return s.waitForLock(name, wait)
+}
+
+// waitForLock sends a GET_LOCK that waits. Beside it stands what tells whether the server
+// still excludes: columns beside a GET_LOCK that waited are evaluated after the grant
+// (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8).
+func (s *Session) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
 	bound := wait + answerTime
 	if s.locks > 0 {
 		bound = s.patience() // the wait is at most half an interval: see Pool.Wait
 	}
-	return s.ask(bound, st, []driver.Value{name, timeout})
+	if err := s.greet(); err != nil {
+		return answer, err
+	}
+	for {
+		columns := []column{{getLock, &answer}}
+		if s.config.CheckServer {
+			columns = append(columns, s.readOnlyColumns(s.server)...)
+		}
+		texts, dest := split(columns)
+		st, timeout, err := s.waitStatement(wait, texts)
+		if err != nil {
+			return answer, err
+		}
+		err = s.query(bound, st, []driver.Value{name, timeout}, dest)
+		if err != nil && s.lacksInnoDB(err) {
+			continue // nothing has waited: the column is not known
+		}
+		s.rechecked = err == nil && s.config.CheckServer
+		return answer, err
+	}
 }
 
 // ReleaseLock gives the lock back. It returns nil only if the server said that

@@ -159,13 +159,16 @@ var mutants = []mutant{
 	change("a swallowed lease counted on", "internal/session/lease.go",
 		"\tif is == s.server.idleLimit {", "\tif true {").
 		caughtBy("internal/session", "TestLease_Swallowed"),
+	change("what the answer to a wait says of the server not looked at", "internal/session/check.go",
+		"\t\terr = s.checkServer(nil)\n", "\t\terr = nil\n").
+		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no question after a wait", "internal/queue/wait.go",
-		"if granted && (!r.standsBy", "if granted && false && (!r.standsBy").
+		"\t\t\terr = s.Confirm(wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
 	change("a demoted server's idle connection shows", "internal/session/choose.go",
 		"(s.Broken() || s.readOnly)", "(s.Broken() || false)").
 		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
-	change("a term ends before its transaction", "lead.go",
+	change("a term ends before its transaction", "term.go",
 		"\t\tterm.turn <- struct{}{} //", "\t\t//").
 		caughtBy(".", "TestTermTransactionsTakeTurns"),
 	change("a leader resigns by a loss", "lead.go",
@@ -278,7 +281,7 @@ var mutants = []mutant{
 	change("COMMIT without a look at the socket", "internal/session/tx.go",
 		"state == open && !socketOpen(conn)", "state == open && false").
 		caughtBy("internal/session", "TestTx_ClosedBeforeCommit"),
-	change("the code of a term's transaction not told of the loss", "lead.go",
+	change("the code of a term's transaction not told of the loss", "term.go",
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").
 		caughtBy(".", "TestTermTransactionIsToldOfTheLoss"),
 	change("a try waits in an outage", "internal/queue/outage.go",
