@@ -178,7 +178,7 @@ func TestAServerThatCannotTellInTheGreetingIsAsked(t *testing.T) {
 			},
 			ask: "SELECT @@wsrep_on",
 		},
-		"no InnoDB, and no cluster": { // as go-mysql-server says it
+		"no InnoDB, and no cluster": { // with a number that neither MySQL nor MariaDB uses
 			greet: func(mock sqlmock.Sqlmock) {
 				noInnoDB := &mysql.MySQLError{Number: 1105, Message: "Unknown system variable '@@innodb_read_only'"}
 				mock.ExpectQuery(greeting + checks + andCluster).WillReturnError(noInnoDB)

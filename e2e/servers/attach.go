@@ -18,9 +18,9 @@ import (
 // other MySQL and MariaDB is started: Start returns a *MissingError.
 const DSNVariable = "NAMEDLOCK_DSN"
 
-// attached says why Start starts no server of that kind, "" if it does.
-func attached(kind Kind) string {
-	if kind != Embedded && os.Getenv(DSNVariable) != "" {
+// attached says why Start starts no server, "" if it does.
+func attached() string {
+	if os.Getenv(DSNVariable) != "" {
 		return "needs a server of its own, and " + DSNVariable + " names one that runs already"
 	}
 	return ""

@@ -15,8 +15,7 @@ func WithVersion(version string) Option {
 	return func(o *options) { o.version = version }
 }
 
-// WithArgs gives the server program flags beyond the harness's own, which they override. Embedded
-// servers take none.
+// WithArgs gives the server program flags beyond the harness's own, which they override.
 func WithArgs(extra ...string) Option {
 	return func(o *options) { o.args = append(o.args, extra...) }
 }

@@ -29,9 +29,8 @@ import (
 type Kind string
 
 const (
-	MySQL    Kind = "mysql"
-	MariaDB  Kind = "mariadb"
-	Embedded Kind = "embedded" // go-mysql-server in this process; needs package e2e/servers/embedded imported
+	MySQL   Kind = "mysql"
+	MariaDB Kind = "mariadb"
 )
 
 const (
@@ -59,7 +58,7 @@ type Server struct {
 	kind    Kind
 	port    int
 	to      *mysql.Config // of a server that runs elsewhere; nil: it is ours
-	dir     *serverDir    // nil for a server that is embedded or elsewhere
+	dir     *serverDir    // nil for a server elsewhere
 	launch  func(port int) (instance, error)
 	version string
 
@@ -77,7 +76,7 @@ func Start(kind Kind, opts ...Option) (*Server, error) {
 		opt(&o)
 	}
 
-	if why := attached(kind); why != "" {
+	if why := attached(); why != "" {
 		return nil, &MissingError{Kind: kind, Why: why}
 	}
 	s := &Server{kind: kind}
@@ -103,12 +102,6 @@ func Start(kind Kind, opts ...Option) (*Server, error) {
 // prepare finds the programs and makes the data directory.
 func (s *Server) prepare(o options) error {
 	switch s.kind {
-	case Embedded:
-		if len(o.args) > 0 {
-			return errors.New("an embedded server takes no arguments")
-		}
-		s.launch = launchEmbedded
-		return nil
 	case MySQL:
 		return s.prepareProgram(mysqlFlavour, o)
 	case MariaDB:
@@ -215,13 +208,10 @@ func (s *Server) awaitReady(i instance) error {
 
 func productName(k Kind, version string) string {
 	version, _, _ = strings.Cut(version, "-")
-	switch k {
-	case MySQL:
+	if k == MySQL {
 		return "MySQL " + version
-	case MariaDB:
-		return "MariaDB " + version
 	}
-	return "go-mysql-server " + version
+	return "MariaDB " + version
 }
 
 // Kind returns what Start was asked for.
@@ -268,8 +258,8 @@ func (s *Server) DSNAt(addr string, params ...string) string {
 	return dsn + separator + strings.Join(params, "&")
 }
 
-// Pause freezes the server: its connections stay open and nothing answers, until Resume. Embedded
-// servers return errors.ErrUnsupported.
+// Pause freezes the server: its connections stay open and nothing answers, until Resume.
+// It returns errors.ErrUnsupported on a system that cannot freeze a process.
 func (s *Server) Pause() error { return s.current().pause() }
 
 // Resume ends a Pause.
@@ -318,7 +308,7 @@ func (s *Server) Shutdown() error {
 }
 
 // Restart starts the server again after Kill or Shutdown, on the same port with the same data, and
-// returns when it answers. An embedded server starts empty.
+// returns when it answers.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -357,7 +347,7 @@ func (s *Server) Stop() error {
 }
 
 // Log returns the last lines of the server's error log, for the message of a failed test. It is empty
-// for an embedded server, and after Stop.
+// after Stop, and for a server elsewhere.
 func (s *Server) Log() string {
 	const most = 8 << 10
 	b := s.readLog()

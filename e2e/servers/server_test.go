@@ -125,8 +125,6 @@ func TestMissing(t *testing.T) {
 	}
 	_, err := servers.Start("oracle")
 	require.Error(t, err)
-	_, err = servers.Start(servers.Embedded)
-	require.ErrorContains(t, err, "import")
 }
 
 // TestPortTaken: a port that is lost before a restart is an error, whoever answers there.

@@ -3,7 +3,8 @@
 //
 //	go run -C examples ./cron -dsn 'user:password@tcp(host:3306)/database'
 //
-// Without -dsn it brings a server of its own, and plays three machines whose clocks differ.
+// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the machine, and plays three machines
+// whose clocks differ.
 //
 // The lock keeps two machines from running the job at once. It does not keep a machine whose clock is
 // late from running it again: for that, the job records that it has run.
@@ -12,6 +13,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,12 +23,12 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/examples/internal/embedded"
+	"github.com/go-namedlock/namedlock/examples/internal/real"
 	_ "github.com/go-sql-driver/mysql"
 )
 
 func main() {
-	dsn := flag.String("dsn", "", "use the server with this data source name, user:password@tcp(host:3306)/database, not an embedded one")
+	dsn := flag.String("dsn", "", "use the server with this data source name, user:password@tcp(host:3306)/database, not one of its own")
 	day := flag.String("day", time.Now().UTC().Format(time.DateOnly), "the day to run the job for")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -37,16 +39,21 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, dsn, day string, stdout io.Writer) error {
+func run(ctx context.Context, dsn, day string, stdout io.Writer) (err error) {
 	if dsn != "" {
 		return machine(ctx, dsn, day, stdout)
 	}
-	addr, err := embedded.Start()
+	server, err := real.Start()
 	if err != nil {
 		return err
 	}
-	dsn = "root@tcp(" + addr + ")/" + embedded.Database
-	// One after the other: greeted by several at once, the server in memory has a data race.
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	fmt.Fprintln(stdout, "on a", server.Version(), "of its own")
+	return threeMachines(ctx, server.DSN(), day, stdout)
+}
+
+// threeMachines runs the job on three machines, each after the one before.
+func threeMachines(ctx context.Context, dsn, day string, stdout io.Writer) error {
 	for range 3 {
 		if err := machine(ctx, dsn, day, stdout); err != nil {
 			return err

@@ -2,29 +2,35 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"strings"
 	"testing"
 
-	"github.com/go-namedlock/namedlock/examples/internal/embedded"
+	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/locktest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func TestRun(t *testing.T) {
+func TestOnServers(t *testing.T) {
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			server := servers.ForTest(t, kind)
+			t.Run("three machines", func(t *testing.T) { testThreeMachines(t, server) })
+			t.Run("daily", func(t *testing.T) { testDaily(t, server) })
+		})
+	}
+}
+
+func testThreeMachines(t *testing.T, server *servers.Server) {
 	var stdout strings.Builder
-	require.NoError(t, run(t.Context(), "", "2026-11-22", &stdout))
+	require.NoError(t, threeMachines(t.Context(), server.DSN(), "2026-11-22", &stdout))
 	assert.Equal(t, "writing the report of 2026-11-22\n"+done+"\n"+already+"\n"+already+"\n", stdout.String())
 }
 
-func TestDaily(t *testing.T) {
-	addr, err := embedded.Start()
-	require.NoError(t, err)
-	db, err := sql.Open("mysql", "root@tcp("+addr+")/"+embedded.Database)
-	require.NoError(t, err)
-	defer db.Close()
+func testDaily(t *testing.T, server *servers.Server) {
+	db := server.Open(t)
 	require.NoError(t, createRuns(t.Context(), db))
 	require.NoError(t, createRuns(t.Context(), db), "again")
 	locks := locktest.New()

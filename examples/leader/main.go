@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-namedlock/namedlock/examples/internal/real"
 	_ "github.com/go-sql-driver/mysql"
 )
 
@@ -45,7 +45,7 @@ func main() {
 
 func run(ctx context.Context, dsn string, out io.Writer) (err error) {
 	if dsn == "" {
-		server, err := startServer()
+		server, err := real.Start()
 		if err != nil {
 			return err
 		}
@@ -76,17 +76,6 @@ func run(ctx context.Context, dsn string, out io.Writer) (err error) {
 	}
 	c.stop()
 	return c.audit(ctx)
-}
-
-func startServer() (*servers.Server, error) {
-	s, err := servers.Start(servers.MariaDB)
-	if errors.As(err, new(*servers.MissingError)) {
-		s, err = servers.Start(servers.MySQL)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w; or give it the -dsn of a server", err)
-	}
-	return s, nil
 }
 
 // play has leaders end in three ways.

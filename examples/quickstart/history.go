@@ -137,14 +137,13 @@ func (h *history) summarize(out io.Writer, srv server) {
 	fmt.Fprintf(table, "killed\t%s\n", killed)
 	fmt.Fprintf(table, "server\t%s\n", srv)
 	table.Flush()
-	if srv.embedded {
-		fmt.Fprint(out, embeddedNote)
+	if srv.inMemory {
+		fmt.Fprint(out, inMemoryNote)
 	}
 }
 
-const embeddedNote = `
-The times mean nothing: the embedded server polls, rounds timeouts to seconds and serves waiters by
-chance. MySQL and MariaDB serve them in turn; to see that, name one:
+const inMemoryNote = `
+The server in memory has named locks, served in turn, and nothing else. To see the same on yours:
 
 	go run -C examples ./quickstart -dsn 'user:password@tcp(host:3306)/'
 `

@@ -3,7 +3,7 @@
 //
 //	go run -C examples ./quickstart [-dsn 'user:password@tcp(host:3306)/'] [-for 6s]
 //
-// Without -dsn it brings a server of its own and needs nothing but Go. What a program does to use the
+// Without -dsn it starts a server of its own, in memory, and needs nothing but Go. What a program does to use the
 // library is all in worker.go.
 package main
 
@@ -36,7 +36,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) int {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	dsn := flags.String("dsn", "", "use the server with this data source name, user:password@tcp(host:3306)/, not an embedded one")
+	dsn := flags.String("dsn", "", "use the server with this data source name, user:password@tcp(host:3306)/, not one in memory")
 	length := flags.Duration("for", 6*time.Second, "how long to contend")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

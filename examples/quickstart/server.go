@@ -4,9 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"time"
 
-	"github.com/go-namedlock/namedlock/examples/internal/embedded"
+	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -14,27 +15,27 @@ type server struct {
 	dsn      string
 	addr     string
 	version  string
-	embedded bool
+	inMemory bool
 }
 
 func (s server) String() string {
-	description := fmt.Sprintf("%s (VERSION() %s)", s.addr, s.version)
-	if s.embedded {
-		return "embedded go-mysql-server at " + description
+	if s.inMemory {
+		return "in memory, at " + s.addr
 	}
-	return description
+	return fmt.Sprintf("%s (VERSION() %s)", s.addr, s.version)
 }
 
-// useServer returns the server with that data source name, or with none an embedded one, which runs
-// until the program ends.
+// useServer returns the server with that data source name. Without a name it starts one in
+// memory, which runs until the program ends.
 func useServer(ctx context.Context, dsn string) (server, error) {
-	s := server{dsn: dsn, embedded: dsn == ""}
-	if s.embedded {
-		addr, err := embedded.Start()
+	s := server{dsn: dsn, inMemory: dsn == ""}
+	if s.inMemory {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return s, fmt.Errorf("embedded server: %w", err)
+			return s, err
 		}
-		s.dsn = "root@tcp(" + addr + ")/"
+		go memserver.New().Serve(listener)
+		s.dsn = "root@tcp(" + listener.Addr().String() + ")/"
 	}
 	config, err := mysql.ParseDSN(s.dsn)
 	if err != nil {

@@ -79,6 +79,18 @@ func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
 	return sql.OpenDB(connector)
 }
 
+// Serve serves clients at l until that is closed, and returns why. Sessions go on until
+// their clients leave.
+func (s *Server) Serve(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		s.accept(conn)
+	}
+}
+
 // Script has every statement shown to f, which may hold it up, and answer it; nil
 // is for the server to answer.
 func (s *Server) Script(f func(Statement) *Reply) {

@@ -64,7 +64,11 @@ func (c *session) serve() {
 }
 
 func (c *session) answer(w *wire, packet []byte) (goesOn bool) {
-	if packet[0] != comQuery {
+	switch packet[0] {
+	case comPing:
+		return w.ok(0) == nil
+	case comQuery:
+	default:
 		return w.fail(erTooManyStatements) == nil // nothing is prepared here
 	}
 	st := Statement{c.id, string(packet[1:])}

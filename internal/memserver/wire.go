@@ -13,7 +13,10 @@ import (
 const (
 	comQuit  = 1
 	comQuery = 3
+	comPing  = 14
 
+	erParse             = 1064
+	erUnknownVariable   = 1193
 	erDeadlock          = 1213 // rolls the transaction back, but that of GET_LOCK does not
 	erNoSuchSavepoint   = 1305
 	erTooManyStatements = 1461
@@ -62,7 +65,7 @@ func (w *wire) write(packets ...[]byte) error {
 
 // greet lets anybody in.
 func (w *wire) greet(id int) error {
-	p := append([]byte{10}, "10.11.0-MariaDB\x00"...)
+	p := append([]byte{10}, version+"\x00"...)
 	p = binary.LittleEndian.AppendUint32(p, uint32(id))
 	p = append(p, "12345678\x00"...)
 	p = binary.LittleEndian.AppendUint16(p, capabilities&0xffff)
@@ -85,7 +88,7 @@ func (w *wire) ok(affected byte) error { return w.write([]byte{0, affected, 0, w
 
 func (w *wire) fail(number uint16) error {
 	p := binary.LittleEndian.AppendUint16([]byte{0xff}, number)
-	return w.write(append(p, "#HY000scripted"...))
+	return w.write(append(p, "#HY000in memory"...))
 }
 
 // row answers by one row; by an OK if there are no values.

@@ -101,8 +101,8 @@ func (s *Session) scanServer(bound time.Duration, columns []column, cluster *clu
 func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 
 // lacksInnoDB reports whether err is the answer of a server that does not know
-// @@innodb_read_only, which is not asked for after that. The error names it: 1193 of MySQL
-// and MariaDB, 1105 of go-mysql-server.
+// @@innodb_read_only, which is not asked for after that. The error names it, with number
+// 1193 on MySQL and MariaDB, and 1105 on servers that imitate them.
 func (s *Session) lacksInnoDB(err error) bool {
 	lacks := isAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !s.config.noInnoDB.Load()
 	if lacks {

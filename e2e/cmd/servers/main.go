@@ -1,6 +1,6 @@
 // Command servers starts a database server, prints its data source name, and stops it when interrupted.
 //
-//	go run -C e2e ./cmd/servers mysql|mariadb|embedded [server flag ...]
+//	go run -C e2e ./cmd/servers mysql|mariadb [server flag ...]
 package main
 
 import (
@@ -11,12 +11,11 @@ import (
 	"syscall"
 
 	"github.com/go-namedlock/namedlock/e2e/servers"
-	_ "github.com/go-namedlock/namedlock/e2e/servers/embedded"
 )
 
 func main() {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") {
-		fmt.Fprintln(os.Stderr, "usage: servers mysql|mariadb|embedded [server flag ...]")
+		fmt.Fprintln(os.Stderr, "usage: servers mysql|mariadb [server flag ...]")
 		os.Exit(2)
 	}
 	if err := run(servers.Kind(os.Args[1]), os.Args[2:]); err != nil {
