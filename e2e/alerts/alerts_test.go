@@ -1,5 +1,7 @@
 // Package alerts tests the alerts of docs/OPERATIONS.md: that their PromQL, on what otelnamedlock exports, fires when it should, and not
-// otherwise.
+// otherwise. It is a module of its own, outside the workspace: Prometheus is more to download than everything else together.
+//
+//	GOWORK=off go test -C e2e/alerts .
 package alerts
 
 import (

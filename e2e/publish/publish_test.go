@@ -95,6 +95,7 @@ func nextVersion(t *testing.T) string {
 	mods, err := filepath.Glob(filepath.Join(root(t), "*", "go.mod"))
 	require.NoError(t, err)
 	require.NotEmpty(t, mods)
+	mods = append(mods, filepath.Join(root(t), "e2e", "alerts", "go.mod"))
 	for _, mod := range mods {
 		b, err := os.ReadFile(mod)
 		require.NoError(t, err)
