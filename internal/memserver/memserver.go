@@ -5,19 +5,22 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
 // A Server has nothing to be closed: its sessions end with their clients.
 type Server struct {
+	locks   *locktable.Table[*session]
+	foreign *locktable.Session[*session] // of no client, for Lock
+
 	mu       sync.Mutex // guards all that follows, and the sessions' dead
 	sessions []*session // all that there have been; the first is number 1
-	locks    map[string]*lock
 	sent     []Statement
 	script   func(Statement) *Reply
 	readOnly bool
@@ -41,20 +44,12 @@ type Reply struct {
 	Drop     bool   // close the connection
 }
 
-// A lock has a holder, unless somebody is about to be granted it.
-type lock struct {
-	holder  *session // nil: a foreign session, of Server.Lock
-	entered int      // how often the holder has taken it, and has not released it since
-	waiters []*waiter
-}
-
-type waiter struct {
-	session *session
-	granted chan struct{}
-}
-
 // New returns a server that knows no session yet.
-func New() *Server { return &Server{locks: make(map[string]*lock)} }
+func New() *Server {
+	// foo and FOO are two locks, as on MariaDB.
+	locks := locktable.New(func(name string) string { return name }, func(*session) {})
+	return &Server{locks: locks, foreign: locks.Session(nil)}
+}
 
 // Open returns a pool of connections to the server, whose driver is configured by change.
 func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
@@ -165,58 +160,44 @@ func (s *Server) SetReadOnly(is bool) {
 	s.readOnly = is
 }
 
-// Lock has a foreign session take a lock that is free.
-func (s *Server) Lock(name string) {
+func (s *Server) isReadOnly() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.locks[name] != nil {
+	return s.readOnly
+}
+
+// Lock has a foreign session take a lock that is free.
+func (s *Server) Lock(name string) {
+	if s.Holder(name) >= 0 {
 		panic(fmt.Sprintf("memserver: %q is not free", name))
 	}
-	s.locks[name] = &lock{entered: 1}
+	_, _ = s.foreign.Get(context.Background(), name, 0)
 }
 
 // Unlock undoes Lock.
-func (s *Server) Unlock(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.freeLocked(name)
-}
+func (s *Server) Unlock(name string) { s.foreign.Release(name) }
 
 // Holder returns the session that has the lock: -1 if none has, 0 if a foreign one.
 func (s *Server) Holder(name string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.locks[name]
-	switch {
-	case l == nil:
+	switch c, held := s.locks.Holder(name); {
+	case !held:
 		return -1
-	case l.holder == nil:
+	case c == nil:
 		return 0
+	default:
+		return c.id
 	}
-	return l.holder.id
 }
 
 // Steal takes a lock away from a session that lives on.
-func (s *Server) Steal(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.freeLocked(name)
-}
+func (s *Server) Steal(name string) { s.locks.Steal(name) }
 
 // Jump has a session that waits for the lock be the next.
 func (s *Server) Jump(name string, session int) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.locks[name]
-	slices.SortStableFunc(l.waiters, func(a, b *waiter) int {
-		switch {
-		case a.session.id == session:
-			return -1
-		case b.session.id == session:
-			return 1
-		}
-		return 0
-	})
+	c := s.sessions[session-1]
+	s.mu.Unlock()
+	c.locks.Next(name)
 }
 
 // InTx reports whether the session has a transaction open.
@@ -226,31 +207,10 @@ func (s *Server) InTx(session int) bool {
 	return s.sessions[session-1].inTx
 }
 
-// freeLocked gives the lock to its next waiter, if there is one. s.mu must be held.
-func (s *Server) freeLocked(name string) {
-	l := s.locks[name]
-	if len(l.waiters) == 0 {
-		delete(s.locks, name)
-		return
-	}
-	next := l.waiters[0]
-	l.waiters = l.waiters[1:]
-	l.holder, l.entered = next.session, 1
-	close(next.granted)
-}
-
 // end frees what a session had.
 func (s *Server) end(c *session) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.dead {
-		return
-	}
 	c.dead, c.inTx = true, false
-	for name, l := range s.locks {
-		l.waiters = slices.DeleteFunc(l.waiters, func(w *waiter) bool { return w.session == c })
-		if l.holder == c {
-			s.freeLocked(name)
-		}
-	}
+	s.mu.Unlock()
+	c.locks.End()
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -64,6 +65,37 @@ func TestServe(t *testing.T) {
 	// The lock of a client that goes is the next waiter's.
 	assert.ErrorIs(t, first.Raw(func(any) error { return driver.ErrBadConn }), driver.ErrBadConn)
 	assert.Equal(t, "1", <-granted)
+}
+
+// A wait that would be a deadlock is refused, as MariaDB does it. Nothing is lost by it.
+func TestDeadlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		db := s.Open()
+		defer db.Close()
+		first, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		second, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		ask(t, first, "SELECT GET_LOCK('a', 0)")
+		ask(t, second, "SELECT GET_LOCK('b', 0)")
+		granted := make(chan error)
+		go func() {
+			_, err := first.ExecContext(t.Context(), "SELECT GET_LOCK('b', 60)")
+			granted <- err
+		}()
+		synctest.Wait()
+		_, err = second.ExecContext(t.Context(), "SELECT GET_LOCK('a', 60)")
+		var e *mysql.MySQLError
+		require.ErrorAs(t, err, &e)
+		assert.EqualValues(t, erDeadlock, e.Number)
+		assert.Equal(t, 2, s.Holder("b"))
+		assert.Equal(t, "1", ask(t, second, "SELECT RELEASE_LOCK('b')").String)
+		require.NoError(t, <-granted)
+		assert.Equal(t, 1, s.Holder("b"))
+		require.NoError(t, first.Close())
+		require.NoError(t, second.Close())
+	})
 }
 
 func TestRefuses(t *testing.T) {

@@ -1,9 +1,12 @@
 package memserver
 
 import (
+	"context"
 	"maps"
 	"net"
 	"strings"
+
+	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
 // A session is one connection, as the server sees it.
@@ -11,9 +14,11 @@ type session struct {
 	server *Server
 	id     int
 	net    net.Conn
-	gone   chan struct{} // closed when the client has gone
-	dead   bool          // guarded by Server.mu
-	inTx   bool          // so is this: a transaction is open
+	locks  *locktable.Session[*session]
+	gone   context.Context // ends when the client has gone
+	leave  context.CancelFunc
+	dead   bool // guarded by Server.mu
+	inTx   bool // so is this: a transaction is open
 
 	// serve's
 	vars       map[string]string
@@ -23,7 +28,9 @@ type session struct {
 func (s *Server) accept(conn net.Conn) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &session{server: s, id: len(s.sessions) + 1, net: conn, gone: make(chan struct{}), vars: maps.Clone(defaults)}
+	c := &session{server: s, id: len(s.sessions) + 1, net: conn, vars: maps.Clone(defaults)}
+	c.locks = s.locks.Session(c)
+	c.gone, c.leave = context.WithCancel(context.Background())
 	s.sessions = append(s.sessions, c)
 	go c.serve()
 	return c
@@ -32,15 +39,15 @@ func (s *Server) accept(conn net.Conn) *session {
 // serve answers one command after the other until the client goes.
 func (c *session) serve() {
 	defer c.server.end(c)
+	defer c.leave()
 	defer c.net.Close()
 	w := &wire{conn: c.net}
 	if w.greet(c.id) != nil {
-		close(c.gone)
 		return
 	}
 	commands := make(chan []byte)
 	go func() { // beside, for a client can go while its statement runs
-		defer close(c.gone)
+		defer c.leave()
 		for {
 			packet, err := w.read()
 			if err != nil || packet[0] == comQuit {
@@ -51,12 +58,12 @@ func (c *session) serve() {
 	}()
 	for {
 		select {
-		case <-c.gone:
+		case <-c.gone.Done():
 			return
 		case packet := <-commands:
 			if !c.answer(w, packet) {
 				_ = c.net.Close()
-				<-c.gone
+				<-c.gone.Done()
 				return
 			}
 		}
@@ -96,7 +103,7 @@ func (c *session) answer(w *wire, packet []byte) (goesOn bool) {
 	w.status = c.status()
 	switch {
 	case reply.Hang:
-		<-c.gone
+		<-c.gone.Done()
 		return false
 	case reply.Drop:
 		return false

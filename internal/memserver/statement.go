@@ -2,10 +2,13 @@ package memserver
 
 import (
 	"encoding/hex"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
 // As much of SQL as the library sends, and the code under its locks in the tests.
@@ -140,11 +143,14 @@ func (c *session) selectRow(expressions string) (answer *Reply, ok bool) {
 			if err != nil {
 				return &Reply{Number: erParse}, true
 			}
-			granted, ok := c.getLock(m[1], time.Duration(seconds*float64(time.Second)))
-			if !ok {
+			granted, err := c.locks.Get(c.gone, m[1], max(0, time.Duration(seconds*float64(time.Second))))
+			switch {
+			case errors.Is(err, locktable.ErrDeadlock):
+				return &Reply{Number: erDeadlock}, true
+			case err != nil:
 				return nil, false
 			}
-			answer.Row = append(answer.Row, granted)
+			answer.Row = append(answer.Row, oneIf(granted))
 			continue
 		}
 		value, number := c.evaluate(e)
@@ -174,17 +180,14 @@ func split(list string) (parts []string) {
 
 // evaluate returns the value of an expression, nil for NULL, or the number of an error.
 func (c *session) evaluate(e string) (value any, number uint16) {
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	variable, isVariable := strings.CutPrefix(e, "@@")
 	switch {
 	case e == "VERSION()":
 		return version, 0
 	case e == "RELEASE_ALL_LOCKS()":
-		return s.releaseAllLocked(c), 0
+		return c.locks.ReleaseAll(), 0
 	case variable == "read_only":
-		return oneIf(s.readOnly), 0
+		return oneIf(c.server.isReadOnly()), 0
 	case isVariable:
 		if value, ok := c.vars[variable]; ok {
 			return value, 0
@@ -192,17 +195,17 @@ func (c *session) evaluate(e string) (value any, number uint16) {
 		return nil, erUnknownVariable
 	}
 	if m := releaseLock.FindStringSubmatch(e); m != nil {
-		return s.releaseLocked(c, m[1]), 0
+		return c.locks.Release(m[1]), 0
 	}
 	if m := isUsedLock.FindStringSubmatch(e); m != nil {
-		l := s.locks[m[1]]
+		holder, _ := c.server.locks.Holder(m[1])
 		switch {
 		case strings.HasSuffix(e, "= CONNECTION_ID()"):
-			return oneIf(l != nil && l.holder == c), 0
-		case l == nil || l.holder == nil:
+			return oneIf(holder == c), 0
+		case holder == nil:
 			return nil, 0
 		}
-		return l.holder.id, 0
+		return holder.id, 0
 	}
 	if n, err := strconv.Atoi(e); err == nil {
 		return n, 0
@@ -215,75 +218,4 @@ func oneIf(is bool) int {
 		return 1
 	}
 	return 0
-}
-
-// releaseLocked is RELEASE_LOCK. s.mu must be held.
-func (s *Server) releaseLocked(c *session, name string) any {
-	l := s.locks[name]
-	switch {
-	case l == nil:
-		return nil
-	case l.holder != c:
-		return 0
-	}
-	if l.entered--; l.entered == 0 {
-		s.freeLocked(name)
-	}
-	return 1
-}
-
-// releaseAllLocked is RELEASE_ALL_LOCKS, which counts a lock as often as it was taken.
-// s.mu must be held.
-func (s *Server) releaseAllLocked(c *session) (released int) {
-	for name, l := range s.locks {
-		if l.holder == c {
-			released += l.entered
-			s.freeLocked(name)
-		}
-	}
-	return released
-}
-
-func (c *session) getLock(name string, wait time.Duration) (granted int, ok bool) {
-	s := c.server
-	s.mu.Lock()
-	l := s.locks[name]
-	switch {
-	case l == nil:
-		s.locks[name] = &lock{holder: c, entered: 1}
-		s.mu.Unlock()
-		return 1, true
-	case l.holder == c:
-		l.entered++
-		s.mu.Unlock()
-		return 1, true
-	case wait <= 0:
-		s.mu.Unlock()
-		return 0, true
-	}
-	w := &waiter{c, make(chan struct{})}
-	l.waiters = append(l.waiters, w)
-	s.mu.Unlock()
-
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-w.granted:
-		return 1, true
-	case <-c.gone:
-		return 0, false
-	case <-timer.C:
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.holder == c {
-		return 1, true // in the same moment
-	}
-	for i := range l.waiters {
-		if l.waiters[i] == w {
-			l.waiters = append(l.waiters[:i], l.waiters[i+1:]...)
-			break
-		}
-	}
-	return 0, true
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/locktable"
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
@@ -15,16 +16,14 @@ type conn struct {
 	process *Process
 	server  *Server
 	id      int64
+	locks   *locktable.Session[*conn] // ends with the connection
 
 	tx *txn // that is open; whoever may use the connection has it
 
 	// Guarded by server.mu.
-	held        []*lock
-	waits       *waiter
-	waitTimeout int64         // in seconds; nobody is so silent here that it mattered
-	statement   string        // that runs now
-	since       time.Time     // when it, or the silence, began
-	gone        chan struct{} // closed with the connection
+	waitTimeout int64     // in seconds; nobody is so silent here that it mattered
+	statement   string    // that runs now
+	since       time.Time // when it, or the silence, began
 }
 
 // Connect implements driver.Connector.
@@ -57,8 +56,8 @@ func (p *Process) connect() *conn {
 		id:          p.server.lastID,
 		waitTimeout: 28800,
 		since:       time.Now(),
-		gone:        make(chan struct{}),
 	}
+	c.locks = p.server.locks.Session(c)
 	if p.conns == nil {
 		p.conns = make(map[*conn]struct{})
 	}
@@ -69,23 +68,14 @@ func (p *Process) connect() *conn {
 // end closes the connection, from whichever side, and frees its locks.
 func (c *conn) end() {
 	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	if c.ended() {
-		return
-	}
-	close(c.gone)
 	delete(c.process.conns, c)
-	if c.waits != nil {
-		c.server.leave(c.waits)
-	}
-	for len(c.held) > 0 {
-		c.server.take(c.held[0])
-	}
+	c.server.mu.Unlock()
+	c.locks.End()
 }
 
 func (c *conn) ended() bool {
 	select {
-	case <-c.gone:
+	case <-c.locks.Ended():
 		return true
 	default:
 		return false

@@ -47,9 +47,9 @@ func (p *Process) Silence() (heal func()) {
 
 // reach returns when the server can be reached, or an error. c is nil for a new connection.
 func (p *Process) reach(ctx context.Context, c *conn) error {
-	var gone chan struct{} // never
+	var gone <-chan struct{} // never
 	if c != nil {
-		gone = c.gone
+		gone = c.locks.Ended()
 	}
 	for {
 		p.server.mu.Lock()
@@ -77,20 +77,12 @@ func (p *Process) reach(ctx context.Context, c *conn) error {
 // Depose ends the connection by which p holds the lock, and gives that to another session, before all who wait for it, until
 // reinstate is called. It returns false if p does not hold it.
 func (p *Process) Depose(name string) (reinstate func(), ok bool) {
-	s := p.server
-	usurper := s.Process("Depose").connect()
-	s.mu.Lock()
-	l := s.locks[fold(name)]
-	if l == nil || l.owner.process != p {
-		s.mu.Unlock()
-		usurper.end()
+	owner := p.holder(name)
+	if owner == nil {
 		return nil, false
 	}
-	w := &waiter{conn: usurper, lock: l, name: name, granted: make(chan struct{})}
-	l.waiters = append([]*waiter{w}, l.waiters...)
-	usurper.waits = w
-	owner := l.owner
-	s.mu.Unlock()
+	usurper := p.server.Process("Depose").connect()
+	usurper.locks.Next(name)
 	owner.end()
 	return usurper.end, true
 }

@@ -65,21 +65,17 @@ func holdersOf(plain string) func(*execution) ([][]driver.Value, error) {
 
 // holder returns the row about the lock's holder. It is full of NULL for a free one.
 func (s *Server) holder(name string) []driver.Value {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.locks[fold(name)]; l != nil {
-		return l.owner.shown(nil)
+	if c, held := s.locks.Holder(name); held {
+		return c.shown(nil)
 	}
 	return make([]driver.Value, 8)
 }
 
 // holders returns the rows about all locks whose names begin with prefix.
 func (s *Server) holders(prefix string) (rows [][]driver.Value) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.granted() {
-		if strings.HasPrefix(l.key, fold(prefix)) {
-			rows = append(rows, l.owner.shown(l.key))
+	for _, g := range s.locks.Grants() {
+		if strings.HasPrefix(g.Key, fold(prefix)) {
+			rows = append(rows, g.Client.shown(g.Key))
 		}
 	}
 	return rows
@@ -87,12 +83,17 @@ func (s *Server) holders(prefix string) (rows [][]driver.Value) {
 
 // shown is the row about c and the name of a lock that it holds.
 func (c *conn) shown(name driver.Value) []driver.Value {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
 	command, statement := "Sleep", driver.Value(nil)
 	if c.statement != "" {
 		command, statement = "Query", c.statement
 	}
 	return []driver.Value{c.id, user, host, command, int64(time.Since(c.since) / time.Second), statement, c.process.program, name}
 }
+
+// granted ends the statement that has waited for the lock.
+func (c *conn) granted() { c.does("") }
 
 // does notes what c does from now on: a statement, or "" for nothing.
 func (c *conn) does(statement string) {

@@ -262,13 +262,13 @@ var functions = map[string]function{
 		if seconds, err = strconv.ParseInt(text(args[1]), 10, 64); err != nil {
 			return nil, errSyntax(text(args[1])) // the library rounds by itself
 		}
-		return x.conn.server.getLock(x.ctx, x.conn, name, time.Duration(seconds)*time.Second, x.limit)
+		return x.conn.getLock(x.ctx, name, time.Duration(seconds)*time.Second, x.limit)
 	}},
 	"RELEASE_LOCK": {1, func(x *execution, args []driver.Value) (driver.Value, error) {
-		return x.conn.server.releaseLock(x.conn, text(args[0]))
+		return x.conn.releaseLock(text(args[0]))
 	}},
 	"RELEASE_ALL_LOCKS": {0, func(x *execution, _ []driver.Value) (driver.Value, error) {
-		return x.conn.server.releaseAll(x.conn), nil
+		return x.conn.locks.ReleaseAll(), nil
 	}},
 	"IS_USED_LOCK": {1, func(x *execution, args []driver.Value) (driver.Value, error) {
 		return x.conn.server.isUsedLock(text(args[0])), nil
