@@ -24,7 +24,7 @@ import (
 // process notices. What fn does outside the database is not fenced. For that, have
 // the term's first transaction insert a row into a table with an AUTO_INCREMENT
 // column. Send its number along as a fencing token, and have the receiver refuse a
-// number lower than the highest one that it has seen.
+// number lower than the highest one that it has seen (examples/recipes has both).
 //
 // # Sessions and nested locks
 //

@@ -4,12 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/go-namedlock/namedlock"
 )
 
-// createRuns makes the table of the runs. Its key is the last word on "not twice": should a lock be lost,
-// and two machines run the job after all, only one can record it.
+// createRuns makes the table of the runs. Its key makes sure that a job is
+// recorded once a day.
 func createRuns(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS job_runs (
 		job VARCHAR(64) NOT NULL,
@@ -25,29 +28,41 @@ const (
 	busy    = "not needed: another machine is at it"
 )
 
-// daily runs fn, which is the job, unless it has run for that day or another machine is at it. If fn
-// fails nothing is recorded, and whoever comes next tries again: so let cron start the job more often
-// than once a day.
-func daily(ctx context.Context, db *sql.DB, locks namedlock.Interface, job, day string, fn func(ctx context.Context) error) (what string, err error) {
-	what, err = namedlock.Do(ctx, locks, job, 0, func(ctx context.Context) (string, error) {
-		var n int
-		err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM job_runs WHERE job = ? AND day = ?", job, day).Scan(&n)
+var errAlready = errors.New(already)
+
+// daily runs fn, which is the job, once a day: on one machine of all that call it.
+// The record that it has run, and what fn writes through tx, are committed
+// together, under the lock, or not at all.
+//
+// The other machines wait for the first one, for at most wait. If fn fails there,
+// or the machine dies, nothing is recorded, and the next in line runs fn. So what
+// fn does outside the database may be done twice, and should not mind.
+func daily(ctx context.Context, locks namedlock.TxInterface, job, day string, wait time.Duration, fn func(ctx context.Context, tx *sql.Tx) error) (what string, err error) {
+	err = locks.WithLockTx(ctx, job, wait, nil, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO job_runs (job, day) VALUES (?, ?)", job, day)
+		if isDuplicate(err) {
+			return errAlready
+		}
 		if err != nil {
-			return "", err
+			return err
 		}
-		if n > 0 {
-			return already, nil
-		}
-		if err := fn(ctx); err != nil {
-			return "", err
-		}
-		// What fn writes and this record belong into one transaction, if they are in one database.
-		_, err = db.ExecContext(ctx, "INSERT INTO job_runs (job, day) VALUES (?, ?)", job, day)
-		return done, err
+		return fn(ctx, tx)
 	})
 	var e *namedlock.Error
-	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == job {
+	switch {
+	case err == nil:
+		return done, nil
+	case errors.Is(err, errAlready):
+		return already, nil
+	case errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == job:
 		return busy, nil
 	}
-	return what, err
+	return "", err
+}
+
+// isDuplicate reports whether a row with the same key is there already.
+func isDuplicate(err error) bool {
+	const erDupEntry = 1062
+	var answer *mysql.MySQLError
+	return errors.As(err, &answer) && answer.Number == erDupEntry
 }

@@ -7,7 +7,8 @@
 // whose clocks differ.
 //
 // The lock keeps two machines from running the job at once. It does not keep a machine whose clock is
-// late from running it again: for that, the job records that it has run.
+// late from running it again: for that, a row records that the job has run. The row, and what the job
+// writes, are one transaction under the lock.
 package main
 
 import (
@@ -78,7 +79,7 @@ func machine(ctx context.Context, dsn, day string, stdout io.Writer) error {
 	if err := createRuns(ctx, db); err != nil {
 		return err
 	}
-	what, err := daily(ctx, db, locker, "nightly-report", day, func(ctx context.Context) error {
+	what, err := daily(ctx, locker, "nightly-report", day, time.Minute, func(ctx context.Context, tx *sql.Tx) error {
 		fmt.Fprintln(stdout, "writing the report of", day)
 		return nil
 	})

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/locktest"
 	"github.com/stretchr/testify/assert"
@@ -19,6 +23,7 @@ func TestOnServers(t *testing.T) {
 			server := servers.ForTest(t, kind)
 			t.Run("three machines", func(t *testing.T) { testThreeMachines(t, server) })
 			t.Run("daily", func(t *testing.T) { testDaily(t, server) })
+			t.Run("at once", func(t *testing.T) { testAtOnce(t, server) })
 		})
 	}
 }
@@ -33,15 +38,19 @@ func testDaily(t *testing.T, server *servers.Server) {
 	db := server.Open(t)
 	require.NoError(t, createRuns(t.Context(), db))
 	require.NoError(t, createRuns(t.Context(), db), "again")
+	_, err := db.Exec("CREATE TABLE reports (text VARCHAR(9))")
+	require.NoError(t, err)
 	locks := locktest.New()
 	defer locks.Close()
+	locks.TxFrom(db)
 
 	ran := 0
 	job := func(fails error) (string, error) {
-		return daily(t.Context(), db, locks, "report", "2026-11-22", func(ctx context.Context) error {
+		return daily(t.Context(), locks, "report", "2026-11-22", 0, func(ctx context.Context, tx *sql.Tx) error {
 			locktest.AssertHeld(t, ctx, locks, "report")
 			ran++
-			return fails
+			_, err := tx.ExecContext(ctx, "INSERT INTO reports VALUES ('written')")
+			return errors.Join(err, fails)
 		})
 	}
 	release := locks.HoldElsewhere("report")
@@ -56,9 +65,47 @@ func testDaily(t *testing.T, server *servers.Server) {
 	require.ErrorIs(t, err, failure)
 	what, err = job(nil)
 	require.NoError(t, err)
-	assert.Equal(t, done, what, "what has failed is tried again")
+	assert.Equal(t, done, what, "the job is tried again after a failure")
 	what, err = job(nil)
 	require.NoError(t, err)
 	assert.Equal(t, already, what)
 	assert.Equal(t, 2, ran)
+	reports := 0
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM reports").Scan(&reports))
+	assert.Equal(t, 1, reports, "what the failed run wrote is rolled back")
+}
+
+// Machines that start at once: the first fails, the second does the job, and the
+// others return after it has committed.
+func testAtOnce(t *testing.T, server *servers.Server) {
+	db := server.Open(t)
+	require.NoError(t, createRuns(t.Context(), db))
+	locker, err := namedlock.Open(db)
+	require.NoError(t, err)
+	defer locker.Close()
+
+	var runs atomic.Int32
+	failure := errors.New("the printer is on fire")
+	results := make(chan string)
+	const machines = 5
+	for range machines {
+		go func() {
+			what, err := daily(t.Context(), locker, "report", "2026-11-23", time.Minute, func(context.Context, *sql.Tx) error {
+				if runs.Add(1) == 1 {
+					return failure
+				}
+				return nil
+			})
+			if err != nil {
+				what = err.Error()
+			}
+			results <- what
+		}()
+	}
+	count := map[string]int{}
+	for range machines {
+		count[<-results]++
+	}
+	assert.Equal(t, map[string]int{failure.Error(): 1, done: 1, already: machines - 2}, count)
+	assert.EqualValues(t, 2, runs.Load())
 }
