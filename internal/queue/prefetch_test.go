@@ -224,6 +224,35 @@ func TestAhead_NotForNestedCallers(t *testing.T) {
 	})
 }
 
+// Nothing is prefetched for a transaction, whose session is its own, nor while one has the lock.
+func TestAhead_NotForATransaction(t *testing.T) {
+	plain := For(Forever)
+	own := plain
+	own.Own, own.Tx = true, true
+	for what, terms := range map[string][2]Terms{"behind a transaction": {own, plain}, "for a transaction": {plain, own}} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.idleSessions()
+				held, err := b.queue.Acquire(b.Context(), "l", terms[0], nil)
+				require.NoError(b, err)
+				next := make(chan *Grant, 1)
+				go func() {
+					g, err := b.queue.Acquire(b.Context(), "l", terms[1], nil)
+					assert.NoError(b, err)
+					next <- g
+				}()
+				synctest.Wait()
+				gate := b.holdUpRelease(nil)
+				released := gate.releasing(b, held)
+				assert.Empty(b, b.waitsFor("l"))
+				close(gate.open)
+				require.NoError(b, <-released)
+				require.NoError(b, (<-next).Release())
+			})
+		})
+	}
+}
+
 // Close ends a prefetching wait, and waits for the release.
 func TestAhead_Close(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
