@@ -395,6 +395,9 @@ func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
 		third := b.call(background, "line", time.Minute)
 		first.fails(b, fault.ErrTimeout)
 		assert.LessOrEqual(b, first.at.Sub(begun), 510*time.Millisecond)
+		asked := len(b.server.Sent("GET_LOCK('line'"))
+		time.Sleep(100 * time.Millisecond) // of a pause of 3 s
+		assert.Len(b, b.server.Sent("GET_LOCK('line'"), asked+1, "the second's own first question")
 		second.fails(b, fault.ErrTimeout)
 		assert.LessOrEqual(b, second.at.Sub(begun), 710*time.Millisecond)
 		b.server.Unlock("line")
