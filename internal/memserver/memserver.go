@@ -3,6 +3,7 @@ package memserver
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"net"
 	"strings"
@@ -53,6 +54,11 @@ func New() *Server {
 
 // Open returns a pool of connections to the server, whose driver is configured by change.
 func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
+	return sql.OpenDB(s.Connector(change...))
+}
+
+// Connector makes the connections that Open pools.
+func (s *Server) Connector(change ...func(*mysql.Config)) driver.Connector {
 	cfg := mysql.NewConfig()
 	cfg.InterpolateParams = true
 	for _, change := range change {
@@ -71,7 +77,7 @@ func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
 	if err != nil {
 		panic(err)
 	}
-	return sql.OpenDB(connector)
+	return connector
 }
 
 // Serve serves clients at l until that is closed, and returns why. Sessions go on until
