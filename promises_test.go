@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -70,7 +71,7 @@ func TestThePromisesHaveTests(t *testing.T) {
 // the tests of the conformance kit.
 func testsOfTheRepository(t *testing.T) map[string]bool {
 	tests := make(map[string]bool)
-	forEachGoFile(t, ".", func(file string, syntax *ast.File) {
+	forEachGoFile(t, func(file string, syntax *ast.File) {
 		folder := path.Dir(file)
 		if folder == "." {
 			folder = "namedlock"
@@ -94,10 +95,11 @@ func testsOfTheRepository(t *testing.T) map[string]bool {
 	return tests
 }
 
-// forEachGoFile parses all Go files below a folder, by names with slashes.
-func forEachGoFile(t *testing.T, root string, f func(file string, syntax *ast.File)) {
+// goFiles are all Go files of the repository, by names with slashes. They are parsed once, however often the tests run.
+var goFiles = sync.OnceValues(func() (parsed map[string]*ast.File, err error) {
+	parsed = make(map[string]*ast.File)
 	files := token.NewFileSet()
-	require.NoError(t, filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+	return parsed, filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -107,12 +109,17 @@ func forEachGoFile(t *testing.T, root string, f func(file string, syntax *ast.Fi
 		if d.IsDir() || filepath.Ext(file) != ".go" {
 			return nil
 		}
-		syntax, err := parser.ParseFile(files, file, nil, parser.SkipObjectResolution)
-		if err == nil {
-			f(filepath.ToSlash(file), syntax)
-		}
+		parsed[filepath.ToSlash(file)], err = parser.ParseFile(files, file, nil, parser.SkipObjectResolution)
 		return err
-	}))
+	})
+})
+
+func forEachGoFile(t *testing.T, f func(file string, syntax *ast.File)) {
+	files, err := goFiles()
+	require.NoError(t, err)
+	for file, syntax := range files {
+		f(file, syntax)
+	}
 }
 
 // headingsOf returns the anchors of a page's headings.
@@ -185,7 +192,7 @@ func TestPromise39_HooksOfOneType(t *testing.T) {
 
 // What the library does cannot depend on the test binary: no package of it looks for one.
 func TestPromise47_NothingDependsOnBeingTested(t *testing.T) {
-	forEachGoFile(t, ".", func(file string, syntax *ast.File) {
+	forEachGoFile(t, func(file string, syntax *ast.File) {
 		library := path.Dir(file) == "." || strings.HasPrefix(file, "internal/") && !strings.HasPrefix(file, "internal/lateness/")
 		if strings.HasSuffix(file, "_test.go") || !library {
 			return

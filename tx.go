@@ -288,8 +288,6 @@ func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) 
 		return returned
 	case returned == nil:
 		return t.error(OpCommit, ended)
-	case loss != nil: // ours is found first
-		return errors.Join(t.error(OpCommit, ended), returned)
 	}
 	return errors.Join(t.error(OpCommit, ended), returned) // ours first, for errors.As
 }
@@ -314,11 +312,8 @@ func (t *transaction) withLoss(err, lost error) error {
 	if e := (*Error)(nil); errors.As(lost, &e) {
 		e.Tx = t.outcome
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return lost
-	case errors.Is(err, ErrLost): // that of a lock inside: ours is found first
-		return errors.Join(lost, err)
 	}
 	return errors.Join(lost, err) // ours first, for errors.As
 }

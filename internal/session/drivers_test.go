@@ -169,6 +169,11 @@ func TestDrivers_TheSavepointIsRefused(t *testing.T) {
 		require.Error(b, err, "not to be seen whether it is open")
 		require.NotErrorIs(b, err, fault.ErrTxEnded)
 		assert.False(b, b.server.InTx(1), "rolled back")
+		b.server.Once("RELEASE SAVEPOINT", &memserver.Reply{Number: erLockWaitTimeout})
+		b.code(b.begin(s), "INSERT row")
+		require.NoError(b, b.pool.TakeUrgent(s))
+		require.NoError(b, s.Rollback(errors.New("own")))
+		b.pool.Put(s)
 		b.release(s, h)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -139,6 +140,18 @@ func TestGetLock_OddAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where neither GET_LOCK nor the RELEASE_LOCK in case is even looked at, nothing is in doubt.
+func TestGetLock_BothRefused(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		s := b.take(Request{})
+		b.script(map[string]*memserver.Reply{"_LOCK(": {Number: erUserLockWrongName}})
+		_, err := s.GetLock("a", 0)
+		require.ErrorIs(b, err, fault.ErrInvalidName)
+		assert.Empty(b, s.leftovers)
+		b.pool.Put(s)
+	})
 }
 
 // A RELEASE_LOCK in case that is refused is sent again before the next lock, and before the connection is left.
@@ -302,4 +315,128 @@ func TestSpell_Odd(t *testing.T) {
 	host, port := splitHost("socket:none")
 	assert.Equal(t, "socket:none", host)
 	assert.Zero(t, port)
+}
+
+// A server that is demoted during a wait gives the lock back, where other locks or their owner need the session.
+func TestConfirm_Demoted(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		s := b.take(Request{})
+		granted, err := s.GetLock("a", 0)
+		require.NoError(b, err)
+		require.True(b, granted)
+		b.server.SetReadOnly(true)
+		require.ErrorIs(b, s.Confirm("a"), fault.ErrUnsupported)
+		assert.False(b, s.Broken())
+		assert.Equal(b, -1, b.server.Holder("a"))
+		b.server.SetReadOnly(false)
+		b.pool.Put(s)
+	})
+}
+
+// Rows of the owner's that are open on a connection given to New: no transaction begins, and Close leaves the connection with the lease.
+func TestLent_RowsOpen(t *testing.T) {
+	log := new(bytes.Buffer)
+	inBubbleOfOne(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble, conn *sql.Conn) {
+		b.pool.Put(b.take(Request{}))
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		rows, err := conn.QueryContext(ctx, "SELECT 1")
+		require.NoError(b, err)
+		s := b.take(Request{})
+		_, err = s.Begin(nil)
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.False(b, s.Broken())
+		b.pool.Put(s)
+		b.pool.Close()
+		assert.Contains(b, log.String(), "left the connection with the lease")
+		require.NoError(b, rows.Close())
+	})
+}
+
+// The owner closes the connection under a lock: the look at the socket finds it.
+func TestLent_ClosedUnderALock(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		_, h := b.held("a")
+		require.NoError(b, conn.Close())
+		b.awaitLoss(h)
+		assert.ErrorIs(b, h.why, errConnClosed)
+		require.NoError(b, b.db.QueryRowContext(b.Context(), "SELECT 1").Scan(new(int)), "the db goes on with another")
+		assert.False(b, b.pool.source.wanted())
+		assert.Panics(b, func() { _, _ = b.pool.source.open(Request{}) })
+	})
+}
+
+// Where the driver does not look at idle sockets that is said.
+func TestWatch_NoLookAllowed(t *testing.T) {
+	log := new(bytes.Buffer)
+	inBubble(t, nil, func(b *bubble) {
+		b.pool.Close()
+		require.NoError(b, b.db.Close())
+		b.db = b.server.Open(func(c *mysql.Config) { c.CheckConnLiveness = false })
+		c := config()
+		c.Logger = slog.New(slog.NewTextHandler(log, nil))
+		b.pool = NewPool(b.db, c)
+		b.pool.Put(b.take(Request{}))
+		assert.Contains(b, log.String(), "checkConnLiveness=false")
+	})
+}
+
+// A list of locks that the server refuses is not one that it was kept from.
+func TestHolders_Refused(t *testing.T) {
+	for number, want := range map[uint16]error{1109: fault.ErrUnsupported, erQueryInterrupted: fault.ErrInterrupted, erLockWaitTimeout: fault.ErrUnsupported} {
+		inBubble(t, nil, func(b *bubble) {
+			s := b.take(Request{})
+			b.script(map[string]*memserver.Reply{"METADATA_LOCK_INFO": {Number: number}})
+			_, err := s.Holders("a")
+			assert.ErrorIs(b, err, want)
+			b.pool.Put(s)
+		})
+	}
+}
+
+// A question beside the locks where others have all connections of the db.
+func TestCheck_NoConnection(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(2)
+		var taken []*sql.Conn
+		for range 2 {
+			conn, err := b.db.Conn(b.Context())
+			require.NoError(b, err)
+			taken = append(taken, conn)
+		}
+		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrNoSession)
+		for _, conn := range taken {
+			require.NoError(b, conn.Close())
+		}
+		b.script(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": refused})
+		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrUnavailable, "fit for questions, not for locks")
+		b.server.Script(nil)
+		s, h := b.owned("a")
+		assert.Contains(b, b.pool.Numbers(), "1 sessions, 1 of them for transactions and leaders")
+		b.release(s, h)
+	})
+}
+
+// MySQL has other names for some of the settings.
+func TestCode_SettingsOfMySQL(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			row := []any{"utf8mb4", "utf8mb4", "utf8mb4", 60, 1, 1000, "NO_CHAIN", "REPEATABLE-READ", 0, 0}
+			switch {
+			case strings.Contains(st.Text, "VERSION()"):
+				return yes("9.7.4", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 0)
+			case strings.Contains(st.Text, "RELEASE_LOCK"):
+				return yes(append([]any{1, 0}, row...)...)
+			case strings.Contains(st.Text, "@@transaction_isolation"):
+				return yes(row...)
+			}
+			return nil
+		})
+		s, h := b.owned("a")
+		b.code(b.begin(s), "INSERT row")
+		require.NoError(b, b.commit(s))
+		b.release(s, h)
+		_, alive := b.server.Sessions()
+		assert.Equal(b, 1, alive, "nothing is changed")
+	})
 }

@@ -291,3 +291,14 @@ func TestTx_UnknownFields(t *testing.T) {
 	assert.Nil(t, txField[int](new(sql.Tx), nil))
 	assert.False(t, new(Session).rowsOpen())
 }
+
+// A session that has gone after its code had ended the transaction: not all of it is undone.
+func TestTx_EndedBeforeItsSession(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Probe = 0 }, func(b *bubble) {
+		s, h := b.owned("a")
+		b.code(b.begin(s), "INSERT row", "COMMIT")
+		b.server.Kill(1)
+		b.onTurn(s, func() { assert.ErrorIs(b, s.Rollback(errors.New("own")), fault.ErrTxEnded) })
+		b.awaitLoss(h)
+	})
+}

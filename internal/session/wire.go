@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 )
 
 // A wire is the driver's connection for one statement.
@@ -41,14 +40,11 @@ func (w wire) prepare(text string) (driver.Stmt, error) {
 	if conn, ok := w.conn.(driver.ConnPrepareContext); ok {
 		return conn.PrepareContext(w.ctx, text)
 	}
-	if conn, ok := w.conn.(driver.Conn); ok {
-		prepared, err := conn.Prepare(text)
-		if err != nil {
-			return nil, err // the driver returns half a statement with it
-		}
-		return prepared, nil
+	prepared, err := w.conn.(driver.Conn).Prepare(text)
+	if err != nil {
+		return nil, err // the driver returns half a statement with it
 	}
-	return nil, fmt.Errorf("the driver's connection, a %T, is no driver.Conn", w.conn)
+	return prepared, nil
 }
 
 // run sends what was prepared.

@@ -221,6 +221,12 @@ var mutants = []mutant{
 	change("a question that nobody wants", "internal/queue/run.go",
 		"if r.detached { // an answer", "if false { // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
+	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
+		"if g.own || g.nextLocked()", "if g.nextLocked()").
+		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
+	change("asked ahead, or handed on, for a transaction", "internal/queue/handoff.go",
+		" || next.terms.Own {", " {").
+		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a wait stands by for nobody after a hand-off", "internal/queue/handoff.go",
 		"\tg.line.standByLocked()\n", "").
 		caughtBy("internal/queue", "TestHandOff_EndsTheWaitThatStandsBy"),

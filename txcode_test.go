@@ -1,0 +1,413 @@
+package namedlock_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// A bubble is a Locker on a server in memory that speaks the protocol, under a clock that jumps.
+type bubble struct {
+	*testing.T
+	server *memserver.Server
+	db     *sql.DB
+	locker *namedlock.Locker
+	log    *bytes.Buffer // written until the Locker is closed
+}
+
+func inBubble(t *testing.T, test func(b *bubble), opts ...namedlock.Option) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bubble{T: t, server: memserver.New(), log: new(bytes.Buffer)}
+		b.db = b.server.Open()
+		b.db.SetMaxIdleConns(10)
+		var err error
+		b.locker, err = namedlock.Open(b.db, append(opts, namedlock.WithLogger(textLogger(b.log)))...)
+		require.NoError(t, err)
+		test(b)
+		require.NoError(t, b.locker.Close())
+		require.NoError(t, b.db.Close())
+	})
+}
+
+func (b *bubble) withLockTx(ctx context.Context, name string, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return b.locker.WithLockTx(ctx, name, 0, nil, fn)
+}
+
+// logged closes the Locker and returns its log.
+func (b *bubble) logged() string {
+	b.Helper()
+	require.NoError(b, b.locker.Close())
+	return b.log.String()
+}
+
+func requireOutcome(t *testing.T, err error, outcome namedlock.TxOutcome) {
+	t.Helper()
+	var e *namedlock.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, outcome, e.Tx, err)
+}
+
+// slow runs a statement of fn's that the server does not answer, under a context that ends meanwhile.
+func (b *bubble) slow(ctx context.Context, tx *sql.Tx, cancel func()) error {
+	b.server.Once("INSERT slow", &memserver.Reply{Hang: true})
+	go func() { // at once: a watch that waited for the connection's mutex would stop the bubble's clock
+		synctest.Wait()
+		cancel()
+	}()
+	_, err := tx.ExecContext(ctx, "INSERT slow")
+	return err
+}
+
+// A context that ends in the middle of a statement of the transaction is no loss of its lock, nor of one inside, but of one around it.
+func TestWithLockTxCutOff(t *testing.T) {
+	for _, whose := range []string{"the caller's", "fn's own", "fn's own, swallowed"} {
+		t.Run(whose, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				err := b.locker.WithLock(b.Context(), "around", 0, func(around context.Context) error {
+					ctx, cancel := context.WithCancel(around)
+					defer cancel()
+					err := b.withLockTx(ctx, "report", func(ctx context.Context, tx *sql.Tx) error {
+						return b.locker.WithLock(ctx, "inside", 0, func(context.Context) error {
+							end := cancel
+							if whose != "the caller's" {
+								ctx, end = context.WithCancel(ctx)
+							}
+							if err := b.slow(ctx, tx, end); whose != "fn's own, swallowed" {
+								return err
+							}
+							return nil
+						})
+					})
+					assert.ErrorIs(b, err, context.Canceled)
+					if whose != "fn's own, swallowed" { // which finds that its ctx has ended with the lock around it
+						assert.NotErrorIs(b, err, namedlock.ErrLost)
+					}
+					assert.ErrorIs(b, context.Cause(around), namedlock.ErrLost)
+					return nil
+				})
+				require.ErrorIs(b, err, namedlock.ErrLost)
+			})
+		})
+	}
+}
+
+// Without a lock around it nobody is told of a loss, nor is the log.
+func TestWithLockTxCutOffAlone(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		err := b.withLockTx(b.Context(), "report", func(ctx context.Context, tx *sql.Tx) error {
+			ctx, cancel := context.WithCancel(ctx)
+			err := b.slow(ctx, tx, cancel)
+			time.Sleep(time.Second)
+			return err
+		})
+		assert.Equal(b, context.Canceled, err)
+		assert.Empty(b, b.logged())
+	})
+}
+
+// A loss that COMMIT finds after the code has ended the transaction says both.
+func TestWithLockTxLostAndEnded(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		err := b.withLockTx(b.Context(), "report", func(ctx context.Context, tx *sql.Tx) error {
+			_, _ = tx.ExecContext(context.Background(), "COMMIT")
+			b.server.Kill(1)
+			return nil
+		})
+		require.ErrorIs(b, err, namedlock.ErrLost)
+		require.ErrorIs(b, err, namedlock.ErrTxEnded)
+		requireOutcome(b.T, err, namedlock.TxUnknown)
+	}, namedlock.WithProbe(0))
+}
+
+// A question that the server does not answer ends with its context, and with Close.
+func TestHolderWithoutAnAnswer(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		ask := func(ctx context.Context) error {
+			b.server.Once("IS_USED_LOCK", &memserver.Reply{Hang: true})
+			_, _, err := b.locker.Holder(ctx, "report")
+			return err
+		}
+		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(b, ask(ctx), context.DeadlineExceeded)
+		time.AfterFunc(time.Second, func() { _ = b.locker.Close() })
+		require.ErrorIs(b, ask(b.Context()), namedlock.ErrClosed)
+	})
+}
+
+// What fn returns where the driver's error for a statement that was cut off is any: the end of ctx comes with it.
+func TestWithLockTxEndOfTheContextIsTold(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		ctx, cancel := context.WithCancel(b.Context())
+		err := b.withLockTx(ctx, "report", func(ctx context.Context, tx *sql.Tx) error {
+			cancel()
+			return errOwn
+		})
+		require.ErrorIs(b, err, context.Canceled)
+		require.ErrorIs(b, err, errOwn)
+		requireOutcome(b.T, err, namedlock.TxNotCommitted)
+		ctx, cancel = context.WithCancel(b.Context())
+		err = b.withLockTx(ctx, "report", func(_ context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(context.Background(), "COMMIT")
+			require.NoError(b, err)
+			cancel()
+			return nil
+		})
+		require.ErrorIs(b, err, context.Canceled)
+		require.ErrorIs(b, err, namedlock.ErrTxEnded)
+		requireOutcome(b.T, err, namedlock.TxUnknown)
+	})
+}
+
+// fn ends the transaction itself and fails: it knows.
+func TestWithLockTxEndedByAnFnThatFails(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		require.Equal(b, errOwn, b.withLockTx(b.Context(), "report", func(_ context.Context, tx *sql.Tx) error {
+			require.NoError(b, tx.Commit())
+			return errOwn
+		}))
+	})
+}
+
+// A panic and a Goexit find a transaction that has ended, or a lock that is lost: there is nobody to tell but the log.
+func TestWithLockTxBeforeAPanic(t *testing.T) {
+	for how, leave := range map[string]func(){"panic": func() { panic(errOwn) }, "Goexit": runtime.Goexit} {
+		for what, c := range map[string]struct {
+			before func(b *bubble, tx *sql.Tx)
+			line   string
+		}{
+			"ended": {func(b *bubble, tx *sql.Tx) { _, _ = tx.ExecContext(context.Background(), "COMMIT") }, "had ended before the panic"},
+			"lost":  {func(b *bubble, _ *sql.Tx) { b.server.Kill(1) }, "lost by the time of a panic"},
+		} {
+			t.Run(how+" "+what, func(t *testing.T) {
+				inBubble(t, func(b *bubble) {
+					gone := make(chan struct{})
+					go func() {
+						defer close(gone)
+						defer func() { _ = recover() }()
+						_ = b.withLockTx(b.Context(), "report", func(_ context.Context, tx *sql.Tx) error {
+							c.before(b, tx)
+							leave()
+							return nil
+						})
+					}()
+					<-gone
+					assert.Contains(b, b.logged(), c.line)
+				})
+			})
+		}
+	}
+}
+
+// A loss that fn returns, its own or that of a lock inside, comes with what became of the transaction; ours is found first.
+func TestWithLockTxLossReturned(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for what, fails := range map[string]func(ctx context.Context) error{
+			"the cause":  context.Cause,
+			"its own":    func(context.Context) error { return errOwn },
+			"of another": func(context.Context) error { return fmt.Errorf("inside: %w", namedlock.ErrLost) },
+		} {
+			err := b.withLockTx(b.Context(), "report", func(ctx context.Context, _ *sql.Tx) error {
+				b.server.Kill(b.server.Holder("report"))
+				<-ctx.Done()
+				return fails(ctx)
+			})
+			require.ErrorIs(b, err, namedlock.ErrLost, what)
+			requireOutcome(b.T, err, namedlock.TxNotCommitted)
+			var e *namedlock.Error
+			require.ErrorAs(b, err, &e)
+			assert.Equal(b, "report", e.Name)
+		}
+	})
+}
+
+// Isolation levels of MySQL's go to the server.
+func TestWithLockTxIsolation(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		require.NoError(b, b.locker.WithLockTx(b.Context(), "report", 0, &sql.TxOptions{Isolation: sql.LevelReadCommitted},
+			func(context.Context, *sql.Tx) error { return nil }))
+		assert.Len(b, b.server.Sent("READ COMMITTED"), 1)
+	})
+}
+
+func TestTxOutcomeString(t *testing.T) {
+	for outcome, text := range map[namedlock.TxOutcome]string{
+		namedlock.TxNone: "none", namedlock.TxNotCommitted: "not committed", namedlock.TxCommitted: "committed", namedlock.TxUnknown: "unknown", 9: "TxOutcome(9)",
+	} {
+		assert.Equal(t, text, outcome.String())
+	}
+}
+
+// A KILL that meets the beginning of a leader's transaction is the loss of its term; a context of another lock's is none of the term's;
+// and a panic of a leader that is deposed is told of by the log alone.
+func TestTermOddEnds(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		none := func(context.Context, *sql.Tx) error { return nil }
+		ctx, cancel := context.WithCancel(b.Context())
+		_ = b.locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
+			defer cancel()
+			require.NoError(b, b.locker.WithLock(b.Context(), "another", 0, func(ctx context.Context) error {
+				assert.ErrorContains(b, term.WithTx(ctx, nil, none), "another lock")
+				return nil
+			}))
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if st.Text != "START TRANSACTION" {
+					return nil
+				}
+				time.Sleep(time.Second)
+				return &memserver.Reply{Drop: true}
+			})
+			err := term.WithTx(leading, nil, none)
+			require.ErrorIs(b, err, namedlock.ErrLost)
+			requireOutcome(b.T, err, namedlock.TxNone)
+			b.server.Script(nil)
+			return nil
+		})
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			defer func() { _ = recover() }()
+			_ = b.locker.Lead(b.Context(), "report", func(context.Context, *namedlock.Term) error {
+				b.server.Kill(b.server.Holder("report"))
+				panic(errOwn)
+			})
+		}()
+		<-gone
+		assert.Contains(b, b.logged(), "lost by the time of a panic")
+	})
+}
+
+// ctx ends while an attempt fails for good: the error says both.
+func TestLeadEndsWithItsContextWhileAnAttemptFailsForGood(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		ctx, cancel := context.WithCancel(b.Context())
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				cancel()
+				return &memserver.Reply{Number: 3057}
+			}
+			return nil
+		})
+		err := b.locker.Lead(ctx, "report", untilEnd)
+		require.ErrorIs(b, err, context.Canceled)
+		b.server.Script(nil)
+	})
+	inBubble(t, func(b *bubble) {
+		var failed func()
+		l, err := namedlock.Open(b.db, namedlock.WithHooks(namedlock.Hooks{Failed: func(context.Context, namedlock.Event) { failed() }}))
+		require.NoError(b, err)
+		ctx, cancel := context.WithCancel(b.Context())
+		failed = cancel
+		b.db.SetMaxOpenConns(1)
+		err = l.Lead(ctx, "report", untilEnd)
+		require.ErrorIs(b, err, namedlock.ErrUnsupported)
+		b.db.SetMaxOpenConns(0)
+		require.NoError(b, l.Close())
+	})
+}
+
+// Calls that wait for a session, and not for a lock, are one line in the log, which says the numbers.
+func TestAWaitForASessionIsLogged(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		ends := make(chan struct{})
+		begun := make(chan struct{}, 2)
+		for _, name := range []string{"a", "b"} {
+			go func() {
+				_ = b.locker.WithLockTx(b.Context(), name, 0, nil, func(context.Context, *sql.Tx) error {
+					begun <- struct{}{}
+					<-ends
+					return nil
+				})
+			}()
+			<-begun
+		}
+		for _, name := range []string{"c", "d"} {
+			go func() { _ = b.withLockTxFor(name, 20*time.Second) }()
+		}
+		err := b.withLockTxFor("e", 20*time.Second)
+		require.ErrorIs(b, err, namedlock.ErrNoSession)
+		close(ends)
+		synctest.Wait()
+		log := b.logged()
+		assert.Equal(b, 1, strings.Count(log, "calls wait for a session"), log)
+		assert.Contains(b, log, "calls=3")
+	})
+}
+
+func (b *bubble) withLockTxFor(name string, timeout time.Duration) error {
+	return b.locker.WithLockTx(b.Context(), name, timeout, nil, func(context.Context, *sql.Tx) error { return nil })
+}
+
+// What is remembered of the log's lines is forgotten when there is much of it and it is old: each name has its line again then.
+func TestWarningsAreForgotten(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		wait := func(names ...string) {
+			ctx, cancel := context.WithTimeout(b.Context(), 6*time.Second)
+			defer cancel()
+			var waits sync.WaitGroup
+			for _, name := range names {
+				waits.Go(func() { _ = b.locker.WithLock(ctx, name, time.Minute, nothing) })
+			}
+			waits.Wait()
+		}
+		var many []string
+		for i := range 1000 {
+			many = append(many, fmt.Sprint(i))
+			held, err := b.locker.Acquire(b.Context(), many[i], 0) // so that the waits for it cost no statement
+			require.NoError(b, err)
+			defer held.Release()
+		}
+		wait(many...)
+		time.Sleep(2 * time.Minute)
+		wait("0", "1")
+		b.Cleanup(func() { assert.Equal(b, 1000+2, strings.Count(b.log.String(), "still waiting for a lock")) })
+	}, namedlock.WithMaxSessions(3), namedlock.WithProbe(0), namedlock.WithKeepAlive(time.Hour), namedlock.WithLease(0))
+}
+
+// WithLocks under Forever waits for as long as it takes, for each.
+func TestWithLocksForever(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for _, name := range []string{"a", "b"} {
+			b.server.Lock(name)
+			time.AfterFunc(2*time.Hour, func() { b.server.Unlock(name) })
+		}
+		require.NoError(b, b.locker.WithLocks(b.Context(), []string{"a", "b"}, namedlock.Forever, nothing))
+	}, namedlock.WithProbe(0))
+}
+
+func TestOptionsBounds(t *testing.T) {
+	db := memserver.New().Open()
+	defer db.Close()
+	_, err := namedlock.Open(db, namedlock.WithLease(366*24*time.Hour))
+	assert.ErrorContains(t, err, "a year at most")
+	db.SetMaxOpenConns(5)
+	_, err = namedlock.Open(db, namedlock.WithMaxSessions(5))
+	assert.ErrorContains(t, err, "at most 4")
+	l, err := namedlock.Open(db, namedlock.WithMaxSessions(4))
+	require.NoError(t, err)
+	_, _, err = l.Holder(none, "report")
+	assert.ErrorContains(t, err, "context is nil")
+	_, err = l.Holders(none, "report")
+	assert.ErrorContains(t, err, "context is nil")
+	require.NoError(t, l.Close())
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	assert.NoError(t, l.Shutdown(ended), "it is closed")
+	assert.True(t, errors.Is(l.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed))
+}
