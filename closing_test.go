@@ -24,7 +24,7 @@ import (
 
 // A Shutdown whose ctx has ended gives up every lock: nobody is granted one after that. Callers come at every moment.
 func TestShutdownAtOnceLeavesNothingHeld(t *testing.T) {
-	for try := range 200 {
+	for try := range 50 {
 		locks := locktest.New()
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -50,7 +50,7 @@ func TestShutdownAtOnceLeavesNothingHeld(t *testing.T) {
 				}
 			})
 		}
-		for range try {
+		for range 4 * try {
 			runtime.Gosched()
 		}
 		_ = locks.Shutdown(ended) // an error only if something was held
