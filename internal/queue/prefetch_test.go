@@ -228,7 +228,7 @@ func TestAhead_NotForNestedCallers(t *testing.T) {
 func TestAhead_NotForATransaction(t *testing.T) {
 	plain := For(Forever)
 	own := plain
-	own.Own, own.Tx = true, true
+	own.Use = ForTx
 	for what, terms := range map[string][2]Terms{"behind a transaction": {own, plain}, "for a transaction": {plain, own}} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, 0, func(b *bubble) {

@@ -360,6 +360,7 @@ func TestLent_ClosedUnderALock(t *testing.T) {
 		require.NoError(b, conn.Close())
 		b.awaitLoss(h)
 		assert.ErrorIs(b, h.why, errConnClosed)
+		_, _ = b.db.ExecContext(b.Context(), "SELECT 1") // finds that the connection has ended
 		require.NoError(b, b.db.QueryRowContext(b.Context(), "SELECT 1").Scan(new(int)), "the db goes on with another")
 		assert.False(b, b.pool.source.wanted())
 		assert.Panics(b, func() { _, _ = b.pool.source.open(Request{}) })

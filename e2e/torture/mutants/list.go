@@ -222,10 +222,10 @@ var mutants = []mutant{
 		"if r.detached { // an answer", "if false { // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
 	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
-		"if g.own || g.nextLocked()", "if g.nextLocked()").
+		"if g.use.own() || g.nextLocked()", "if g.nextLocked()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("asked ahead, or handed on, for a transaction", "internal/queue/handoff.go",
-		" || next.terms.Own {", " {").
+		" || next.terms.Use.own() {", " {").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a wait stands by for nobody after a hand-off", "internal/queue/handoff.go",
 		"\tg.line.standByLocked()\n", "").
