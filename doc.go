@@ -25,9 +25,9 @@
 // # Waiting
 //
 // Callers of one Locker queue for a name, first come first served, before the
-// server is asked; one of them waits there, or two while a later one wants to wait for
-// noticeably longer. A deadline ends a wait without harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where
-// this Locker or the server can see it: not where a call chain had to share its
+// server is asked. One of them waits there, for as long as the longest wants, and at most
+// 30 s; then the next wait begins, at the end of the server's line. A deadline ends a wait
+// without harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where this Locker or the server can see it: not where a call chain had to share its
 // session (beyond [WithMaxSessions], or with New), nor where one part of the circle
 // is a caller still in this process's queue and another is on the server. Then
 // the timeout ends it.

@@ -181,9 +181,8 @@ func WithHandOff(d time.Duration) Option {
 // # What counts
 //
 //   - A lock that is held counts 1. Locks nested in it count 0.
-//   - A name that callers of the Locker wait for counts 1, however many they are, or
-//     2 while a later caller waits for noticeably longer. This includes the name of a
-//     [Locker.WithLockTx], until that has its lock.
+//   - A name that callers of the Locker wait for counts 1, however many they are. This
+//     includes the name of a [Locker.WithLockTx], until that has its lock.
 //   - A WithLockTx or [Locker.WithTerm] that has its lock does not count, nor does a [Locker.Lead],
 //     whether it waits or leads: their code has the connection of the lock.
 //   - [Locker.Holder], [Locker.Holders] and [Locker.Check] do not count. Each

@@ -362,31 +362,3 @@ func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 		}
 	})
 }
-
-// Who comes while another waits, and stays longer, has a place of its own from then on: the end of the
-// wait that it found under way does not put it behind foreign sessions that came after it.
-func TestPromise05_WhoStaysLongerHasAPlaceAtOnce(t *testing.T) {
-	t.Parallel()
-	onEachServer(t, func(t *testing.T, srv *server) {
-		l, before, behind, name := setup{srv, byOpen}.locker(t), srv.foreign(t), srv.foreign(t), newName("place")
-		before.lock(name)
-		first := begin(t, t.Context(), l, name, 15*time.Second) // for all that follows to come before its end
-		srv.awaitWaiter(t, name)
-		second := begin(t, t.Context(), l, name, namedlock.Forever)
-		eventually(t, func() bool { return len(srv.waiters(t, name)) == 2 }, "the second waits on the server, too")
-		gotBehind := inBackground(func() error {
-			_, err := behind.ask("SELECT GET_LOCK(?, ?)", name, 60)
-			return err
-		})
-		eventually(t, func() bool { return len(srv.waiters(t, name)) == 3 }, "a foreign session waits behind")
-
-		require.ErrorIs(t, first.err(t), namedlock.ErrTimeout)
-		eventually(t, func() bool { return len(srv.waiters(t, name)) == 2 }, "the first wait has ended")
-		before.unlock(name)
-		second.holds(t)
-		assert.Equal(t, []int64{behind.id}, srv.waiters(t, name))
-		second.release(t)
-		require.NoError(t, receive(t, gotBehind, "the turn of the foreign session behind"))
-		assert.Equal(t, behind.id, before.holder(name))
-	})
-}

@@ -25,7 +25,7 @@ func (q *Queue) Refuse() {
 	}
 	for _, l := range q.lines {
 		q.dismissLocked(l, fault.ErrClosed)
-		if l.run != nil { // and with it the second, which nobody wants
+		if l.run != nil {
 			l.run.abandonLocked()
 		}
 		q.advanceLocked(l)

@@ -1,8 +1,8 @@
 // Package queue lets the callers of one process take turns at a name: one line per folded
 // name, first in, first out, and at most one of them at a time asks the server. The wait on
 // the server belongs to the name, not to the caller: who leaves the line hands the wait, and
-// its place in the server's queue, to the next. Who comes later and stays noticeably longer than the wait
-// goes on has a second one, where there is room (second.go).
+// its place in the server's queue, to the next. A caller who comes later, and stays for longer than the
+// wait goes on, has the next one begin at its end, 30 s later at most.
 //
 // # The way of one call
 //
@@ -26,11 +26,9 @@
 // # Invariants
 //
 //   - A line exists while somebody waits in it, holds its lock, or a run asks for it.
-//   - A line has one run at most that serves it, and a second one only while that waits on the server: the
-//     second waits there too, and serves nobody before it takes the first's place, unless it is granted first.
-//   - A line has a holder and a run at the same time only while the run waits on another session: it was the
-//     second wait, or the holder's release is on its way and the next grant is prefetched. No grant comes of it
-//     before the holder's release has begun.
+//   - A line has one run at most, and so one wait on the server.
+//   - A line has a holder and a run at the same time only while the holder's release is on its way, and the
+//     run waits on another session for the next grant, which is prefetched.
 //   - A waiter is served once, by a grant or by an error, and leaves the line with that.
 //   - A grant that nobody wants any more is released before anybody else has a turn on its
 //     session (see run.grant and run.settle).
@@ -46,8 +44,8 @@
 //
 // # Goroutines
 //
-// A run has one, until the line is served or, for a second one, has no use for it. The questions who holds a lock share one (askLookups), and Inspect has one for
-// each call. Queue.active counts them, and the grants; Close waits until there is none.
+// A run has one, until the line is served. The questions who holds a lock share one (askLookups), and Inspect has one
+// for each call. Queue.active counts them, and the grants; Close waits until there is none.
 //
 // # Races that were lost once
 //

@@ -55,6 +55,5 @@ func (g *Grant) handTo(successor *waiter) bool {
 	g.line.holder = next
 	q.handed++
 	q.serveLocked(successor, next, nil) // it counts as active in the place of g
-	g.line.standByLocked()
 	return true
 }

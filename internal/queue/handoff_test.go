@@ -151,18 +151,3 @@ func TestHandOff_Off(t *testing.T) {
 		require.NoError(b, next.granted(b).Release())
 	})
 }
-
-// A hand-off to the last in line ends the wait that stands by.
-func TestHandOff_EndsTheWaitThatStandsBy(t *testing.T) {
-	inBubble(t, time.Minute, func(b *bubble) {
-		b.server.Lock("l")
-		first := b.call(background, "l", 10*time.Second)
-		second := b.call(background, "l", 20*time.Second)
-		require.Len(b, b.waitsFor("l"), 2)
-		b.server.Unlock("l")
-		require.NoError(b, first.granted(b).Release())
-		g := second.granted(b)
-		assert.Equal(b, 1, b.active(), "the holder")
-		require.NoError(b, g.Release())
-	})
-}

@@ -17,7 +17,6 @@ type line struct {
 	key    string
 	holder *Grant
 	run    *run // asks the server on behalf of the waiters
-	second *run // waits there, too, and takes the place of run; see secondLocked
 
 	front, back *waiter // the first to be served in front
 	misses      int     // how often there was no session to prefetch with, since one was opened for that
@@ -54,6 +53,10 @@ type waiter struct {
 
 	lock Grant // set by newGrant
 }
+
+// heldLocked reports whether a caller of this process has the lock, and has not begun to release
+// it. The queue's mu must be held.
+func (l *line) heldLocked() bool { return l.holder != nil && !l.holder.releasing }
 
 // joinLocked puts w at the end of the line.
 func (l *line) joinLocked(w *waiter) {

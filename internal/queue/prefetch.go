@@ -18,7 +18,7 @@ func (q *Queue) prefetchLocked(g *Grant) {
 		return
 	}
 	if q.pool.IdleToWait() {
-		r := &run{queue: q, line: l, standsBy: true}
+		r := &run{queue: q, line: l}
 		l.run = r
 		q.active++
 		go r.prefetch(g)

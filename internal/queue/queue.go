@@ -170,7 +170,6 @@ func (q *Queue) begin(w *waiter, done <-chan struct{}) {
 	}
 	l := w.line
 	q.advanceLocked(l)
-	l.secondLocked(w)
 	if l.front != w || l.holder != nil {
 		w.waitsLocked()
 	}

@@ -11,15 +11,11 @@ import (
 
 // A run asks the server for a line's lock: it tries first, and waits only when
 // the server says that others have it. It goes on for whoever is first in line
-// until somebody has the lock or nobody wants it. (A second run of a line only waits: see second.go.) It has a goroutine of its own, which the
-// queue's Close waits for: its statement goes on when the caller leaves.
+// until somebody has the lock or nobody wants it. It has a goroutine of its
+// own, which the queue's Close waits for: its statement goes on when the caller leaves.
 type run struct {
 	queue *Queue
 	line  *line
-
-	standsBy  bool    // it goes on while the lock is held: see prefetchLocked and secondLocked
-	latecomer *waiter // for whom the second wait of its line begins
-	stood     *wait   // the last that it has begun
 
 	slice  time.Duration // what waits are asked for at most, if not 0; see mayRepeat
 	failed bool          // the last statement failed with its connection
@@ -232,18 +228,11 @@ func (r *run) abandonLocked() {
 	}
 }
 
-// detachLocked has the line let go of r. The second wait takes its place if the line wants it. The
-// queue's mu must be held.
+// detachLocked has the line let go of r. The queue's mu must be held.
 func (r *run) detachLocked() {
-	l := r.line
 	r.detached = true
-	if l.second == r {
-		l.second = nil
-		return
-	}
-	l.run, l.second = l.second, nil
-	if l.run != nil && !l.run.wantedByLocked(l.front) {
-		l.run.abandonLocked()
+	if r.line.run == r {
+		r.line.run = nil
 	}
 }
 
@@ -305,21 +294,7 @@ func (r *run) grant(s *session.Session, w *waiter, name string) bool {
 	}
 	q.serveLocked(first, g, nil)
 	r.detachLocked()
-	r.line.standByLocked()
 	return true
-}
-
-// standByLocked is called when a caller has got the lock while a wait goes on
-// at the server, where the next in line had better keep the place. If the next
-// has no use for it, it ends. The queue's mu must be held.
-func (l *line) standByLocked() {
-	switch r := l.run; {
-	case r == nil:
-	case r.wantedByLocked(l.front):
-		r.standsBy = true
-	default:
-		r.abandonLocked()
-	}
 }
 
 // failAll tells everybody in line that no session could be acquired; but if somebody

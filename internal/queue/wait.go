@@ -15,9 +15,7 @@ type wait struct {
 	name    string
 	session *session.Session
 	nested  bool // on the session of a chain that holds other locks, or is to have it alone: its chain's own
-	asked   time.Duration
 	ends    time.Time
-	cut     bool // somebody wanted it for longer than it may be asked for
 }
 
 // waitOn lets the server's queue do the waiting, on a session where the try has
@@ -66,14 +64,7 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := r.firstLocked()
-	switch {
-	case r.line.second == r:
-		if w = r.latecomer; !r.line.outlastsLocked(w) {
-			return nil, nil, 0
-		}
-	case w == nil || !w.asked:
-		return nil, nil, 0
-	case r.yieldLocked():
+	if w == nil || !w.asked {
 		return nil, nil, 0
 	}
 	limit := q.pool.Wait(s, w.chain.on(s), q.polling)
@@ -85,8 +76,8 @@ func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
 	}
 	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.terms.Use.own()}
 	d := wt.longest(r.line, limit)
-	wt.asked, wt.ends, wt.cut = d, time.Now().Add(d), d == limit
-	r.wait, r.stood = wt, wt
+	wt.ends = time.Now().Add(d)
+	r.wait = wt
 	r.phase = waiting
 	return wt, w, d
 }

@@ -120,45 +120,6 @@ func (p *Pool) idleLocked() *Session {
 	return nil
 }
 
-// TakeToStandBy is TakeIdle for a caller for whom a session may be opened, where there is room.
-func (p *Pool) TakeToStandBy(ctx context.Context) (*Session, error) {
-	ctx, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	s, err := p.TakeIdle()
-	if s != nil || err != nil || !p.growToStandBy() {
-		return s, err
-	}
-	return p.source.open(Request{Caller: bystander{ctx, giveUp}})
-}
-
-func (p *Pool) growToStandBy() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.source.roomyLocked() {
-		return false
-	}
-	// It is for no good to wait for a connection.
-	g, err := p.source.growLocked(survey{freeSoon: true, standsBy: true})
-	return err == nil && g == growByOne
-}
-
-// A bystander gives up rather than wait for others.
-type bystander struct {
-	ctx    context.Context
-	giveUp func()
-}
-
-func (b bystander) Context() context.Context { return b.ctx }
-func (b bystander) Queued()                  {}
-func (b bystander) PoolExhausted()           { b.giveUp() }
-
-// RoomToStandBy reports whether the pool can do with one more wait that is not needed.
-func (p *Pool) RoomToStandBy() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.source.roomyLocked()
-}
-
 // IdleToWait reports whether there is an idle session without locks that may wait for
 // one.
 func (p *Pool) IdleToWait() bool {
@@ -281,7 +242,6 @@ type survey struct {
 	empty    *Session // idle, without locks; nil: none
 	least    *Session // of the idle ones with locks, the one with the fewest; nil: none
 	freeSoon bool     // another is about to be idle
-	standsBy bool     // the caller does not wait for room
 }
 
 func (p *Pool) surveyLocked() survey {

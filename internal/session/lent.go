@@ -86,8 +86,6 @@ func (l *lent) waitLocked(_ *Session, polling int) time.Duration {
 	return sliceLent
 }
 
-func (l *lent) roomyLocked() bool { return false }
-
 func (l *lent) spare() bool { return false }
 
 func (l *lent) settle() {}

@@ -167,9 +167,6 @@ type source interface {
 	// so many others poll; 0: not at all.
 	waitLocked(s *Session, polling int) time.Duration
 
-	// roomyLocked reports whether less than half of the sessions that there can be are taken by waits.
-	roomyLocked() bool
-
 	// spare reports whether there is a connection for a question beside the locks.
 	spare() bool
 	// inspect has ask run, beside the locks if possible, and else on home where the caller's chain has that.

@@ -58,7 +58,7 @@ func (p *pooled) growLocked(all survey) (growth, error) {
 	switch {
 	case inUse < limits.shared && all.empty != nil:
 		return growUseEmpty, nil
-	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all, !all.standsBy):
+	case inUse < limits.shared && !(all.freeSoon && p.exhausted()) && p.takeRoomLocked(limits.all, true):
 		return growByOne, nil
 	case all.least != nil:
 		return growShare, nil
@@ -297,11 +297,6 @@ func (p *pooled) waitsLocked() (n int) {
 		}
 	}
 	return n
-}
-
-func (p *pooled) roomyLocked() bool {
-	limits, err := p.limitsLocked()
-	return err == nil && 2*p.waitsLocked() < limits.shared
 }
 
 func (p *pooled) spare() bool {

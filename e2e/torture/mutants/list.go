@@ -180,15 +180,6 @@ var mutants = []mutant{
 	change("Shutdown leaves the locks", "internal/queue/close.go",
 		"\t\t\tq.pool.GiveUp(l.holder.session, cause)", "\t\t\t//").
 		caughtBy(".", "TestShutdownIsBounded"),
-	change("no second wait", "internal/queue/queue.go",
-		"\tl.secondLocked(w)\n", "").
-		caughtBy("e2e", "TestPromise05_WhoStaysLongerHasAPlaceAtOnce"),
-	change("a third wait while the second is granted", "internal/queue/second.go",
-		"l.second.stood == nil ||", "l.second.wait == nil ||").
-		caughtBy("internal/queue", "TestSecond_TheFirstEndsWhileTheSecondIsGranted"),
-	change("a second wait granted beside a holder", "internal/queue/run.go",
-		"\tif r.line.heldLocked() {\n", "\tif false {\n").
-		caughtBy("internal/queue", "TestSecond_NotBesideAHolderWhoHasLost"),
 	change("a wait ends with the server", "internal/queue/run.go",
 		"case !r.outlasts(err):", "default:").
 		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
@@ -227,9 +218,6 @@ var mutants = []mutant{
 	change("asked ahead, or handed on, for a transaction", "internal/queue/handoff.go",
 		" || next.terms.Use.own() {", " {").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
-	change("a wait stands by for nobody after a hand-off", "internal/queue/handoff.go",
-		"\tg.line.standByLocked()\n", "").
-		caughtBy("internal/queue", "TestHandOff_EndsTheWaitThatStandsBy"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
 		"\tcase <-released:\n\tcase <-timer.C:\n", "\tcase <-released:\n").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
@@ -302,9 +290,6 @@ var mutants = []mutant{
 	change("an outage begins with the pause of the last", "internal/queue/outage.go",
 		"r.outage, r.outagePause, r.refused = nil, 0, time.Time{}", "r.outage, r.refused = nil, time.Time{}").
 		caughtBy("internal/queue", "TestOutage_TheNextBeginsAnew"),
-	change("a second wait for another spelling", "internal/queue/second.go",
-		" || !l.second.stood.suits(l.front)", "").
-		caughtBy("internal/queue", "TestSecond_IsForOneSpelling"),
 	change("no pause before the third term", "lead.go",
 		"\treturn o.losses > 1\n", "\treturn o.losses > 2\n").
 		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
