@@ -566,30 +566,21 @@ func TestPromise07_UnavailableServer(t *testing.T) {
 // A server that crashes ends the waits, and is used again when it is back.
 func TestPromise07_ServerGoesAndComesBack(t *testing.T) {
 	t.Parallel()
-	for _, kind := range on().Kinds {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			srv, err := start(kind)
-			if err != nil {
-				servers.SkipOrFail(t, err)
-			}
-			defer srv.Stop()
-			l, f, waited, held := setup{srv, byOpen}.locker(t), srv.foreign(t), newName("waited"), newName("held")
-			f.lock(waited)
-			waiter := begin(t, t.Context(), l, waited, namedlock.Forever)
-			srv.awaitWaiter(t, waited)
-			holder, _ := hold(t, t.Context(), l, held)
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		l, f, waited, held := setup{srv, byOpen}.locker(t), srv.foreign(t), newName("waited"), newName("held")
+		f.lock(waited)
+		waiter := begin(t, t.Context(), l, waited, namedlock.Forever)
+		srv.awaitWaiter(t, waited)
+		holder, _ := hold(t, t.Context(), l, held)
 
-			require.NoError(t, srv.Kill())
-			err = waiter.err(t)
-			requireError(t, err, namedlock.ErrUnavailable, waited)
-			requireError(t, l.WithLock(t.Context(), waited, 0, unexpected(t)), namedlock.ErrUnavailable, waited)
-			holder.finish(nil)
-			require.ErrorIs(t, holder.err(t), namedlock.ErrLost)
+		require.NoError(t, srv.Kill())
+		requireError(t, waiter.err(t), namedlock.ErrUnavailable, waited)
+		requireError(t, l.WithLock(t.Context(), waited, 0, unexpected(t)), namedlock.ErrUnavailable, waited)
+		holder.finish(nil)
+		require.ErrorIs(t, holder.err(t), namedlock.ErrLost)
 
-			require.NoError(t, srv.Restart())
-			require.NoError(t, l.WithLock(t.Context(), held, 0, nothing))
-			require.NoError(t, l.WithLock(t.Context(), waited, 0, nothing))
-		})
-	}
+		require.NoError(t, srv.Restart())
+		require.NoError(t, l.WithLock(t.Context(), held, 0, nothing))
+		require.NoError(t, l.WithLock(t.Context(), waited, 0, nothing))
+	})
 }

@@ -27,7 +27,7 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 				at := setup{srv, way}
 				_, err := srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 16382")
 				require.NoError(t, err)
-				l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(often))
+				l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(often()))
 				names := []string{newName("plain"), newName("not plain"), newName("café")}
 				var calls []*call
 				var ctxs []context.Context
@@ -37,7 +37,7 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 				}
 				_, err = srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 0")
 				require.NoError(t, err)
-				<-time.After(3 * often)
+				<-time.After(3 * often())
 				for _, ctx := range ctxs {
 					require.NoError(t, context.Cause(ctx))
 				}
@@ -60,7 +60,7 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 func TestPromise22_InnoDBReadOnly(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l, name := at.spied(t, namedlock.WithKeepAlive(often)), newName("innodb")
+		l, name := at.spied(t, namedlock.WithKeepAlive(often())), newName("innodb")
 		require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
 		assert.Equal(t, 1, l.spy.Count("@@read_only, @@innodb_read_only, @@character_set_results"))
 	})

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -106,9 +105,8 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 // What the server has every session begin with.
 func TestPromise21_InitConnect(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, func(servers.Kind) []string {
-		return []string{"--init-connect=SET character_set_results=utf16, character_set_connection=ucs2"}
-	}, func(t *testing.T, srv *server) {
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		srv.mustRun(t, "SET GLOBAL init_connect = 'SET character_set_results=utf16, character_set_connection=ucs2'")
 		db := srv.openAs(t, newUser(), nil) // what every session begins with is not for root
 		for _, way := range []string{byOpen, byNew} {
 			l, f := setup{srv, way}.lockerOn(t, db), srv.foreign(t)
@@ -127,10 +125,10 @@ func TestPromise21_SpellingStays(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byNew}
-		l := at.lockerOn(t, at.open(t, "character_set_client=swe7"), namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often))
+		l := at.lockerOn(t, at.open(t, "character_set_client=swe7"), namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often()))
 		name := newName("user@example.org")
 		require.NoError(t, l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
-			<-time.After(3 * often)
+			<-time.After(3 * often())
 			return context.Cause(ctx)
 		}))
 	})

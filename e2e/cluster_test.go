@@ -112,14 +112,14 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	ready(first, "1")
 	var known []*locker
 	for _, way := range []string{byOpen, byNew} {
-		l := setup{first, way}.locker(t, namedlock.WithKeepAlive(often))
+		l := setup{first, way}.locker(t, namedlock.WithKeepAlive(often()))
 		requireUsable(t, l)
 		known = append(known, l)
 	}
 	second := start(ports[3:], ports[:3])
 	ready(first, "2")
 	ready(second, "2")
-	<-time.After(often)
+	<-time.After(often())
 	for _, l := range known { // they knew a cluster of one
 		name := newName("grown")
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)

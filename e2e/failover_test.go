@@ -208,7 +208,7 @@ func TestFailover_Group(t *testing.T) {
 
 func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) {
 	r.primary.mustRun(t, "CREATE TABLE ledger (id BIGINT AUTO_INCREMENT PRIMARY KEY, number BIGINT NOT NULL, author BIGINT NOT NULL) ENGINE=InnoDB")
-	keepAlive := namedlock.WithKeepAlive(often)
+	keepAlive := namedlock.WithKeepAlive(often())
 	at := setup{r.proxied, byOpen}
 	name := newName("failover")
 	c, ctx := hold(t, t.Context(), at.locker(t, keepAlive), name)
@@ -228,7 +228,7 @@ func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) 
 	waiter.holds(t)
 	began := time.Now()
 	t.Logf("the holder was told %v before the waiter began", began.Sub(told).Round(time.Millisecond))
-	assert.Less(t, told.Sub(began), twoIntervals, "two sections at once for longer than is promised")
+	assert.Less(t, told.Sub(began), twoIntervals(), "two sections at once for longer than is promised")
 	c.requireLossReported(t, name)
 	waiter.release(t)
 	writers.requireLedger(t, successor)

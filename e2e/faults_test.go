@@ -134,12 +134,12 @@ func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, promoted *server) {
-		demoted := startFor(t, promoted.Kind())
+		demoted := borrow(t, promoted.Kind())
 		primary := &failover{}
 		primary.to.Store(demoted)
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
-		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often))
+		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often()))
 		// Connections that lie idle, in the db and in the Locker's hands, lead to the demoted server.
 		var idle []*call
 		for range 8 {

@@ -103,7 +103,7 @@ func TestPromise11_ALossByTheGreetingIsOnlyALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		broken := fmt.Errorf("broken: %w", mysql.ErrInvalidConn)
-		l := setup{srv, byNew}.spied(t, namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often))
+		l := setup{srv, byNew}.spied(t, namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often()))
 		l.spy.Once("SELECT VERSION()", spy.FailBefore(broken))
 		name := newName("greeting")
 		c, ctx := hold(t, t.Context(), l, name)

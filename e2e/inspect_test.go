@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -300,12 +301,13 @@ func TestHolder_SilentServer(t *testing.T) {
 
 // onServersThatList is onEachServer where MariaDB has its plugin.
 func onServersThatList(t *testing.T, test func(t *testing.T, srv *server)) {
-	onServersWith(t, func(kind servers.Kind) []string {
-		if kind == servers.MariaDB {
-			return []string{"--plugin-load-add=metadata_lock_info"}
+	onEachServer(t, func(t *testing.T, srv *server) {
+		if srv.Kind() == servers.MariaDB {
+			srv = borrow(t, servers.MariaDB)
+			srv.mustRun(t, "INSTALL SONAME 'metadata_lock_info'")
 		}
-		return nil
-	}, test)
+		test(t, srv)
+	})
 }
 
 func namesOf(holders []namedlock.Holder) (names []string) {
@@ -417,11 +419,24 @@ func TestHeld_WithoutProcess(t *testing.T) {
 // MySQL's list is empty without its instrument: that is no answer.
 func TestHeld_BlindServer(t *testing.T) {
 	t.Parallel()
-	for _, arg := range []string{"--performance-schema=OFF", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=OFF", "--performance-schema-max-metadata-locks=1"} {
-		t.Run(arg, func(t *testing.T) {
+	if !slices.Contains(on().Kinds, servers.MySQL) {
+		t.Skip("MariaDB lists its locks in another way")
+	}
+	const off = "UPDATE performance_schema.setup_instruments SET ENABLED = 'NO' WHERE NAME = 'wait/lock/metadata/sql/mdl'"
+	for what, blind := range map[string]func(t *testing.T) *server{
+		"--performance-schema=OFF": func(t *testing.T) *server { return startFor(t, servers.MySQL, "--performance-schema=OFF") },
+		"--performance-schema-max-metadata-locks=1": func(t *testing.T) *server {
+			return startFor(t, servers.MySQL, "--performance-schema-max-metadata-locks=1")
+		},
+		"the instrument is off": func(t *testing.T) *server {
+			srv := borrow(t, servers.MySQL)
+			srv.mustRun(t, off)
+			return srv
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			s := servers.ForTest(t, servers.MySQL, servers.WithArgs(arg))
-			at := setup{asServer(t, s), byOpen}
+			at := setup{blind(t), byOpen}
 			l, f := at.locker(t), at.foreign(t)
 			for range 3 {
 				f.lock(newName("blind"))

@@ -27,7 +27,7 @@ const leadLease = 2 * time.Second
 func lead(ctx context.Context, db *sql.DB, name, table string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
-	l, err := namedlock.Open(db, namedlock.WithLease(leadLease), namedlock.WithKeepAlive(often))
+	l, err := namedlock.Open(db, namedlock.WithLease(leadLease), namedlock.WithKeepAlive(often()))
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t, namedlock.WithKeepAlive(often)), at.foreign(t), newName("leader")
+		l, f, name := at.locker(t, namedlock.WithKeepAlive(often())), at.foreign(t), newName("leader")
 		ctx, cancel := context.WithCancel(t.Context())
 		led, mayEnd := make(chan context.Context), make(chan struct{})
 		done := inBackground(func() error {

@@ -274,11 +274,11 @@ func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		for i := range 6 {
-			l, name := at.locker(t, namedlock.WithKeepAlive(often)), newName("cut")
+			l, name := at.locker(t, namedlock.WithKeepAlive(often())), newName("cut")
 			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
-				short, cancel := context.WithTimeout(ctx, often+time.Duration(10*i)*time.Millisecond)
+				short, cancel := context.WithTimeout(ctx, often()+time.Duration(10*i)*time.Millisecond)
 				defer cancel()
-				_, err := tx.ExecContext(short, "DO SLEEP(2)")
+				_, err := tx.ExecContext(short, fmt.Sprintf("DO SLEEP(%f)", (4*often()).Seconds()))
 				assert.Error(t, err)
 				if i%2 == 0 {
 					<-ctx.Done() // the keep-alive has found it

@@ -67,7 +67,7 @@ func TestPromise16_RowsLeftOpen(t *testing.T) {
 func TestPromise16_TransactionLeftOpen(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
-		l, f, name := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often)), srv.foreign(t), newName("tx")
+		l, f, name := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often())), srv.foreign(t), newName("tx")
 		c, ctx := hold(t, t.Context(), l, name)
 		tx, err := l.conn.BeginTx(background, nil)
 		require.NoError(t, err)

@@ -27,12 +27,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const (
-	atOnce = 50 * time.Millisecond // where the socket shows a loss
-
-	often        = 500 * time.Millisecond // WithKeepAlive, in tests
-	twoIntervals = 2 * often
-)
+// atOnce is for losses that the socket shows.
+const atOnce = 50 * time.Millisecond
 
 // requireLost waits for the end of a lock's context, and checks that it tells a loss.
 func requireLost(t *testing.T, ctx context.Context, name string) {
@@ -138,16 +134,17 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 	}
 }
 
-// onServersWith is onEachServer with servers of the test's own, for tests that change or stop them.
+// onServersWith is onEachServer with servers that the test has for itself, for tests that change or stop them: lent
+// ones, or, for what can be said only when a server is started, new ones.
 func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			var more []string
-			if args != nil {
-				more = args(kind)
+			if args == nil {
+				test(t, borrow(t, kind))
+			} else {
+				test(t, startFor(t, kind, args(kind)...))
 			}
-			test(t, startFor(t, kind, more...))
 		})
 	}
 }
@@ -338,9 +335,9 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			f := at.foreign(t)
-			requireNoticed(t, twoIntervals, func() victim {
+			requireNoticed(t, twoIntervals(), func() victim {
 				db, connector := at.openWrapped(t)
-				l := at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+				l := at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(name string, _ int64) {
 					if at.way == byOpen {
 						// Nobody else can get at the session: it happens on the way of the next proof.
@@ -366,8 +363,8 @@ func TestPromise12_EveryLockIsProved(t *testing.T) {
 			t.Run(fmt.Sprint(gone), func(t *testing.T) {
 				t.Parallel()
 				f := srv.foreign(t)
-				requireNoticed(t, twoIntervals, func() victim {
-					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often))
+				requireNoticed(t, twoIntervals(), func() victim {
+					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()))
 					var held [locks]*namedlock.Lock
 					for i := range held {
 						var err error
@@ -404,9 +401,9 @@ func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 		for _, way := range []string{byOpen, byNew} {
 			f := srv.foreign(t)
 			var l *locker
-			requireNoticed(t, twoIntervals, func() victim {
+			requireNoticed(t, twoIntervals(), func() victim {
 				set("OFF")
-				l = setup{srv, way}.locker(t, namedlock.WithKeepAlive(often))
+				l = setup{srv, way}.locker(t, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(string, int64) { set("ON") })
 			})
 			name := newName("read-only")
@@ -431,12 +428,12 @@ func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
 		for _, way := range []string{byOpen, byNew} {
-			l := setup{srv, way}.locker(t, namedlock.WithKeepAlive(often))
+			l := setup{srv, way}.locker(t, namedlock.WithKeepAlive(often()))
 			name := newName("busy")
 			requireUsable(t, l)
 			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 			require.NoError(t, err)
-			prompt(t, 2*twoIntervals, "a read-only server is used no more by "+way, func() time.Duration {
+			prompt(t, 2*twoIntervals(), "a read-only server is used no more by "+way, func() time.Duration {
 				for start := time.Now(); ; {
 					err := l.WithLock(t.Context(), name, 0, func(context.Context) error {
 						time.Sleep(5 * time.Millisecond)
@@ -457,14 +454,12 @@ func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 
 // The socket shows a loss under TLS too, and what the server has sent of its own accord is none.
 func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
-	folder := t.TempDir()
-	cert, key := certificate(t, folder)
-	onServersWith(t, func(kind servers.Kind) []string {
-		if kind == servers.MySQL {
-			return nil // makes certificates itself
+	t.Parallel()
+	onEachServer(t, func(t *testing.T, srv *server) {
+		if srv.Kind() == servers.MariaDB { // MySQL makes certificates itself
+			cert, key := certificate(t, t.TempDir())
+			srv = startFor(t, servers.MariaDB, "--ssl-cert="+cert, "--ssl-key="+key)
 		}
-		return []string{"--ssl-cert=" + cert, "--ssl-key=" + key}
-	}, func(t *testing.T, srv *server) {
 		for _, way := range []string{byOpen, byNew} {
 			f := srv.foreign(t)
 			requireNoticed(t, atOnce, func() victim {
@@ -597,10 +592,10 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	t.Parallel()
 	lockers := map[string]func(t *testing.T, at setup) *locker{
 		"checkConnLiveness=false": func(t *testing.T, at setup) *locker {
-			return at.lockerOn(t, at.open(t, "checkConnLiveness=false"), namedlock.WithKeepAlive(often))
+			return at.lockerOn(t, at.open(t, "checkConnLiveness=false"), namedlock.WithKeepAlive(often()))
 		},
 		"WithProbe(0)": func(t *testing.T, at setup) *locker {
-			return at.locker(t, namedlock.WithKeepAlive(often), namedlock.WithProbe(0))
+			return at.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithProbe(0))
 		},
 		"a connection that is no syscall.Conn": func(t *testing.T, at setup) *locker {
 			cfg, err := mysql.ParseDSN(at.DSN())
@@ -614,11 +609,11 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 			require.NoError(t, err)
 			db := sql.OpenDB(connector)
 			t.Cleanup(func() { db.Close() })
-			return at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
 		},
 		"another driver": func(t *testing.T, at setup) *locker {
 			db, _ := at.openWrapped(t)
-			return at.lockerOn(t, db, namedlock.WithKeepAlive(often))
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
 		},
 	}
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -626,9 +621,9 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 			t.Run(what, func(t *testing.T) {
 				srv.bothWays(t, func(t *testing.T, at setup) {
 					f := at.foreign(t)
-					requireNoticed(t, twoIntervals, func() victim {
+					requireNoticed(t, twoIntervals(), func() victim {
 						v := locker(t, at).victim(t, f, func(_ string, session int64) { f.kill(session) })
-						<-time.After(twoIntervals + often)
+						<-time.After(twoIntervals() + often())
 						requireHeld(t, v.ctx)
 						return v
 					})
@@ -643,10 +638,10 @@ func TestPromise11_OtherDriversSessionsAreNotReset(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		db, connector := at.openWrapped(t)
-		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(often)), at.foreign(t), newName("reset")
+		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(often())), at.foreign(t), newName("reset")
 		c, ctx := hold(t, t.Context(), l, name)
 		before := connector.Resets()
-		<-time.After(twoIntervals)
+		<-time.After(twoIntervals())
 		assert.Equal(t, before, connector.Resets())
 		requireHeld(t, ctx)
 		assert.NotZero(t, f.holder(name))

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -32,11 +33,16 @@ func TestMain(m *testing.M) {
 		_ = parallel.Value.Set("8") // most tests spend their time waiting
 	}
 	code := m.Run()
+	errs := []error{stopPools()}
 	for _, s := range running.servers {
-		if err := s.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "stop", s.Version(), err)
-			code = 1
-		}
+		errs = append(errs, s.Stop())
+	}
+	if err := errors.Join(errs...); err != nil {
+		fmt.Fprintln(os.Stderr, "stop the servers:", err)
+		code = 1
+	}
+	if testing.Verbose() {
+		fmt.Println(servers.Launched())
 	}
 	os.Exit(code)
 }

@@ -41,13 +41,13 @@ func TestPromise11_SilentNetworkIsALoss(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			f := at.foreign(t)
-			requireNoticed(t, twoIntervals, func() victim {
+			requireNoticed(t, twoIntervals(), func() victim {
 				network, killer := at.network(t), at.foreign(t)
-				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often))
+				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(_ string, session int64) {
 					network.Silence()
 					// The server has not noticed by then; other tests are about that.
-					time.AfterFunc(twoIntervals+often, func() { killer.kill(session) })
+					time.AfterFunc(twoIntervals()+often(), func() { killer.kill(session) })
 				})
 			})
 		})
@@ -80,9 +80,9 @@ func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			f, watch := at.foreign(t), at.foreign(t)
-			requireNoticed(t, twoIntervals, func() victim {
+			requireNoticed(t, twoIntervals(), func() victim {
 				network := at.network(t)
-				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often))
+				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()))
 				outer, inner := newName("outer"), newName("inner")
 				c, ctx := hold(t, t.Context(), l, outer)
 				f.lock(inner)
@@ -309,9 +309,9 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 			})
 			t.Run("hold", func(t *testing.T) {
 				network, name := at.network(t), newName("read-timeout")
-				l := at.lockerBehind(t, network, params, namedlock.WithKeepAlive(often))
+				l := at.lockerBehind(t, network, params, namedlock.WithKeepAlive(often()))
 				c, ctx := hold(t, t.Context(), l, name)
-				<-time.After(4 * often)
+				<-time.After(4 * often())
 				requireHeld(t, ctx)
 				c.release(t)
 			})

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -15,37 +14,29 @@ import (
 // goes back: a server has a limit for them (max_prepared_stmt_count).
 func TestPromise24_NothingStaysPrepared(t *testing.T) {
 	t.Parallel()
-	for _, kind := range on().Kinds {
-		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			srv, err := start(kind) // its own, for the count is the whole server's
-			if err != nil {
-				servers.SkipOrFail(t, err)
-			}
-			t.Cleanup(func() { assert.NoError(t, srv.Stop()) })
-			for _, way := range []string{byNew, byOpen} {
-				t.Run(way, func(t *testing.T) {
-					at := setup{srv, way}
-					l, name := at.locker(t, namedlock.WithKeepAlive(500*time.Millisecond)), newName("prepared")
-					f := at.foreign(t)
-					require.True(t, f.number("SELECT GET_LOCK('"+name+"', 0)") == 1)
-					prepared := func() (n int64) {
-						var what string
-						row := srv.admin.QueryRowContext(background, "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")
-						require.NoError(t, row.Scan(&what, &n))
-						return n
-					}
-					for range 2 { // cycles, waits that run out in slices, keep-alives
-						err := l.WithLock(t.Context(), name+"outer", 0, func(ctx context.Context) error {
-							return l.WithLock(ctx, name, 700*time.Millisecond, nothing)
-						})
-						requireError(t, err, namedlock.ErrTimeout, name)
-					}
-					assert.LessOrEqual(t, prepared(), int64(2*l.db.Stats().OpenConnections))
-					require.NoError(t, l.Close())
-					eventually(t, func() bool { return prepared() == 0 }, "no statement stays prepared")
-				})
-			}
-		})
-	}
+	onServersWith(t, nil, func(t *testing.T, srv *server) { // the count is the whole server's
+		for _, way := range []string{byNew, byOpen} {
+			t.Run(way, func(t *testing.T) {
+				at := setup{srv, way}
+				l, name := at.locker(t, namedlock.WithKeepAlive(500*time.Millisecond)), newName("prepared")
+				f := at.foreign(t)
+				require.True(t, f.number("SELECT GET_LOCK('"+name+"', 0)") == 1)
+				prepared := func() (n int64) {
+					var what string
+					row := srv.admin.QueryRowContext(background, "SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")
+					require.NoError(t, row.Scan(&what, &n))
+					return n
+				}
+				for range 2 { // cycles, waits that run out in slices, keep-alives
+					err := l.WithLock(t.Context(), name+"outer", 0, func(ctx context.Context) error {
+						return l.WithLock(ctx, name, 700*time.Millisecond, nothing)
+					})
+					requireError(t, err, namedlock.ErrTimeout, name)
+				}
+				assert.LessOrEqual(t, prepared(), int64(2*l.db.Stats().OpenConnections))
+				require.NoError(t, l.Close())
+				eventually(t, func() bool { return prepared() == 0 }, "no statement stays prepared")
+			})
+		}
+	})
 }

@@ -89,7 +89,7 @@ const (
 // must keep its hands off it: it leaves rows unread, runs long statements, has a transaction open.
 func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	t.Parallel()
-	const pause = 2 * often
+	pause := 2 * often()
 	read := func(query string, args ...any) func(*testing.T, context.Context, *sql.Conn) {
 		return func(t *testing.T, ctx context.Context, conn *sql.Conn) {
 			rows, err := conn.QueryContext(ctx, query, args...)
@@ -108,7 +108,7 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		}
 	}
 	manyStatements := func(t *testing.T, ctx context.Context, conn *sql.Conn) {
-		for end := time.Now().Add(3 * often); time.Now().Before(end); {
+		for end := time.Now().Add(3 * often()); time.Now().Before(end); {
 			var n int
 			require.NoError(t, conn.QueryRowContext(ctx, "SELECT ?", 7).Scan(&n))
 		}
@@ -147,12 +147,12 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		for what, use := range uses {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
 				f, name := srv.foreign(t), newName("own-use")
 				c, ctx := hold(t, t.Context(), l, name)
 				use(t, ctx, l.conn)
 				requireHeld(t, ctx)
-				<-time.After(often)
+				<-time.After(often())
 				requireHeld(t, ctx)
 				assert.NotZero(t, f.holder(name))
 				c.release(t)
@@ -162,20 +162,20 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		t.Run("rows that come one by one", func(t *testing.T) { // so that they lie in the socket, not in the driver
 			t.Parallel()
 			network, name := srv.network(t), newName("own-use")
-			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
 			c, ctx := hold(t, t.Context(), l, name)
 			network.Pace(100 * time.Millisecond)
 			read(smallRows)(t, ctx, l.conn)
 			network.Pace(0)
 			requireHeld(t, ctx)
-			<-time.After(often)
+			<-time.After(often())
 			requireHeld(t, ctx)
 			c.release(t)
 		})
 		t.Run("many statements, many locks", func(t *testing.T) { // so that proofs take their time
 			t.Parallel()
 			for range 2 {
-				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often), namedlock.WithLogger(quietLogger(t)))
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
 				var held [300]*namedlock.Lock
 				for i := range held {
 					var err error
@@ -199,7 +199,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 	sleep := func(ctx context.Context, q interface {
 		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	}, running chan<- struct{}) error {
-		time.AfterFunc(often/2, func() { close(running) })
+		time.AfterFunc(often()/2, func() { close(running) })
 		_, err := q.ExecContext(ctx, "SELECT SLEEP(60)")
 		return err
 	}
@@ -212,7 +212,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 			defer rows.Close()
 			rows.Next()
 			close(running)
-			<-time.After(often) // the KILL comes
+			<-time.After(often()) // the KILL comes
 			for rows.Next() {
 			}
 			return rows.Err()
@@ -239,7 +239,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 				return err
 			}
 			close(running)
-			<-time.After(often)
+			<-time.After(often())
 			return tx.Rollback()
 		},
 		"small result": read(smallRows),
@@ -250,8 +250,8 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
 				f := srv.foreign(t)
-				requireNoticed(t, often+twoIntervals, func() victim {
-					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often))
+				requireNoticed(t, often()+twoIntervals(), func() victim {
+					l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()))
 					v := l.victim(t, f, func(_ string, session int64) { f.kill(session) })
 					running := make(chan struct{})
 					used := inBackground(func() error { return use(v.ctx, l.conn, running) })
@@ -283,7 +283,7 @@ func TestPromise19_Goroutines(t *testing.T) {
 				}
 				f, db := srv.foreign(t), srv.open(t)
 				db.SetMaxIdleConns(-1) // the driver has a goroutine for each
-				opts := []namedlock.Option{namedlock.WithKeepAlive(often)}
+				opts := []namedlock.Option{namedlock.WithKeepAlive(often())}
 				if way == byOpen {
 					opts = append(opts, namedlock.WithMaxSessions(sessions))
 					require.NoError(t, db.PingContext(t.Context()))
@@ -302,7 +302,7 @@ func TestPromise19_Goroutines(t *testing.T) {
 					require.NoError(t, err)
 				}
 				for range 12 {
-					<-time.After(twoIntervals / 12)
+					<-time.After(twoIntervals() / 12)
 					assert.LessOrEqual(t, runtime.NumGoroutine()-before, few+sessions)
 				}
 				for _, lock := range held {

@@ -105,14 +105,14 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 // Connections that lie idle in the db, and in the Locker's hands, have died with the server.
 func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 	t.Parallel()
-	const count = 8
+	const count = 6
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
 		l := setup{srv, byOpen}.locker(t)
 		l.db.SetMaxIdleConns(2 * count)
-		warm := func() {
+		warm := func(n int) {
 			t.Helper()
 			var calls []*call
-			for range count {
+			for range n {
 				c, _ := hold(t, t.Context(), l, newName("warm"))
 				calls = append(calls, c)
 			}
@@ -121,17 +121,14 @@ func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 			}
 		}
 		for _, end := range []func() error{srv.Kill, srv.Shutdown} {
-			warm() // and now they are in the Locker's hands
-			require.NoError(t, end())
-			require.NoError(t, srv.Restart())
-			requireUsable(t, l)
-			warm()
-
+			warm(count)
 			eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "the idle sessions go back")
-			assert.Equal(t, count, l.db.Stats().Idle)
+			assert.GreaterOrEqual(t, l.db.Stats().Idle, count)
+			warm(count / 2) // which are in the Locker's hands now, and the others in the db
 			require.NoError(t, end())
 			require.NoError(t, srv.Restart())
 			requireUsable(t, l)
+			warm(2 * count) // of which some meet every connection that has died
 		}
 		assert.Empty(t, srv.claims(t))
 	})

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -118,7 +117,8 @@ func TestPromise41_CheckWarnsOfALateLoss(t *testing.T) {
 // A server that is read-only is one whose locks exclude nobody on the primary.
 func TestPromise41_CheckKnowsAReplica(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, func(servers.Kind) []string { return []string{"--read-only=ON"} }, func(t *testing.T, srv *server) {
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
+		srv.mustRun(t, "SET GLOBAL read_only = ON")
 		for _, way := range []string{byOpen, byNew} {
 			require.ErrorIs(t, setup{srv, way}.locker(t).Check(t.Context()), namedlock.ErrUnsupported)
 		}

@@ -58,7 +58,7 @@ func TestStatementsPage(t *testing.T) {
 // everyStatement has a Locker send what it can, and returns that.
 func (s *server) everyStatement(t *testing.T) (sent []string) {
 	t.Helper()
-	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(4*often)), s.foreign(t), newName("page")
+	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(4*often())), s.foreign(t), newName("page")
 	f.lock(name)
 	requireError(t, l.WithLock(t.Context(), name, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
 	f.unlock(name)

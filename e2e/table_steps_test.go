@@ -87,10 +87,10 @@ var primaries = &step{
 
 var checkedAgain = &step{
 	is: "Check of a session in use", says: "`SELECT @@read_only, @@innodb_read_only`, a keep-alive interval after the last", text: everywhere("SELECT @@read_only"),
-	opts: []namedlock.Option{namedlock.WithKeepAlive(often)},
+	opts: []namedlock.Option{namedlock.WithKeepAlive(often())},
 	ready: func(c *faultCase) {
 		requireUsable(c.t, c.l)
-		<-time.After(often + often/10)
+		<-time.After(often() + often()/10)
 	},
 }
 
@@ -157,7 +157,7 @@ var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: 
 
 var keepAlive = &step{
 	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere("IS_USED_LOCK("),
-	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often)}, during: true, // so that four repetitions have their time on a busy machine
+	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true, // so that four repetitions have their time on a busy machine
 }
 
 var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(releaseLock), finally: true}

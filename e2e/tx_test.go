@@ -498,7 +498,7 @@ func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(often))
+		l := at.locker(t, namedlock.WithKeepAlive(often()))
 		name, table := newName("rows"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT, wide TEXT")
 		const rows, wide = 10_000, 500
 		_, err := at.admin.Exec(fmt.Sprintf("INSERT INTO %s (wide) VALUES (REPEAT('x', %d))", table, wide))
@@ -549,7 +549,7 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(often))
+		l := at.locker(t, namedlock.WithKeepAlive(often()))
 		name, table := newName("slow"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT")
 		const rows, wide = 30, 100_000
 		for range rows {

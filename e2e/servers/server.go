@@ -11,10 +11,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,8 +139,40 @@ func (s *Server) prepareProgram(f flavour, o options) error {
 	return nil
 }
 
+// launches counts what was launched, by a text for Launched.
+var launches struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// Launched returns how many servers this process has launched, in a text such as
+// "12 starts of mysql, 3 restarts of mysql".
+func Launched() string {
+	launches.mu.Lock()
+	defer launches.mu.Unlock()
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(launches.count)) {
+		all = append(all, fmt.Sprintf("%d %s", launches.count[what], what))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (s *Server) countLaunch() {
+	how := "starts"
+	if s.version != "" { // it has answered before
+		how = "restarts"
+	}
+	launches.mu.Lock()
+	defer launches.mu.Unlock()
+	if launches.count == nil {
+		launches.count = map[string]int{}
+	}
+	launches.count[fmt.Sprintf("%s of %s", how, s.kind)]++
+}
+
 // run launches the server and waits until it answers. On failure nothing runs.
 func (s *Server) run() error {
+	s.countLaunch()
 	logged := len(s.readLog())
 	i, err := s.launch(s.port)
 	if err != nil {

@@ -1,0 +1,51 @@
+package lateness
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+const (
+	// easy is how many threads may want to run for each processor before what a
+	// test configures is too short.
+	easy = 4
+	// looks is how often Stretch counts the threads, and pause the time between
+	// two counts.
+	looks, pause = 10, 10 * time.Millisecond
+)
+
+// Stretch returns d, for an interval in which a server has to answer: d as it is
+// on a machine with up to four threads to run for each processor, twice d with
+// eight, and so on. It takes 100 ms. Systems other than Linux do not report the
+// number of threads; there it returns d.
+func Stretch(d time.Duration) time.Duration {
+	total := 0.0
+	for range looks {
+		time.Sleep(pause)
+		total += crowd()
+	}
+	return stretch(d, max(total/looks, minute()))
+}
+
+func stretch(d time.Duration, crowd float64) time.Duration {
+	return time.Duration(float64(d) * max(1, crowd/easy))
+}
+
+// minute returns the mean of crowd over the last minute, 0 if the system does not
+// report it.
+func minute() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	return load(text) / float64(runtime.NumCPU())
+}
+
+func load(text []byte) float64 {
+	first, _, _ := bytes.Cut(text, []byte(" "))
+	n, _ := strconv.ParseFloat(string(first), 64)
+	return n
+}
