@@ -47,11 +47,10 @@ func freePorts(t *testing.T, n int) []int {
 // asServer lets a server be used like the shared ones.
 func asServer(t *testing.T, s *servers.Server) *server {
 	t.Helper()
-	admin, err := openDB(s.DSN())
+	own, err := direct(s)
 	require.NoError(t, err)
-	t.Cleanup(func() { admin.Close() })
-	admin.SetMaxIdleConns(-1)
-	return &server{Server: s, admin: admin}
+	t.Cleanup(func() { own.admin.Close() })
+	return own
 }
 
 // requireNodesGrantEach shows why a cluster is refused: each node grants the same name.
@@ -144,14 +143,9 @@ func (s *server) status(t *testing.T, name string) string {
 // the primary does, and the others are read-only.
 func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	t.Parallel()
-	ports := freePorts(t, 2)
-	seeds := []string{fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])}
-	start := func(id int) *server {
-		t.Helper()
-		return groupMember(t, id, seeds[id-1], seeds,
-			"--loose-group-replication-single-primary-mode=OFF", "--loose-group-replication-enforce-update-everywhere-checks=ON")
-	}
-	online := func(on *server, want int) {
+	nodes := groupSet.borrow(t)
+	first, second := nodes[0], nodes[1]
+	primaries := func(on *server, want int) {
 		t.Helper()
 		eventually(t, func() bool {
 			var n int
@@ -161,21 +155,19 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 		}, "a group of %d primaries", want)
 	}
 
-	first, second := start(1), start(2)
-	var plugins int
-	require.NoError(t, first.admin.QueryRowContext(background,
-		"SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'group_replication' AND plugin_status = 'ACTIVE'").Scan(&plugins))
-	if plugins == 0 {
-		servers.Missing(t, "this MySQL has no plugin group_replication")
+	first.mustRun(t, "SELECT group_replication_switch_to_multi_primary_mode()")
+	for _, node := range nodes[1:] {
+		node.mustRun(t, "STOP GROUP_REPLICATION")
 	}
-	first.mustRun(t, groupSource, "SET GLOBAL group_replication_bootstrap_group = ON", "START GROUP_REPLICATION", "SET GLOBAL group_replication_bootstrap_group = OFF")
-	online(first, 1)
+	primaries(first, 1)
 	for _, way := range []string{byOpen, byNew} {
 		requireUsable(t, setup{first, way}.locker(t)) // the only primary excludes
 	}
-	second.mustRun(t, groupSource, "START GROUP_REPLICATION")
-	online(first, 2)
-	online(second, 2)
+	for _, node := range nodes[1:] {
+		node.mustRun(t, "START GROUP_REPLICATION")
+	}
+	primaries(first, len(nodes))
+	primaries(second, len(nodes))
 	requireNodesGrantEach(t, first, second)
 	requireRefused(t, first, "primaries")
 	requireRefused(t, second, "primaries")
@@ -188,10 +180,10 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	name := newName("blind")
 	requireError(t, setup{first, byOpen}.lockerOn(t, db).WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
 
-	first.mustRun(t, "SELECT group_replication_switch_to_single_primary_mode()")
-	online(first, 1)
+	first.mustRun(t, "DROP USER nobody", "SELECT group_replication_switch_to_single_primary_mode()")
+	primaries(first, 1)
 	refused := 0
-	for _, node := range []*server{first, second} {
+	for _, node := range nodes {
 		for _, way := range []string{byOpen, byNew} {
 			err := setup{node, way}.locker(t).WithLock(t.Context(), name, 0, nothing)
 			if err != nil {
@@ -201,36 +193,5 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 2, refused, "the member that is no primary")
-}
-
-// groupSource tells a member as whom to get what it has missed.
-const groupSource = "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
-
-// groupMember starts a MySQL that can join a replication group.
-func groupMember(t *testing.T, id int, addr string, seeds []string, args ...string) *server {
-	t.Helper()
-	s, err := servers.Start(servers.MySQL, servers.WithArgs(
-		"--log-bin=binlog",
-		fmt.Sprintf("--server-id=%d", id),
-		"--gtid-mode=ON",
-		"--enforce-gtid-consistency=ON",
-		"--report-host=127.0.0.1",
-		"--plugin-load-add=group_replication.so",
-		"--loose-group-replication-group-name=8a94f357-aab4-11df-86ab-c80aa9429573",
-		"--loose-group-replication-start-on-boot=OFF",
-		"--loose-group-replication-local-address="+addr,
-		"--loose-group-replication-group-seeds="+strings.Join(seeds, ","),
-		"--loose-group-replication-recovery-get-public-key=ON",
-	), servers.WithArgs(args...))
-	if err != nil {
-		servers.SkipOrFail(t, err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(s.Log())
-		}
-		assert.NoError(t, s.Stop())
-	})
-	return asServer(t, s)
+	assert.Equal(t, 2*(len(nodes)-1), refused, "by each way, the members that are not the primary")
 }

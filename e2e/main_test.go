@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		_ = parallel.Value.Set("8") // most tests spend their time waiting
 	}
 	code := m.Run()
-	errs := []error{stopPools()}
+	errs := []error{stopPools(), stopReplicationSets()}
 	for _, s := range running.servers {
 		errs = append(errs, s.Stop())
 	}

@@ -57,19 +57,23 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 
 // asTarget is a server of the target's, with the proxy before it.
 func asTarget(backend *servers.Server) (*server, error) {
-	s := &server{Server: backend}
-	if on().Proxy != "" {
-		var err error
+	s, err := direct(backend)
+	if err == nil && on().Proxy != "" {
 		if s.proxy, err = servers.StartProxy(on().Proxy, servers.Backend{Addr: backend.Addr()}); err != nil {
 			return nil, errors.Join(err, s.Stop())
 		}
 	}
-	var err error
-	if s.admin, err = openDB(backend.DSN()); err != nil {
-		return nil, errors.Join(err, s.Stop())
+	return s, err
+}
+
+// direct is a server without a proxy.
+func direct(backend *servers.Server) (*server, error) {
+	admin, err := openDB(backend.DSN())
+	if err != nil {
+		return nil, errors.Join(err, backend.Stop())
 	}
-	s.admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
-	return s, nil
+	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	return &server{Server: backend, admin: admin}, nil
 }
 
 // Addr returns the address that Lockers use: that of the proxy, if there is one.

@@ -150,6 +150,21 @@ func (p *Proxy) router(kind Kind, backends []Backend) (*exec.Cmd, error) {
 	return exec.Command(argv[0], append(argv[1:], "-c", file)...), os.WriteFile(file, []byte(config.String()), 0o600)
 }
 
+// Find returns a *MissingError if a proxy's program is not on the machine. A test that also needs servers asks before it
+// starts them.
+func Find(kind Kind) error {
+	var err error
+	switch kind {
+	case HAProxy:
+		_, _, err = unpacked(HAProxy, "haproxy")
+	case Router, RouterSharing, RouterPool:
+		_, _, err = unpacked(Router, "mysqlrouter")
+	default:
+		err = errors.New("no such kind of proxy")
+	}
+	return err
+}
+
 // unpacked returns what runs a program that fetch.sh has unpacked, and the folder that it did so into.
 func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 	cache, err := cacheDir()
