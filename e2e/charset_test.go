@@ -48,25 +48,29 @@ func (s *server) settable(t *testing.T, param string) bool {
 }
 
 // In every character set that a server has, a name is the same lock as in UTF-8, from the first question over
-// the proofs to the release.
+// the proofs to the release, and in the list of locks.
 func TestPromise21_EveryCharacterSet(t *testing.T) {
 	t.Parallel()
-	const keepAlive = 8 * time.Second // many sessions prove their locks; a busy machine has as long for an answer as by default
-	everyWay(t, func(t *testing.T, at setup) {
-		f := at.foreign(t)
+	onServersThatList(t, func(t *testing.T, srv *server) {
+		keepAlive := paced(4 * time.Second) // many sessions prove their locks
+		f := srv.foreign(t)
 		var held []*namedlock.Lock
 		defer func() { // also when the test has failed: Close waits for them
 			for _, lock := range held {
 				_ = lock.Release()
 			}
 		}()
+		listed := newName("é@") + "漢"
+		f.lock(listed)
 		tried := 0
-		for i, param := range at.charsets(t) {
-			if !at.settable(t, param) {
+		for i, param := range srv.charsets(t) {
+			if !srv.settable(t, param) {
 				continue
 			}
 			tried++
-			params := []string{param, fmt.Sprint("interpolateParams=", i%2 == 0)}
+			// Each variable is set to each character set once, and meets each way and each manner of sending arguments.
+			at := setup{srv, []string{byOpen, byNew}[i%2]}
+			params := []string{param, fmt.Sprint("interpolateParams=", i/2%2 == 0)}
 			l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(keepAlive))
 			for j, about := range charsetNames {
 				name := newName(about)
@@ -86,9 +90,16 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 				require.NoError(t, lock.Release(), "%s: %q", param, name)
 				f.free(name)
 			}
+			holders, err := l.Holders(t.Context(), listed[:len(listed)-len("漢")])
+			require.NoError(t, err, param)
+			assert.Equal(t, []string{listed}, namesOf(holders), param)
+			holders, err = l.Holders(t.Context(), "")
+			require.NoError(t, err, param)
+			assert.Contains(t, namesOf(holders), listed, param)
+
 			busy := newName("busy@example")
 			f.lock(busy)
-			err := l.WithLock(t.Context(), busy, 10*time.Millisecond, unexpected(t))
+			err = l.WithLock(t.Context(), busy, 10*time.Millisecond, unexpected(t))
 			require.ErrorIs(t, err, namedlock.ErrTimeout, param)
 			f.unlock(busy)
 		}
@@ -131,27 +142,5 @@ func TestPromise21_SpellingStays(t *testing.T) {
 			<-time.After(3 * often())
 			return context.Cause(ctx)
 		}))
-	})
-}
-
-// A list of locks has their names whatever the session's character sets.
-func TestHolders_EveryCharacterSet(t *testing.T) {
-	t.Parallel()
-	onServersThatList(t, func(t *testing.T, srv *server) {
-		f, prefix := srv.foreign(t), newName("é@")
-		f.lock(prefix + "漢")
-		for _, param := range srv.charsets(t) {
-			if !srv.settable(t, param) {
-				continue
-			}
-			for _, way := range []string{byOpen, byNew} {
-				l := setup{srv, way}.lockerOn(t, srv.open(t, param))
-				for _, p := range []string{prefix, ""} {
-					holders, err := l.Holders(t.Context(), p)
-					require.NoError(t, err, "%s, %s", param, way)
-					assert.Contains(t, namesOf(holders), prefix+"漢", "%s, %s, prefix %q", param, way, p)
-				}
-			}
-		}
 	})
 }

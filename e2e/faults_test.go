@@ -21,7 +21,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byOpen}
-		const lease = 2 * time.Second
+		lease := seconds(2 * time.Second)
 		l, f, name := at.locker(t, namedlock.WithLease(lease)), at.foreign(t), newName("long-wait")
 		f.lock(name)
 		c := begin(t, t.Context(), l, name, patience)
@@ -43,7 +43,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 func TestPromise12_ARareProbeSlowsNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		const lease = 3 * time.Second
+		lease := seconds(3 * time.Second)
 		l := at.locker(t, namedlock.WithLease(lease), namedlock.WithProbe(time.Minute))
 		c, ctx := hold(t, t.Context(), l, newName("probe"))
 		select {

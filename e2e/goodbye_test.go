@@ -55,7 +55,7 @@ func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 		require.NoError(t, err)
 		db := sql.OpenDB(connector)
 		t.Cleanup(func() { db.Close() })
-		const lease = time.Second
+		lease := seconds(time.Second)
 		l, f := at.lockerOn(t, db, namedlock.WithLease(lease)), at.foreign(t)
 
 		prompt(t, 2*lease/3, "a loss before the grant was read", func() time.Duration {

@@ -19,15 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// leadLease is the lease of the processes that lead here: a stopped one is deposed after it.
-const leadLease = 2 * time.Second
-
 // lead is a worker that leads: it writes row after row, each numbered after the one before, as it finds it without
 // FOR UPDATE. When it is deposed it tries once more.
 func lead(ctx context.Context, db *sql.DB, name, table string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
-	l, err := namedlock.Open(db, namedlock.WithLease(leadLease), namedlock.WithKeepAlive(often()))
+	l, err := namedlock.Open(db, namedlock.WithLease(seconds(2*time.Second)), namedlock.WithKeepAlive(often()))
 	if err != nil {
 		return err
 	}

@@ -25,16 +25,16 @@ func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 		ctx          context.Context
 	}
 	onEachServer(t, func(t *testing.T, srv *server) {
-		f := srv.foreign(t)
+		f, idle := srv.foreign(t), seconds(2*time.Second)
 		var all []held
 		for _, way := range []string{byOpen, byNew} {
-			l, h := setup{srv, way}.lockerOn(t, srv.open(t, "wait_timeout=2")), held{way: way, name: newName("inner")}
+			l, h := setup{srv, way}.lockerOn(t, srv.open(t, waitTimeout(idle))), held{way: way, name: newName("inner")}
 			h.outer, h.ctx = hold(t, t.Context(), l, newName("outer"))
 			h.inner, h.ctx = hold(t, h.ctx, l, h.name)
 			h.session = f.holder(h.name)
 			all = append(all, h)
 		}
-		<-time.After(6 * time.Second)
+		<-time.After(3 * idle)
 		for _, h := range all {
 			require.NoError(t, context.Cause(h.ctx), h.way)
 			assert.Equal(t, h.session, f.holder(h.name))
@@ -51,7 +51,8 @@ func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 // proofs.
 func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 	t.Parallel()
-	const lease, stages = 2 * time.Second, 8
+	const stages = 8
+	lease := seconds(2 * time.Second)
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			network := at.network(t)
@@ -78,7 +79,7 @@ func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 			}
 			for i, f := range others {
 				go func() {
-					got, err := f.ask("SELECT GET_LOCK(?, 20)", names[i])
+					got, err := f.ask("SELECT GET_LOCK(?, ?)", names[i], int(patience.Seconds()))
 					if err == nil && got != 1 {
 						err = fmt.Errorf("GET_LOCK returned %d", got)
 					}
@@ -123,11 +124,11 @@ func TestPromise14_ShortWaitTimeoutIsTheLease(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			network, f, name := at.network(t), at.foreign(t), newName("short")
-			l := at.lockerBehind(t, network, []string{"wait_timeout=1"})
+			l := at.lockerBehind(t, network, []string{waitTimeout(seconds(time.Second))})
 			c, ctx := hold(t, t.Context(), l, name)
 			told := make(chan bool, 1)
 			go func() {
-				got, err := f.ask("SELECT GET_LOCK(?, 20)", name)
+				got, err := f.ask("SELECT GET_LOCK(?, ?)", name, int(patience.Seconds()))
 				told <- err == nil && got == 1 && ctx.Err() != nil
 			}()
 			at.awaitWaiter(t, name)
@@ -205,7 +206,7 @@ func TestPromise14_TheLeaseFreesNoRowLocks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		network := srv.network(t)
-		l := setup{srv, byOpen}.lockerBehind(t, network, nil, namedlock.WithLease(time.Second))
+		l := setup{srv, byOpen}.lockerBehind(t, network, nil, namedlock.WithLease(seconds(time.Second)))
 		f, name := srv.foreign(t), newName("rows")
 		table := "test." + strings.ReplaceAll(newName("rows"), "-", "_")
 		for _, statement := range []string{"CREATE TABLE " + table + " (id INT PRIMARY KEY)", "INSERT INTO " + table + " VALUES (1)"} {

@@ -21,7 +21,7 @@ import (
 // lock, and so is the holder of a lock around the transaction.
 func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 	t.Parallel()
-	const lease = 4 * time.Second
+	lease := seconds(4 * time.Second)
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, statement := range []string{"COMMIT", "ROLLBACK"} {
 			t.Run(statement, func(t *testing.T) {
@@ -78,7 +78,8 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 				t.Run(limit, func(t *testing.T) {
 					t.Parallel()
 					table, name := at.table(t, "n INT"), newName("idle")
-					l := at.lockerOn(t, at.open(t, limit+"=4"))
+					idle := seconds(2 * time.Second)
+					l := at.lockerOn(t, at.open(t, fmt.Sprintf("%s=%.0f", limit, idle.Seconds())))
 					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 						if limit != limits[1] {
 							require.NoError(t, insert(table)(ctx, tx))
@@ -86,14 +87,15 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 						select {
 						case <-ctx.Done():
 							return context.Cause(ctx)
-						case <-time.After(6 * time.Second):
+						case <-time.After(idle + idle/2):
 							return nil
 						}
 					}))
 
-					const lease = 3 * time.Second
+					lease := seconds(3 * time.Second)
+					unleased := lease + 22*time.Second
 					network := at.network(t)
-					l = at.lockerBehind(t, network, []string{limit + "=25"}, namedlock.WithLease(lease))
+					l = at.lockerBehind(t, network, []string{fmt.Sprintf("%s=%.0f", limit, unleased.Seconds())}, namedlock.WithLease(lease))
 					f, name := at.foreign(t), newName("vanished")
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
@@ -108,8 +110,7 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 						taken <- time.Since(silent)
 						return nil
 					})
-					late := 15 * time.Second // 25 s is what it was
-					assert.Less(t, receive(t, taken, "another has the lock"), late)
+					assert.Less(t, receive(t, taken, "another has the lock"), unleased-10*time.Second)
 					f.unlock(name)
 				})
 			}

@@ -210,14 +210,20 @@ func newName(about string) string {
 	return fmt.Sprintf("e2e-%s-%d", about, nameCount.Add(1))
 }
 
-// patience is for how long tests wait for what must happen; it decides nothing.
+// patience is for how long tests wait for what must happen; it decides nothing. On a busy machine it is paced.
 const patience = time.Minute
+
+// waitedEnough reports whether a test has waited for so long that what it waits for does not happen.
+func waitedEnough(since time.Time) bool {
+	waited := time.Since(since)
+	return waited > patience && waited > paced(patience)
+}
 
 // eventually polls until the condition holds.
 func eventually(t *testing.T, condition func() bool, what string, args ...any) {
 	t.Helper()
-	for end := time.Now().Add(patience); !condition(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
+	for start := time.Now(); !condition(); time.Sleep(2 * time.Millisecond) {
+		if waitedEnough(start) {
 			require.FailNow(t, "did not happen: "+fmt.Sprintf(what, args...))
 		}
 	}
@@ -226,10 +232,12 @@ func eventually(t *testing.T, condition func() bool, what string, args ...any) {
 // receive returns what comes from the channel.
 func receive[T any](t *testing.T, from <-chan T, what string, args ...any) T {
 	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(patience):
+	for start := time.Now(); !waitedEnough(start); {
+		select {
+		case v := <-from:
+			return v
+		case <-time.After(patience):
+		}
 	}
 	require.FailNow(t, "did not happen: "+fmt.Sprintf(what, args...))
 	panic("unreachable")

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ func seconds(d time.Duration) time.Duration {
 	}
 	return d
 }
+
+// waitTimeout is the parameter of a DSN that sets a session's wait_timeout.
+func waitTimeout(d time.Duration) string { return fmt.Sprintf("wait_timeout=%.0f", d.Seconds()) }
 
 // often is the interval between two proofs, WithKeepAlive, in tests that wait
 // for some.

@@ -116,7 +116,7 @@ func awaitResumed(last time.Time) time.Time {
 // told at once.
 func TestPromise14_StoppedProcessIsToldWhenItRunsOn(t *testing.T) {
 	t.Parallel()
-	const lease = 1 // second
+	lease := int(seconds(time.Second).Seconds())
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			r := at.stopAndResume(t, lease)

@@ -585,14 +585,15 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 func TestPromise32_LongerThanWaitTimeout(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.lockerOn(t, at.open(t, "wait_timeout=1"))
+		limit := seconds(time.Second)
+		l := at.lockerOn(t, at.open(t, waitTimeout(limit)))
 		name, table := newName("long"), at.table(t, "n INT")
 		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, "DO SLEEP(2.5)"); err != nil {
+			if _, err := tx.ExecContext(ctx, "DO SLEEP("+fmt.Sprint((2*limit).Seconds())+")"); err != nil {
 				return err
 			}
 			select {
-			case <-time.After(2500 * time.Millisecond):
+			case <-time.After(2 * limit):
 			case <-ctx.Done():
 			}
 			return insert(table)(ctx, tx)

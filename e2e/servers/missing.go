@@ -24,15 +24,15 @@ func (e *MissingError) Error() string {
 		e.Kind, strings.Join(e.Looked, ", "))
 }
 
-// A BusyError reports that a server or a proxy did not answer in time, on a machine that had too much
-// else to do. It says nothing about what is tested.
+// A BusyError reports that a server or a proxy did not answer in time, twice, on a
+// machine that had too much else to do. It says nothing about what is tested.
 type BusyError struct {
 	Kind Kind
 	Err  error
 }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("%s: this machine is too busy to start it: %v", e.Kind, e.Err)
+	return fmt.Sprintf("set-up ran out of time, this machine is too busy to start %s: %v", e.Kind, e.Err)
 }
 
 func (e *BusyError) Unwrap() error { return e.Err }

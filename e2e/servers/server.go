@@ -37,6 +37,7 @@ const (
 
 const (
 	startTimeout    = 60 * time.Second // as package lateness counts, as the next
+	busyAttempts    = 2                // of a start that a busy machine did not end in time
 	shutdownTimeout = 30 * time.Second
 	pollInterval    = 5 * time.Millisecond
 	portAttempts    = 5
@@ -90,7 +91,7 @@ func Start(kind Kind, opts ...Option) (*Server, error) {
 		if s.port, err = FreePort(); err != nil {
 			break
 		}
-		if err = s.run(); !errors.Is(err, errPortTaken) {
+		if err = s.runWhereBusy(); !errors.Is(err, errPortTaken) {
 			break
 		}
 	}
@@ -168,6 +169,18 @@ func (s *Server) countLaunch() {
 		launches.count = map[string]int{}
 	}
 	launches.count[fmt.Sprintf("%s of %s", how, s.kind)]++
+}
+
+// runWhereBusy is run, tried again if the machine was too busy: a start is the
+// set-up of a test, not what is tested.
+func (s *Server) runWhereBusy() (err error) {
+	var busy *BusyError
+	for range busyAttempts {
+		if err = s.run(); !errors.As(err, &busy) {
+			return err
+		}
+	}
+	return err
 }
 
 // run launches the server and waits until it answers. On failure nothing runs.
@@ -355,7 +368,7 @@ func (s *Server) Restart() error {
 	default:
 		return errors.New("restart: the server runs")
 	}
-	if err := s.run(); err != nil {
+	if err := s.runWhereBusy(); err != nil {
 		return fmt.Errorf("restart %s: %w%s", s.kind, err, indent(s.Log()))
 	}
 	return nil
