@@ -175,7 +175,7 @@ func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", s.Addr())
 	require.NoError(t, err)
 	require.ErrorContains(t, s.Restart(), "port taken")
-	require.NoError(t, l.Close())
+	require.NoError(t, servers.CloseListener(l))
 	require.NoError(t, s.Restart())
 }
 
