@@ -65,8 +65,8 @@ func promptBeside(t *testing.T, plain *sql.Conn, limit time.Duration, what strin
 		worst := time.Duration(0)
 		for {
 			start := time.Now()
-			_, err := plain.ExecContext(background, "DO 1")
-			assert.NoError(t, err)
+			var n int
+			assert.NoError(t, plain.QueryRowContext(background, "SELECT 1").Scan(&n))
 			worst = max(worst, time.Since(start))
 			select {
 			case <-enough:

@@ -43,7 +43,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 func TestPromise12_ARareProbeSlowsNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		lease := seconds(3 * time.Second)
+		lease := seconds(2 * time.Second)
 		l := at.locker(t, namedlock.WithLease(lease), namedlock.WithProbe(time.Minute))
 		c, ctx := hold(t, t.Context(), l, newName("probe"))
 		select {

@@ -186,14 +186,15 @@ func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(2*time.Second))
+		keepAlive := 2 * often()
+		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(keepAlive))
 		var locks []*namedlock.Lock
 		for i := range 70 {
 			lock, err := l.Acquire(t.Context(), fmt.Sprintf("%-50s", newName("long"))+fmt.Sprint(i), 0)
 			require.NoError(t, err)
 			locks = append(locks, lock)
 		}
-		<-time.After(5 * time.Second)
+		<-time.After(2*keepAlive + keepAlive/2)
 		for _, lock := range locks {
 			assert.NoError(t, lock.Release())
 		}

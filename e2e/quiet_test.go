@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -89,7 +90,8 @@ const (
 // must keep its hands off it: it leaves rows unread, runs long statements, has a transaction open.
 func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	t.Parallel()
-	pause := 2 * often()
+	pause := often() + often()/2 // proofs are due in it
+	long := fmt.Sprintf("SELECT SLEEP(%f)", (2 * pause).Seconds())
 	read := func(query string, args ...any) func(*testing.T, context.Context, *sql.Conn) {
 		return func(t *testing.T, ctx context.Context, conn *sql.Conn) {
 			rows, err := conn.QueryContext(ctx, query, args...)
@@ -126,17 +128,17 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 			require.NoError(t, rows.Close())
 		},
 		"long statement": func(t *testing.T, ctx context.Context, conn *sql.Conn) {
-			_, err := conn.ExecContext(ctx, "SELECT SLEEP(3)")
+			_, err := conn.ExecContext(ctx, long)
 			require.NoError(t, err)
 		},
 		"long statement under no context": func(t *testing.T, _ context.Context, conn *sql.Conn) {
-			_, err := conn.ExecContext(background, "SELECT SLEEP(3)")
+			_, err := conn.ExecContext(background, long)
 			require.NoError(t, err)
 		},
 		"transaction": func(t *testing.T, ctx context.Context, conn *sql.Conn) {
 			tx, err := conn.BeginTx(ctx, nil)
 			require.NoError(t, err)
-			_, err = tx.ExecContext(ctx, "SELECT SLEEP(1)")
+			_, err = tx.ExecContext(ctx, long)
 			require.NoError(t, err)
 			<-time.After(pause)
 			require.NoError(t, tx.Commit())

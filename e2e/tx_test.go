@@ -442,7 +442,7 @@ func TestPromise31_CutOff(t *testing.T) {
 							canceled = time.Now()
 							cancel()
 						}()
-						_, err := tx.ExecContext(ctx, "DO SLEEP(3)")
+						_, err := tx.ExecContext(ctx, fmt.Sprintf("DO SLEEP(%f)", paced(2*time.Second).Seconds()))
 						return err
 					})
 					took = time.Since(canceled)

@@ -12,6 +12,9 @@ const (
 	// easy is how many threads may want to run for each processor before what a
 	// test configures is too short.
 	easy = 4
+	// stretchMost is the most by which Stretch multiplies: a thread that wakes up
+	// goes before those that run all the time, however many they are.
+	stretchMost = 4
 	// looks is how often Stretch counts the threads, and pause the time between
 	// two counts.
 	looks, pause = 10, 10 * time.Millisecond
@@ -19,19 +22,19 @@ const (
 
 // Stretch returns d, for an interval in which a server has to answer: d as it is
 // on a machine with up to four threads to run for each processor, twice d with
-// eight, and so on. It takes 100 ms. Systems other than Linux do not report the
-// number of threads; there it returns d.
+// eight, and four times d with 16 or more. It takes 100 ms. Systems other than
+// Linux do not report the number of threads; there it returns d.
 func Stretch(d time.Duration) time.Duration {
-	total := 0.0
-	for range looks {
+	least := crowd()
+	for range looks { // a crowd that is there for a moment does not count
 		time.Sleep(pause)
-		total += crowd()
+		least = min(least, crowd())
 	}
-	return stretch(d, max(total/looks, minute()))
+	return stretch(d, max(least, minute()))
 }
 
 func stretch(d time.Duration, crowd float64) time.Duration {
-	return time.Duration(float64(d) * max(1, crowd/easy))
+	return time.Duration(float64(d) * min(max(1, crowd/easy), stretchMost))
 }
 
 // minute returns the mean of crowd over the last minute, 0 if the system does not

@@ -9,7 +9,7 @@ import (
 )
 
 func TestStretch(t *testing.T) {
-	for crowd, want := range map[float64]time.Duration{0: time.Second, 1: time.Second, 4: time.Second, 6: 1500 * time.Millisecond, 20: 5 * time.Second} {
+	for crowd, want := range map[float64]time.Duration{0: time.Second, 1: time.Second, 4: time.Second, 6: 1500 * time.Millisecond, 20: 4 * time.Second} {
 		assert.Equal(t, want, stretch(time.Second, crowd), "%v", crowd)
 	}
 	assert.GreaterOrEqual(t, Stretch(time.Second), time.Second)
