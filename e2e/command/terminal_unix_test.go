@@ -87,7 +87,7 @@ func (s *shell) foreground() int {
 func (s *shell) shows(text string) {
 	s.b.Helper()
 	if !assert.Eventually(s.b, func() bool { return strings.Contains(s.out.String(), text) }, patience, 5*time.Millisecond) {
-		require.FailNow(s.b, "the terminal does not show "+text, s.out.String())
+		require.FailNow(s.b, "the terminal does not show "+text, "in the foreground: group %d, the shell is %d; all that it has shown: %q", s.foreground(), s.pid, s.all())
 	}
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
