@@ -61,7 +61,7 @@ func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			network, name := at.network(t), newName("hiccup")
-			l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(time.Second))
+			l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(2*often()))
 			c, ctx := hold(t, t.Context(), l, name)
 			for range 6 {
 				network.Silence()

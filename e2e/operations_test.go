@@ -331,7 +331,9 @@ func TestOperations_Privileges(t *testing.T) {
 func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
-		l, f := setup{srv, byOpen}.locker(t, namedlock.WithKeepAlive(time.Second)), srv.foreign(t)
+		interval := 2 * often()
+		most := int64(interval.Seconds()) + 2
+		l, f := setup{srv, byOpen}.locker(t, namedlock.WithKeepAlive(interval)), srv.foreign(t)
 		name := newName("speaks")
 		_, ctx := hold(t, t.Context(), l, name)
 		idle := func(id int64) (seconds int64) {
@@ -343,9 +345,9 @@ func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 		silent := srv.foreign(t)
 		eventually(t, func() bool {
 			requireHeld(t, ctx)
-			assert.LessOrEqual(t, idle(id), int64(3), "the holder has been silent")
+			assert.LessOrEqual(t, idle(id), most, "the holder has been silent")
 			time.Sleep(100 * time.Millisecond)
-			return idle(silent.id) >= 6
+			return idle(silent.id) >= 2*most
 		}, "a session that is silent shows it")
 	})
 }

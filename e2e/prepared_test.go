@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/stretchr/testify/assert"
@@ -18,7 +17,7 @@ func TestPromise24_NothingStaysPrepared(t *testing.T) {
 		for _, way := range []string{byNew, byOpen} {
 			t.Run(way, func(t *testing.T) {
 				at := setup{srv, way}
-				l, name := at.locker(t, namedlock.WithKeepAlive(500*time.Millisecond)), newName("prepared")
+				l, name := at.locker(t, namedlock.WithKeepAlive(often())), newName("prepared")
 				f := at.foreign(t)
 				require.True(t, f.number("SELECT GET_LOCK('"+name+"', 0)") == 1)
 				prepared := func() (n int64) {
@@ -29,7 +28,7 @@ func TestPromise24_NothingStaysPrepared(t *testing.T) {
 				}
 				for range 2 { // cycles, waits that run out in slices, keep-alives
 					err := l.WithLock(t.Context(), name+"outer", 0, func(ctx context.Context) error {
-						return l.WithLock(ctx, name, 700*time.Millisecond, nothing)
+						return l.WithLock(ctx, name, often()+often()/2, nothing)
 					})
 					requireError(t, err, namedlock.ErrTimeout, name)
 				}

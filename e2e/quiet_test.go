@@ -41,7 +41,7 @@ func (a alarm) Handle(_ context.Context, r slog.Record) error {
 func TestPromise11_AThousandQuietReleases(t *testing.T) {
 	t.Parallel()
 	const workers, rounds = 8, 130
-	eager := []namedlock.Option{namedlock.WithProbe(100 * time.Microsecond), namedlock.WithKeepAlive(time.Second)}
+	eager := []namedlock.Option{namedlock.WithProbe(100 * time.Microsecond), namedlock.WithKeepAlive(2 * often())}
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, opts := range [][]namedlock.Option{nil, eager} {
 			l := at.locker(t, append(opts, namedlock.WithLogger(quietLogger(t)))...)
