@@ -8,6 +8,9 @@
 // A script can answer in the server's place. [Server.Serve] is for processes that
 // connect by TCP, as those of examples/quickstart do.
 //
+// Unless a test asks for a MySQL (SetMySQL) and for prepared statements
+// (SetPrepares), it is a MariaDB that prepares nothing.
+//
 // A session goes one way:
 //
 //	accept ──> serve ──> end

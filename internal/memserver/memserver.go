@@ -25,6 +25,8 @@ type Server struct {
 	sent     []Statement
 	script   func(Statement) *Reply
 	readOnly bool
+	mySQL    bool          // it is a MySQL; false: a MariaDB
+	prepares bool          // it prepares statements; false: it refuses to, as a server whose limit is reached
 	dialing  time.Duration // that it takes to connect
 	closing  func()        // called by the client's end of a connection before it closes; nil: nothing
 }
@@ -59,6 +61,15 @@ func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
 
 // Connector makes the connections that Open pools.
 func (s *Server) Connector(change ...func(*mysql.Config)) driver.Connector {
+	connector, err := mysql.NewConnector(s.Config(change...))
+	if err != nil {
+		panic(err)
+	}
+	return connector
+}
+
+// Config returns what a driver needs to connect to the server, changed by change.
+func (s *Server) Config(change ...func(*mysql.Config)) *mysql.Config {
 	cfg := mysql.NewConfig()
 	cfg.InterpolateParams = true
 	for _, change := range change {
@@ -73,11 +84,7 @@ func (s *Server) Connector(change ...func(*mysql.Config)) driver.Connector {
 		client, server := net.Pipe()
 		return socket{client, s.accept(server)}, nil
 	}
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		panic(err)
-	}
-	return connector
+	return cfg
 }
 
 // Serve serves clients at l until that is closed, and returns why. Sessions go on until
@@ -135,6 +142,13 @@ func (s *Server) Sessions() (all, alive int) {
 	return len(s.sessions), alive
 }
 
+// Alive reports whether the session has not ended.
+func (s *Server) Alive(session int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.sessions[session-1].dead
+}
+
 // Kill ends a session, and its locks with it.
 func (s *Server) Kill(session int) {
 	s.mu.Lock()
@@ -164,6 +178,22 @@ func (s *Server) SetReadOnly(is bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readOnly = is
+}
+
+// SetMySQL makes the server a MySQL, for sessions to come. It then has MySQL's
+// version and variables, rounds the timeout of GET_LOCK to whole seconds, and
+// follows the MAX_EXECUTION_TIME hint.
+func (s *Server) SetMySQL() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mySQL = true
+}
+
+// SetPrepares makes the server prepare statements.
+func (s *Server) SetPrepares() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prepares = true
 }
 
 func (s *Server) isReadOnly() bool {

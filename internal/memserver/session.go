@@ -23,12 +23,18 @@ type session struct {
 	// serve's
 	vars       map[string]string
 	savepoints map[string]bool // of the transaction
+	prepared   []string        // texts; the first is statement number 1
+	mySQL      bool            // as Server.mySQL was when the session began
 }
 
 func (s *Server) accept(conn net.Conn) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &session{server: s, id: len(s.sessions) + 1, net: conn, vars: maps.Clone(defaults)}
+	c := &session{server: s, id: len(s.sessions) + 1, net: conn, vars: maps.Clone(defaults), mySQL: s.mySQL}
+	if c.mySQL {
+		maps.Copy(c.vars, defaultsOfMySQL)
+		maps.DeleteFunc(c.vars, func(name, _ string) bool { return ofMariaDBAlone[name] })
+	}
 	c.locks = s.locks.Session(c)
 	c.gone, c.leave = context.WithCancel(context.Background())
 	s.sessions = append(s.sessions, c)
@@ -42,7 +48,7 @@ func (c *session) serve() {
 	defer c.leave()
 	defer c.net.Close()
 	w := &wire{conn: c.net}
-	if w.greet(c.id) != nil {
+	if w.greet(c.id, c.version()) != nil {
 		return
 	}
 	commands := make(chan []byte)
@@ -71,14 +77,34 @@ func (c *session) serve() {
 }
 
 func (c *session) answer(w *wire, packet []byte) (goesOn bool) {
+	s := c.server
+	s.mu.Lock()
+	prepares := s.prepares
+	s.mu.Unlock()
+	w.binary = packet[0] == comExecute
 	switch packet[0] {
-	case comPing:
-		return w.ok(0) == nil
 	case comQuery:
-	default:
-		return w.fail(erTooManyStatements) == nil // nothing is prepared here
+		return c.answerText(w, string(packet[1:]))
+	case comPing:
+		w.status = c.status()
+		return w.ok(0) == nil
+	case comCloseStatement:
+		return true
+	case comPrepare:
+		if prepares {
+			return c.prepare(w, string(packet[1:])) == nil
+		}
+	case comExecute:
+		if prepares {
+			return c.answerText(w, c.bound(packet))
+		}
 	}
-	st := Statement{c.id, string(packet[1:])}
+	return w.fail(erTooManyStatements) == nil
+}
+
+// answerText carries out a statement that is complete, and answers it.
+func (c *session) answerText(w *wire, text string) (goesOn bool) {
+	st := Statement{c.id, text}
 	s := c.server
 	s.mu.Lock()
 	s.sent = append(s.sent, st)

@@ -3,6 +3,7 @@ package memserver
 import (
 	"encoding/hex"
 	"errors"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 // As much of SQL as the library sends, and the code under its locks in the tests.
 
-// version is what a session is greeted with.
+// version is a MariaDB's.
 const version = "10.11.0-MariaDB"
 
 // defaults are the variables of a new session. Those that are missing are not known.
@@ -36,9 +37,36 @@ var defaults = map[string]string{
 	"version_comment":                   "in memory",
 }
 
+// defaultsOfMySQL are in addition to, or instead of, the defaults.
+var defaultsOfMySQL = map[string]string{
+	"transaction_isolation": "REPEATABLE-READ",
+	"transaction_read_only": "0",
+	"max_execution_time":    "0",
+}
+
+var ofMariaDBAlone = map[string]bool{
+	"tx_isolation":                      true,
+	"tx_read_only":                      true,
+	"max_statement_time":                true,
+	"idle_transaction_timeout":          true,
+	"idle_readonly_transaction_timeout": true,
+	"idle_write_transaction_timeout":    true,
+	"wsrep_on":                          true,
+}
+
+// version is what VERSION() returns.
+func (c *session) version() string {
+	if c.mySQL {
+		return "9.7.0"
+	}
+	return version
+}
+
 var (
-	ofMySQL   = regexp.MustCompile(`/\*!.*?\*/`)
+	ofMySQL   = regexp.MustCompile(`/\*!\d*(.*?)\*/`)
 	ofMariaDB = regexp.MustCompile(`/\*M!(.*?)\*/`)
+	hint      = regexp.MustCompile(`/\*\+ MAX_EXECUTION_TIME\((\d+)\) \*/ `)
+	plugins   = regexp.MustCompile(`\(SELECT COUNT\(\*\) FROM information_schema\.PLUGINS .*?\)\)`)
 	asHex     = regexp.MustCompile(`_utf8mb4 0x([0-9A-F]*)`)
 
 	getLock     = regexp.MustCompile(`^GET_LOCK\('([^']*)', ([^)]*)\)$`)
@@ -50,7 +78,12 @@ var (
 // run carries a statement out and returns its answer. It returns false if the client has
 // gone.
 func (c *session) run(text string) (answer *Reply, ok bool) {
-	text = ofMySQL.ReplaceAllString(ofMariaDB.ReplaceAllString(text, "$1"), "")
+	mine, theirs := ofMariaDB, ofMySQL
+	if c.mySQL {
+		mine, theirs = theirs, mine
+	}
+	text = theirs.ReplaceAllString(mine.ReplaceAllString(text, "$1"), "")
+	text = plugins.ReplaceAllString(text, "0") // it has none
 	text = asHex.ReplaceAllStringFunc(text, func(literal string) string {
 		name, err := hex.DecodeString(asHex.FindStringSubmatch(literal)[1])
 		if err != nil {
@@ -60,6 +93,10 @@ func (c *session) run(text string) (answer *Reply, ok bool) {
 	})
 	text = strings.TrimSuffix(strings.TrimSpace(text), " LIMIT 1")
 	switch verb, rest, _ := strings.Cut(text, " "); {
+	case text == "SHOW STATUS LIKE 'wsrep_cluster_size'":
+		return &Reply{Row: []any{"wsrep_cluster_size", 0}}, true
+	case strings.Contains(text, " FROM performance_schema.replication_group_members "):
+		return &Reply{Row: []any{0}}, true
 	case verb == "SELECT" && strings.Contains(text, " FROM "): // who holds a lock
 		return c.selectRow(isUsedLock.FindString(text))
 	case verb == "SELECT":
@@ -137,18 +174,36 @@ func (c *session) status() (flags byte) {
 // selectRow evaluates expressions from left to right.
 func (c *session) selectRow(expressions string) (answer *Reply, ok bool) {
 	answer = new(Reply)
+	var limit time.Duration // 0: none
+	if m := hint.FindStringSubmatch(expressions); m != nil {
+		ms, err := strconv.Atoi(m[1])
+		if err != nil {
+			return &Reply{Number: erParse}, true
+		}
+		limit, expressions = time.Duration(ms)*time.Millisecond, strings.Replace(expressions, m[0], "", 1)
+	}
 	for _, e := range split(expressions) {
 		if m := getLock.FindStringSubmatch(e); m != nil {
 			seconds, err := strconv.ParseFloat(m[2], 64)
 			if err != nil {
 				return &Reply{Number: erParse}, true
 			}
-			granted, err := c.locks.Get(c.gone, m[1], max(0, time.Duration(seconds*float64(time.Second))))
+			if c.mySQL {
+				seconds = math.Round(seconds)
+			}
+			wait := max(0, time.Duration(seconds*float64(time.Second)))
+			limited := limit > 0 && limit < wait
+			if limited {
+				wait = limit
+			}
+			granted, err := c.locks.Get(c.gone, m[1], wait)
 			switch {
 			case errors.Is(err, locktable.ErrDeadlock):
 				return &Reply{Number: erDeadlock}, true
 			case err != nil:
 				return nil, false
+			case !granted && limited:
+				return &Reply{Number: erQueryTimeout}, true
 			}
 			answer.Row = append(answer.Row, oneIf(granted))
 			continue
@@ -183,7 +238,9 @@ func (c *session) evaluate(e string) (value any, number uint16) {
 	variable, isVariable := strings.CutPrefix(e, "@@")
 	switch {
 	case e == "VERSION()":
-		return version, 0
+		return c.version(), 0
+	case e == "CONNECTION_ID()":
+		return c.id, 0
 	case e == "RELEASE_ALL_LOCKS()":
 		return c.locks.ReleaseAll(), 0
 	case variable == "read_only":

@@ -7,19 +7,23 @@ import (
 	"net"
 )
 
-// As much of the client/server protocol as the driver needs for statements sent as
-// text with one row as answer.
+// As much of the client/server protocol as the driver needs for statements with one
+// row as answer.
 
 const (
-	comQuit  = 1
-	comQuery = 3
-	comPing  = 14
+	comQuit           = 1
+	comQuery          = 3
+	comPing           = 0x0e
+	comPrepare        = 0x16
+	comExecute        = 0x17
+	comCloseStatement = 0x19
 
 	erParse             = 1064
 	erUnknownVariable   = 1193
 	erDeadlock          = 1213 // rolls the transaction back, but that of GET_LOCK does not
 	erNoSuchSavepoint   = 1305
 	erTooManyStatements = 1461
+	erQueryTimeout      = 3024
 
 	capabilities = 1 | 1<<3 | 1<<9 | 1<<13 | 1<<15 | 1<<19 // long password, with db, 4.1, transactions, secure auth, plugin auth
 
@@ -34,6 +38,7 @@ type wire struct {
 	conn   net.Conn
 	seq    byte
 	status byte // the flags that go with every answer but an error
+	binary bool // rows are answers to a prepared statement
 }
 
 func (w *wire) read() ([]byte, error) {
@@ -64,8 +69,9 @@ func (w *wire) write(packets ...[]byte) error {
 }
 
 // greet lets anybody in.
-func (w *wire) greet(id int) error {
-	p := append([]byte{10}, version+"\x00"...)
+func (w *wire) greet(id int, version string) error {
+	p := append([]byte{10}, version...)
+	p = append(p, 0)
 	p = binary.LittleEndian.AppendUint32(p, uint32(id))
 	p = append(p, "12345678\x00"...)
 	p = binary.LittleEndian.AppendUint16(p, capabilities&0xffff)
@@ -99,18 +105,28 @@ func (w *wire) row(values []any, affected byte) error {
 	eof := []byte{0xfe, 0, 0, w.status, 0}
 	packets := [][]byte{{byte(len(values))}}
 	var row []byte
+	if w.binary {
+		row = make([]byte, 1+(len(values)+7+2)/8) // a zero, and which values are NULL
+	}
 	for i, v := range values {
-		column := text(text(text(text(nil, "def"), ""), ""), "")
-		column = text(text(column, fmt.Sprint("column", i)), "")
-		column = append(column, 12, 45, 0, 0, 1, 0, 0, varString, 0, 0, 0, 0, 0)
-		packets = append(packets, column)
-		if v == nil {
-			row = append(row, 0xfb)
-		} else {
+		packets = append(packets, column(i))
+		switch {
+		case v != nil:
 			row = text(row, fmt.Sprint(v))
+		case w.binary:
+			row[1+(i+2)/8] |= 1 << ((i + 2) % 8)
+		default:
+			row = append(row, 0xfb)
 		}
 	}
 	return w.write(append(packets, eof, row, eof)...)
+}
+
+// column describes a column, or a parameter: all are strings.
+func column(i int) []byte {
+	c := text(text(text(text(nil, "def"), ""), ""), "")
+	c = text(text(c, fmt.Sprint("column", i)), "")
+	return append(c, 12, 45, 0, 0, 1, 0, 0, varString, 0, 0, 0, 0, 0)
 }
 
 // text appends a short string with its length.
