@@ -149,6 +149,12 @@ func (at setup) spiedWith(t *testing.T, params []string, opts ...namedlock.Optio
 	cfg, err := mysql.ParseDSN(at.DSN(params...))
 	require.NoError(t, err)
 	cfg.Logger = &mysql.NopLogger{}
+	return at.spiedAs(t, cfg, opts...)
+}
+
+// spiedAs is spied for a server that is reached as cfg says.
+func (at setup) spiedAs(t *testing.T, cfg *mysql.Config, opts ...namedlock.Option) *locker {
+	t.Helper()
 	s, err := spy.New(cfg)
 	require.NoError(t, err)
 	db := sql.OpenDB(s)

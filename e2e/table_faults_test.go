@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-sql-driver/mysql"
@@ -16,10 +17,21 @@ type fault struct {
 	is    string // its name in the table
 	make  func(c *faultCase) spy.Fault
 	sends bool // the server gets the statement, and carries it out
+	kills bool // the server is told to end the session or its statement
 	every bool // it hits the statement each time
 	times int  // or so many times; 0: once
 	quiet bool // nothing is heard: only a deadline or a bound ends it
 }
+
+// reachesServer reports whether the server takes part in the fault. The other faults are the client's alone: the spy
+// answers in the place of the server, which gets nothing.
+func (f fault) reachesServer() bool { return f.sends || f.kills }
+
+// errorNumber is in the name of a fault that the server reports.
+var errorNumber = regexp.MustCompile(`\d+`)
+
+// kind is equal for faults that differ in nothing but the server's error number.
+func (f fault) kind() string { return errorNumber.ReplaceAllString(f.is, "N") }
 
 var errInjected = errors.New("injected")
 
@@ -48,20 +60,20 @@ var (
 	zeroUnsent = fault{is: "answer 0", make: plainly(spy.Instead(int64(0)))}
 	one        = fault{is: "answer 1", make: plainly(spy.Replace(int64(1))), sends: true}
 
-	killed = fault{is: "session killed before", make: func(c *faultCase) spy.Fault {
+	killed = fault{is: "session killed before", kills: true, make: func(c *faultCase) spy.Fault {
 		return func(ctx context.Context, send func() error) error {
 			c.kill(ctx)
 			return send()
 		}
 	}}
-	killedMeanwhile = fault{is: "session killed while it waits", make: func(c *faultCase) spy.Fault {
+	killedMeanwhile = fault{is: "session killed while it waits", kills: true, make: func(c *faultCase) spy.Fault {
 		return c.meanwhile("KILL %d")
 	}}
-	queryKilled = fault{is: "KILL QUERY while it waits", make: func(c *faultCase) spy.Fault {
+	queryKilled = fault{is: "KILL QUERY while it waits", kills: true, make: func(c *faultCase) spy.Fault {
 		return c.meanwhile("KILL QUERY %d")
 	}}
 	// What MySQL leaves in the socket of a session that it closes for idleness.
-	idleClosed = fault{is: "error 4031, and the session is closed", make: func(c *faultCase) spy.Fault {
+	idleClosed = fault{is: "error 4031, and the session is closed", kills: true, make: func(c *faultCase) spy.Fault {
 		return func(ctx context.Context, _ func() error) error {
 			c.kill(ctx)
 			return answerOf(4031)
@@ -128,8 +140,8 @@ func (c *faultCase) kill(ctx context.Context) {
 // awaitEnd returns when the server knows the session no more.
 func (c *faultCase) awaitEnd(id int64) {
 	assert.Eventually(c.t, func() bool {
-		n, err := c.killer.ask("SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = ?", id)
-		return err == nil && n == 0
+		alive, err := c.on.alive(c.killer, id)
+		return err == nil && !alive
 	}, patience, pollEvery, "session %d ends", id)
 }
 

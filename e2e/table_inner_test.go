@@ -26,7 +26,8 @@ func TestFaultTable_InnerLock(t *testing.T) {
 			for _, f := range deadConnection {
 				t.Run(what+": "+f.is, func(t *testing.T) {
 					t.Parallel()
-					c := &faultCase{t: t, at: at, fault: f, step: getText, l: at.lockerFor(t, getText), killer: at.foreign(t)}
+					on := onServer(at)
+					c := &faultCase{t: t, on: on, fault: f, step: getText, l: on.lockerFor(t, getText), killer: on.foreign(t)}
 					outer, inner := newName("outer"), newName("inner")
 					lock, err := c.l.Acquire(t.Context(), outer, 0)
 					require.NoError(t, err)

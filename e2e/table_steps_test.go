@@ -147,7 +147,7 @@ var anyPrepare = &step{
 var anyPreparePlain = &step{
 	is: "Any preparing, no interpolation", says: "each COM_STMT_PREPARE, where the driver does not", how: spy.Prepare, text: everywhere(""), plain: true,
 	ready: func(c *faultCase) {
-		if c.at.way == byOpen { // sends text the first time
+		if c.on.way == byOpen { // sends text the first time
 			cycles(1)(c)
 		}
 	},
@@ -172,17 +172,15 @@ var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n
 
 var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
 
-// locker is a Locker for one case, spied upon.
-func (at setup) lockerFor(t *testing.T, st *step) *locker {
+// lockerFor returns a Locker for one case, spied upon.
+func (g ground) lockerFor(t *testing.T, st *step) *locker {
 	t.Helper()
-	params := []string{"interpolateParams=true"}
-	if st.plain {
-		params = nil
-	}
+	cfg := g.config(t)
+	cfg.InterpolateParams = !st.plain
 	opts := append([]namedlock.Option{
 		namedlock.WithLease(time.Minute), namedlock.WithReleaseTimeout(releaseBound), namedlock.WithKeepAlive(time.Minute),
 	}, st.opts...)
-	return at.spiedWith(t, params, opts...)
+	return g.spiedAs(t, cfg, opts...)
 }
 
 // releaseBound is WithReleaseTimeout. A release that is not to be silent takes less on any machine.

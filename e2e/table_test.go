@@ -5,46 +5,146 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/servers"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// Every fault at every statement of a lock's life has the outcome that the table says.
+// Every fault at every statement of a lock's life has the outcome that the table says. The cells of the table are
+// shared between two tests, which read the same rows:
+//
+//	                                              real servers                 in memory
+//	a KILL                                        WithLock and Acquire         –
+//	the server carries the statement out, and     WithLock                     WithLock and Acquire
+//	  the client does not get the answer
+//	the server gets nothing                       WithLock, with Open, one     WithLock and Acquire
+//	                                                fault of a kind per row
+//
+// Real servers show what they do with a lock that nobody knows to be granted, and when they free it. They also show
+// that the server in memory is right: both have to come to the outcome of the row. For faults that never reach a
+// server one of each kind is enough for that. The server in memory takes no real time.
 func TestFaultTable(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, r := range faultTable {
-			want := r.open
-			if at.way == byNew {
-				want = r.new
-			}
-			if want == notHere || r.step.only != "" && r.step.only != at.Kind() {
-				continue
-			}
-			for _, f := range r.faults {
+			seen := map[string]bool{}
+			r.each(at.Kind(), at.way, func(f fault, want *outcome) {
+				if !f.reachesServer() && (seen[f.kind()] || at.way == byNew && r.open != notHere) {
+					return
+				}
+				seen[f.kind()] = true
 				t.Run(r.step.is+": "+f.is, func(t *testing.T) {
 					t.Parallel()
 					if want.slow && testing.Short() {
 						t.Skip("takes 5 s")
 					}
 					for what, use := range uses {
-						if what == "WithLock" || !want.slow {
-							t.Run(what, func(t *testing.T) { requireOutcome(t, at, r.step, f, want, use) })
+						if what == "WithLock" || f.kills {
+							t.Run(what, func(t *testing.T) { requireOutcome(t, onServer(at), r.step, f, want, use) })
 						}
 					}
 				})
-			}
+			})
 		}
 	})
+}
+
+// The same on a server in memory, to which the real driver speaks the real protocol. Each case is in a bubble of
+// testing/synctest.
+func TestFaultTable_InMemory(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
+		for _, way := range []string{byOpen, byNew} {
+			t.Run(string(kind)+"/"+way, func(t *testing.T) {
+				t.Parallel()
+				for _, r := range faultTable {
+					r.each(kind, way, func(f fault, want *outcome) {
+						if f.kills {
+							return
+						}
+						for what, use := range uses {
+							t.Run(r.step.is+": "+f.is+"/"+what, func(t *testing.T) {
+								synctest.Test(t, func(t *testing.T) {
+									requireOutcome(t, inMemory(t, kind, way), r.step, f, want, use)
+								})
+							})
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// each calls do for each fault of the row that can happen on this kind of server with a Locker that was made in this
+// way.
+func (r row) each(kind servers.Kind, way string, do func(f fault, want *outcome)) {
+	want := r.open
+	if way == byNew {
+		want = r.new
+	}
+	if want == notHere || r.step.only != "" && r.step.only != kind {
+		return
+	}
+	for _, f := range r.faults {
+		do(f, want)
+	}
+}
+
+// A ground is a server for fault cases, be it real or in memory, and how a Locker is made on it.
+type ground struct {
+	setup  // of a server in memory it has the admin alone
+	kind   servers.Kind
+	config func(t *testing.T) *mysql.Config
+	alive  func(f *foreign, session int64) (bool, error)
+}
+
+// onServer returns the ground of a real server.
+func onServer(at setup) ground {
+	return ground{
+		setup: at,
+		kind:  at.Kind(),
+		config: func(t *testing.T) *mysql.Config {
+			cfg, err := mysql.ParseDSN(at.DSN())
+			require.NoError(t, err)
+			cfg.Logger = &mysql.NopLogger{}
+			return cfg
+		},
+		alive: func(f *foreign, session int64) (bool, error) {
+			n, err := f.ask("SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = ?", session)
+			return n > 0, err
+		},
+	}
+}
+
+// inMemory returns the ground of a server that lives as long as the bubble that it is called in.
+func inMemory(t *testing.T, kind servers.Kind, way string) ground {
+	mem := memserver.New()
+	mem.SetPrepares()
+	if kind == servers.MySQL {
+		mem.SetMySQL()
+	}
+	admin := mem.Open()
+	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	t.Cleanup(func() { admin.Close() })
+	return ground{
+		setup:  setup{&server{admin: admin}, way},
+		kind:   kind,
+		config: func(*testing.T) *mysql.Config { return mem.Config() },
+		alive:  func(_ *foreign, session int64) (bool, error) { return mem.Alive(int(session)), nil },
+	}
 }
 
 // A faultCase is one fault at one step.
 type faultCase struct {
 	t      *testing.T
-	at     setup
+	on     ground
 	step   *step
 	fault  fault
 	want   *outcome
@@ -70,9 +170,9 @@ const deadlineOfSilence = 500 * time.Millisecond
 // pollEvery is how often tests look for what is to happen.
 const pollEvery = 2 * time.Millisecond
 
-func requireOutcome(t *testing.T, at setup, st *step, f fault, want *outcome, use use) {
+func requireOutcome(t *testing.T, on ground, st *step, f fault, want *outcome, use use) {
 	for range 3 {
-		c := &faultCase{t: t, at: at, step: st, fault: f, want: want, name: newName("fault"), hit: make(chan struct{})}
+		c := &faultCase{t: t, on: on, step: st, fault: f, want: want, name: newName("fault"), hit: make(chan struct{})}
 		if c.run(use) {
 			return
 		}
@@ -84,7 +184,7 @@ func requireOutcome(t *testing.T, at setup, st *step, f fault, want *outcome, us
 // run makes the call, and checks everything. It returns false if the fault had no occasion.
 func (c *faultCase) run(use use) bool {
 	t := c.t
-	c.l, c.holder, c.killer = c.at.lockerFor(t, c.step), c.at.foreign(t), c.at.foreign(t)
+	c.l, c.holder, c.killer = c.on.lockerFor(t, c.step), c.on.foreign(t), c.on.foreign(t)
 	c.l.db.SetMaxIdleConns(10)
 	if c.step.ready != nil {
 		c.step.ready(c)
@@ -140,7 +240,7 @@ func (c *faultCase) arm() {
 		defer c.unlock()
 		return f(ctx, send)
 	}
-	text, ok := c.step.text[c.at.Kind()]
+	text, ok := c.step.text[c.on.kind]
 	if !ok {
 		text = c.step.text[""]
 	}
@@ -215,7 +315,7 @@ func (c *faultCase) under(ctx context.Context) {
 // connection lives.
 func (c *faultCase) requireGoesOn() {
 	c.t.Helper()
-	if c.at.way == byNew && c.want.discarded > 0 {
+	if c.on.way == byNew && c.want.discarded > 0 {
 		requireError(c.t, c.l.WithLock(c.t.Context(), c.name, 0, unexpected(c.t)), namedlock.ErrUnavailable, c.name)
 		return
 	}

@@ -51,7 +51,7 @@ func TestFaultTable_Tx(t *testing.T) {
 				t.Run(r.at+": "+f.is, func(t *testing.T) {
 					l, next, name, table := at.spied(t), at.foreign(t), newName("tx"), at.table(t, "n INT")
 					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error { return nil }))
-					c := &faultCase{t: t, at: at, l: l, killer: at.foreign(t)}
+					c := &faultCase{t: t, on: onServer(at), l: l, killer: at.foreign(t)}
 					closed := l.spy.Closed()
 					how := spy.Exec
 					if strings.Contains(r.at, "SAVEPOINT") {
