@@ -132,6 +132,7 @@ var afterWait = &step{
 	is: "Check after a wait", says: "`SELECT @@read_only, @@innodb_read_only`, when a lock was granted that was waited for",
 	text: everywhere("SELECT @@read_only"),
 	ready: func(c *faultCase) {
+		c.holder = c.on.foreign(c.t)
 		c.holder.lock(c.name)
 		c.l.spy.On(spy.Query, 2, getLock, func(_ context.Context, send func() error) error { // the wait
 			c.holder.unlock(c.name)
