@@ -13,7 +13,7 @@ import (
 // a nil function or context; and for a transaction whose COMMIT was refused, or not
 // sent because fn left rows open or a statement was cut off. [sql.ErrTxDone] is
 // returned as it is. [Error] describes what an error says about fn and its
-// transaction.
+// transaction. [ErrorType] makes a label for metrics of an error.
 var (
 	// ErrTimeout: others had the lock until the timeout had passed. Nothing is held. (It is
 	// matched by ErrNoSession, too.) Error.Holder tells who was in the way, where that is known.

@@ -1,7 +1,6 @@
 package locktest
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -108,12 +107,9 @@ func firstOf(written []string) string {
 	return slices.MinFunc(written, func(a, b string) int { return strings.Compare(names.Fold(a), names.Fold(b)) })
 }
 
+// isOurs reports whether err matches an error of namedlock's, or of a context.
 func isOurs(err error) bool {
-	for _, ours := range []error{
-		namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
-		namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
-		namedlock.ErrClosed, namedlock.ErrCommitUnknown, namedlock.ErrInTransaction, namedlock.ErrTxEnded, context.Canceled, context.DeadlineExceeded,
-	} {
+	for _, ours := range namedlock.ErrorTypes() {
 		if errors.Is(err, ours) {
 			return true
 		}

@@ -120,30 +120,11 @@ func (s *suite) equal(got, want any, what string) {
 	}
 }
 
-// sentinels are the errors that a call's can match, and how a reader knows them.
-var sentinels = []struct {
-	error
-	name string
-}{
-	{namedlock.ErrTimeout, "ErrTimeout"},
-	{namedlock.ErrLost, "ErrLost"},
-	{namedlock.ErrReentrant, "ErrReentrant"},
-	{namedlock.ErrDeadlock, "ErrDeadlock"},
-	{namedlock.ErrInterrupted, "ErrInterrupted"},
-	{namedlock.ErrUnavailable, "ErrUnavailable"},
-	{namedlock.ErrInvalidName, "ErrInvalidName"},
-	{namedlock.ErrInvalidTimeout, "ErrInvalidTimeout"},
-	{namedlock.ErrUnsupported, "ErrUnsupported"},
-	{namedlock.ErrClosed, "ErrClosed"},
-	{context.Canceled, "context.Canceled"},
-	{context.DeadlineExceeded, "context.DeadlineExceeded"},
-}
-
-// called is the name of a sentinel, or the text of another error.
+// called is the type of a sentinel, or the text of another error.
 func called(err error) string {
-	for _, sentinel := range sentinels {
-		if err == sentinel.error {
-			return sentinel.name
+	for typ, sentinel := range namedlock.ErrorTypes() {
+		if err == sentinel {
+			return typ
 		}
 	}
 	return fmt.Sprintf("%q", err)
@@ -172,9 +153,9 @@ func (s *suite) isError(err, want error, name string) bool {
 	if !s.matches(err, want) {
 		return false
 	}
-	for _, other := range sentinels {
-		if errors.Is(err, other.error) && !errors.Is(want, other.error) {
-			s.Errorf("error %q matches %s, and %s too", err, called(want), other.name)
+	for typ, other := range namedlock.ErrorTypes() {
+		if errors.Is(err, other) && !errors.Is(want, other) {
+			s.Errorf("error %q matches %s, and %s too", err, called(want), typ)
 		}
 	}
 	s.about(err, "acquire", name)

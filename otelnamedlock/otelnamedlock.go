@@ -21,9 +21,9 @@
 //	namedlock.timeout  in seconds; none for namedlock.Forever
 //	namedlock.outcome  how it ended
 //
-// The outcome of a wait is acquired, timeout, no_session, reentrant, in_transaction, deadlock, interrupted, unavailable,
-// invalid_name, invalid_timeout, unsupported, closed, canceled, deadline_exceeded or
-// error; that of a hold is released or lost. A wait without success has the status
+// The outcome of a wait is acquired, or what namedlock.ErrorType returns for its
+// error: timeout, no_session or canceled, for example. That of a hold is released or
+// lost. A wait without success has the status
 // Error, and its outcome as error.type; but a call with a timeout of 0 that finds the
 // lock taken has its answer, which is no error. A hold has the status Error if the
 // lock was lost, which is recorded when it is noticed; or if the code under it

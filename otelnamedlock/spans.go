@@ -112,7 +112,7 @@ func (t *telemetry) endWait(ctx context.Context, e namedlock.Event) {
 	if c == nil {
 		return
 	}
-	result := outcome(e.Err)
+	result := namedlock.ErrorType(e.Err)
 	tried := e.Timeout == 0 && errors.Is(e.Err, namedlock.ErrTimeout)
 	attributes := []attribute.KeyValue{outcomeKey.String(result)}
 	switch {
@@ -136,36 +136,6 @@ func (c *call) waited(ctx context.Context, e namedlock.Event, attributes []attri
 	c.telemetry.metrics.wait.Record(ctx, e.Waited.Seconds(), c.labels(append(attributes, getLock)...))
 	c.wait.SetAttributes(attributes...)
 	c.wait.End(trace.WithTimestamp(c.begun.Add(e.Waited)))
-}
-
-// outcomes are the errors of a wait. A context may have ended because another lock was
-// lost or timed out: it is looked at first.
-var outcomes = []struct {
-	err  error
-	name string
-}{
-	{context.Canceled, "canceled"},
-	{context.DeadlineExceeded, "deadline_exceeded"},
-	{namedlock.ErrNoSession, "no_session"}, // it matches ErrTimeout, too
-	{namedlock.ErrTimeout, "timeout"},
-	{namedlock.ErrReentrant, "reentrant"},
-	{namedlock.ErrInTransaction, "in_transaction"},
-	{namedlock.ErrDeadlock, "deadlock"},
-	{namedlock.ErrInterrupted, "interrupted"},
-	{namedlock.ErrUnavailable, "unavailable"},
-	{namedlock.ErrInvalidName, "invalid_name"},
-	{namedlock.ErrInvalidTimeout, "invalid_timeout"},
-	{namedlock.ErrUnsupported, "unsupported"},
-	{namedlock.ErrClosed, "closed"},
-}
-
-func outcome(err error) string {
-	for _, o := range outcomes {
-		if errors.Is(err, o.err) {
-			return o.name
-		}
-	}
-	return "error"
 }
 
 // startHold is the hook for a call that has its lock. ctx is that of the code under the lock.

@@ -286,23 +286,6 @@ func (a *attempt) look(ctx context.Context) {
 	a.note(e)
 }
 
-// sentinels are those of namedlock that can come out of these calls.
-var sentinels = []struct {
-	err     error
-	outcome history.Outcome
-}{
-	{namedlock.ErrTimeout, history.TimedOut},
-	{namedlock.ErrLost, history.Lost},
-	{namedlock.ErrReentrant, history.Held},
-	{namedlock.ErrDeadlock, history.Deadlock},
-	{namedlock.ErrInterrupted, history.Interrupted},
-	{namedlock.ErrUnavailable, history.Unavailable},
-	{namedlock.ErrClosed, history.Closed},
-	{namedlock.ErrInvalidName, "invalid name"},
-	{namedlock.ErrInvalidTimeout, "invalid timeout"},
-	{namedlock.ErrUnsupported, "unsupported"},
-}
-
 // judge says what err, of a call under ctx, means, and what is wrong with it.
 func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome, flaws []string) {
 	if a.begun {
@@ -328,11 +311,15 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 		flaws = append(flaws, fmt.Sprintf("it says %s %q", e.Op, e.Name))
 	}
 	var matched []string
-	for _, s := range sentinels {
-		if errors.Is(err, s.err) {
-			outcome = s.outcome
-			matched = append(matched, string(s.outcome))
+	for typ, sentinel := range namedlock.ErrorTypes() {
+		if isContexts(sentinel) || !errors.Is(err, sentinel) {
+			continue
 		}
+		if sentinel == namedlock.ErrTimeout && errors.Is(err, namedlock.ErrNoSession) {
+			continue // it is a kind of ErrTimeout
+		}
+		outcome = history.Outcome(typ)
+		matched = append(matched, typ)
 	}
 	if !a.begun && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		// Whatever the cause matches, it may match.
@@ -361,6 +348,9 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 	return outcome, flaws
 }
 
+// isContexts reports whether err is the error of a context, and not one of namedlock's own.
+func isContexts(err error) bool { return err == context.Canceled || err == context.DeadlineExceeded }
+
 // hasCause reports whether there is an error in err that is no sentinel and wraps none.
 func hasCause(err error) bool {
 	switch e := err.(type) {
@@ -376,8 +366,8 @@ func hasCause(err error) bool {
 		}
 		return false
 	}
-	for _, s := range sentinels {
-		if err == s.err {
+	for _, sentinel := range namedlock.ErrorTypes() {
+		if err == sentinel && !isContexts(sentinel) {
 			return false
 		}
 	}

@@ -30,7 +30,7 @@ func (c *checker) held(s *Call) {
 		holds = holds || p.Locker == s.Locker && fold(p.Name) == fold(s.Name)
 	}
 	switch {
-	case holds && s.Begun != 0, holds && s.Outcome == TimedOut:
+	case holds && s.Begun != 0, holds && s.timedOut():
 		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
 	case !holds && s.Outcome == Held:
 		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)

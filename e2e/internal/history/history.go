@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// An Outcome is what the library said of a call.
+// An Outcome is how a call ended: the namedlock.ErrorType of its error, or one of those that have no error.
 type Outcome string
 
 const (
@@ -21,13 +21,14 @@ const (
 	Lost        Outcome = "lost"     // acquired, and not provably held to the end
 	Panicked    Outcome = "panicked" // acquired; by a panic or Goexit nobody was told how it ended
 	TimedOut    Outcome = "timeout"
-	Held        Outcome = "held"
+	NoSession   Outcome = "no_session"
+	Held        Outcome = "reentrant"
 	Deadlock    Outcome = "deadlock"
 	Interrupted Outcome = "interrupted"
 	Unavailable Outcome = "unavailable"
 	Closed      Outcome = "closed"
 	Cancelled   Outcome = "canceled"
-	Expired     Outcome = "deadline"
+	Expired     Outcome = "deadline_exceeded"
 )
 
 // Foreign is the worker, and the locker, of callers who do without the library.
@@ -73,6 +74,9 @@ type Call struct {
 	Flaws    []string // what was wrong with its error
 	Seen     []Sighting
 }
+
+// timedOut reports whether the call's timeout ended it.
+func (c *Call) timedOut() bool { return c.Outcome == TimedOut || c.Outcome == NoSession }
 
 func (c *Call) chain(yield func(*Call) bool) {
 	for p := c.Parent; p != nil; p = p.Parent {

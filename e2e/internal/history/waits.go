@@ -47,7 +47,7 @@ func (c *checker) wait(s *Call) {
 			c.report("a wait ends when it should", fmt.Sprintf("%q: %s after %v, %v after %s; allowed: %v", s.Name, s.Outcome, took, late, of, bound), answered, s)
 		}
 	}
-	if s.Outcome == TimedOut && took < s.Timeout {
+	if s.timedOut() && took < s.Timeout {
 		c.report("a wait is never shorter than asked", fmt.Sprintf("%q: %v instead of %v", s.Name, took, s.Timeout), answered, s)
 	}
 	if s.Outcome == Expired && answered < c.deadline(s) {
