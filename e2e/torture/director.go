@@ -117,7 +117,7 @@ func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint6
 	}
 	err = dir.finish(ctx)
 	dir.report.print(os.Stdout, time.Since(begun))
-	return err
+	return errors.Join(err, dir.report.decided())
 }
 
 func open(dsn string) (*sql.DB, error) {

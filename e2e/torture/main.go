@@ -5,7 +5,8 @@
 //	go run -C e2e ./torture -for 60s -seed 7 -server mysql
 //
 // The faults are a function of the seed: -plan prints them. It fails at the first broken promise, with the
-// seed, what happened around it, and a file with the whole history, which -judge judges again.
+// seed, what happened around it, and a file with the whole history, which -judge judges again. It also fails at the end
+// if the judge of the order of acquires and releases was undecided about more than one name in ten.
 package main
 
 import (
@@ -46,6 +47,10 @@ func main() {
 			os.Exit(1)
 		}
 		r.print(os.Stdout, 0)
+		if err := r.decided(); err != nil {
+			fmt.Fprintln(os.Stderr, "torture:", err)
+			os.Exit(1)
+		}
 		if r.found > 0 {
 			os.Exit(1)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -29,6 +30,9 @@ type report struct {
 	overlaps int
 	broken   []string // the promises, in the order of their first violations
 	found    int      // violations
+
+	judged    int // names in rounds that the second judge has been asked about
+	undecided int // of these, how many it has given up
 }
 
 func newReport() *report {
@@ -82,7 +86,10 @@ func (d *director) keepHistory(raw []byte) error {
 func (r *report) judge(events []history.Event, kind servers.Kind) []history.Violation {
 	h := history.New(events, kind == servers.MySQL, r.last)
 	r.add(h)
-	violations := history.Check(h)
+	verdict := history.Check(h)
+	r.judged += verdict.Judged
+	r.undecided += len(verdict.Undecided)
+	violations := verdict.Violations
 	for _, e := range events {
 		if e.Kind == history.EventFlaw {
 			violations = append(violations, history.Violation{Promise: e.Promise, Text: e.Worker + ": " + e.Error, At: e.At})
@@ -95,6 +102,20 @@ func (r *report) judge(events []history.Event, kind servers.Kind) []history.Viol
 		}
 	}
 	return violations
+}
+
+// errUndecided: the second judge gave up too often to be relied on.
+var errUndecided = errors.New("too many names are undecided")
+
+// decided returns errUndecided if more than one name in ten is undecided. The first judge has judged these names, too,
+// but it knows only the rules that we gave it. The second judge is there for what they miss; it misses as large a
+// share of that as it leaves undecided, and torture's mutants were caught while it decided all of their names.
+func (r *report) decided() error {
+	const outOf = 10
+	if r.undecided*outOf > r.judged {
+		return fmt.Errorf("%w: %d of %d; more than one in %d", errUndecided, r.undecided, r.judged, outOf)
+	}
+	return nil
 }
 
 func (r *report) printViolations(w io.Writer, violations []history.Violation) {
@@ -181,6 +202,7 @@ func (r *report) print(w io.Writer, took time.Duration) {
 		fmt.Fprintf(w, " %s %d", k, r.faults[k])
 	}
 	fmt.Fprintln(w)
+	fmt.Fprintf(w, "order of acquires and releases: %d names judged, %d undecided\n", r.judged, r.undecided)
 	for _, promise := range r.broken {
 		fmt.Fprintf(w, "BROKEN: %s\n", promise)
 	}

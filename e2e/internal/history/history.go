@@ -149,9 +149,21 @@ type Violation struct {
 	At      int64
 }
 
-// Check returns what is wrong with h, in the order of time.
-func Check(h *History) []Violation {
-	c := &checker{History: h}
+// A Verdict is what Check finds.
+type Verdict struct {
+	Violations []Violation // in the order of time
+
+	// The second judge, which looks for an order of all acquires and releases of a name, gives up after a while.
+	Judged    int      // names that it has been asked about
+	Undecided []string // of these, the names about which it has said nothing
+}
+
+// Check says what is wrong with h.
+func Check(h *History) Verdict { return check(h, judging) }
+
+// check is Check with another bound for the second judge.
+func check(h *History, judging time.Duration) Verdict {
+	c := &checker{History: h, judging: judging}
 	c.exclusion()
 	c.detection()
 	c.proof()
@@ -162,8 +174,8 @@ func Check(h *History) []Violation {
 	c.leftovers()
 	c.orphans()
 	c.linearizable()
-	slices.SortStableFunc(c.found, func(a, b Violation) int { return cmp.Compare(a.At, b.At) })
-	return c.found
+	slices.SortStableFunc(c.verdict.Violations, func(a, b Violation) int { return cmp.Compare(a.At, b.At) })
+	return c.verdict
 }
 
 // Overlaps is how many pairs of sections of one name there are that overlap, all of them with a victim that
@@ -178,11 +190,12 @@ func Overlaps(h *History) (n int) {
 
 type checker struct {
 	*History
-	found []Violation
+	judging time.Duration // bounds the second judge's time for a name
+	verdict Verdict
 }
 
 func (c *checker) report(promise, text string, at int64, calls ...*Call) {
-	c.found = append(c.found, Violation{promise, text, calls, at})
+	c.verdict.Violations = append(c.verdict.Violations, Violation{promise, text, calls, at})
 }
 
 func fold(name string) string { return strings.ToLower(name) }
