@@ -912,6 +912,7 @@ func TestBadOptionsAreErrors(t *testing.T) {
 		"WithLease(999ms)":   namedlock.WithLease(999 * time.Millisecond),
 		"WithMaxSessions(0)": namedlock.WithMaxSessions(0),
 		"65 characters":      namedlock.WithNamespace(strings.Repeat("n", 64)),
+		"UTF-8":              namedlock.WithNamespace("\xff"),
 		"NUL":                namedlock.WithNamespace("\x00"),
 		"WithLogger(nil)":    namedlock.WithLogger(nil),
 		"option 0 is nil":    nil,

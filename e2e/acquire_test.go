@@ -90,31 +90,6 @@ func TestPromise01_BadArgumentsCostNoSQL(t *testing.T) {
 	})
 }
 
-// A bad option, or nothing to work on, is an error and no panic.
-func TestPromise01_BadOptions(t *testing.T) {
-	t.Parallel()
-	nowhere, err := openDB("root@tcp(127.0.0.1:1)/test")
-	require.NoError(t, err)
-	defer nowhere.Close()
-	_, err = namedlock.Open(nil)
-	assert.Error(t, err)
-	_, err = namedlock.New(nil)
-	assert.Error(t, err)
-	for what, opt := range map[string]namedlock.Option{
-		"nil":              nil,
-		"release timeout":  namedlock.WithReleaseTimeout(0),
-		"keep-alive":       namedlock.WithKeepAlive(-time.Second),
-		"sessions":         namedlock.WithMaxSessions(0),
-		"long namespace":   namedlock.WithNamespace(strings.Repeat("n", 64)),
-		"broken namespace": namedlock.WithNamespace("\xff"),
-		"logger":           namedlock.WithLogger(nil),
-	} {
-		l, err := namedlock.Open(nowhere, opt)
-		assert.Error(t, err, what)
-		assert.Nil(t, l, what)
-	}
-}
-
 func TestPromise01_NewAndOpenDoNoIO(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -123,85 +98,6 @@ func TestPromise01_NewAndOpenDoNoIO(t *testing.T) {
 		if at.way == byOpen {
 			assert.Zero(t, l.spy.Opened())
 		}
-	})
-}
-
-func TestPromise02_ZeroTriesExactlyOnce(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.spied(t), at.foreign(t), newName("once")
-		f.lock(name)
-		requireUsable(t, l)
-		l.spy.Reset()
-		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrTimeout, name)
-		assert.Equal(t, 1, l.spy.Count("GET_LOCK("))
-
-		f.unlock(name)
-		ran := false
-		require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
-			ran = true
-			assert.NotZero(t, f.holder(name))
-			return nil
-		}))
-		assert.True(t, ran)
-	})
-}
-
-// A try-once does not stand in line either, where this process has the name.
-func TestPromise02_ZeroDoesNotQueueLocally(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, name := at.locker(t), newName("busy")
-		holder, _ := hold(t, t.Context(), l, name)
-		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrTimeout, name)
-		holder.release(t)
-		require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
-	})
-}
-
-func TestPromise02_ForeverWaitsForTheHolder(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("forever")
-		f.lock(name)
-		c := begin(t, t.Context(), l, name, namedlock.Forever)
-		at.awaitWaiter(t, name)
-		c.waits(t)
-		f.unlock(name)
-		c.holds(t)
-		c.release(t)
-		f.free(name)
-	})
-}
-
-func TestPromise02_ForeverEndsWithTheContext(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("forever")
-		f.lock(name)
-		ctx, cancel := context.WithCancel(t.Context())
-		c := begin(t, ctx, l, name, namedlock.Forever)
-		at.awaitWaiter(t, name)
-		c.waits(t)
-		cancel()
-		requireError(t, c.err(t), context.Canceled, name)
-	})
-}
-
-// The timeout bounds the wait in the process's own line, where no server is asked.
-func TestPromise02_BoundsTheLocalLine(t *testing.T) {
-	t.Parallel()
-	const timeout = 300 * time.Millisecond
-	everyWay(t, func(t *testing.T, at setup) {
-		l, name := at.locker(t), newName("line")
-		hold(t, t.Context(), l, name)
-		prompt(t, timeout+100*time.Millisecond, "the end of a wait in line", func() time.Duration {
-			start := time.Now()
-			requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrTimeout, name)
-			took := time.Since(start)
-			assert.GreaterOrEqual(t, took, timeout)
-			return took
-		})
 	})
 }
 
@@ -309,65 +205,6 @@ func TestPromise02_TryOnceWhileOthersWait(t *testing.T) {
 		for _, c := range waiting {
 			require.ErrorIs(t, c.err(t), context.Canceled)
 		}
-	})
-}
-
-func TestPromise04_TimeoutIsErrTimeout(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t, namedlock.WithNamespace("space/")), at.foreign(t), newName("taken")
-		f.lock("space/" + name)
-		for _, timeout := range []time.Duration{0, 20 * time.Millisecond} {
-			err := l.WithLock(t.Context(), name, timeout, unexpected(t))
-			requireError(t, err, namedlock.ErrTimeout, name) // without the namespace
-		}
-	})
-}
-
-// Where ctx ends first, the error matches what ended it, and is no ErrTimeout: on the server, and in line.
-func TestPromise04_ContextEndsFirst(t *testing.T) {
-	t.Parallel()
-	cause := errors.New("the caller's own reason")
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f := at.locker(t), at.foreign(t)
-		onServer, inLine := newName("server"), newName("line")
-		f.lock(onServer)
-		hold(t, t.Context(), l, inLine)
-
-		for _, name := range []string{onServer, inLine} {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			err := l.WithLock(ctx, name, time.Minute, unexpected(t))
-			requireError(t, err, context.DeadlineExceeded, name)
-
-			ctx, cancel = context.WithTimeoutCause(t.Context(), 100*time.Millisecond, cause)
-			defer cancel()
-			err = l.WithLock(ctx, name, namedlock.Forever, unexpected(t))
-			requireError(t, err, context.DeadlineExceeded, name)
-			assert.ErrorIs(t, err, cause)
-
-			ctx, cancelCause := context.WithCancelCause(t.Context())
-			c := begin(t, ctx, l, name, time.Minute)
-			c.queued(t)
-			cancelCause(cause)
-			err = c.err(t)
-			requireError(t, err, context.Canceled, name)
-			assert.ErrorIs(t, err, cause)
-		}
-	})
-}
-
-// An ErrTimeout of a lock that fn asked for is told apart by its name.
-func TestPromise04_NestedTimeoutHasItsName(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, outer, inner := at.locker(t), at.foreign(t), newName("outer"), newName("inner")
-		f.lock(inner)
-		err := l.WithLock(t.Context(), outer, 0, func(ctx context.Context) error {
-			return l.WithLock(ctx, inner, 0, unexpected(t))
-		})
-		requireError(t, err, namedlock.ErrTimeout, inner)
-		f.free(outer)
 	})
 }
 

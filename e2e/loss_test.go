@@ -278,57 +278,6 @@ func TestPromise11_NestedLocksAreLostTogether(t *testing.T) {
 	})
 }
 
-// After a loss others may have the lock, but not in this process until fn has returned.
-func TestPromise11_NameStaysClosedAfterALoss(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("closed")
-		c, ctx := hold(t, t.Context(), l, name)
-		waiting := begin(t, t.Context(), l, name, namedlock.Forever)
-		waiting.queued(t)
-		f.kill(f.holder(name))
-		requireLost(t, ctx, name)
-		f.lockSoon(name)
-		f.unlock(name)
-
-		refused := namedlock.ErrTimeout
-		if at.way == byNew {
-			refused = namedlock.ErrUnavailable // nobody will ever have it here
-			requireError(t, waiting.err(t), refused, name)
-		} else {
-			waiting.waits(t)
-		}
-		for _, timeout := range []time.Duration{0, 100 * time.Millisecond} {
-			requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), refused, name)
-		}
-		f.free(name)
-		f.lock(name)
-		c.requireLossReported(t, name)
-		assert.Equal(t, f.id, f.holder(name), "the late release touches nobody's lock")
-		if at.way == byNew {
-			return
-		}
-		at.awaitWaiter(t, name)
-		waiting.waits(t)
-		f.unlock(name)
-		requireHeld(t, waiting.holds(t))
-		waiting.release(t)
-	})
-}
-
-// A loss is told even to code that does not look at its context, and returns nil.
-func TestPromise17_LossIsReportedThoughFnReturnsNil(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("nil")
-		c, ctx := hold(t, t.Context(), l, name)
-		f.kill(f.holder(name))
-		requireLost(t, ctx, name)
-		c.finish(nil)
-		requireError(t, c.err(t), namedlock.ErrLost, name)
-	})
-}
-
 // The locks go, their session lives.
 func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 	t.Parallel()

@@ -27,12 +27,12 @@ import (
 // What docs/OPERATIONS.md says. Beside the tests of this file, these do what it speaks of:
 //
 //	TestPromise11_KillIsNoticedAtOnce, TestPromise11_OneKillTakesOneLock, TestPromise11_NestedLocksAreLostTogether,
-//	TestPromise11_NameStaysClosedAfterALoss    what a KILL does
+//	TestConformance, 11_NameStaysClosedAfterALoss    what a KILL does
 //	TestPromise07_KilledConnectionGoesOnWaiting    what it does to a waiter
 //	TestPromise15_KilledProcessLeavesTheLock    the end of a process
 //	TestPromise11_ReadOnlyServerIsALoss, TestPromise22_DemotedServerIsRefusedToBusyLockers, TestPromise11_ServerRestarts    failover
 //	TestPromise11_SilentNetworkIsALoss, TestPromise14_HolderIsToldBeforeAnotherHasTheLock    the lease
-//	TestPromise19_CloseWaitsForAcquired, TestPromise19_CloseEndsWaitsAndRefuses    deploys
+//	TestConformance, 19_CloseWaitsForHolders, 19_CloseEndsWaitsAndRefuses    deploys
 //	TestTimeout_NamesTheHolder    the holder in an ErrTimeout
 
 const (

@@ -135,25 +135,6 @@ func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 	})
 }
 
-// A lock from Acquire outlives the context of Acquire.
-func TestPromise15_AcquiredOutlivesItsContext(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("outlives")
-		ctx, cancel := context.WithCancel(t.Context())
-		lock, err := l.Acquire(ctx, name, 0)
-		require.NoError(t, err)
-		cancel()
-		require.NoError(t, lock.Context().Err())
-		_, hasDeadline := lock.Context().Deadline()
-		assert.False(t, hasDeadline)
-		assert.NotZero(t, f.holder(name))
-		require.NoError(t, l.WithLock(lock.Context(), newName("nested"), 0, nothing))
-		require.NoError(t, lock.Release())
-		f.free(name)
-	})
-}
-
 // With New, transactions on the lock's own connection leave the lock alone, and one that is left open
 // does not hold up a release.
 func TestPromise15_TransactionOnTheConnection(t *testing.T) {
@@ -290,33 +271,6 @@ func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	})
 }
 
-// What fn returned and what the release found can both be matched; a lock that was lost is ErrLost also
-// where fn returned nil.
-func TestPromise17_LossIsJoinedToFnsError(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		for _, ofFn := range []error{nil, errOfFn, namedlock.ErrTimeout} {
-			t.Run(fmt.Sprint(ofFn), func(t *testing.T) {
-				l, f, name := at.locker(t), at.foreign(t), newName("lost")
-				err := l.WithLock(t.Context(), name, 0, func(context.Context) error {
-					f.kill(f.holder(name))
-					f.lockSoon(name)
-					return ofFn
-				})
-				require.ErrorIs(t, err, namedlock.ErrLost)
-				if ofFn != nil {
-					require.ErrorIs(t, err, ofFn)
-				}
-				var e *namedlock.Error
-				require.ErrorAs(t, err, &e)
-				assert.Equal(t, "release", e.Op)
-				assert.Equal(t, name, e.Name)
-				assert.Equal(t, f.id, f.holder(name), "the next holder is not disturbed")
-			})
-		}
-	})
-}
-
 // A session that is given up takes all its locks along, and their contexts say so.
 func TestPromise17_LossOfASharedSession(t *testing.T) {
 	t.Parallel()
@@ -361,94 +315,6 @@ func TestPromise17_LossUnderANestedWait(t *testing.T) {
 		killer.lockSoon(outer)
 		f.unlock(inner)
 		f.lockSoon(inner)
-	})
-}
-
-// A release is no loss: the context that fn had ends with context.Canceled.
-func TestPromise17_ReleaseIsNoLoss(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		c, ctx := hold(t, t.Context(), at.locker(t), newName("clean"))
-		require.NoError(t, ctx.Err())
-		c.release(t)
-		assert.Equal(t, context.Canceled, ctx.Err())
-		assert.Equal(t, context.Canceled, context.Cause(ctx))
-	})
-}
-
-func TestPromise18_ReleaseTwice(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.spied(t), at.foreign(t), newName("twice")
-		lock, err := l.Acquire(t.Context(), name, 0)
-		require.NoError(t, err)
-		require.NoError(t, lock.Context().Err())
-		require.NoError(t, lock.Release())
-		assert.ErrorIs(t, lock.Context().Err(), context.Canceled)
-		assert.Equal(t, context.Canceled, context.Cause(lock.Context()), "a release is no loss")
-
-		newer, err := l.Acquire(t.Context(), name, 0)
-		require.NoError(t, err)
-		holder := f.holder(name)
-		l.spy.Reset()
-		for range 3 {
-			assert.NoError(t, lock.Release())
-		}
-		assert.Equal(t, holder, f.holder(name))
-		assert.Empty(t, l.spy.Statements(), "a second release says nothing to the server")
-		assert.NoError(t, newer.Context().Err())
-		require.NoError(t, newer.Release())
-		f.free(name)
-	})
-}
-
-func TestPromise18_ReleaseByManyAtOnce(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.spied(t), at.foreign(t), newName("many")
-		for range 20 {
-			lock, err := l.Acquire(t.Context(), name, time.Minute)
-			require.NoError(t, err)
-			l.spy.Reset()
-			var running sync.WaitGroup
-			var errs [8]error
-			for i := range errs {
-				running.Go(func() { errs[i] = lock.Release() })
-			}
-			running.Wait()
-			for _, err := range errs {
-				require.NoError(t, err)
-			}
-			require.Equal(t, 1, l.spy.Count("RELEASE_LOCK("))
-		}
-		f.free(name)
-	})
-}
-
-// After a loss, a release does not touch whoever has the lock by then, and says so every time.
-func TestPromise18_ReleaseAfterLoss(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t), at.foreign(t), newName("lost")
-		lock, err := l.Acquire(t.Context(), name, 0)
-		require.NoError(t, err)
-		f.kill(f.holder(name))
-		f.lockSoon(name)
-		for range 3 {
-			requireError(t, lock.Release(), namedlock.ErrLost, name)
-			assert.Equal(t, f.id, f.holder(name))
-		}
-		f.unlock(name)
-
-		if at.way == byOpen { // a newer lock of this process
-			newer, err := l.Acquire(t.Context(), name, time.Minute)
-			require.NoError(t, err)
-			requireError(t, lock.Release(), namedlock.ErrLost, name)
-			assert.NotZero(t, f.holder(name))
-			assert.NoError(t, newer.Context().Err())
-			require.NoError(t, newer.Release())
-		}
-		f.free(name)
 	})
 }
 

@@ -176,42 +176,6 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 	})
 }
 
-// Cancelling returns within 100 ms: from a wait on the server, from the process's line, and from a
-// wait under another lock.
-func TestPromise05_CancelReturnsWithin100ms(t *testing.T) {
-	t.Parallel()
-	everyWay(t, func(t *testing.T, at setup) {
-		l, f := at.locker(t), at.foreign(t)
-		onServer, inLine, outer := newName("server"), newName("line"), newName("outer")
-		f.lock(onServer)
-		cancels := func(t *testing.T, under context.Context, name string) {
-			prompt(t, 100*time.Millisecond, "the return after a cancel", func() time.Duration {
-				ctx, cancel := context.WithCancel(under)
-				defer cancel()
-				c := begin(t, ctx, l, name, namedlock.Forever)
-				c.queued(t)
-				if name == onServer {
-					at.awaitWaiter(t, name)
-				}
-				start := time.Now()
-				cancel()
-				err := c.err(t)
-				took := time.Since(start)
-				requireError(t, err, context.Canceled, name)
-				return took
-			})
-		}
-		cancels(t, t.Context(), onServer)
-		hold(t, t.Context(), l, inLine)
-		cancels(t, t.Context(), inLine)
-		_, ctx := hold(t, t.Context(), l, outer)
-		cancels(t, ctx, inLine)
-		if at.way == byOpen { // with New, while another chain holds, there is nothing to see in the server's queue
-			cancels(t, ctx, onServer)
-		}
-	})
-}
-
 // Whatever a cancel races with, the name is free in the end: a grant that came too late is released, or
 // its connection discarded. The time between grant and cancel is steered to where either may come first.
 func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {

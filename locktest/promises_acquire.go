@@ -128,25 +128,36 @@ func waitIsExact(s *suite) {
 	holder.release()
 }
 
+// The holder is another process, or the process itself.
 func contextEndsFirst(s *suite) {
-	p, other, name := s.start(), s.start(), s.name("context")
-	holder, _ := s.hold(s.Context(), other, name)
+	p, other := s.start(), s.start()
+	why := errors.New("the cause that the context ended with")
+	for about, holding := range map[string]Process{"the same process": p, "another process": other} {
+		s.Logf("behind a holder in %s", about)
+		name := s.name("context")
+		holder, _ := s.hold(s.Context(), holding, name)
 
-	deadline, cancel := context.WithTimeout(s.Context(), aWhile)
-	defer cancel()
-	s.isError(p.WithLock(deadline, name, patience, s.unexpected), context.DeadlineExceeded, name)
+		deadline, cancel := context.WithTimeout(s.Context(), aWhile)
+		defer cancel()
+		s.isError(p.WithLock(deadline, name, patience, s.unexpected), context.DeadlineExceeded, name)
 
-	why := errors.New("the cause that the context was cancelled with")
-	canceled, cancelCause := context.WithCancelCause(s.Context())
-	waiter := s.begin(canceled, p, name, namedlock.Forever)
-	waiter.queued()
-	cancelCause(why)
-	err := waiter.err()
-	s.isError(err, context.Canceled, name)
-	s.matches(err, why)
+		deadline, cancel = context.WithTimeoutCause(s.Context(), aWhile, why)
+		defer cancel()
+		err := p.WithLock(deadline, name, namedlock.Forever, s.unexpected)
+		s.isError(err, context.DeadlineExceeded, name)
+		s.matches(err, why)
 
-	holder.release()
-	s.freeSoon(p, name)
+		canceled, cancelCause := context.WithCancelCause(s.Context())
+		waiter := s.begin(canceled, p, name, namedlock.Forever)
+		waiter.queued()
+		cancelCause(why)
+		err = waiter.err()
+		s.isError(err, context.Canceled, name)
+		s.matches(err, why)
+
+		holder.release()
+		s.freeSoon(p, name)
+	}
 }
 
 func nestedTimeout(s *suite) {
@@ -160,23 +171,38 @@ func nestedTimeout(s *suite) {
 	s.free(other, outer)
 }
 
+// The holder is another process, or the process itself; the wait is under another
+// lock, or under none.
 func cancelReturns(s *suite) {
-	p, other, name := s.start(), s.start(), s.name("cancel")
-	holder, _ := s.hold(s.Context(), other, name)
-	s.prompt(100*time.Millisecond, "the return after a cancel", func() time.Duration {
-		ctx, cancel := context.WithCancel(s.Context())
-		waiter := s.begin(ctx, p, name, namedlock.Forever)
-		waiter.queued()
-		waiter.waits()
-		start := time.Now()
-		cancel()
-		err := waiter.err()
-		took := time.Since(start)
-		s.isError(err, context.Canceled, name)
-		return took
-	})
-	holder.release()
-	s.freeSoon(other, name)
+	p, other, far, near := s.start(), s.start(), s.name("far"), s.name("near")
+	cancels := func(under context.Context, name string) {
+		s.Helper()
+		s.prompt(100*time.Millisecond, "the return after a cancel", func() time.Duration {
+			ctx, cancel := context.WithCancel(under)
+			waiter := s.begin(ctx, p, name, namedlock.Forever)
+			waiter.queued()
+			waiter.waits()
+			start := time.Now()
+			cancel()
+			err := waiter.err()
+			took := time.Since(start)
+			s.isError(err, context.Canceled, name)
+			return took
+		})
+	}
+	farHolder, _ := s.hold(s.Context(), other, far)
+	cancels(s.Context(), far)
+	nearHolder, _ := s.hold(s.Context(), p, near)
+	cancels(s.Context(), near)
+	outer, under := s.hold(s.Context(), p, s.name("outer"))
+	cancels(under, far)
+	cancels(under, near)
+	s.noError(under.Err(), "the context of the lock around")
+	for _, holder := range []*call{outer, nearHolder, farHolder} {
+		holder.release()
+	}
+	s.freeSoon(other, far)
+	s.freeSoon(other, near)
 }
 
 // A grant and a cancel meet.

@@ -16,10 +16,20 @@ import (
 // inOtherCase returns the name in letters of another case, ASCII and others.
 func inOtherCase(name string) string { return strings.ToUpper(name) }
 
+// alike are endings of names that at least one server takes for one.
+var alike = [][]string{
+	{"foo", "FOO", "Foo", "fOO"},
+	{"é", "É"},
+	{"σ", "Σ"},
+	{"İ", "i", "I"},
+	{"ǆ", "Ǆ", "ǅ"},
+	{"Ⅷ", "ⅷ"},
+}
+
 // In one process, a name is held once in whatever case it is written; in two, in the
 // same.
 func neverTwice(s *suite) {
-	p, other, name := s.start(), s.start(), s.name("twice")+"é"
+	p, other, name := s.start(), s.start(), s.name("twice")
 	const callers = 20
 	var inside, overlaps, sections atomic.Int32
 	section := func(context.Context) error {
@@ -43,33 +53,45 @@ func neverTwice(s *suite) {
 			s.noError(err, "a caller among many")
 		}
 	}
-	count(callers, func(i int) error {
-		if i%2 == 0 {
-			return p.WithLock(s.Context(), name, patience, section)
+	for _, endings := range alike {
+		count(callers, func(i int) error {
+			return p.WithLock(s.Context(), name+endings[i%len(endings)], patience, section)
+		})
+		for _, ending := range endings {
+			s.free(other, name+ending)
 		}
-		return p.WithLock(s.Context(), inOtherCase(name), patience, section)
-	})
+	}
 	count(callers, func(i int) error {
 		return []Process{p, other}[i%2].WithLock(s.Context(), name, patience, section)
 	})
 	s.equal(overlaps.Load(), int32(0), "sections at the same time")
-	s.equal(sections.Load(), int32(2*callers), "sections")
+	s.equal(sections.Load(), int32((len(alike)+1)*callers), "sections")
 }
 
+// Callers of one process are served in the order in which they came, in whatever case
+// they write the name, if its holder is in the process, too. If it is in another process,
+// a name in another case may be another lock.
 func firstInFirstOut(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("order")
-	for about, holding := range map[string]Process{"the same process": p, "another process": other} {
-		s.Logf("behind a holder in %s", about)
+	for _, same := range []bool{true, false} {
+		holding := other
+		if same {
+			holding = p
+		}
 		holder, _ := s.hold(s.Context(), holding, name)
 		var waiters []*call
 		var mu sync.Mutex
 		var order []int
 		for i := range 10 {
+			written := name
+			if same && i%2 == 1 {
+				written = inOtherCase(name)
+			}
 			waiter := s.begin(s.Context(), Process{Interface: before(p, func() {
 				mu.Lock()
 				defer mu.Unlock()
 				order = append(order, i)
-			})}, name, namedlock.Forever)
+			})}, written, namedlock.Forever)
 			waiter.queued()
 			waiter.finish(nil)
 			waiters = append(waiters, waiter)
@@ -79,7 +101,7 @@ func firstInFirstOut(s *suite) {
 			s.noError(waiter.err(), "a waiter")
 		}
 		if !slices.IsSorted(order) {
-			s.Errorf("served in the order %v", order)
+			s.Errorf("served in the order %v, behind a holder in the same process: %v", order, same)
 		}
 	}
 }
@@ -116,10 +138,30 @@ func heldAgain(s *suite) {
 			}
 		}
 	}
+	// In other goroutines of the chain, too, and by Acquire.
+	var chain sync.WaitGroup
+	for range 10 {
+		chain.Go(func() { s.isError(p.WithLock(ctx, name, patience, s.unexpected), namedlock.ErrReentrant, name) })
+	}
+	chain.Wait()
+	if p.Acquire != nil {
+		_, err := p.Acquire(innerCtx, name, patience)
+		s.isError(err, namedlock.ErrReentrant, name)
+	}
 	s.noError(ctx.Err(), "the context of the lock, which stays held")
 	s.taken(other, name)
 	inner.release()
 	outer.release()
+
+	for _, endings := range alike {
+		for _, held := range endings {
+			holder, ctx := s.hold(s.Context(), p, name+held)
+			for _, again := range endings {
+				s.isError(p.WithLock(ctx, name+again, 0, s.unexpected), namedlock.ErrReentrant, name+again)
+			}
+			holder.release()
+		}
+	}
 }
 
 func otherNamesNest(s *suite) {
@@ -153,6 +195,14 @@ func contextKept(s *suite) {
 	holder.release()
 	kept := context.WithoutCancel(ctx)
 	s.noError(p.WithLock(kept, name, 0, nothing), "taking the lock again, under the context it had")
+	if p.Acquire != nil {
+		lock, err := p.Acquire(kept, name, 0)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.noError(lock.Release(), "Release")
+		s.noError(p.WithLock(context.WithoutCancel(lock.Context()), name, 0, nothing), "taking the lock again, under Lock.Context")
+	}
 	holder, _ = s.hold(s.Context(), p, name)
 	s.isError(p.WithLock(kept, name, aWhile, s.unexpected), namedlock.ErrTimeout, name)
 	holder.release()
@@ -196,24 +246,29 @@ func lossEndsTheContext(s *suite) {
 func closedAfterLoss(s *suite) {
 	p, other, name := s.starting("Lose"), s.start(), s.name("closed")
 	holder, ctx := s.hold(s.Context(), p, name)
+	waiter := s.begin(s.Context(), p, name, namedlock.Forever)
+	waiter.queued()
 	p.Lose(name)
 	s.lost(ctx, name)
 	if p.LossIsFinal {
+		s.isError(waiter.err(), namedlock.ErrUnavailable, name)
 		// Neither this name nor any other can be acquired, now or later.
 		for _, name := range []string{name, s.name("next")} {
 			s.isError(p.WithLock(s.Context(), name, namedlock.Forever, s.unexpected), namedlock.ErrUnavailable, name)
 		}
 		return
 	}
-	s.isError(p.WithLock(s.Context(), name, aWhile, s.unexpected), namedlock.ErrTimeout, name)
+	for _, timeout := range []time.Duration{0, aWhile} {
+		s.isError(p.WithLock(s.Context(), name, timeout, s.unexpected), namedlock.ErrTimeout, name)
+	}
 	s.isError(p.WithLock(context.WithoutCancel(ctx), name, 0, s.unexpected), namedlock.ErrReentrant, name)
 	newer, newerCtx := s.hold(s.Context(), other, name)
-	waiter := s.begin(s.Context(), p, name, namedlock.Forever)
-	waiter.queued()
+	waiter.waits()
 	holder.finish(nil)
 	s.matches(holder.err(), namedlock.ErrLost)
 	waiter.waits()
 	s.noError(newerCtx.Err(), "the newer holder's context")
+	s.taken(other, name)
 	newer.release()
 	waiter.holds()
 	waiter.release()

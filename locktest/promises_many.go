@@ -133,7 +133,21 @@ func (s *suite) first(p, other Process, names []string) string {
 // them in the end, and alone.
 func overlapIsNoDeadlock(s *suite) {
 	p, names := s.starting("WithLocks"), s.names(4)
-	processes := []Process{p, s.start()}
+	processes := []Process{p, s.start(), s.start()}
+	s.overlap(processes, names, func(name string) string { return name })
+	// In two processes a name in another case may be another lock.
+	s.overlap(processes[:1], names, func(name string) string {
+		if rand.N(2) == 0 {
+			return inOtherCase(name)
+		}
+		return name
+	})
+	s.free(p, names...)
+}
+
+// overlap takes lists of the names, each written by written, in the processes.
+func (s *suite) overlap(processes []Process, names []string, written func(name string) string) {
+	s.Helper()
 	inside := make([]atomic.Int32, len(names))
 	var callers sync.WaitGroup
 	for i := range 6 {
@@ -142,9 +156,9 @@ func overlapIsNoDeadlock(s *suite) {
 				some := rand.Perm(len(names))[:2+rand.N(len(names)-1)]
 				var list []string
 				for _, n := range some {
-					list = append(list, names[n])
+					list = append(list, written(names[n]))
 				}
-				s.noError(processes[i%2].WithLocks(s.Context(), list, patience, func(context.Context) error {
+				s.noError(processes[i%len(processes)].WithLocks(s.Context(), list, patience, func(context.Context) error {
 					for _, n := range some {
 						if inside[n].Add(1) > 1 {
 							s.Errorf("two at once have %s", names[n])
@@ -160,7 +174,6 @@ func overlapIsNoDeadlock(s *suite) {
 		})
 	}
 	callers.Wait()
-	s.free(p, names...)
 }
 
 func duplicatesOnce(s *suite) {
@@ -269,7 +282,11 @@ func lossOfOne(s *suite) {
 		holder, ctx := s.hold(s.Context(), all(p, names...), "all")
 		p.Lose(names[i])
 		s.ended(ctx, "the context under "+names[i]+", which is lost,")
-		s.matches(context.Cause(ctx), namedlock.ErrLost)
+		cause := context.Cause(ctx)
+		s.matches(cause, namedlock.ErrLost)
+		if e := (*namedlock.Error)(nil); !errors.As(cause, &e) || e.Op != "hold" || !slices.Contains(names, e.Name) {
+			s.Errorf("the cause %v is not about the hold of one of %q", cause, names)
+		}
 		s.freeSoon(other, names[i])
 		holder.finish(nil)
 		s.matches(holder.err(), namedlock.ErrLost)

@@ -81,6 +81,10 @@ func acquiredOutlives(s *suite) {
 	s.equal(lock.Name(), name, "Lock.Name")
 	s.equal(lock.Context().Value(key{}), any("value"), "the value in Lock.Context")
 	s.noError(lock.Context().Err(), "Lock.Context, after the end of the one given to Acquire")
+	if end, has := lock.Context().Deadline(); has {
+		s.Errorf("Lock.Context has a deadline: %v", end)
+	}
+	s.noError(p.WithLock(lock.Context(), s.name("nested"), 0, nothing), "a lock under Lock.Context")
 	s.taken(other, name)
 	s.isError(p.WithLock(lock.Context(), name, patience, s.unexpected), namedlock.ErrReentrant, name)
 	s.noError(lock.Release(), "Release")
@@ -98,7 +102,7 @@ func fnsErrorAsItIs(s *suite) {
 }
 
 func lossIsJoined(s *suite) {
-	p, name := s.starting("Lose"), s.name("joined")
+	p, other, name := s.starting("Lose"), s.start(), s.name("joined")
 	own := errors.New("fn's own")
 	for _, want := range []error{nil, own} {
 		// The second must wait: the name of a lost lock is free when the server has seen the loss.
@@ -113,6 +117,25 @@ func lossIsJoined(s *suite) {
 		}
 		s.about(err, "release", name)
 		p = s.afterLoss(p)
+	}
+	// fn has not looked at its context, and another process has the lock by now.
+	for _, want := range []error{nil, own, namedlock.ErrTimeout} {
+		var newer *call
+		var newerCtx context.Context
+		err := p.WithLock(s.Context(), name, patience, func(context.Context) error {
+			p.Lose(name)
+			newer, newerCtx = s.hold(s.Context(), other, name)
+			return want
+		})
+		s.matches(err, namedlock.ErrLost)
+		if want != nil {
+			s.matches(err, want)
+		}
+		s.about(err, "release", name)
+		s.noError(newerCtx.Err(), "the newer holder's context")
+		p = s.afterLoss(p)
+		s.taken(p, name)
+		newer.release()
 	}
 	s.freeSoon(p, name)
 }
@@ -171,6 +194,14 @@ func releaseAfterLoss(s *suite) {
 	p = s.afterLoss(p)
 	s.taken(p, name)
 	holder.release()
+	newer, err := p.Acquire(s.Context(), name, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.matches(lock.Release(), namedlock.ErrLost)
+	s.noError(newer.Context().Err(), "the newer lock's context")
+	s.taken(other, name)
+	s.noError(newer.Release(), "Release of the newer lock")
 	s.free(p, name)
 }
 
@@ -195,6 +226,11 @@ func closeEndsWaits(s *suite) {
 	}
 	late := s.name("late")
 	s.isError(p.WithLock(s.Context(), late, 0, s.unexpected), namedlock.ErrClosed, late)
+	s.isError(p.WithLock(under, late, namedlock.Forever, s.unexpected), namedlock.ErrClosed, late)
+	if p.Acquire != nil {
+		_, err := p.Acquire(under, late, 0)
+		s.isError(err, namedlock.ErrClosed, late)
+	}
 	select {
 	case <-closed:
 		s.Error("Close does not wait for the lock that is held")
@@ -226,6 +262,7 @@ func closeWaits(s *suite) {
 		s.Error("Close does not wait for the lock that is held")
 	case <-time.After(aWhile):
 	}
+	s.noError(lock.Context().Err(), "Lock.Context")
 	s.taken(other, name)
 	s.noError(lock.Release(), "Release")
 	for range 2 {
