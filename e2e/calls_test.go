@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -128,22 +129,16 @@ func requireUsable(t *testing.T, l namedLocker) {
 	require.NoError(t, l.WithLock(t.Context(), newName("usable"), 0, nothing))
 }
 
-// requireError checks what is common to all errors of a call.
+// requireError fails the test unless err is an *Error about the name that matches sentinel and no other error type.
 func requireError(t *testing.T, err, sentinel error, name string) {
 	t.Helper()
 	require.ErrorIs(t, err, sentinel)
 	var e *namedlock.Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, name, e.Name)
-	for _, other := range sentinels {
-		if other != sentinel {
-			assert.NotErrorIs(t, err, other)
+	for typ, other := range namedlock.ErrorTypes() {
+		if !errors.Is(sentinel, other) {
+			assert.NotErrorIs(t, err, other, typ)
 		}
 	}
-}
-
-var sentinels = []error{
-	namedlock.ErrTimeout, namedlock.ErrLost, namedlock.ErrReentrant, namedlock.ErrDeadlock, namedlock.ErrInterrupted,
-	namedlock.ErrUnavailable, namedlock.ErrInvalidName, namedlock.ErrInvalidTimeout, namedlock.ErrUnsupported,
-	namedlock.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }

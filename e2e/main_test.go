@@ -1,5 +1,3 @@
-// Package e2e tests the library's promises over its public API alone, on real servers. Every test is
-// named after the promise (in the package documentation of namedlock: see DESIGN.md) that it is for.
 package e2e
 
 import (
