@@ -118,7 +118,7 @@ func TestPromise02_BoundsTheWaitForAConnection(t *testing.T) {
 		for _, timeout := range []time.Duration{0, timeout} {
 			prompt(t, timeout+100*time.Millisecond, "the end of a wait for a connection", func() time.Duration {
 				start := time.Now()
-				requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrTimeout, name)
+				requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrNoSession, name)
 				took := time.Since(start)
 				assert.GreaterOrEqual(t, took, timeout)
 				return took

@@ -86,7 +86,7 @@ func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 				for _, timeout := range []time.Duration{0, 100 * time.Millisecond} {
 					prompt(t, timeout+100*time.Millisecond, "the end of a wait", func() time.Duration {
 						start, name := time.Now(), newName("behind")
-						requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrTimeout, name)
+						requireError(t, l.WithLock(t.Context(), name, timeout, unexpected(t)), namedlock.ErrNoSession, name)
 						took := time.Since(start)
 						assert.GreaterOrEqual(t, took, timeout)
 						return took

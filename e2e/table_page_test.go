@@ -53,8 +53,9 @@ func TestFaultTable_IsInOrder(t *testing.T) {
 const pageHead = `# What becomes of a fault
 
 Each line below is a test (e2e/table_test.go) with WithLock and with Acquire: at one statement in the life of a lock one
-thing goes wrong. If the server takes part in the fault, the test runs on MySQL and on MariaDB. If the server gets
-nothing, the test runs on a server in memory, and MySQL and MariaDB check one fault of each kind. This page is written by
+thing goes wrong. If the server takes part in the fault, the test runs on MySQL and on MariaDB; with Acquire it runs on a
+server in memory, unless the fault is a KILL. If the server gets nothing, both tests run on the server in memory, and MySQL
+and MariaDB check one fault of each kind. This page is written by
 ` + "`go test -C e2e -run TestFaultTable_Page -update`" + ` from the table that the tests read, and a test fails where the two differ.
 
 Whatever the fault and its outcome, each test also checks that
@@ -70,7 +71,8 @@ a keep-alive interval where one is, WithReleaseTimeout for RELEASE_LOCK. Errors 
 number: 1040 too many connections, 1045 access denied, 1059, 3057 and 4163 bad lock name, 1064 syntax, 1129 host blocked, 1142 and 1227
 privilege missing, 1193 unknown variable, 1205 lock wait timeout, 1213 and 3058 deadlock, 1226 resource limit of
 the user, 1231 bad value, 1243 and 1615 prepared statement unknown or out of date, 1295 cannot be prepared, 1305 unknown
-function, 1317 interrupted, 1461 too many prepared statements, 1969 and 3024 statement limit, 2013 connection lost (a proxy's answer), 4031 closed for idleness.
+function, 1317 interrupted, 1461 too many prepared statements, 1969 and 3024 statement limit, 2013 connection lost (a proxy's
+answer), 4031 closed for idleness.
 
 `
 
