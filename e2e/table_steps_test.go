@@ -131,12 +131,12 @@ var waiting = &step{
 var afterWait = &step{
 	is: "Check after a wait", says: "`SELECT @@read_only, @@innodb_read_only`, when a lock was granted after a wait of more than a keep-alive interval",
 	text: everywhere("SELECT @@read_only"),
-	opts: []namedlock.Option{namedlock.WithKeepAlive(often)},
+	opts: []namedlock.Option{namedlock.WithKeepAlive(often())},
 	ready: func(c *faultCase) {
 		c.holder = c.on.foreign(c.t)
 		c.holder.lock(c.name)
 		c.l.spy.On(spy.Query, 2, getLock, func(_ context.Context, send func() error) error { // the wait
-			<-time.After(often + often/10)
+			<-time.After(often() + often()/10)
 			c.holder.unlock(c.name)
 			return send()
 		})
