@@ -915,6 +915,7 @@ func TestBadOptionsAreErrors(t *testing.T) {
 		"UTF-8":              namedlock.WithNamespace("\xff"),
 		"NUL":                namedlock.WithNamespace("\x00"),
 		"WithLogger(nil)":    namedlock.WithLogger(nil),
+		"WithUnwrap(nil)":    namedlock.WithUnwrap(nil),
 		"option 0 is nil":    nil,
 	} {
 		_, err := namedlock.New(conn, opt)

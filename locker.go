@@ -42,7 +42,7 @@ type Locker struct {
 //
 // Close the Locker before conn. A conn that is closed first goes back to its db, and
 // would take the locks along, so that its next borrower could enter them unawares: the
-// Locker then breaks the connection, where the driver is go-sql-driver itself, and the
+// Locker then breaks the connection, where the driver is go-sql-driver (see [WithUnwrap]), and the
 // locks are lost.
 //
 // Leave conn to the Locker. While a statement of your own runs on it, releases,

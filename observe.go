@@ -28,8 +28,8 @@ type Stats struct {
 	WaitingForSession int
 
 	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
-	// earliest, not at once: the driver is not go-sql-driver itself, as behind a wrapper for
-	// tracing, or does not look, as under checkConnLiveness=false. (Under [WithProbe](0) it is 0.)
+	// earliest, not at once: the driver is not go-sql-driver, is hidden by a wrapper ([WithUnwrap]), or
+	// does not look, as under checkConnLiveness=false. (Under [WithProbe](0) it is 0.)
 	Unwatched int
 
 	Acquired int64 // locks acquired, hand-offs included

@@ -1,6 +1,7 @@
 package namedlock
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -98,7 +99,8 @@ func WithKeepAlive(d time.Duration) Option {
 // which costs a microsecond and no traffic. It shows at once that the server has
 // closed a session. On Linux the kernel tells of that by itself, and a look is taken
 // when it does, and every quarter of a second. 0 turns both off; they are off anyway
-// for drivers other than go-sql-driver, under its DSN parameter
+// for drivers other than go-sql-driver, behind a wrapper that hides it ([WithUnwrap]),
+// under its DSN parameter
 // checkConnLiveness=false, and where a custom dialer returns connections that are no
 // syscall.Conn. While rows of a query are open on the session (in a transaction, or on a
 // connection given to New), the kernel alone can report it: on Linux, after the rows that
@@ -110,6 +112,36 @@ func WithProbe(d time.Duration) Option {
 			return err
 		}
 		o.sessions.Probe = d
+		return nil
+	}
+}
+
+// WithUnwrap gives the Locker a function that returns the connection beneath a
+// wrapper around the driver (for tracing, for example), or nil for a connection that
+// it does not recognize. Statements still go through the wrapper. The Locker looks at
+// the socket and the status flags of go-sql-driver's connection beneath it, and closes
+// its socket, so that a loss shows as soon as without the wrapper.
+//
+// Most wrappers need no function. The Locker itself follows a method
+// Raw() driver.Conn, a method WrappedConn() driver.Conn, and the exported fields of
+// a struct if they contain exactly one driver.Conn. It goes on until it finds the
+// connection of go-sql-driver, through ten wrappers at most, and asks unwrap first at
+// each. The documentation's [GUIDE.md] has a table of wrappers, with a function for
+// those that need one.
+//
+// unwrap must return the connection that every statement on its argument goes to:
+// the Locker closes the socket of what it finds. It is called once for each
+// connection, and must neither use the connection nor block. If it panics, or runs
+// for more than a second, the error is logged, and the connection counts as one
+// that cannot be seen.
+//
+// [GUIDE.md]: https://github.com/go-namedlock/namedlock/blob/main/docs/GUIDE.md#behind-a-wrapper
+func WithUnwrap(unwrap func(driver.Conn) driver.Conn) Option {
+	return func(o *options) error {
+		if unwrap == nil {
+			return errors.New("namedlock: WithUnwrap(nil): leave the option out if there is nothing to unwrap")
+		}
+		o.sessions.Unwrap = unwrap
 		return nil
 	}
 }

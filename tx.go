@@ -71,7 +71,8 @@ import (
 //
 // If the flag cannot be used, WithLockTx sends two statements more: SAVEPOINT
 // namedlock_transaction after START TRANSACTION, and RELEASE SAVEPOINT before
-// COMMIT. This is so behind a driver wrapper, and if the session has autocommit=0.
+// COMMIT. This is so behind a wrapper that hides the driver ([WithUnwrap]), and if the
+// session has autocommit=0.
 //
 // These are the limits of the flag:
 //
@@ -146,8 +147,8 @@ import (
 // If a ctx ends during one of fn's statements, the driver closes the connection,
 // and the statement fails at once. The server does not notice. It finishes the
 // statement (max_execution_time limits a SELECT), then rolls back and frees the
-// lock. Until then it keeps the lock, so this is not a loss. Behind a driver wrapper
-// it is reported as [ErrLost] all the same: the cause cannot be seen there. If fn
+// lock. Until then it keeps the lock, so this is not a loss. Behind a wrapper that
+// hides the driver it is reported as [ErrLost] all the same: the cause cannot be seen there. If fn
 // returns nil after it, Tx is TxNotCommitted.
 func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if fn == nil {

@@ -95,7 +95,10 @@ func nextVersion(t *testing.T) string {
 	mods, err := filepath.Glob(filepath.Join(root(t), "*", "go.mod"))
 	require.NoError(t, err)
 	require.NotEmpty(t, mods)
-	mods = append(mods, filepath.Join(root(t), "e2e", "alerts", "go.mod"))
+	inner, err := filepath.Glob(filepath.Join(root(t), "e2e", "*", "go.mod"))
+	require.NoError(t, err)
+	require.NotEmpty(t, inner)
+	mods = append(mods, inner...)
 	for _, mod := range mods {
 		b, err := os.ReadFile(mod)
 		require.NoError(t, err)

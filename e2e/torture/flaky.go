@@ -54,7 +54,7 @@ func (f *flaky) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &flakyConn{Conn: inner, flaky: f}
+	c := &flakyConn{inner: inner, flaky: f}
 	f.mu.Lock()
 	f.conns = append(f.conns, c)
 	f.mu.Unlock()
@@ -103,9 +103,13 @@ func (f *flaky) next(query string) string {
 	return f.how
 }
 
+// inner is driver.Conn under a name that is not exported, so that the Locker does
+// not see through.
+type inner = driver.Conn
+
 // A flakyConn runs one statement at a time, from its sending to the last row of its answer.
 type flakyConn struct {
-	driver.Conn
+	inner
 	flaky *flaky
 	using sync.Mutex
 }
@@ -125,19 +129,19 @@ func (c *flakyConn) Close() error {
 	f.mu.Unlock()
 	c.using.Lock()
 	defer c.using.Unlock()
-	return c.Conn.Close()
+	return c.inner.Close()
 }
 
 func (c *flakyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	return c.run(query, func() (driver.Rows, error) {
-		return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+		return c.inner.(driver.QueryerContext).QueryContext(ctx, query, args)
 	})
 }
 
 func (c *flakyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	c.using.Lock()
 	defer c.using.Unlock()
-	st, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	st, err := c.inner.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -145,17 +149,17 @@ func (c *flakyConn) PrepareContext(ctx context.Context, query string) (driver.St
 }
 
 func (c *flakyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+	return c.inner.(driver.ConnBeginTx).BeginTx(ctx, opts)
 }
 
 func (c *flakyConn) IsValid() bool {
 	c.using.Lock()
 	defer c.using.Unlock()
-	return c.Conn.(driver.Validator).IsValid()
+	return c.inner.(driver.Validator).IsValid()
 }
 
 func (c *flakyConn) CheckNamedValue(v *driver.NamedValue) error {
-	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
+	return c.inner.(driver.NamedValueChecker).CheckNamedValue(v)
 }
 
 type flakyStmt struct {
@@ -214,7 +218,7 @@ func (c *flakyConn) run(query string, send func() (driver.Rows, error)) (driver.
 // forget frees all locks of the session, and reports whether there were any. The caller uses the connection.
 func (c *flakyConn) forget() (freed bool, err error) {
 	begun := history.Now()
-	rows, err := c.Conn.(driver.QueryerContext).QueryContext(context.Background(), "SELECT RELEASE_ALL_LOCKS(), CONNECTION_ID()", nil)
+	rows, err := c.inner.(driver.QueryerContext).QueryContext(context.Background(), "SELECT RELEASE_ALL_LOCKS(), CONNECTION_ID()", nil)
 	if err != nil {
 		return false, err
 	}

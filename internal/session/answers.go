@@ -95,6 +95,9 @@ func (s *Session) classified(err error, conn any) error {
 		slices.ContainsFunc(brokenBy, func(by error) bool { return errors.Is(err, by) }) {
 		return err
 	}
+	if s.driver != nil {
+		conn = s.driver.conn
+	}
 	if v, ok := conn.(driver.Validator); !ok || !v.IsValid() {
 		return err
 	}

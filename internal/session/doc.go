@@ -18,6 +18,7 @@
 //	waits.go      which sessions may block in a wait; hold.go: locks on a session; idle.go
 //
 //	watch.go      how a loss is noticed, and why the holder knows first; probe.go: sockets
+//	peek.go       what is read of go-sql-driver and database/sql; unwrap.go: beneath wrappers
 //	clock.go      a clock that goes on while the machine is suspended
 //
 // # States

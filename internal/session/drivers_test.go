@@ -19,9 +19,12 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
+// beneath is driver.Conn under a name that is not exported, so that what embeds it hides it.
+type beneath = driver.Conn
+
 // An oldConn is a driver's connection with nothing but what database/sql demands: everything is prepared.
 type oldConn struct {
-	driver.Conn
+	beneath
 	prepares func() error
 }
 
@@ -29,7 +32,7 @@ func (c oldConn) Prepare(text string) (driver.Stmt, error) {
 	if err := c.prepares(); err != nil {
 		return nil, err
 	}
-	return oldStmt{c.Conn, text}, nil
+	return oldStmt{c.beneath, text}, nil
 }
 
 // An oldStmt puts its arguments into the text.
@@ -56,7 +59,7 @@ func (c newConn) PrepareContext(_ context.Context, text string) (driver.Stmt, er
 	if err := c.prepares(); err != nil {
 		return nil, err
 	}
-	return newStmt{oldStmt{c.Conn, text}}, nil
+	return newStmt{oldStmt{c.beneath, text}}, nil
 }
 
 type newStmt struct{ oldStmt }

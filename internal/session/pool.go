@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"database/sql/driver"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,9 @@ type Config struct {
 	CheckServer    bool
 	Logger         *slog.Logger // never blocks: see notify.Notifier.Logger
 	Observer       Observer     // nil: none
+
+	// Unwrap is the user's: it returns the connection beneath a wrapper, or nil. nil: there is none.
+	Unwrap func(driver.Conn) driver.Conn
 
 	noCluster *atomic.Int64 // when the servers were last found to be in no cluster, in ns since epoch; 0: never
 	noInnoDB  *atomic.Bool  // the server does not know @@innodb_read_only

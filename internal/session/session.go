@@ -52,7 +52,7 @@ type Session struct {
 	listened bool        // listen has been called
 	blind    atomic.Bool // nobody can tell when the server closes the connection
 	known    bool        // driver has been looked for
-	driver   *driverConn // beneath conn, if that is go-sql-driver's own; nil: it is not, or not known yet
+	driver   *driverConn // go-sql-driver's own connection, wrapped or not; nil: it is not shown, or not known yet
 	socket   net.Conn    // beneath conn; nil: not known
 
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
@@ -372,7 +372,7 @@ func (s *Session) letGo() {
 			s.get.close()
 			s.release.close()
 		}
-		s.listenNoMore(conn)
+		s.listenNoMore(s.socket)
 		return nil
 	})
 	s.listenNoMore(nil)
@@ -394,7 +394,8 @@ func (s *Session) discard() error {
 	if tx := s.tx.Load(); tx != nil {
 		_ = tx.Rollback() // on our side; it waits for what the code under the lock does with it
 		if !s.lent {
-			_ = s.conn.Close()
+			// A wrapper need not show database/sql that what it wraps is closed.
+			_ = s.raw(func(any) error { return driver.ErrBadConn })
 		}
 	}
 	return err
@@ -403,8 +404,8 @@ func (s *Session) discard() error {
 // closeConn closes the driver's connection, for raw. On one that others use too, they
 // may have rows or a transaction open, and to return driver.ErrBadConn would wait
 // for their end (golang/go#81606). So the connection is closed right here; database/sql
-// finds it invalid when its owner lets go of it. That takes a driver which tells: others
-// may not bear to be closed twice.
+// finds it invalid when its owner lets go of it, or, behind a wrapper that does not show it, when
+// it is used again. That takes a driver which tells: others may not bear to be closed twice.
 //
 // The socket ends first, so that no goodbye is sent: a proxy with a pool of its own, as MySQL
 // Router, keeps the server's session after one, with its locks (5 s by default; without one it is gone
@@ -413,6 +414,9 @@ func (s *Session) closeConn(conn any) error {
 	s.noteTx(conn)
 	if state := s.stateOf(conn); state != closed && state != cutOff {
 		s.cut()
+	}
+	if s.driver != nil {
+		conn = s.driver.conn // which may be closed twice, unlike what is wrapped around it
 	}
 	c, isConn := conn.(driver.Conn)
 	if _, tells := conn.(driver.Validator); s.shared() && isConn && tells {

@@ -1,15 +1,7 @@
 package session
 
-import (
-	"database/sql"
-	"reflect"
-	"sync"
-	"sync/atomic"
-)
-
 // What the driver and database/sql have noted about a transaction, without a
-// round trip. Nothing that is public says it. Each field is looked up once, and
-// what a version does not have counts as not known.
+// round trip: see peek.go.
 
 // A txState is what is known of the transaction on a session.
 type txState int
@@ -55,49 +47,4 @@ func (s *Session) noteEnd() {
 	if tx := s.tx.Load(); tx != nil && isDone(tx) && s.ctx.Err() == nil { // in this order: the end of the context is followed by that
 		s.endedByCode.Store(true)
 	}
-}
-
-// txFields are those of a *sql.Tx: closemu is held for reading while rows are
-// open or a statement is about to run, done is set when Commit or Rollback has
-// been called.
-var txFields = sync.OnceValue(func() (fields struct{ closemu, done []int }) {
-	tx := reflect.TypeFor[sql.Tx]()
-	if f, ok := tx.FieldByName("closemu"); ok && f.Type == reflect.TypeFor[sync.RWMutex]() {
-		fields.closemu = f.Index
-	}
-	if f, ok := tx.FieldByName("done"); ok && f.Type == reflect.TypeFor[atomic.Bool]() {
-		fields.done = f.Index
-	}
-	return fields
-})
-
-func txField[T any](tx *sql.Tx, index []int) *T {
-	if index == nil {
-		return nil
-	}
-	return (*T)(reflect.ValueOf(tx).Elem().FieldByIndex(index).Addr().UnsafePointer())
-}
-
-// isDone reports whether Commit or Rollback has been called on tx. Where that
-// cannot be seen it reports false, and the next call on tx finds out.
-func isDone(tx *sql.Tx) bool {
-	done := txField[atomic.Bool](tx, txFields().done)
-	return done != nil && done.Load()
-}
-
-// rowsOpen reports whether rows of the transaction are open, or a statement of it
-// is about to run. The driver does not know of rows that are read under a context
-// that cannot end. Where database/sql no longer has the mutex, rows count as open
-// until the transaction has ended, and no proof is sent in that time.
-func (s *Session) rowsOpen() bool {
-	tx := s.tx.Load()
-	if tx == nil {
-		return false
-	}
-	mu := txField[sync.RWMutex](tx, txFields().closemu)
-	if mu == nil || !mu.TryLock() {
-		return true
-	}
-	mu.Unlock()
-	return false
 }

@@ -265,7 +265,7 @@ func (s *Session) alive() error {
 	if err == nil {
 		var state connState
 		err = s.raw(func(conn any) error {
-			if state = s.stateOf(conn); state == open && !socketOpen(conn) {
+			if state = s.stateOf(conn); state == open && !s.socketOpen() {
 				state = closed
 			}
 			s.noteTx(conn)

@@ -289,7 +289,7 @@ func TestCode_IdleLimits(t *testing.T) {
 // What database/sql has no more counts as not known: rows as open, a transaction as not done.
 func TestTx_UnknownFields(t *testing.T) {
 	assert.Nil(t, txField[int](new(sql.Tx), nil))
-	assert.False(t, new(Session).rowsOpen())
+	assert.False(t, rowsOpen(new(sql.Tx)))
 }
 
 // A session that has gone after its code had ended the transaction: not all of it is undone.

@@ -32,6 +32,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tests:", err)
 	}
 	fmt.Println("NOT RUN: the alerts of docs/OPERATIONS.md, which need Prometheus (123 MB): GOWORK=off go test -C e2e/alerts .")
+	fmt.Println("NOT RUN: wrappers around the driver, which are as much to download: GOWORK=off go test -C e2e/wrappers .")
 	if !passed || err != nil {
 		os.Exit(1)
 	}

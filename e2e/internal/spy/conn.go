@@ -7,9 +7,13 @@ import (
 	"sync"
 )
 
+// inner is driver.Conn under a name that is not exported, so that the Locker does
+// not see through.
+type inner = driver.Conn
+
 // conn has the optional interfaces of the MySQL driver's connections.
 type conn struct {
-	driver.Conn
+	inner
 	spy    *Spy
 	id     int
 	closed sync.Once // it may be closed twice, and ends once
@@ -28,12 +32,12 @@ var _ interface {
 
 func (c *conn) Close() error {
 	c.closed.Do(c.spy.recordClosed)
-	return c.Conn.Close()
+	return c.inner.Close()
 }
 
 // session asks the server for the session's id, beside all faults.
 func (c *conn) session() (int64, error) {
-	r, err := c.Conn.(driver.QueryerContext).QueryContext(context.Background(), "SELECT CONNECTION_ID()", nil)
+	r, err := c.inner.(driver.QueryerContext).QueryContext(context.Background(), "SELECT CONNECTION_ID()", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +56,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return nil, driver.ErrSkip
 	}
 	err = c.spy.record(c, Statement{c.id, Query, query, values(args), ctx}, func() error {
-		r, err = c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+		r, err = c.inner.(driver.QueryerContext).QueryContext(ctx, query, args)
 		return err
 	})
 	return rows(r, err)
@@ -63,7 +67,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return nil, driver.ErrSkip
 	}
 	err = c.spy.record(c, Statement{c.id, Exec, query, values(args), ctx}, func() error {
-		r, err = c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+		r, err = c.inner.(driver.ExecerContext).ExecContext(ctx, query, args)
 		return err
 	})
 	return r, err
@@ -78,7 +82,7 @@ func (c *conn) skips(args []driver.NamedValue) bool {
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	var st driver.Stmt
 	err := c.spy.record(c, Statement{c.id, Prepare, query, nil, ctx}, func() (err error) {
-		st, err = c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+		st, err = c.inner.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 		return err
 	})
 	if err != nil {
@@ -90,7 +94,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	var inner driver.Tx
 	err := c.spy.record(c, Statement{c.id, Exec, "START TRANSACTION", nil, ctx}, func() (err error) {
-		inner, err = c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+		inner, err = c.inner.(driver.ConnBeginTx).BeginTx(ctx, opts)
 		return err
 	})
 	if err != nil {
@@ -112,16 +116,16 @@ func (t *tx) end(text string, send func() error) error {
 	return t.conn.spy.record(t.conn, Statement{t.conn.id, Exec, text, nil, context.Background()}, send)
 }
 
-func (c *conn) Ping(ctx context.Context) error { return c.Conn.(driver.Pinger).Ping(ctx) }
+func (c *conn) Ping(ctx context.Context) error { return c.inner.(driver.Pinger).Ping(ctx) }
 
 func (c *conn) ResetSession(ctx context.Context) error {
-	return c.Conn.(driver.SessionResetter).ResetSession(ctx)
+	return c.inner.(driver.SessionResetter).ResetSession(ctx)
 }
 
-func (c *conn) IsValid() bool { return c.Conn.(driver.Validator).IsValid() }
+func (c *conn) IsValid() bool { return c.inner.(driver.Validator).IsValid() }
 
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
-	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
+	return c.inner.(driver.NamedValueChecker).CheckNamedValue(v)
 }
 
 type stmt struct {

@@ -269,7 +269,7 @@ func (s *Spy) Connect(ctx context.Context) (driver.Conn, error) {
 	defer s.mu.Unlock()
 	s.opened++
 	s.most = max(s.most, s.opened-s.closed)
-	return &conn{Conn: c, spy: s, id: s.opened}, nil
+	return &conn{inner: c, spy: s, id: s.opened}, nil
 }
 
 // Driver implements driver.Connector.

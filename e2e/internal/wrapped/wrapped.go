@@ -46,12 +46,16 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: inner, connector: c}, nil
+	return &conn{inner: inner, connector: c}, nil
 }
+
+// inner is driver.Conn under a name that is not exported, so that the Locker does
+// not see through.
+type inner = driver.Conn
 
 // conn has those optional interfaces without which the driver inside is not itself.
 type conn struct {
-	driver.Conn
+	inner
 	connector *Connector
 }
 
@@ -66,14 +70,14 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if err := c.intrude(query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	return c.inner.(driver.QueryerContext).QueryContext(ctx, query, args)
 }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if err := c.intrude(query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	return c.inner.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 }
 
 // ResetSession makes the session as good as new: its locks go.
@@ -82,7 +86,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	return c.run(ctx, "SELECT RELEASE_ALL_LOCKS()")
 }
 
-func (c *conn) IsValid() bool { return c.Conn.(driver.Validator).IsValid() }
+func (c *conn) IsValid() bool { return c.inner.(driver.Validator).IsValid() }
 
 func (c *conn) intrude(query string) error {
 	c.connector.mu.Lock()
@@ -101,7 +105,7 @@ func (c *conn) intrude(query string) error {
 }
 
 func (c *conn) run(ctx context.Context, statement string) error {
-	rows, err := c.Conn.(driver.QueryerContext).QueryContext(ctx, statement, nil)
+	rows, err := c.inner.(driver.QueryerContext).QueryContext(ctx, statement, nil)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,21 +13,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The driver that go.mod asks for has what is read of it without its leave.
-func TestProbe_FieldsOfTheDriver(t *testing.T) {
+// seenWith are the versions of go-sql-driver with which the suite, this package's and
+// that of e2e, has passed. All of them have what peek.go reads.
+var seenWith = []string{"v1.10.1"}
+
+func TestPeek_Versions(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s := b.take(Request{})
 		require.NoError(b, s.raw(func(conn any) error {
-			assert.Empty(b, missingFields(conn))
+			s.know(conn)
 			return nil
 		}))
+		assert.Empty(b, missingFields(), "of go-sql-driver")
+		d := s.driver
+		assert.True(b, d.valid != nil && d.closed != nil && d.canceled != nil && d.watching != nil && d.status != nil && d.config != nil && d.socket != nil)
 		b.pool.Put(s)
 	})
+	assert.NotNil(t, txFields().closemu, "of database/sql")
+	assert.NotNil(t, txFields().done, "of database/sql")
+
+	mod, err := os.ReadFile("../../go.mod")
+	require.NoError(t, err)
+	_, version, found := strings.Cut(string(mod), "github.com/go-sql-driver/mysql ")
+	require.True(t, found)
+	version, _, _ = strings.Cut(version, "\n")
+	assert.Contains(t, seenWith, version, "run the whole suite with this version, and then name it here")
 }
 
 // Without one of them locks are taken, a loss is noticed and silence ended all the same; the
 // log says so once.
-func TestProbe_WithoutAField(t *testing.T) {
+func TestPeek_WithoutAField(t *testing.T) {
 	for name, field := range map[string]*int{"closed": &fields.closed, "watching": &fields.watching, "canceled": &fields.canceled, "rawConn": &fields.socket, "cfg": &fields.config} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

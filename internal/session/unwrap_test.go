@@ -1,0 +1,253 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Wrappers that show what is beneath them, each in one way.
+type (
+	byRaw struct {
+		wrapped
+		shown driver.Conn
+	}
+	byWrappedConn struct {
+		wrapped
+		shown driver.Conn
+	}
+	byField struct {
+		wrapped
+		Conn driver.Conn
+	}
+	byPointer struct {
+		wrapped
+		Inner *byField
+	}
+	byOtherFields struct {
+		wrapped
+		driver.NamedValueChecker
+		Again driver.Pinger
+	}
+	byEmbedded struct {
+		wrapped
+		base
+	}
+	base         struct{ Inner driver.Conn }
+	byRawOrField struct {
+		byRaw
+		Conn driver.Conn
+	}
+	twoConnections struct {
+		wrapped
+		Primary, Replica driver.Conn
+	}
+	hidden struct{ wrapped }
+	itself struct{ wrapped }
+)
+
+func (c byRaw) Raw() driver.Conn                 { return c.shown }
+func (c byWrappedConn) WrappedConn() driver.Conn { return c.shown }
+func (c *itself) Raw() driver.Conn               { return c }
+
+// wrapped is a wrapper that shows nothing, and counts what goes through it.
+type wrapped struct {
+	inner  driver.Conn
+	counts *counts
+}
+
+type counts struct{ statements, resets, closes atomic.Int64 }
+
+func (c wrapped) Prepare(query string) (driver.Stmt, error) {
+	c.counts.statements.Add(1)
+	return c.inner.Prepare(query)
+}
+
+func (c wrapped) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.counts.statements.Add(1)
+	return c.inner.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c wrapped) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.inner.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+func (c wrapped) Begin() (driver.Tx, error) { return nil, driver.ErrSkip }
+
+func (c wrapped) Close() error {
+	c.counts.closes.Add(1)
+	return c.inner.Close()
+}
+
+func (c wrapped) ResetSession(context.Context) error {
+	c.counts.resets.Add(1)
+	return nil
+}
+
+// inWrappedBubble is inBubble for a pool behind a wrapper.
+func inWrappedBubble(t *testing.T, change func(*Config), wrap func(driver.Conn) driver.Conn, test func(b *bubble)) {
+	t.Helper()
+	inBubble(t, change, func(b *bubble) {
+		b.wrapped(b.pool.Config, wrap)
+		test(b)
+	})
+}
+
+// A KILL shows at once through a wrapper that shows what it wraps, however deep that is.
+func TestUnwrap_SeenThrough(t *testing.T) {
+	n := new(counts)
+	for name, wrap := range map[string]func(driver.Conn) driver.Conn{
+		"Raw":                          func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} },
+		"WrappedConn":                  func(c driver.Conn) driver.Conn { return byWrappedConn{wrapped{c, n}, c} },
+		"Raw of nil, a field":          func(c driver.Conn) driver.Conn { return byRawOrField{byRaw{wrapped{c, n}, nil}, c} },
+		"a field":                      func(c driver.Conn) driver.Conn { return &byField{wrapped{c, n}, c} },
+		"a field of a value":           func(c driver.Conn) driver.Conn { return byField{wrapped{c, n}, c} },
+		"a field that is no interface": func(c driver.Conn) driver.Conn { return byPointer{wrapped{c, n}, &byField{wrapped{c, n}, c}} },
+		"fields of other interfaces": func(c driver.Conn) driver.Conn {
+			return byOtherFields{wrapped{c, n}, c.(driver.NamedValueChecker), c.(driver.Pinger)}
+		},
+		"a field of an embedded struct": func(c driver.Conn) driver.Conn { return byEmbedded{wrapped{c, n}, base{c}} },
+		"one in the other": func(c driver.Conn) driver.Conn {
+			return &byRaw{wrapped{c, n}, byWrappedConn{wrapped{c, n}, &byField{wrapped{c, n}, byField{wrapped{c, n}, c}}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWrappedBubble(t, nil, wrap, func(b *bubble) {
+				s, h := b.held("a")
+				require.NotNil(b, s.driver)
+				_, unwatched := b.pool.Sessions()
+				assert.Zero(b, unwatched)
+				all, _ := b.server.Sessions()
+				killed := time.Now()
+				b.server.Kill(all)
+				assert.LessOrEqual(b, b.awaitLoss(h).Sub(killed), 2*watchTick)
+				assert.Equal(b, errClosed, h.why)
+			})
+		})
+	}
+}
+
+// What shows nothing, or more than one connection, or no end, is left alone, as is what
+// panics or blocks: the keep-alive notices a loss, and locks work as behind any driver.
+func TestUnwrap_NotSeenThrough(t *testing.T) {
+	n := new(counts)
+	hide := func(c driver.Conn) driver.Conn { return &hidden{wrapped{c, n}} }
+	for name, c := range map[string]struct {
+		wrap   func(driver.Conn) driver.Conn
+		unwrap func(driver.Conn) driver.Conn
+		logged string
+	}{
+		"hidden":                {wrap: hide},
+		"two":                   {wrap: func(c driver.Conn) driver.Conn { return twoConnections{wrapped{c, n}, c, byField{wrapped{c, n}, c}} }},
+		"itself":                {wrap: func(c driver.Conn) driver.Conn { return &itself{wrapped{c, n}} }},
+		"nil in a field":        {wrap: func(c driver.Conn) driver.Conn { return byField{wrapped{c, n}, nil} }},
+		"unwrap: nil":           {hide, func(driver.Conn) driver.Conn { return nil }, ""},
+		"unwrap: itself":        {hide, func(c driver.Conn) driver.Conn { return c }, ""},
+		"unwrap: a nil pointer": {hide, func(driver.Conn) driver.Conn { return (*byField)(nil) }, ""},
+		"unwrap: panics":        {hide, func(driver.Conn) driver.Conn { panic("mine") }, "reason=mine"},
+		"unwrap: Goexit":        {hide, func(driver.Conn) driver.Conn { runtime.Goexit(); return nil }, ""},
+		"unwrap: blocks":        {hide, func(driver.Conn) driver.Conn { time.Sleep(2 * unwrapTime); return nil }, "did not end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			change := func(conf *Config) {
+				conf.Unwrap, conf.Logger = c.unwrap, slog.New(slog.NewTextHandler(&log, nil))
+			}
+			inWrappedBubble(t, change, c.wrap, func(b *bubble) {
+				begun := time.Now()
+				s, h := b.held("a")
+				assert.LessOrEqual(b, time.Since(begun), unwrapTime)
+				require.Nil(b, s.driver)
+				_, unwatched := b.pool.Sessions()
+				assert.Equal(b, 1, unwatched)
+				b.release(s, h)
+				begun = time.Now()
+				s, h = b.held("a")
+				assert.Zero(b, time.Since(begun), "the session has been looked at")
+				resets := n.resets.Load()
+				all, _ := b.server.Sessions()
+				killed := time.Now()
+				b.server.Kill(all)
+				took := b.awaitLoss(h).Sub(killed)
+				assert.Greater(b, took, 2*watchTick)
+				assert.LessOrEqual(b, took, 2*s.interval())
+				assert.Equal(b, resets, n.resets.Load(), "what others do on ResetSession is not known")
+			})
+			assert.Contains(t, log.String(), c.logged)
+			assert.Contains(t, log.String(), "not at once")
+		})
+	}
+}
+
+// The function shows what the wrapper hides, and is asked before what that shows by itself.
+func TestUnwrap_ByTheUsersFunction(t *testing.T) {
+	n := new(counts)
+	unwrap := func(c driver.Conn) driver.Conn {
+		if c, ok := c.(*hidden); ok {
+			return c.inner
+		}
+		return nil
+	}
+	wrap := func(c driver.Conn) driver.Conn {
+		return &byField{wrapped{c, n}, &hidden{wrapped{&byField{wrapped{c, n}, c}, n}}}
+	}
+	inWrappedBubble(t, func(c *Config) { c.Unwrap = unwrap }, wrap, func(b *bubble) {
+		s, h := b.held("a")
+		require.NotNil(b, s.driver)
+		b.release(s, h)
+	})
+	first := func(c driver.Conn) driver.Conn {
+		if c, ok := c.(*itself); ok {
+			return c.inner
+		}
+		return nil
+	}
+	inWrappedBubble(t, func(c *Config) { c.Unwrap = first }, func(c driver.Conn) driver.Conn { return &itself{wrapped{c, n}} }, func(b *bubble) {
+		s, h := b.held("a")
+		require.NotNil(b, s.driver)
+		b.release(s, h)
+	})
+}
+
+// Statements go through the wrapper, and the watch's looks do not.
+func TestUnwrap_StatementsGoThroughTheWrapper(t *testing.T) {
+	n := new(counts)
+	inWrappedBubble(t, nil, func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} }, func(b *bubble) {
+		s, h := b.held("a")
+		resets := n.resets.Load()
+		time.Sleep(3 * s.interval())
+		b.requireHeld(h)
+		b.release(s, h)
+		assert.Equal(b, resets, n.resets.Load())
+		assert.Equal(b, int64(len(b.server.Sent(""))), n.statements.Load())
+	})
+}
+
+// A session with a transaction is closed at once, though the wrapper does not show database/sql that what it wraps is
+// closed, and the wrapper is closed once.
+func TestUnwrap_SharedIsDiscarded(t *testing.T) {
+	n := new(counts)
+	inWrappedBubble(t, nil, func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} }, func(b *bubble) {
+		s := b.take(Request{Own: true})
+		h := b.lock(s, "a")
+		require.NoError(b, b.pool.TakeUrgent(s))
+		_, err := s.Begin(nil)
+		require.NoError(b, err)
+		assert.False(b, s.savepoint.Load(), "the flags show the transaction")
+		b.pool.Put(s)
+		all, _ := b.server.Sessions()
+		b.server.Kill(all)
+		b.awaitLoss(h)
+		b.pool.Close()
+		assert.Zero(b, b.db.Stats().OpenConnections)
+		assert.EqualValues(b, 1, n.closes.Load())
+	})
+}
