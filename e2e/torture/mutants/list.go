@@ -147,8 +147,8 @@ var mutants = []mutant{
 		"return !s.owned").
 		caughtBy("internal/session", "TestOwn_NoLocksOfOthers"),
 	change("proofs between a transaction's rows", "internal/session/probe.go",
-		"s.tx.Load() != nil && s.rowsOpen()",
-		"false").
+		"tx != nil && rowsOpen(tx)",
+		"tx != nil && false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
 	change("who waits for a turn not told that there is none", "internal/session/hold.go",
 		"\tp.wakeIfNoneIsFreeSoonLocked()\n", "").
@@ -273,8 +273,17 @@ var mutants = []mutant{
 		"\t\tlimits.all++\n", "").
 		caughtBy("internal/session", "TestOwn_TransactionsUnderASharedSession"),
 	change("COMMIT without a look at the socket", "internal/session/tx.go",
-		"state == open && !socketOpen(conn)", "state == open && false").
+		"state == open && !s.socketOpen()", "state == open && false").
 		caughtBy("internal/session", "TestTx_ClosedBeforeCommit"),
+	change("a wrapper not seen through", "internal/session/probe.go",
+		"conn = s.config.beneath(conn)", "conn = nil").
+		caughtBy("internal/session", "TestUnwrap_SeenThrough"),
+	change("a wrapper of two connections seen through", "internal/session/unwrap.go",
+		"!(reflect.ValueOf(conn).Comparable() && only == any(conn))", "false").
+		caughtBy("internal/session", "TestUnwrap_NotSeenThrough"),
+	change("a closed connection in the pool behind a wrapper", "internal/session/session.go",
+		"_ = s.raw(func(any) error { return driver.ErrBadConn })", "_ = s.conn.Close()").
+		caughtBy("internal/session", "TestUnwrap_SharedIsDiscarded"),
 	change("the code of a term's transaction not told of the loss", "term.go",
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").
 		caughtBy(".", "TestTermTransactionIsToldOfTheLoss"),
