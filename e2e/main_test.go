@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = parallel.Value.Set("8") // most tests spend their time waiting
+		_ = parallel.Value.Set("20") // most tests spend their time waiting
 	}
 	code := m.Run()
 	errs := []error{stopPools(), stopReplicationSets()}

@@ -285,7 +285,7 @@ func TestExitCodes(t *testing.T) {
 			{64, "-- stands between", []string{"run", "a", "true"}},
 			{64, "which lock? Its", []string{"run", "--", "true"}},
 			{64, "which lock, and which command?", []string{"run"}},
-			{64, "-n; namedlock help shows", []string{"run", "-n", "a", "--", "true"}},
+			{64, "-z; namedlock help shows", []string{"run", "-z", "a", "--", "true"}},
 			{64, "a grace is 10s", []string{"run", "-grace", "-1s", "a", "--", "true"}},
 			{64, "it is empty", []string{"run", "-dsn", "", "a", "--", "true"}},
 			{64, "the host stands in tcp(", []string{"run", "-dsn", "root@127.0.0.1:3306/", "a", "--", "true"}},
