@@ -46,6 +46,7 @@ func TestReport(t *testing.T) {
 		`{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}`,
 		`{"Action":"pass","Package":"p","Elapsed":0.1}`,
 		`{"Action":"run","Package":"q","Test":"TestBad"}`,
+		`{"Action":"output","Package":"q","Test":"TestBad","Output":"=== RUN   TestBad\n"}`,
 		`{"Action":"output","Package":"q","Test":"TestBad","Output":"bad logs\n"}`,
 		`{"Action":"fail","Package":"q","Test":"TestBad","Elapsed":0}`,
 		`{"Action":"run","Package":"q","Test":"TestPanics"}`,
@@ -59,7 +60,7 @@ func TestReport(t *testing.T) {
 	}
 	for verbose, want := range map[bool]string{
 		false: "ok  \tp\t0.1s\n" + "q:\nbad logs\n" + "panic: oh\nFAIL\tq\t0.2s\n" + "s.go:1: no\n" + "not JSON",
-		true:  "good logs\nPASS\nok  \tp\t0.1s\n" + "bad logs\npanic: oh\nFAIL\tq\t0.2s\n" + "s.go:1: no\n" + "not JSON",
+		true:  "good logs\nPASS\nok  \tp\t0.1s\n" + "=== RUN   TestBad\nbad logs\npanic: oh\nFAIL\tq\t0.2s\n" + "s.go:1: no\n" + "not JSON",
 	} {
 		r := newReport(3, verbose)
 		var out strings.Builder

@@ -57,6 +57,7 @@ func (r *report) line(line string) string {
 	switch {
 	case e.Action == "output" && r.verbose:
 		return e.Output
+	case e.Action == "output" && strings.HasPrefix(e.Output, "=== "): // RUN, PAUSE, CONT
 	case e.Action == "output":
 		p.output[e.Test] = append(p.output[e.Test], e.Output)
 	case e.Action == "run" || e.Action == "cont":
