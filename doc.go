@@ -60,6 +60,11 @@
 //
 // [Locker.WithTerm] keeps the lock, and its session, over several such transactions.
 //
+// # Several holders
+//
+// [Locker.WithSlot] lets up to n callers of all processes run at a time, each with a number from 0 to n-1
+// that no other has.
+//
 // # A leader
 //
 // [Locker.Lead] runs a function in one process of many, for as long as they live: it waits for the lock, and waits again

@@ -10,7 +10,7 @@ import (
 // What can go wrong, for errors.Is. Every error that a Locker or a Lock returns
 // of its own is an *Error that matches one of these or, where the caller's context
 // ended first, ctx.Err() and context.Cause(ctx). Two kinds of *Error match none: for
-// a nil function or context; and for a transaction whose COMMIT was refused, or not
+// a nil function or context, or an invalid number of slots; and for a transaction whose COMMIT was refused, or not
 // sent because fn left rows open or a statement was cut off. [sql.ErrTxDone] is
 // returned as it is. [Error] describes what an error says about fn and its
 // transaction. [ErrorType] makes a label for metrics of an error.
@@ -36,7 +36,7 @@ var (
 	ErrLost = fault.ErrLost
 
 	// ErrReentrant: the call chain, that is the ctx, holds the lock already, perhaps in
-	// another letter case. It stays held.
+	// another letter case, or has a slot of the name. It stays held.
 	ErrReentrant = fault.ErrReentrant
 
 	// ErrDeadlock: the holder of the lock waits for a lock of this call chain, as
@@ -58,7 +58,7 @@ var (
 
 	// ErrInvalidName: the name, with its namespace, is not 1 to 64 characters of
 	// valid UTF-8 from the Basic Multilingual Plane without NUL, or [Locker.WithLocks] was
-	// given none. No SQL was sent.
+	// given none, or it is longer than [Locker.WithSlot] has room for: 59. No SQL was sent.
 	ErrInvalidName = fault.ErrInvalidName
 
 	// ErrInvalidTimeout: the timeout is negative. No SQL was sent.
@@ -114,7 +114,7 @@ const (
 //   - [Locker.WithLocks]: fn has not run if Op is OpAcquire and Name is any of the
 //     call's names.
 //   - [Locker.WithLockTx]: fn has not run if Op is OpAcquire or OpBegin.
-//   - [Locker.WithTerm]: fn has not run if Op is OpAcquire.
+//   - [Locker.WithTerm], [Locker.WithSlot]: fn has not run if Op is OpAcquire.
 //   - [Term.WithTx]: fn has not run if Op is OpBegin. Name is that of the term's lock.
 //   - [Locker.Lead]: if Op is OpAcquire, fn was not running when ctx ended or Lead
 //     gave up. It may have run before, in terms that were lost. If Op is OpHold, fn

@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -192,8 +193,6 @@ func withoutServer() (*locktest.Locker, func()) {
 	}
 }
 
-// A loop that runs in one process of many, for as long as they live. What it writes through its term is
-// committed by the leader, or never.
 // The lock stays held between the transactions. After a loss none is committed.
 func ExampleLocker_WithTerm() {
 	customers := []int64{1, 2, 3}
@@ -227,6 +226,55 @@ func ExampleDoTx() {
 	fmt.Println("invoice", number, err)
 }
 
+// At most four exports run at a time, on all machines together, in the order in which they were asked for.
+func ExampleLocker_WithSlot() {
+	err := locker.WithSlot(context.Background(), "export", 4, time.Minute, func(ctx context.Context, slot int) error {
+		return runReport(ctx) // the number of the slot, 0 to 3, would be good for a port, or a directory
+	})
+	if errors.Is(err, namedlock.ErrTimeout) {
+		fmt.Println("try later:", err)
+	}
+}
+
+// Each of n partitions is owned by one worker of all processes. Start as many workers as you like: those without a
+// partition wait, and one of them gets the partition of a worker that ends, or whose process or machine has gone.
+func ExampleLocker_WithSlot_partitions() {
+	const partitions = 3
+	locks := locktest.New() // in production, what namedlock.Open returns
+	ctx, stop := context.WithCancel(context.Background())
+	owned := make(chan int)
+	var workers sync.WaitGroup
+	for range partitions + 2 {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				err := locks.WithSlot(ctx, "consumer", partitions, namedlock.Forever, func(ctx context.Context, partition int) error {
+					owned <- partition
+					<-ctx.Done() // consume the partition, until ctx ends: by stop, or by a loss
+					return nil
+				})
+				if err != nil && ctx.Err() == nil {
+					time.Sleep(time.Second) // and log err: the server is away, or the partition was lost
+				}
+			}
+		})
+	}
+	for range partitions {
+		fmt.Println("partition", <-owned, "has an owner")
+	}
+	locks.Lose("consumer#1") // as a crash does
+	fmt.Println("partition", <-owned, "has another")
+	stop()
+	workers.Wait()
+	_ = locks.Close()
+	// Unordered output:
+	// partition 0 has an owner
+	// partition 1 has an owner
+	// partition 2 has an owner
+	// partition 1 has another
+}
+
+// A loop that runs in one process of many, for as long as they live. What it writes through its term is
+// committed by the leader, or never.
 func ExampleLocker_Lead() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

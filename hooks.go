@@ -35,9 +35,10 @@ type Hooks struct {
 
 // An Event is a call for a lock, as far as it has come.
 type Event struct {
-	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithLocks", "Acquire" or "Lead", which makes a call for each term, and for each attempt in an outage
+	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithSlot", "WithLocks", "Acquire" or "Lead", which makes a call for each term, and for each attempt in an outage
 	Name     string        // the lock's name as the caller wrote it; of WithLocks the first
 	Names    []string      // of WithLocks all of them, as the caller wrote them; not to be changed
+	Slot     int           // of WithSlot, in Acquired and Released: the number of the slot
 	Timeout  time.Duration // as the caller gave it
 	Waited   time.Duration // from the call to the lock, or to the error
 	HeldFor  time.Duration // from the lock to its release

@@ -127,14 +127,21 @@ func (l *Locker) getLock(ctx context.Context, e Event, terms queue.Terms) (*Lock
 }
 
 func (k *Lock) get(l *Locker, ctx context.Context, e Event, terms queue.Terms) error {
+	return k.getBy(l, ctx, e, func() (err error) {
+		if err = l.check(k.ctx, k.name, e.Timeout); err == nil {
+			k.grant, err = l.queue.Acquire(k.ctx, l.namespace+k.name, terms, &k.call)
+		}
+		return err
+	})
+}
+
+// getBy begins the call for the lock, which acquire acquires.
+func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() error) error {
 	if l.isZero() {
 		return acquireError(k.name, errZeroLocker)
 	}
 	k.ctx = k.call.begin(l, ctx, e)
-	err := l.check(k.ctx, k.name, terms.Timeout)
-	if err == nil {
-		k.grant, err = l.queue.Acquire(k.ctx, l.namespace+k.name, terms, &k.call)
-	}
+	err := acquire()
 	if err != nil {
 		err = l.explain(k.name, err)
 	}

@@ -16,6 +16,7 @@ var (
 	_ Interface     = (*Locker)(nil)
 	_ TxInterface   = (*Locker)(nil)
 	_ LeadInterface = (*Locker)(nil)
+	_ SlotInterface = (*Locker)(nil)
 )
 
 // A Locker takes named locks on one MySQL or MariaDB server. It is safe for

@@ -21,7 +21,7 @@ var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
 // SafeName makes one lock name of any strings: of a customer's name, a path, a key of
 // many columns. Every server stores it without change, and takes no two of them for
 // one, whatever its letter case means to it. It has at most 48 characters, which
-// leaves 16 for [WithNamespace].
+// leaves 16 for [WithNamespace], or 11 with [Locker.WithSlot].
 //
 // One string that is such a name already is kept: 1 to 48 of the characters a to z, 0
 // to 9 and -_.:/@+= (but for the rare one that looks like what follows). Anything else

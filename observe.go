@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/notify"
 )
 
@@ -177,8 +178,8 @@ func (o *observer) mayWarn(w warning) bool {
 // closing is the begin of Close, which waits for the locks that are held. done is its end.
 func (o *observer) closing(held func() []string) (done func()) {
 	slow := time.AfterFunc(slowWait, func() {
-		if names := held(); len(names) > 0 {
-			o.logger.Warn("namedlock: Close or Shutdown waits for locks that are still held", "names", names)
+		if held := held(); len(held) > 0 {
+			o.logger.Warn("namedlock: Close or Shutdown waits for locks that are still held", "names", held)
 		}
 	})
 	return func() { slow.Stop() }
@@ -231,7 +232,13 @@ func (c *call) Waits() {
 		return // its end says enough
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
-		if c.locker.queue.Starves(c.locker.namespace + c.event.Name) {
+		name, ours := c.locker.namespace+c.event.Name, false
+		if c.event.Method == "WithSlot" {
+			name, ours = names.Gate(name), c.locker.queue.HasSlot(name)
+		} else {
+			ours = c.locker.queue.Local(name) != nil
+		}
+		if c.locker.queue.Starves(name) {
 			if o.mayWarn(warning{line: "no session"}) { // for all names: it is not the lock that they wait for
 				o.logger.WarnContext(c.ctx, "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
@@ -241,7 +248,6 @@ func (c *call) Waits() {
 		if c.stands {
 			return
 		}
-		ours := c.locker.queue.Local(c.locker.namespace+c.event.Name) != nil
 		o.warn(c.ctx, "namedlock: still waiting for a lock", c.event.Name, "waited", time.Since(c.begun), "timeout", timeoutText(c.event.Timeout), "held_by_this_process", ours)
 	})
 }

@@ -98,6 +98,9 @@ func TestHooksSeeEveryKindOfCall(t *testing.T) {
 		"WithTerm": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
 			return l.WithTerm(ctx, "report", time.Minute, func(ctx context.Context, _ *namedlock.Term) error { return fn(ctx) })
 		},
+		"WithSlot": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
+			return l.WithSlot(ctx, "report", 3, time.Minute, func(ctx context.Context, _ int) error { return fn(ctx) })
+		},
 		"Lead": func(l *locktest.Locker, fn func(ctx context.Context) error) error {
 			return l.Lead(ctx, "report", func(ctx context.Context, _ *namedlock.Term) error { return fn(ctx) })
 		},
@@ -190,6 +193,7 @@ func TestAHookThatMisbehavesKeepsNoLock(t *testing.T) {
 			for method, call := range map[string]func(l *locktest.Locker, name string){
 				"WithLock":  func(l *locktest.Locker, name string) { _ = l.WithLock(ctx, name, 0, nothing) },
 				"WithLocks": func(l *locktest.Locker, name string) { _ = l.WithLocks(ctx, []string{name, "b"}, 0, nothing) },
+				"WithSlot": func(l *locktest.Locker, name string) { _ = l.WithSlot(ctx, name, 2, 0, anySlot) },
 				"WithTerm": func(l *locktest.Locker, name string) {
 					_ = l.WithTerm(ctx, name, 0, func(context.Context, *namedlock.Term) error { return nil })
 				},

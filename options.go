@@ -206,7 +206,7 @@ func WithHandOff(d time.Duration) Option {
 
 // WithMaxSessions limits how many sessions of a Locker from [Open] serve locks
 // whose code needs a second connection of the db: the locks of [Locker.WithLock],
-// [Locker.Acquire] and [Locker.WithLocks]. The default is half of the db's
+// [Locker.Acquire], [Locker.WithLocks] and [Locker.WithSlot]. The default is half of the db's
 // MaxOpenConns, but at least 2, or 16 if that is unlimited. n must be less than
 // MaxOpenConns; otherwise Open returns an error. With [New] there is one session.
 //
@@ -217,6 +217,8 @@ func WithHandOff(d time.Duration) Option {
 //     includes the name of a [Locker.WithLockTx], until that has its lock.
 //   - A WithLockTx or [Locker.WithTerm] that has its lock does not count, nor does a [Locker.Lead],
 //     whether it waits or leads: their code has the connection of the lock.
+//   - The callers of [Locker.WithSlot] that wait for a name count as those that wait
+//     for a lock, and one of them, which looks for a free slot, counts 1.
 //   - [Locker.Holder], [Locker.Holders] and [Locker.Check] do not count. Each
 //     borrows one connection more for a moment. So does the end of a wait, to name
 //     the holder, if the db has another to spare.

@@ -202,6 +202,9 @@ func (s *Server) isReadOnly() bool {
 	return s.readOnly
 }
 
+// foreignID is the connection id of the session of Lock.
+const foreignID = 1_000_000
+
 // Lock has a foreign session take a lock that is free.
 func (s *Server) Lock(name string) {
 	if s.Holder(name) >= 0 {

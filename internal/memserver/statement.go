@@ -255,12 +255,14 @@ func (c *session) evaluate(e string) (value any, number uint16) {
 		return c.locks.Release(m[1]), 0
 	}
 	if m := isUsedLock.FindStringSubmatch(e); m != nil {
-		holder, _ := c.server.locks.Holder(m[1])
+		holder, held := c.server.locks.Holder(m[1])
 		switch {
 		case strings.HasSuffix(e, "= CONNECTION_ID()"):
 			return oneIf(holder == c), 0
-		case holder == nil:
+		case !held:
 			return nil, 0
+		case holder == nil:
+			return foreignID, 0
 		}
 		return holder.id, 0
 	}

@@ -4,6 +4,7 @@ package names
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -42,6 +43,31 @@ func Check(name string) error {
 
 func invalid(format string, args ...any) error {
 	return fault.Because(fault.ErrInvalidName, fault.ErrInvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
+}
+
+// MaxSlots is how many slots a name may have: one statement asks about all of them.
+const MaxSlots = 1000
+
+const (
+	slotMark = "#"
+	gate     = slotMark + "gate" // no shorter than the number of any slot
+)
+
+// Gate returns the name of the lock under which callers look for a slot of name.
+func Gate(name string) string { return name + gate }
+
+// Slot returns the name of the lock that is a slot of name.
+func Slot(name string, number int) string { return name + slotMark + strconv.Itoa(number) }
+
+// CheckSlots is Check for a name with n slots.
+func CheckSlots(name string, n int) error {
+	if n < 1 || n > MaxSlots {
+		return fmt.Errorf("invalid number of slots %d: must be 1 to %d", n, MaxSlots)
+	}
+	if length, most := utf8.RuneCountInString(name), MaxLen-len(gate); length > most {
+		return invalid("it has %d characters, namespace included: at most %d are allowed, since the locks of its slots have names like %q", length, most, "…"+gate)
+	}
+	return Check(name)
 }
 
 // ASCII reports whether name means the same in every character set that a

@@ -23,6 +23,9 @@
 // A lock with a transaction, or of a leader, goes the same way on a session of its own, without hand-off and
 // prefetch: see Use and tx.go.
 //
+// A slot (AcquireSlot) is one of n locks, any of which will do. Its calls go this way twice, for a
+// lock that they look for a free slot under, and for the slot: see slot.go.
+//
 // # Invariants
 //
 //   - A line exists while somebody waits in it, holds its lock, or a run asks for it.

@@ -22,7 +22,9 @@ type Grant struct {
 	use     Use       // of the session
 	since   time.Time // when the server granted it, to this caller or to one before
 
-	releasing bool // guarded by queue.mu
+	releasing bool   // guarded by queue.mu
+	slots     *slots // of which it is one; nil: none. Guarded by queue.mu
+	slot      int    // its number there
 
 	mu       sync.Mutex // guards what follows
 	lost     error

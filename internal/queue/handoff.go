@@ -17,7 +17,7 @@ import "time"
 // successorLocked returns who can be handed the lock of g, nil if nobody, or if hand-off is not
 // allowed. The queue's mu must be held.
 func (g *Grant) successorLocked() *waiter {
-	if g.queue.handOff == 0 || !g.alone || g.use.own() || time.Since(g.since) >= g.queue.handOff {
+	if g.queue.handOff == 0 || !g.alone || g.use != ForLock || time.Since(g.since) >= g.queue.handOff {
 		return nil
 	}
 	return g.nextLocked()

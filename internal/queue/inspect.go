@@ -50,7 +50,7 @@ type lookup struct {
 // lookupAt returns when the server is to be asked for w; zero: not at all.
 func (w *waiter) lookupAt(now time.Time) time.Time {
 	left := w.until.Sub(now)
-	if w.until.IsZero() || left < shortestLookup {
+	if w.until.IsZero() || left < shortestLookup || w.terms.Busy || w.terms.Use == ForGate {
 		return time.Time{}
 	}
 	return w.until.Add(-min(lookupAhead, left/2))

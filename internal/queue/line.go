@@ -68,7 +68,9 @@ func (l *line) joinLocked(w *waiter) {
 	}
 	l.back = w
 	l.length++
-	l.queue.waiting++
+	if w.terms.Use != ForSlot { // its call counts already: see slotCall.search
+		l.queue.waiting++
+	}
 	l.reachLocked(w)
 }
 
@@ -100,7 +102,9 @@ func (l *line) reachLocked(w *waiter) {
 func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
-	l.queue.waiting--
+	if w.terms.Use != ForSlot {
+		l.queue.waiting--
+	}
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {

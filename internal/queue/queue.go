@@ -23,6 +23,14 @@ type Terms struct {
 	Timeout, Left time.Duration
 
 	Use Use
+
+	// Busy: the caller has seen that others have the lock. It waits without a try first, and
+	// nobody is asked who has the lock.
+	Busy bool
+
+	// Waited: the caller has begun to wait before, on a session that is gone. So it outlasts
+	// an outage.
+	Waited bool
 }
 
 // A Use is what a call uses the session of its lock for.
@@ -30,13 +38,15 @@ type Use int
 
 const (
 	ForLock Use = iota // alone: other call chains may have locks there
+	ForGate            // for the lookups of a call for a slot, and for the slot: see slot.go
+	ForSlot            // for a slot: as ForLock
 	ForTx              // for one transaction, whose code may cost the session
 	ForTerm            // for several transactions
 	ForLead            // for the terms of one Lead, and the waits between them
 )
 
 // own reports whether the session belongs to the call chain for as long as the lock is held.
-func (u Use) own() bool { return u != ForLock }
+func (u Use) own() bool { return u == ForTx || u == ForTerm || u == ForLead }
 
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, rather than break its connection.
@@ -53,6 +63,7 @@ type Queue struct {
 
 	mu      sync.Mutex // guards all below, and what lines, waiters and runs say they are
 	lines   map[string]*line
+	slots   map[string]*slots    // those of the names that a call for a slot is under way for, or has one of
 	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
 	closed  bool
 	waiting int           // callers in line
@@ -75,6 +86,7 @@ func New(pool *session.Pool, handOff time.Duration) *Queue {
 		closing:      closing,
 		beginClosing: cancel,
 		lines:        make(map[string]*line),
+		slots:        make(map[string]*slots),
 		nested:       make(map[*waiter]struct{}),
 		idle:         make(chan struct{}),
 	}
@@ -147,6 +159,9 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
 		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
+	}
+	if l.holder != nil || l.front != nil {
+		w.terms.Busy = false // one in this process has it, who may be about to release it
 	}
 	q.lines[key] = l
 	if l.front == nil && l.run != nil {
@@ -334,7 +349,7 @@ func (q *Queue) advanceLocked(l *line) {
 		}
 		return
 	}
-	r := &run{queue: q, line: l}
+	r := &run{queue: q, line: l, waited: l.front.terms.Waited}
 	l.run = r
 	q.active++
 	go r.ask()
@@ -346,6 +361,9 @@ func (q *Queue) release(g *Grant) {
 	defer q.mu.Unlock()
 	if g.line.holder == g { // and not one that was prefetched
 		g.line.holder = nil
+	}
+	if g.slots != nil {
+		g.slots.freedLocked(g)
 	}
 	q.advanceLocked(g.line)
 	q.finishLocked()

@@ -48,7 +48,7 @@ func (r *run) askAll() {
 		s, err := r.session(w)
 		switch {
 		case err == nil:
-			if r.try(s, w) && !r.waitOn(s) {
+			if (r.knownBusy(w) || r.try(s, w)) && !r.waitOn(s) {
 				r.pause()
 			}
 		case !r.outlasts(err):
@@ -201,6 +201,19 @@ func (r *run) try(s *session.Session, w *waiter) (busy bool) {
 		return false
 	}
 	r.failed = false
+	return true
+}
+
+// knownBusy reports whether w need not try first, since it has seen that others have the lock.
+func (r *run) knownBusy(w *waiter) bool {
+	q := r.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !w.terms.Busy || w.asked {
+		return false
+	}
+	w.asked, r.waited = true, true
+	w.waitsLocked()
 	return true
 }
 

@@ -99,6 +99,36 @@ func (s *Session) Holder(name string) (Holder, bool, error) {
 	return found[0], true, nil
 }
 
+// HolderIDs asks, in one statement, which sessions hold the locks. It returns their connection
+// ids in the order of the names, 0 for a lock that is free. s may hold locks.
+func (s *Session) HolderIDs(names []string) ([]int64, error) {
+	if s.server == nil {
+		if err := s.greet(); err != nil {
+			return nil, err
+		}
+	}
+	ids := make([]sql.NullInt64, len(names))
+	texts, args, answer := make([]string, len(names)), make([]driver.Value, len(names)), make(one, len(names))
+	for i, name := range names {
+		texts[i], args[i], answer[i] = usedBy, name, &ids[i]
+	}
+	switch err := s.query(s.patience(), &statement{text: s.selecting(texts...)}, args, answer); {
+	case err != nil && !isAnswer(err):
+		return nil, s.markBroken(err)
+	case errorNumber(err) == erNoSuchFunction:
+		return nil, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
+	case errorNumber(err) == erQueryInterrupted:
+		return nil, fault.Because(fault.ErrInterrupted, "", err)
+	case err != nil:
+		return nil, fault.Because(fault.ErrUnavailable, "the server refused to tell who holds the locks", err)
+	}
+	holders := make([]int64, len(names))
+	for i, id := range ids {
+		holders[i] = id.Int64
+	}
+	return holders, nil
+}
+
 // Holders asks for the holders of all locks whose names begin with prefix. The names are
 // the server's: folded on MySQL.
 func (s *Session) Holders(prefix string) ([]Holder, error) {

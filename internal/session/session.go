@@ -99,6 +99,9 @@ func newSession(conn *sql.Conn, config *Config) *Session {
 	return s
 }
 
+// Lent reports whether s is on the connection that was given to New.
+func (s *Session) Lent() bool { return s.lent }
+
 // Broken reports whether an answer has left the session broken. It is discarded
 // when the turn ends.
 func (s *Session) Broken() bool { return s.broken != nil }

@@ -1,0 +1,694 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/session"
+)
+
+// A slotted is an AcquireSlot in a goroutine of its own.
+type slotted struct {
+	call
+	slot int
+}
+
+func (b *bubble) slot(ctx context.Context, n int, timeout time.Duration) *slotted {
+	return b.slotOf(b.queue, ctx, "x", n, timeout)
+}
+
+func (b *bubble) slotOf(q *Queue, ctx context.Context, name string, n int, timeout time.Duration) *slotted {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &slotted{call: call{cancel: cancel, done: make(chan struct{})}}
+	go func() {
+		defer close(c.done)
+		c.grant, c.slot, c.err = q.AcquireSlot(ctx, name, n, For(timeout), nil)
+		c.at = time.Now()
+	}()
+	synctest.Wait()
+	return c
+}
+
+// has requires that the call has got that slot by now.
+func (c *slotted) has(b *bubble, slot int) *Grant {
+	b.Helper()
+	synctest.Wait()
+	select {
+	case <-c.done:
+	default:
+		b.Fatal("it waits")
+	}
+	require.NoError(b, c.err)
+	require.Equal(b, slot, c.slot)
+	return c.grant
+}
+
+// another is the queue of another process.
+func (b *bubble) another() (q *Queue, end func()) {
+	db := b.server.Open()
+	db.SetMaxIdleConns(10)
+	q = New(session.NewPool(db, session.Config{
+		MaxSessions: 16, ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	}), 0)
+	return q, func() {
+		q.Close()
+		assert.Zero(b, db.Stats().InUse)
+		require.NoError(b, db.Close())
+	}
+}
+
+// sent is what the server was asked, without what an opened session is asked first.
+func sent(b *bubble) (texts []string) {
+	for _, st := range b.server.Sent("_LOCK(") {
+		texts = append(texts, strings.TrimPrefix(st.Text, "SELECT "))
+	}
+	return texts
+}
+
+func release(b *bubble, g *Grant) {
+	b.Helper()
+	require.NoError(b, g.Release())
+	synctest.Wait()
+}
+
+// The gate, a look, a slot, and the gate is free again; all on one session.
+func TestSlot_Statements(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		g := b.slot(background, 3, time.Second).has(b, 1)
+		release(b, g)
+		assert.Equal(b, []string{
+			"GET_LOCK('x#gate', 0)",
+			"IS_USED_LOCK('x#0'), IS_USED_LOCK('x#1'), IS_USED_LOCK('x#2')",
+			"GET_LOCK('x#1', 0)",
+			"RELEASE_LOCK('x#gate')",
+			"RELEASE_LOCK('x#1')",
+		}, sent(b))
+		all, _ := b.server.Sessions()
+		assert.Equal(b, 1, all)
+		b.server.Unlock("x#0")
+	})
+}
+
+// One slot is waited for as a lock is.
+func TestSlot_One(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		began := time.Now()
+		c := b.slot(background, 1, time.Minute)
+		time.Sleep(10 * time.Second)
+		c.waits(b)
+		assert.LessOrEqual(b, len(b.server.Sent("_LOCK(")), 2+10+2*10/5)
+		assert.Empty(b, b.server.Sent("IS_USED_LOCK('x#0')"), "nobody looks")
+		b.server.Unlock("x#0")
+		g := c.has(b, 0)
+		assert.Equal(b, 10*time.Second, time.Since(began))
+		second := b.slot(background, 1, time.Second)
+		second.fails(b, fault.ErrTimeout)
+		assert.EqualError(b, second.err, "no slot of 1 was free within 1s")
+		release(b, g)
+	})
+}
+
+// Callers of all processes are served in the order in which they came, each gets a slot that no
+// other has, and the lowest that is free.
+func TestSlot_InOrder(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		queues := []*Queue{b.queue}
+		for range 2 {
+			q, end := b.another()
+			defer end()
+			queues = append(queues, q)
+		}
+		var calls []*slotted
+		for i := range 18 {
+			calls = append(calls, b.slotOf(queues[i%3], background, "x", 3, time.Hour))
+		}
+		free := []int{0, 1, 2}
+		for i, c := range calls {
+			if len(free) == 0 {
+				c.waits(b)
+				// Any of the holders releases next.
+				j := i - 1 - rand.IntN(3)
+				for calls[j].grant == nil {
+					j = i - 1 - rand.IntN(i)
+				}
+				release(b, calls[j].grant)
+				calls[j].grant = nil
+				free = append(free, calls[j].slot)
+				time.Sleep(lookEvery)
+			}
+			slices.Sort(free)
+			c.has(b, free[0])
+			free = free[1:]
+			for _, later := range calls[min(i+1+len(free), len(calls)):] {
+				later.waits(b)
+			}
+		}
+		for _, c := range calls {
+			if c.grant != nil {
+				release(b, c.grant)
+			}
+		}
+	})
+}
+
+// However many wait in however many processes: one session a process, and 20 statements a
+// second for all of them; after a minute it is about two.
+func TestSlot_CostOfAWait(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		for i := range 4 {
+			b.server.Lock(fmt.Sprint("x#", i))
+		}
+		queues := []*Queue{b.queue}
+		for range 2 {
+			q, end := b.another()
+			defer end()
+			queues = append(queues, q)
+		}
+		ctx, cancel := context.WithCancel(background)
+		var calls []*slotted
+		for i := range 60 {
+			calls = append(calls, b.slotOf(queues[i%3], ctx, "x", 4, Forever))
+		}
+		time.Sleep(time.Second)
+		for _, minute := range []struct {
+			of   time.Duration
+			most int
+		}{{50 * time.Second, 20 * 50}, {time.Minute, 0}, {time.Minute, 3 * 60}} {
+			before := len(b.server.Sent("_LOCK("))
+			time.Sleep(minute.of)
+			asked := len(b.server.Sent("_LOCK(")) - before
+			t.Logf("%v: %d statements, %.1f a second", minute.of, asked, float64(asked)/minute.of.Seconds())
+			if minute.most > 0 {
+				assert.LessOrEqual(b, asked, minute.most)
+			}
+		}
+		_, alive := b.server.Sessions()
+		assert.Equal(b, 3, alive)
+		assert.Equal(b, 20, b.queue.Waiting())
+		cancel()
+		for _, c := range calls {
+			c.fails(b, context.Canceled)
+		}
+		for i := range 4 {
+			b.server.Unlock(fmt.Sprint("x#", i))
+		}
+	})
+}
+
+// Whichever slot becomes free, and whenever: it is acquired within 100 ms, be its holder foreign or not.
+func TestSlot_FreeSlotIsAcquiredWithin100ms(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		const n = 5
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 200 {
+			var local [n]*Grant
+			for i := range n {
+				if random.IntN(2) == 0 {
+					b.server.Lock(fmt.Sprint("x#", i))
+				} else {
+					local[i] = b.acquire(background, fmt.Sprint("x#", i))
+				}
+			}
+			c := b.slot(background, n, Forever)
+			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+			c.waits(b)
+			freed, i := time.Now(), random.IntN(n)
+			if local[i] != nil {
+				release(b, local[i])
+				local[i] = nil
+			} else {
+				b.server.Unlock(fmt.Sprint("x#", i))
+			}
+			<-c.done
+			assert.LessOrEqual(b, c.at.Sub(freed), 100*time.Millisecond)
+			release(b, c.has(b, i))
+			for j := range n {
+				switch {
+				case local[j] != nil:
+					release(b, local[j])
+				case i != j:
+					b.server.Unlock(fmt.Sprint("x#", j))
+				}
+			}
+		}
+	})
+}
+
+// After a minute it is a second.
+func TestSlot_LongSearch(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		for i := range 3 {
+			b.server.Lock(fmt.Sprint("x#", i))
+		}
+		c := b.slot(background, 3, Forever)
+		time.Sleep(time.Minute + 1234*time.Millisecond)
+		c.waits(b)
+		freed := time.Now()
+		b.server.Unlock("x#2")
+		<-c.done
+		assert.LessOrEqual(b, c.at.Sub(freed), time.Second)
+		release(b, c.has(b, 2))
+		b.server.Unlock("x#0")
+		b.server.Unlock("x#1")
+	})
+}
+
+// What a caller of this process releases is acquired at once, without a statement before.
+func TestSlot_LocalReleaseWakes(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		var held []*Grant
+		for i := range 3 {
+			held = append(held, b.slot(background, 3, 0).has(b, i))
+			time.Sleep(time.Second)
+		}
+		asked := len(b.server.Sent("GET_LOCK('x#"))
+		c := b.slot(background, 3, time.Minute)
+		time.Sleep(10*time.Second + 10*time.Millisecond)
+		c.waits(b)
+		assert.Len(b, b.server.Sent("GET_LOCK('x#"), asked+1, "the gate")
+		release(b, held[2])
+		release(b, c.has(b, 2))
+		release(b, held[0])
+		release(b, held[1])
+	})
+}
+
+// The slot with the same holder for the longest time is granted at the moment of its release.
+func TestSlot_TheOldestAtOnce(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		q, end := b.another()
+		defer end()
+		first := b.slotOf(q, background, "x", 2, 0).has(b, 0)
+		second := b.slotOf(q, background, "x", 2, 0).has(b, 1)
+		c := b.slot(background, 2, time.Hour) // sees both for the first time
+		time.Sleep(30 * time.Millisecond)
+		release(b, first)
+		third := c.has(b, 0)
+		c = b.slot(background, 2, time.Hour) // 1 for the second time, and the other is a caller's of this process
+		time.Sleep(30 * time.Millisecond)
+		release(b, second)
+		release(b, c.has(b, 1))
+		release(b, third)
+	})
+}
+
+// A call that tries once gets a slot that is free, also while others go through the gate, and
+// fails at once if all are used.
+func TestSlot_TryOnce(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#gate") // another process's caller is about to acquire slot 0, or waits
+		began := time.Now()
+		c := b.slot(background, 2, 0)
+		c.waits(b)
+		time.Sleep(20 * time.Millisecond)
+		b.server.Unlock("x#gate")
+		g := c.has(b, 0)
+
+		b.server.Lock("x#1")
+		began = time.Now()
+		b.server.Lock("x#gate")
+		c = b.slot(background, 2, 0)
+		c.fails(b, fault.ErrTimeout)
+		b.server.Unlock("x#gate")
+		c = b.slot(background, 2, 0)
+		c.fails(b, fault.ErrTimeout)
+		assert.EqualError(b, c.err, "no slot of 2 was free")
+		assert.Equal(b, "x#0", c.err.(*Late).Holder.Name)
+		assert.True(b, c.err.(*Late).Holder.Local)
+
+		waiting := b.slot(background, 2, time.Hour)
+		asked := len(b.server.Sent(""))
+		c = b.slot(background, 2, 0) // the caller that waits knows
+		c.fails(b, fault.ErrTimeout)
+		assert.Len(b, b.server.Sent(""), asked)
+		assert.Equal(b, began, time.Now())
+
+		release(b, g)
+		release(b, waiting.has(b, 0))
+		b.server.Unlock("x#1")
+
+		b.server.Lock("x#gate")
+		began = time.Now()
+		c = b.slot(background, 2, 0) // free slots, but the gate stays closed
+		c.fails(b, fault.ErrTimeout)
+		assert.Equal(b, passage, time.Since(began))
+		b.server.Unlock("x#gate")
+	})
+}
+
+// Timeouts are kept to the instant, at the gate and in the search, and name a holder.
+func TestSlot_Timeouts(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		q, end := b.another()
+		defer end()
+		foreign := b.slotOf(q, background, "x", 2, 0).has(b, 0)
+		time.Sleep(time.Second)
+		local := b.slot(background, 2, 0).has(b, 1)
+		began := time.Now()
+		var calls []*slotted
+		timeouts := []time.Duration{333 * time.Millisecond, 20 * time.Millisecond, 2 * time.Second, 5 * time.Second, 90 * time.Second, time.Millisecond}
+		for _, timeout := range timeouts {
+			calls = append(calls, b.slot(background, 2, timeout))
+		}
+		for i, c := range calls {
+			c.fails(b, fault.ErrTimeout)
+			assert.Equal(b, timeouts[i], c.at.Sub(began))
+			assert.EqualError(b, c.err, fmt.Sprintf("no slot of 2 was free within %v", timeouts[i]))
+			assert.Equal(b, "x#1", c.err.(*Late).Holder.Name)
+		}
+		assert.Equal(b, 2, len(b.queue.slots["x"].seen)+len(b.queue.slots["x"].held))
+		release(b, local)
+		local = b.slotOf(q, background, "x", 2, 0).has(b, 1)
+		c := b.slot(background, 2, time.Second)
+		c.fails(b, fault.ErrTimeout)
+		assert.Equal(b, "x#0", c.err.(*Late).Holder.Name)
+		assert.EqualValues(b, b.server.Holder("x#0"), c.err.(*Late).Holder.ConnectionID)
+
+		ctx, cancel := context.WithTimeout(background, 3*time.Second)
+		defer cancel()
+		began = time.Now()
+		first, second := b.slot(ctx, 2, Forever), b.slot(ctx, 2, time.Hour)
+		for _, c := range []*slotted{first, second} {
+			c.fails(b, context.DeadlineExceeded)
+			assert.NotErrorIs(b, c.err, fault.ErrTimeout)
+			assert.Equal(b, 3*time.Second, c.at.Sub(began))
+		}
+		synctest.Wait()
+		assert.Empty(b, b.queue.slots, "nothing is kept of a name that nobody uses")
+		assert.Zero(b, b.queue.Waiting())
+		release(b, local)
+		release(b, foreign)
+	})
+}
+
+// A chain that has a slot of the name gets no other, whatever n is, and however the name is written.
+func TestSlot_Reentrant(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		g := b.slot(background, 3, 0).has(b, 0)
+		ctx := under(g)
+		asked := len(b.server.Sent(""))
+		for _, again := range []*slotted{b.slot(ctx, 3, 0), b.slot(ctx, 1, time.Hour), b.slot(ctx, 7, time.Hour), b.slotOf(b.queue, ctx, "X", 3, time.Hour)} {
+			again.fails(b, fault.ErrReentrant)
+			assert.EqualError(b, again.err, "this call chain has slot 0 already: pass it on instead of acquiring another")
+		}
+		_, err := b.queue.Acquire(ctx, "x#0", For(0), nil)
+		assert.ErrorIs(b, err, fault.ErrReentrant)
+		assert.Len(b, b.server.Sent(""), asked, "no SQL")
+
+		other := b.slotOf(b.queue, ctx, "y", 3, 0)
+		release(b, other.has(b, 0))
+		kept := context.WithoutCancel(ctx)
+		release(b, g)
+		release(b, b.slot(kept, 3, 0).has(b, 0))
+
+		for _, name := range []string{"x#gate", "x#1"} {
+			byHand := b.acquire(background, name)
+			b.slot(under(byHand), 3, time.Hour).fails(b, fault.ErrReentrant)
+			release(b, byHand)
+		}
+	})
+}
+
+// The session of the gate dies, at whatever moment: the call begins again, and nothing is left.
+func TestSlot_TheGateIsLost(t *testing.T) {
+	for _, at := range []string{"GET_LOCK('x#gate'", "IS_USED_LOCK('x#0'), ", "GET_LOCK('x#1', 0)", "RELEASE_LOCK('x#gate')"} {
+		for _, run := range []bool{false, true} {
+			t.Run(fmt.Sprint(at, run), func(t *testing.T) {
+				inBubble(t, 0, func(b *bubble) {
+					b.server.Lock("x#0")
+					b.server.Once(at, &memserver.Reply{Run: run, Drop: true})
+					release(b, b.slot(background, 2, time.Second).has(b, 1))
+					b.server.Script(func(st memserver.Statement) *memserver.Reply {
+						if strings.Contains(st.Text, at) {
+							return &memserver.Reply{Drop: true}
+						}
+						return nil
+					})
+					c := b.slot(background, 2, time.Second)
+					c.fails(b, fault.ErrUnavailable)
+					assert.NotErrorIs(b, c.err, fault.ErrLost)
+					synctest.Wait()
+					assert.Equal(b, -1, b.server.Holder("x#1"))
+					assert.Equal(b, -1, b.server.Holder("x#gate"))
+					b.server.Script(nil)
+					b.server.Unlock("x#0")
+				})
+			})
+		}
+	}
+}
+
+// A session that is killed during a wait is replaced; a wait that is killed is reported.
+func TestSlot_KilledWhileItWaits(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		c := b.slot(background, 2, time.Minute)
+		for range 5 {
+			time.Sleep(7030 * time.Millisecond)
+			c.waits(b)
+			b.server.Kill(b.server.Holder("x#gate"))
+			synctest.Wait()
+		}
+		c.waits(b)
+		b.server.Unlock("x#1")
+		time.Sleep(lookEvery)
+		release(b, c.has(b, 1))
+
+		b.server.Lock("x#1")
+		for _, killed := range []string{"IS_USED_LOCK('x#0'), ", "GET_LOCK('x#0'"} {
+			c = b.slot(background, 2, time.Minute)
+			time.Sleep(time.Second)
+			b.server.Once(killed, &memserver.Reply{Number: 1317})
+			c.fails(b, fault.ErrInterrupted)
+			b.server.Script(nil)
+		}
+		b.server.Unlock("x#0")
+		b.server.Unlock("x#1")
+	})
+}
+
+// A deadlock that the server reports for a wait says nothing about the other slots.
+func TestSlot_Deadlock(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK('x#0'") {
+				return &memserver.Reply{Number: 1213}
+			}
+			return nil
+		})
+		c := b.slot(background, 2, time.Minute)
+		time.Sleep(10 * time.Second)
+		c.waits(b)
+		assert.Len(b, b.server.Sent("GET_LOCK('x#0'"), 1)
+		freed := time.Now()
+		b.server.Unlock("x#1")
+		<-c.done
+		assert.LessOrEqual(b, c.at.Sub(freed), pollEvery)
+		release(b, c.has(b, 1))
+
+		b.server.Script(nil)
+		b.server.Lock("x#1")
+		outer := b.acquire(background, "outer") // a circle through its wait would be none
+		c = b.slot(under(outer), 2, time.Minute)
+		time.Sleep(10 * time.Second)
+		c.waits(b)
+		assert.Len(b, b.server.Sent("GET_LOCK('x#0'"), 1)
+		b.server.Unlock("x#0")
+		time.Sleep(pollEvery)
+		release(b, c.has(b, 0))
+		release(b, outer)
+		b.server.Unlock("x#1")
+	})
+}
+
+// A network that drops everything holds up neither a cancel nor a timeout.
+func TestSlot_Silence(t *testing.T) {
+	for _, at := range []string{"IS_USED_LOCK('x#0'), ", "GET_LOCK('x#1', 0)", "RELEASE_LOCK('x#gate')"} {
+		t.Run(at, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.server.Lock("x#0")
+				b.server.Once(at, &memserver.Reply{Hang: true})
+				c := b.slot(background, 2, time.Minute)
+				time.Sleep(time.Second)
+				c.waits(b)
+				began := time.Now()
+				c.cancel(errGone)
+				c.fails(b, errGone)
+				assert.LessOrEqual(b, c.at.Sub(began), 100*time.Millisecond)
+				b.server.Unlock("x#0")
+			})
+		})
+	}
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		began := time.Now()
+		c := b.slot(background, 2, time.Second)
+		time.Sleep(500 * time.Millisecond)
+		b.server.Once("IS_USED_LOCK('x#0'), ", &memserver.Reply{Hang: true})
+		c.fails(b, fault.ErrTimeout)
+		assert.LessOrEqual(b, c.at.Sub(began), 1100*time.Millisecond)
+		b.server.Script(nil)
+		b.server.Unlock("x#0")
+		b.server.Unlock("x#1")
+	})
+}
+
+// Close ends a search, be it in a wait or in a pause.
+func TestSlot_Close(t *testing.T) {
+	for _, local := range []bool{false, true} {
+		inBubble(t, 0, func(b *bubble) {
+			var held *Grant
+			if local {
+				held = b.slot(background, 2, 0).has(b, 0)
+			} else {
+				b.server.Lock("x#0")
+			}
+			b.server.Lock("x#1")
+			calls := []*slotted{b.slot(background, 2, time.Minute), b.slot(background, 2, time.Minute)}
+			time.Sleep(time.Second)
+			closed := b.closing()
+			for _, c := range calls {
+				c.fails(b, fault.ErrClosed)
+			}
+			if local {
+				release(b, held)
+			} else {
+				b.server.Unlock("x#0")
+			}
+			<-closed
+			b.server.Unlock("x#1")
+			b.slot(background, 2, time.Minute).fails(b, fault.ErrClosed)
+		})
+	}
+}
+
+// A wait that has begun goes on when the server goes away for a while.
+func TestSlot_Outage(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		c := b.slot(background, 2, time.Hour)
+		time.Sleep(time.Second)
+		b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Drop: true} })
+		time.Sleep(time.Minute)
+		c.waits(b)
+		b.server.Script(nil)
+		b.server.Unlock("x#1")
+		time.Sleep(time.Second)
+		release(b, c.has(b, 1))
+		b.server.Unlock("x#0")
+	})
+}
+
+// The greater n counts, and never more.
+func TestSlot_DifferentN(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		q, end := b.another()
+		defer end()
+		var held []*Grant
+		for i := range 2 {
+			held = append(held, b.slot(background, 2, 0).has(b, i))
+		}
+		b.slot(background, 2, 0).fails(b, fault.ErrTimeout)
+		for i := range 2 {
+			held = append(held, b.slotOf(q, background, "x", 4, 0).has(b, 2+i))
+		}
+		b.slotOf(q, background, "x", 4, 0).fails(b, fault.ErrTimeout)
+		waiting := b.slot(background, 2, time.Minute)
+		time.Sleep(time.Second)
+		release(b, held[2])
+		time.Sleep(time.Second)
+		waiting.waits(b) // slot 2 is none of its two
+		release(b, held[1])
+		release(b, waiting.has(b, 1))
+		release(b, held[0])
+		release(b, held[3])
+	})
+}
+
+// Whatever happens: never two callers in one slot, none left behind.
+func TestSlot_Random(t *testing.T) {
+	for seed := range 4 {
+		inBubble(t, time.Duration(seed%2)*50*time.Millisecond, func(b *bubble) {
+			q, end := b.another()
+			defer end()
+			const n = 3
+			var mu sync.Mutex
+			var in [n]int
+			var callers sync.WaitGroup
+			random := func(most int) int {
+				mu.Lock()
+				defer mu.Unlock()
+				return rand.New(rand.NewPCG(uint64(seed), rand.Uint64())).IntN(most)
+			}
+			got := 0
+			for i := range 20 {
+				q := []*Queue{b.queue, q}[i%2]
+				callers.Go(func() {
+					for range 30 {
+						ctx, cancel := context.WithTimeout(background, time.Duration(1+random(3000))*time.Millisecond)
+						g, slot, err := q.AcquireSlot(ctx, []string{"x", "X"}[i/2%2], n-random(2), For(time.Duration(random(3000))*time.Millisecond), nil)
+						if err == nil {
+							held := under(g)
+							mu.Lock()
+							got++
+							in[slot]++
+							mu.Unlock()
+							select {
+							case <-time.After(time.Duration(random(100)) * time.Millisecond):
+							case <-held.Done():
+							}
+							mu.Lock()
+							in[slot]--
+							mu.Unlock()
+							_ = g.Release()
+						}
+						cancel()
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { callers.Wait(); close(done) }()
+			for going := true; going; {
+				select {
+				case <-done:
+					going = false
+				case <-time.After(time.Duration(random(400)) * time.Millisecond):
+					name := []string{"x#gate", "X#gate", "x#0", "x#1", "X#1"}[random(5)]
+					if holder := b.server.Holder(name); holder > 0 {
+						b.server.Kill(holder)
+						synctest.Wait()
+					}
+				}
+				mu.Lock()
+				for slot := range in {
+					assert.LessOrEqual(b, in[slot], 2, "foo and FOO are two locks here, of one process each")
+				}
+				mu.Unlock()
+			}
+			assert.Greater(b, got, 100)
+			synctest.Wait()
+			assert.Empty(b, b.queue.slots)
+			assert.Zero(b, b.queue.Waiting())
+		})
+	}
+}
