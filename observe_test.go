@@ -193,7 +193,7 @@ func TestAHookThatMisbehavesKeepsNoLock(t *testing.T) {
 			for method, call := range map[string]func(l *locktest.Locker, name string){
 				"WithLock":  func(l *locktest.Locker, name string) { _ = l.WithLock(ctx, name, 0, nothing) },
 				"WithLocks": func(l *locktest.Locker, name string) { _ = l.WithLocks(ctx, []string{name, "b"}, 0, nothing) },
-				"WithSlot": func(l *locktest.Locker, name string) { _ = l.WithSlot(ctx, name, 2, 0, anySlot) },
+				"WithSlot":  func(l *locktest.Locker, name string) { _ = l.WithSlot(ctx, name, 2, 0, anySlot) },
 				"WithTerm": func(l *locktest.Locker, name string) {
 					_ = l.WithTerm(ctx, name, 0, func(context.Context, *namedlock.Term) error { return nil })
 				},

@@ -33,6 +33,7 @@ const (
 	jobHold  = "hold"  // hold the lock until killed
 	jobCount = "count" // take turns and count them
 	jobLead  = "lead"  // write to a table as its leader, until told to end
+	jobSlots = "slots" // leave a mark in the folder for each slot, and take it away
 	jobAdd   = "add"   // add to the number in a table, in transactions under the lock
 
 	workers   = 4
@@ -72,6 +73,8 @@ func work(job string) int {
 		switch job {
 		case jobAdd:
 			return add(ctx, l, name, os.Getenv(workerTable))
+		case jobSlots:
+			return inSlots(ctx, l, name, os.Getenv(workerFolder))
 		case jobHold:
 			return l.WithLock(ctx, name, namedlock.Forever, func(context.Context) error {
 				fmt.Println("held")

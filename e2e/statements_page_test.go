@@ -67,6 +67,7 @@ func (s *server) everyStatement(t *testing.T) (sent []string) {
 		return nil
 	}))
 	require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error { return nil }))
+	require.NoError(t, l.WithSlot(t.Context(), name, 2, 0, func(context.Context, int) error { return nil }))
 	require.NoError(t, l.Check(t.Context()))
 	_, _, err := l.Holder(t.Context(), name)
 	require.NoError(t, err)

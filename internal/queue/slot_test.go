@@ -692,3 +692,50 @@ func TestSlot_Random(t *testing.T) {
 		})
 	}
 }
+
+// MySQL ends a wait by an error, in answer to which the lock would be released in case. The next look
+// tells the same, and is sent anyway.
+func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		asMySQL := func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK('x#0', 0.") {
+				return &memserver.Reply{Run: true, Number: 3024}
+			}
+			return nil
+		}
+		b.server.Script(asMySQL)
+		c := b.slot(background, 2, time.Minute)
+		time.Sleep(10*time.Second + 10*time.Millisecond)
+		assert.LessOrEqual(b, len(b.server.Sent("_LOCK(")), 200)
+		assert.Empty(b, b.server.Sent("RELEASE_LOCK"))
+		b.server.Unlock("x#0") // it is granted, and yet the wait ends by the error
+		time.Sleep(lookEvery)
+		g := c.has(b, 0)
+		assert.Len(b, b.server.Sent("RELEASE_LOCK('x#0')"), 1)
+		release(b, g)
+		assert.Equal(b, -1, b.server.Holder("x#0"))
+
+		b.server.Lock("x#0")
+		c = b.slot(background, 2, 10*time.Second)
+		time.Sleep(10*time.Second - 20*time.Millisecond)
+		b.server.Unlock("x#0") // in the last moment: be it granted or not, it is not left behind
+		<-c.done
+		if c.err == nil {
+			release(b, c.grant)
+		}
+		c = b.slot(background, 2, time.Minute)
+		time.Sleep(10 * time.Millisecond)
+		c.cancel(errGone)
+		<-c.done
+		if c.err == nil {
+			release(b, c.grant)
+		}
+		synctest.Wait()
+		time.Sleep(lookEvery)
+		assert.Equal(b, -1, b.server.Holder("x#0"))
+		assert.Equal(b, -1, b.server.Holder("x#gate"))
+		b.server.Unlock("x#1")
+	})
+}

@@ -33,7 +33,11 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 			return w == nil
 		}
 		start := time.Now()
-		granted, err := s.GetLock(wt.name, d)
+		getLock := s.GetLock
+		if w.terms.Busy {
+			getLock = s.GetLockThenLook
+		}
+		granted, err := getLock(wt.name, d)
 		elapsed := time.Since(start)
 
 		q.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,6 +113,10 @@ func (s *Session) HolderIDs(names []string) ([]int64, error) {
 	for i, name := range names {
 		texts[i], args[i], answer[i] = usedBy, name, &ids[i]
 	}
+	var ours sql.NullBool
+	if s.unsure != "" {
+		texts, args, answer = append(texts, provesLock), append(args, s.unsure), append(answer, &ours)
+	}
 	switch err := s.query(s.patience(), &statement{text: s.selecting(texts...)}, args, answer); {
 	case err != nil && !isAnswer(err):
 		return nil, s.markBroken(err)
@@ -125,6 +130,14 @@ func (s *Session) HolderIDs(names []string) ([]int64, error) {
 	holders := make([]int64, len(names))
 	for i, id := range ids {
 		holders[i] = id.Int64
+	}
+	if !ours.Bool {
+		s.unsure = ""
+	} else if i := slices.Index(names, s.unsure); i >= 0 {
+		holders[i] = 0 // as soon as it is released
+	}
+	if err := s.releaseUnsure(); err != nil {
+		return nil, err
 	}
 	return holders, nil
 }

@@ -76,6 +76,8 @@ type Session struct {
 	spoilt       string          // why the session is closed when its last lock has been released; "": it is not
 	toRestore    []string        // SET statements for what setIdleLimits has changed
 	leftovers    []string        // locks that may be on it though nobody knows of them: see releaseInCase
+	lookFollows  bool            // after the GET_LOCK that runs: see GetLockThenLook
+	unsure       string          // a lock that a look is to show whether it is on it; "": none
 	rechecked    bool            // the answer to the last GET_LOCK has said whether the server can be written to
 	broken       error           // why nothing is known of the session any more; nil: it is sound
 
@@ -141,10 +143,33 @@ func (s *Session) GetLock(name string, wait time.Duration) (granted bool, err er
 	case err != nil && !isAnswer(err):
 		return false, s.markBroken(err)
 	}
+	if s.lookFollows && isTimeLimit(err) {
+		s.unsure = name
+		return false, nil
+	}
 	if err := s.releaseInCase(name, err); err != nil {
 		return false, err
 	}
 	return false, verdict(err)
+}
+
+// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL it is a statement less: a
+// wait ends by an error there, and whether the lock was granted in the same moment is found out by the
+// look.
+func (s *Session) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
+	s.lookFollows = true
+	defer func() { s.lookFollows = false }()
+	return s.GetLock(name, wait)
+}
+
+// releaseUnsure releases the lock that no look has told of.
+func (s *Session) releaseUnsure() error {
+	name := s.unsure
+	if name == "" {
+		return nil
+	}
+	s.unsure = ""
+	return s.releaseInCase(name, nil)
 }
 
 // releaseInCase is for a GET_LOCK that was answered by an error, its cause, or by NULL.
@@ -182,6 +207,9 @@ func (s *Session) releaseLeftovers() (refused error) {
 
 // readyFor sees that the session can name the lock, and does not hold it.
 func (s *Session) readyFor(name string) error {
+	if err := s.releaseUnsure(); err != nil {
+		return err
+	}
 	if len(s.leftovers) > 0 {
 		err := s.releaseLeftovers()
 		if err != nil && (s.Broken() || slices.ContainsFunc(s.leftovers, func(left string) bool { return names.Fold(left) == names.Fold(name) })) {
@@ -246,6 +274,7 @@ func (s *Session) waitForLock(name string, wait time.Duration) (answer sql.NullI
 // ReleaseLock gives the lock back. It returns nil only if the server said that
 // this session held it. After any other answer the session is broken.
 func (s *Session) ReleaseLock(name string) error {
+	_ = s.releaseUnsure() // if it fails, so does what follows, or it is left for later
 	bound := s.config.ReleaseTimeout
 	if s.locks > 1 {
 		bound = min(bound, s.patience())
