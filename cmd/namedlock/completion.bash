@@ -9,7 +9,7 @@ _namedlock() {
 	fi
 	local flags="-dsn -defaults-file"
 	case ${COMP_WORDS[1]} in
-	run) flags+=" -timeout -retry -exit-busy -at-least -at-most -grace -quiet -verbose" ;;
+	run) flags+=" -timeout -retry -exit-busy -slots -at-least -at-most -grace -quiet -verbose" ;;
 	lead) flags+=" -grace -quiet -verbose" ;;
 	held) ;;
 	holder | list | check) flags+=" -json" ;;
@@ -43,7 +43,7 @@ _namedlock() {
 		;;
 	-timeout | -retry) COMPREPLY=($(compgen -W "0 5s 1m forever" -- "$cur")) ;;
 	-at-least | -at-most) COMPREPLY=($(compgen -W "30s 5m 1h" -- "$cur")) ;;
-	-dsn | -exit-busy | -grace) ;;
+	-dsn | -exit-busy | -slots | -grace) ;;
 	*) [[ $cur != -* ]] || COMPREPLY=($(compgen -W "$flags" -- "$cur")) ;;
 	esac
 }

@@ -43,6 +43,7 @@ _namedlock() {
 				'-timeout[how long to wait for the lock]:timeout:(0 5s 1m forever)'
 				'-retry[how long to ask again a server that cannot be asked at the start]:duration:(0 5s 1m forever)'
 				'-exit-busy[the exit code when it is busy]:code: '
+				'-slots[how many may run at a time]:number: '
 				'-at-least[how long the lock is held at least]:duration:(30s 5m 1h)'
 				'-at-most[how long the command may run]:duration:(30s 5m 1h)'
 			)

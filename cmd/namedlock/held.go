@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -26,6 +27,9 @@ const heldVariable = "NAMEDLOCK_HELD"
 const nameVariable = "NAMEDLOCK_NAME"
 
 const connectionVariable = "NAMEDLOCK_CONNECTION_ID"
+
+// slotVariable has the number of the slot that the innermost run -slots has got.
+const slotVariable = "NAMEDLOCK_SLOT"
 
 type inheritance struct {
 	Keeper  int     `json:"keeper"`
@@ -52,6 +56,18 @@ func (in inheritance) has(config *mysql.Config, name string) bool {
 	return slices.ContainsFunc(in.Locks, func(l named) bool {
 		return l.Server == address(config) && names.Fold(l.Name) == names.Fold(name)
 	})
+}
+
+// slot returns which slot of the name is among them.
+func (in inheritance) slot(config *mysql.Config, name string) (number int, has bool) {
+	for _, l := range in.Locks {
+		end := strings.LastIndexByte(l.Name, '#') + 1
+		n, err := strconv.Atoi(l.Name[end:])
+		if err == nil && l.Server == address(config) && names.Fold(l.Name) == names.Fold(names.Slot(name, n)) {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // environment returns the variables for a command that runs under the locks of this keeper as well.

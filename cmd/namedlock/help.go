@@ -16,7 +16,7 @@ type verb struct {
 var (
 	serverFlagNames = []string{"dsn", "defaults-file"}
 	jobFlagNames    = []string{"grace", "quiet", "verbose"}
-	runFlagNames    = []string{"timeout", "retry", "exit-busy", "at-least", "at-most"}
+	runFlagNames    = []string{"timeout", "retry", "exit-busy", "slots", "at-least", "at-most"}
 )
 
 var verbs = []verb{
@@ -58,6 +58,7 @@ var flagTexts = map[string][2]string{
 	"timeout":       {"5s|0|forever", "how long to wait for the lock; forever by default"},
 	"retry":         {"1m", "how long a server that cannot be asked at the start is asked again;\nby default it is asked once"},
 	"exit-busy":     {"N", "the exit code when the lock was not acquired in time; 75 by default"},
+	"slots":         {"N", "runs the command in one of N slots of the name: at most N run at a\ntime; its number, from 0 to N-1, is in $NAMEDLOCK_SLOT"},
 	"at-least":      {"30s", "how long the lock is held at least, counted from when it was\nacquired, though the command has ended"},
 	"at-most":       {"1h", "how long the command may run: then it gets SIGTERM, SIGKILL after\n-grace, and the exit code is 124"},
 	"grace":         {"10s", "how long the command may take to end, after SIGTERM, when the\nlock is lost or -at-most is over, before it is killed"},

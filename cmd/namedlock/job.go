@@ -33,11 +33,13 @@ type job struct {
 	grace    time.Duration
 	atLeast  time.Duration // for how long the locks are held, counted from when they were acquired
 	atMost   time.Duration // for how long the command may run; 0: for ever
+	slots    int           // of the name, of which the command gets one; 0: it gets the lock
 	exitBusy int
 	quiet    bool
 	verbose  bool
 
 	names []string
+	slot  int // that it has got
 	argv  []string
 	path  string // of argv[0]
 
@@ -66,6 +68,8 @@ func parseJob(verb string, args []string) (*job, error) {
 		return nil, usagef("which command? It stands behind the --: namedlock %s NAME -- COMMAND", verb)
 	case verb == "lead" && end > 1:
 		return nil, usagef("lead has one name, not %d", end)
+	case j.slots > 0 && end > 1:
+		return nil, usagef("-slots takes one name, not %d", end)
 	case j.exitBusy < 0 || j.exitBusy > 255:
 		return nil, usagef("-exit-busy is a number from 0 to 255, not %d", j.exitBusy)
 	}
@@ -87,6 +91,7 @@ func (j *job) flags(verb string) *flag.FlagSet {
 		flags.Func("retry", "", func(text string) (err error) { j.retry, err = parseTimeout(text); return err })
 		flags.Func("at-least", "", func(text string) (err error) { j.atLeast, err = parsePositive(text); return err })
 		flags.Func("at-most", "", func(text string) (err error) { j.atMost, err = parsePositive(text); return err })
+		flags.Func("slots", "", func(text string) (err error) { j.slots, err = parseSlots(text); return err })
 		flags.IntVar(&j.exitBusy, "exit-busy", j.exitBusy, "")
 	}
 	flags.Func("grace", "", func(text string) (err error) {
@@ -121,6 +126,15 @@ func parsePositive(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// parseSlots reads how many slots a name has.
+func parseSlots(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > names.MaxSlots {
+		return 0, fmt.Errorf("a number of slots is 1 to %d", names.MaxSlots)
+	}
+	return n, nil
+}
+
 // parseDuration reads a duration that is not negative, or a number of seconds.
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
@@ -137,7 +151,11 @@ func parseDuration(text string) (time.Duration, error) {
 func (j *job) prepare(stderr *voice) (err error) {
 	j.stderr, j.server.stderr = stderr, stderr
 	for _, name := range j.names {
-		if err := names.Check(name); err != nil {
+		err := names.Check(name)
+		if j.slots > 0 {
+			err = names.CheckSlots(name, j.slots)
+		}
+		if err != nil {
 			return &namedlock.Error{Op: namedlock.OpAcquire, Name: name, Err: err}
 		}
 	}
@@ -146,6 +164,12 @@ func (j *job) prepare(stderr *voice) (err error) {
 	}
 	j.outer = inherited()
 	for _, name := range j.names {
+		if slot, has := j.outer.slot(j.config, name); has && j.slots > 0 {
+			return usagef("the namedlock that this one runs under (process %d) has slot %d of %q already", j.outer.Keeper, slot, name)
+		}
+		if j.slots > 0 {
+			continue // the lock of the name itself is another
+		}
 		if j.outer.has(j.config, name) { // it would wait for itself
 			return usagef("%q is held already, by the namedlock that this one runs under (process %d): namedlock held tells a script", name, j.outer.Keeper)
 		}
@@ -185,6 +209,26 @@ func (j *job) complain(format string, args ...any) {
 	}
 }
 
+// locks returns the names of the locks that the command runs under.
+func (j *job) locks() []string {
+	if j.slots > 0 {
+		return []string{names.Slot(j.names[0], j.slot)}
+	}
+	return j.names
+}
+
+// wanted returns the names of the locks that a wait may be for.
+func (j *job) wanted() []string {
+	if j.slots == 0 {
+		return j.names
+	}
+	wanted := make([]string, j.slots)
+	for i := range wanted {
+		wanted[i] = names.Slot(j.names[0], i)
+	}
+	return wanted
+}
+
 // connection returns the id of the connection that has the lock, 0 if the server does not tell. transaction runs a function on that
 // connection: asked on another, the answer would cost one more; and behind a proxy CONNECTION_ID() can be the proxy's.
 func connection(ctx context.Context, name string, transaction func(context.Context, func(context.Context, *sql.Tx) error) error) (id uint64) {
@@ -204,9 +248,12 @@ func connection(ctx context.Context, name string, transaction func(context.Conte
 func (j *job) environment(id uint64) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		key, _, _ := strings.Cut(v, "=")
-		return key == nameVariable || key == heldVariable || key == connectionVariable
+		return key == nameVariable || key == heldVariable || key == connectionVariable || key == slotVariable && j.slots > 0
 	})
-	env = append(env, j.outer.environment(os.Getpid(), tree.Started(), j.config, j.names)...)
+	if j.slots > 0 {
+		env = append(env, fmt.Sprintf("%s=%d", slotVariable, j.slot))
+	}
+	env = append(env, j.outer.environment(os.Getpid(), tree.Started(), j.config, j.locks())...)
 	if id != 0 {
 		env = append(env, fmt.Sprintf("%s=%d", connectionVariable, id))
 	}
@@ -231,7 +278,10 @@ func (j *job) ending(err error) (int, error) {
 		}
 		which := ""
 		if errors.As(err, &failed) && failed.Holder != nil {
-			if len(j.names) > 1 {
+			switch {
+			case j.slots > 0:
+				which = fmt.Sprintf("no slot of %d is free: %s: ", j.slots, failed.Holder.Name)
+			case len(j.names) > 1:
 				which = failed.Name + ": "
 			}
 			return j.exitBusy, fmt.Errorf("busy: %sheld by %v", which, failed.Holder)

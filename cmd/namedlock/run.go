@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/names"
 )
 
 // under takes the locks and has fn run under them. It returns the exit code. A server that cannot be asked at the start is asked again for
@@ -62,10 +63,10 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 	if !j.quiet && (j.verbose || isTerminal(j.stderr.file)) {
 		waits.Go(func() { j.tellWhoIsInTheWay(waiting, locker) })
 	}
-	err = locker.WithLocks(ctx, j.names, timeout, func(ctx context.Context) error {
+	held := func(ctx context.Context) error {
 		acquired()
 		waits.Wait()
-		id := connection(ctx, j.names[0], func(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
+		id := connection(ctx, j.locks()[0], func(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
 			aside := namedlock.SafeName("namedlock run", crand.Text()) // it nests on the connection that has the others
 			return locker.WithLockTx(ctx, aside, 0, nil, fn)
 		})
@@ -75,12 +76,24 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 		var err error
 		code, err = fn(ctx, id)
 		return err
-	})
+	}
+	if j.slots > 0 {
+		err = locker.WithSlot(ctx, j.names[0], j.slots, timeout, func(ctx context.Context, slot int) error {
+			j.slot = slot
+			return held(ctx)
+		})
+	} else {
+		err = locker.WithLocks(ctx, j.names, timeout, held)
+	}
 	acquired()
 	waits.Wait()
 	var failed *namedlock.Error
-	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &failed) && failed.Holder == nil {
-		if h, held, _ := locker.Holder(ctx, failed.Name); held { // which a try without a wait does not ask for
+	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &failed) && (failed.Holder == nil || j.slots > 0) {
+		inTheWay := failed.Name
+		if j.slots > 0 {
+			inTheWay = names.Slot(failed.Name, 0) // any will do
+		}
+		if h, held, _ := locker.Holder(ctx, inTheWay); held { // which a try without a wait does not ask for
 			failed.Holder = &h
 		}
 	}
@@ -140,7 +153,7 @@ func (j *job) tellWhoIsInTheWay(ctx context.Context, locker *namedlock.Locker) {
 		case <-ctx.Done():
 			return
 		}
-		for _, name := range j.names {
+		for _, name := range j.wanted() {
 			h, held, err := locker.Holder(ctx, name)
 			if err == nil && held && !h.Local && told[name] != h.ConnectionID && ctx.Err() == nil {
 				told[name] = h.ConnectionID

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -699,17 +700,19 @@ func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
 		b.server.Lock("x#1")
-		asMySQL := func(st memserver.Statement) *memserver.Reply {
-			if strings.Contains(st.Text, "GET_LOCK('x#0', 0.") {
+		var held atomic.Bool // x#0, when a statement begins
+		held.Store(true)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if held.Load() && strings.Contains(st.Text, "GET_LOCK('x#0', 0.") {
 				return &memserver.Reply{Run: true, Number: 3024}
 			}
 			return nil
-		}
-		b.server.Script(asMySQL)
+		})
 		c := b.slot(background, 2, time.Minute)
 		time.Sleep(10*time.Second + 10*time.Millisecond)
 		assert.LessOrEqual(b, len(b.server.Sent("_LOCK(")), 200)
 		assert.Empty(b, b.server.Sent("RELEASE_LOCK"))
+		held.Store(false)
 		b.server.Unlock("x#0") // it is granted, and yet the wait ends by the error
 		time.Sleep(lookEvery)
 		g := c.has(b, 0)
@@ -718,8 +721,10 @@ func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 		assert.Equal(b, -1, b.server.Holder("x#0"))
 
 		b.server.Lock("x#0")
+		held.Store(true)
 		c = b.slot(background, 2, 10*time.Second)
 		time.Sleep(10*time.Second - 20*time.Millisecond)
+		held.Store(false)
 		b.server.Unlock("x#0") // in the last moment: be it granted or not, it is not left behind
 		<-c.done
 		if c.err == nil {
