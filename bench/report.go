@@ -27,6 +27,7 @@ var lines = []line{
 	{"loss", lossLine},
 	{"parallel", parallelLine},
 	{"fresh", freshLine},
+	{"slots", slotsLine},
 }
 
 // A report is all that one run has found.

@@ -40,6 +40,10 @@ const (
 	// slot is acquired within 100 ms of its release.
 	lookEvery = 95 * time.Millisecond
 
+	// lookSoon takes its place after the first look, which may have shown all holders for the
+	// first time. Then nothing is known of which slot becomes free first.
+	lookSoon = 40 * time.Millisecond
+
 	// pauseEvery: of so many waits for a slot, one is a pause without a statement. That makes 18
 	// statements a second, where two in each lookEvery would be 21.
 	pauseEvery = 4
@@ -330,6 +334,8 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 			every = lookSeldom
 		case c.polls:
 			every = pollEvery
+		case looks == 0:
+			every = lookSoon
 		case looks%pauseEvery == pauseEvery-1:
 			polls = true
 		}
