@@ -7,7 +7,7 @@ import (
 
 // A Call is a call of one of a Locker's methods that take locks.
 type Call struct {
-	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithLocks", "Acquire" or "Lead"
+	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithSlot", "WithLocks", "Acquire" or "Lead"
 	Name     string        // as the caller wrote it; empty for WithLocks
 	Names    []string      // WithLocks alone: all, as the caller wrote them
 	Timeout  time.Duration // as the caller gave it; namedlock.Forever for Lead

@@ -24,6 +24,9 @@ type Process struct {
 	// WithLocks is that of a *namedlock.Locker.
 	WithLocks func(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error
 
+	// WithSlot is that of a *namedlock.Locker.
+	WithSlot func(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) error
+
 	// WithLockTx is that of a *namedlock.Locker. Its transactions may come from anywhere: nothing is
 	// written.
 	WithLockTx func(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
@@ -53,7 +56,7 @@ type Lock interface {
 type Factory func(t *testing.T) (start func() Process)
 
 // ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it. WithLocks and WithLockTx are set for whatever has
+// Locker of this package, with it. WithLocks, WithSlot and WithLockTx are set for whatever has
 // them; a Locker of this package has the latter if it has a db for transactions (TxFrom).
 func ProcessOf(l interface {
 	namedlock.Interface
@@ -72,6 +75,9 @@ func ProcessOf(l interface {
 	}); ok {
 		p.WithLocks = l.WithLocks
 	}
+	if l, ok := l.(namedlock.SlotInterface); ok {
+		p.WithSlot = l.WithSlot
+	}
 	if l, ok := l.(interface {
 		WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 	}); ok {
@@ -88,7 +94,7 @@ func ProcessOf(l interface {
 
 // Run tests that an implementation of namedlock.Interface keeps the promises of
 // package namedlock, as far as they show to its users: one subtest for each, named by
-// its number, or WithLocks if it is about that, and what it says. It takes names of
+// its number, or WithLocks or WithSlot if it is about that, and what it says. It takes names of
 // its own, so that it can run on a server that others use; and it takes real time,
 // some seconds, or some minutes if much fails. A WithLock that does not come back at all
 // panics, so that it is seen. This package's Locker passes it, as do Lockers on MySQL and on
@@ -172,6 +178,9 @@ var promises = []promise{
 	{"WithLocks_ReleasedInReverse", releasedInReverse},
 	{"WithLocks_ReleasedHoweverFnEnds", allReleasedHoweverFnEnds},
 	{"WithLocks_LossOfOneEndsTheContext", lossOfOne},
+	{"WithSlot_NeverTwoInOneSlot", neverTwoInOneSlot},
+	{"WithSlot_NoMoreThanN", noMoreThanN},
+	{"WithSlot_HeldAgainIsErrReentrant", slotHeldAgain},
 }
 
 func (p promise) run(t *testing.T, factory Factory) {

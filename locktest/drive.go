@@ -56,7 +56,7 @@ func (l *Locker) Fail(err error) { l.process.Fail(err) }
 // real server would notice that only at the end of the lease.
 func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
 
-// FailNextAcquire has the next call of WithLock, WithLockTx, WithLocks, Acquire or Lead fail with err,
+// FailNextAcquire has the next call of WithLock, WithLockTx, WithTerm, WithSlot, WithLocks, Acquire or Lead fail with err,
 // before it does anything. Called again before that, it is for the call after the next.
 //
 // The call returns what a Locker would: an *Error that matches err, with the name; of

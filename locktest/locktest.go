@@ -198,6 +198,23 @@ func (l *Locker) WithTerm(ctx context.Context, name string, timeout time.Duratio
 	})
 }
 
+// WithSlot is that of a *namedlock.Locker. For HoldElsewhere, Lose and HeldNames, slot 2 of the name
+// "export" is the lock "export#2".
+func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) (err error) {
+	c := l.begin(Call{Method: "WithSlot", Name: name, Timeout: timeout})
+	defer func() { l.end(c, err) }()
+	if err := l.failure(name); err != nil {
+		return err
+	}
+	if fn == nil {
+		return l.Locker.WithSlot(ctx, name, n, timeout, nil)
+	}
+	return l.Locker.WithSlot(ctx, name, n, timeout, func(ctx context.Context, slot int) error {
+		l.acquired(c)
+		return fn(ctx, slot)
+	})
+}
+
 // Lead is that of a *namedlock.Locker. Its terms' transactions need TxFrom.
 func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *namedlock.Term) error) (err error) {
 	c := l.begin(Call{Method: "Lead", Name: name, Timeout: namedlock.Forever})

@@ -78,7 +78,7 @@ func (s *suite) starting(needs ...string) Process {
 	s.Helper()
 	p := s.start()
 	for _, need := range needs {
-		missing := need == "Acquire" && p.Acquire == nil || need == "WithLocks" && p.WithLocks == nil ||
+		missing := need == "Acquire" && p.Acquire == nil || need == "WithLocks" && p.WithLocks == nil || need == "WithSlot" && p.WithSlot == nil ||
 			need == "Close" && p.Close == nil || need == "Lose" && p.Lose == nil
 		if missing {
 			s.Skipf("needs Process.%s, which the factory does not provide", need)
