@@ -313,7 +313,7 @@ func TestSlot_TheOldestAtOnce(t *testing.T) {
 func TestSlot_TryOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#gate") // another process's caller is about to acquire slot 0, or waits
-		began := time.Now()
+
 		c := b.slot(background, 2, 0)
 		c.waits(b)
 		time.Sleep(20 * time.Millisecond)
@@ -321,7 +321,7 @@ func TestSlot_TryOnce(t *testing.T) {
 		g := c.has(b, 0)
 
 		b.server.Lock("x#1")
-		began = time.Now()
+		began := time.Now()
 		b.server.Lock("x#gate")
 		c = b.slot(background, 2, 0)
 		c.fails(b, fault.ErrTimeout)

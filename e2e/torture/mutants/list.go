@@ -55,6 +55,22 @@ var mutants = []mutant{
 	change("grant kept that nobody wants", "internal/queue/run.go",
 		"\t\t\t_ = s.ReleaseLock(name)",
 		"\t\t\t// not released"),
+	change("slots without the gate", "internal/queue/slot.go",
+		"q, name := c.queue, names.Gate(c.name)",
+		"q, name := c.queue, names.Gate(c.name)+fmt.Sprintf(\"%p\", c)").
+		caughtBy("internal/queue", "TestSlot_InOrder"),
+	change("two callers told the same slot", "internal/queue/slot.go",
+		"\treturn g, number, false, nil\n",
+		"\treturn g, 0, false, nil\n").
+		caughtBy("internal/queue", "TestSlot_InOrder"),
+	change("slot kept whose gate was lost", "internal/queue/slot.go",
+		"\t\t_ = g.Release() // it was on the same session\n",
+		"").
+		caughtBy("internal/queue", "TestSlot_TheGateIsLost"),
+	change("slot left that a wait was granted as it ended", "internal/session/inspect.go",
+		"\tif !ours.Bool {\n",
+		"\tif true {\n").
+		caughtBy("internal/queue", "TestSlot_AWaitThatEndsByAnError"),
 	change("keep-alive that only pings", "internal/session/watch.go",
 		"if !owned[i].Bool {",
 		"if !owned[i].Bool && false {").
