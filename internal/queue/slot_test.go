@@ -135,6 +135,15 @@ func TestSlot_InOrder(t *testing.T) {
 			queues = append(queues, q)
 		}
 		var calls []*slotted
+		defer func() { // also if the test fails
+			for _, c := range calls {
+				c.cancel(errGone)
+				<-c.done
+				if c.grant != nil {
+					_ = c.grant.Release()
+				}
+			}
+		}()
 		for i := range 18 {
 			calls = append(calls, b.slotOf(queues[i%3], background, "x", 3, time.Hour))
 		}

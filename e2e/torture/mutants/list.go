@@ -70,7 +70,7 @@ var mutants = []mutant{
 	change("slot left that a wait was granted as it ended", "internal/session/inspect.go",
 		"\tif !ours.Bool {\n",
 		"\tif true {\n").
-		caughtBy("internal/queue", "TestSlot_AWaitThatEndsByAnError"),
+		caughtBy("internal/session", "TestGetLockThenLook"),
 	change("keep-alive that only pings", "internal/session/watch.go",
 		"if !owned[i].Bool {",
 		"if !owned[i].Bool && false {").
