@@ -71,8 +71,9 @@ import (
 //
 // If the flag cannot be used, WithLockTx sends two statements more: SAVEPOINT
 // namedlock_transaction after START TRANSACTION, and RELEASE SAVEPOINT before
-// COMMIT. This is so behind a wrapper that hides the driver ([WithUnwrap]), and if the
-// session has autocommit=0.
+// COMMIT. This is so behind a wrapper that hides the driver ([WithUnwrap]), if the
+// session has autocommit=0, and on MariaDB before 10.11, whose flag does not show that a
+// deadlock has ended the transaction.
 //
 // These are the limits of the flag:
 //

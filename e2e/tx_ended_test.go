@@ -121,6 +121,9 @@ func TestPromise42_EndedUnderItsCode(t *testing.T) {
 							if e.kept {
 								after++
 							}
+							if how == "deadlock" && at.hidesDeadlocks() {
+								after = 0 // it belongs to the transaction, which is rolled back
+							}
 							assert.Equal(t, after, at.count(t, table)-before, "rows")
 						}
 						// Nothing is left behind: no lock on the table, no transaction.
@@ -157,7 +160,7 @@ func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 					require.NoError(t, insert(table)(ctx, tx))
 					return deadlock(t, at, ctx, tx, table)
 				})
-				if way != "plain" {
+				if way != "plain" || at.hidesDeadlocks() {
 					requireTx(t, err, namedlock.ErrTxEnded, namedlock.TxUnknown)
 				}
 				victim := &mysql.MySQLError{}
@@ -399,3 +402,7 @@ func TestPromise46_ALossInsideReturned(t *testing.T) {
 		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
 	})
 }
+
+// hidesDeadlocks reports whether the server is a MariaDB whose transactions go on after a
+// deadlock has rolled them back.
+func (at setup) hidesDeadlocks() bool { return strings.Contains(at.Version(), "MariaDB 10.5") }

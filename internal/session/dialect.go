@@ -34,6 +34,18 @@ func (srv *server) mariaDB() bool {
 	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
 }
 
+// hidesDeadlocks reports whether the server's answers say that a transaction is still open
+// after a deadlock has rolled it back. MariaDB 10.5 does so, and 10.11 does not (measured);
+// what is between them is taken for the former.
+func (srv *server) hidesDeadlocks() bool {
+	if srv == nil || !srv.mariaDB() {
+		return false
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(srv.version.String, "%d.%d", &major, &minor)
+	return err == nil && major == 10 && minor < 11
+}
+
 // galera reports whether it may be a node of a Galera cluster: one of MariaDB's own,
 // or of Percona XtraDB Cluster, which goes by MySQL's version.
 func (srv *server) galera() bool {

@@ -57,7 +57,8 @@ type Session struct {
 
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
 
-	savepoint   atomic.Bool  // shows whether tx is still open; else the driver has noted that
+	flagged     atomic.Bool  // what the driver has noted shows whether tx is still open
+	savepoint   atomic.Bool  // a savepoint shows it: where nothing else does, or not all
 	marked      atomic.Bool  // by mark: code of the user's may end tx
 	lastTx      atomic.Int32 // a txState, noted when the connection was closed
 	endedByCode atomic.Bool  // noted then, too

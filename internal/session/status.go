@@ -35,7 +35,7 @@ func (s *Session) seenTx(conn any) txState {
 
 // noteTx keeps what seenTx returns for the time when the connection is closed.
 func (s *Session) noteTx(conn any) {
-	if s.tx.Load() != nil && !s.savepoint.Load() {
+	if s.tx.Load() != nil && s.flagged.Load() {
 		s.lastTx.Store(int32(s.seenTx(conn)))
 	}
 }

@@ -29,3 +29,14 @@ func TestTxEnded_BeforeTheSessionIsDiscarded(t *testing.T) {
 		assert.Equal(b, sql.ErrTxDone, s.TxEnded())
 	})
 }
+
+// On MariaDB 10.5 the flags do not show a deadlock, so a savepoint does.
+func TestServer_HidesDeadlocks(t *testing.T) {
+	for version, want := range map[string]bool{
+		"10.5.29-MariaDB": true, "10.6.21-MariaDB-log": true, "10.11.19-MariaDB": false, "11.8.2-MariaDB": false,
+		"8.0.40": false, "9.7.4": false, "MariaDB": false, "": false,
+	} {
+		assert.Equal(t, want, (&server{version: sql.NullString{String: version, Valid: true}}).hidesDeadlocks(), version)
+	}
+	assert.False(t, (*server)(nil).hidesDeadlocks())
+}
