@@ -3,8 +3,8 @@ package namedlock_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/DATA-DOG/go-sqlmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -123,64 +122,6 @@ func TestLeadBadArgumentsCostNoSQL(t *testing.T) {
 	assert.ErrorIs(t, locker.Lead(ctx, "report", untilEnd), namedlock.ErrClosed)
 }
 
-// Transactions of a term are on its session, one after the other.
-func TestTermWithTxSendsItsStatements(t *testing.T) {
-	locker, mock, db := mocked(t)
-	expectLock(mock, "report")
-	mock.ExpectBegin()
-	expectWrite(mock)
-	mock.ExpectCommit()
-	mock.ExpectBegin()
-	expectWrite(mock)
-	mock.ExpectRollback()
-	mock.ExpectBegin()
-	mock.ExpectRollback()
-	expectUnlock(mock, "report")
-	require.NoError(t, locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
-		require.NoError(t, term.WithTx(leading, nil, write))
-		require.Equal(t, errOwn, term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
-			require.NoError(t, write(ctx, tx))
-			return errOwn
-		}), "under a context that knows of no lock, too")
-		require.PanicsWithValue(t, "own", func() {
-			_ = term.WithTx(leading, nil, func(context.Context, *sql.Tx) error { panic("own") })
-		})
-		return nil
-	}))
-	assertPooled(t, db)
-}
-
-func TestTermBadArgumentsCostNoSQL(t *testing.T) {
-	locker, mock, _ := mocked(t)
-	expectLock(mock, "report")
-	mock.ExpectBegin()
-	mock.ExpectCommit()
-	expectUnlock(mock, "report")
-	var term *namedlock.Term
-	unexpected := unexpectedTx(t)
-	require.NoError(t, locker.Lead(ctx, "report", func(leading context.Context, led *namedlock.Term) error {
-		term = led
-		ended, cancel := context.WithCancel(leading)
-		cancel()
-		assert.ErrorContains(t, term.WithTx(leading, nil, nil), "function")
-		assert.ErrorContains(t, term.WithTx(none, nil, unexpected), "context is nil")
-		assert.ErrorIs(t, term.WithTx(ended, nil, unexpected), context.Canceled)
-		assert.ErrorContains(t, term.WithTx(leading, &sql.TxOptions{Isolation: sql.LevelLinearizable}, unexpected), "isolation level Linearizable")
-		err := locker.WithLockTx(leading, "another", 0, nil, unexpected)
-		assert.ErrorIs(t, err, namedlock.ErrInTransaction)
-		assert.ErrorContains(t, err, "use Term.WithTx")
-		assert.ErrorIs(t, locker.Lead(leading, "another", untilEnd), namedlock.ErrInTransaction)
-		assert.ErrorIs(t, locker.Lead(leading, "report", untilEnd), namedlock.ErrReentrant)
-		return term.WithTx(leading, nil, func(ctx context.Context, tx *sql.Tx) error {
-			assert.ErrorIs(t, term.WithTx(ctx, nil, unexpected), namedlock.ErrInTransaction)
-			assert.ErrorIs(t, locker.WithLockTx(ctx, "another", 0, nil, unexpected), namedlock.ErrInTransaction)
-			return nil
-		})
-	}))
-	assert.ErrorIs(t, term.WithTx(ctx, nil, unexpected), namedlock.ErrLost, "the term is over")
-	assert.Error(t, new(namedlock.Term).WithTx(ctx, nil, unexpected))
-}
-
 // A leader is one at a time. Who has lost the lock waits again, whatever fn has returned.
 func TestLeadGoesOnAfterALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,108 +170,6 @@ func TestLeadGoesOnAfterALossThatTheReleaseFinds(t *testing.T) {
 			return nil
 		}))
 		assert.Equal(t, 2, terms)
-	})
-}
-
-// A deposed leader commits nothing, also where it has not been told.
-func TestTermDeposedCommitsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db, mock, err := sqlmock.New()
-		require.NoError(t, err)
-		defer db.Close()
-		locks := locktest.New()
-		defer locks.Close()
-		locks.TxFrom(db)
-		mock.ExpectBegin()
-		mock.ExpectRollback()
-		terms := 0
-		require.NoError(t, locks.Lead(t.Context(), "report", func(ctx context.Context, term *namedlock.Term) error {
-			if terms++; terms == 2 {
-				return nil
-			}
-			err := term.WithTx(ctx, nil, func(context.Context, *sql.Tx) error {
-				locks.Lose("report")
-				return nil
-			})
-			assert.ErrorIs(t, err, namedlock.ErrLost)
-			assert.ErrorIs(t, term.WithTx(context.Background(), nil, unexpectedTx(t)), namedlock.ErrLost)
-			return nil
-		}))
-		assert.Equal(t, 2, terms)
-		require.NoError(t, mock.ExpectationsWereMet())
-	})
-}
-
-// The code of a term's transaction is told of the loss, also under a context that knows of no lock.
-func TestTermTransactionIsToldOfTheLoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db, mock, err := sqlmock.New()
-		require.NoError(t, err)
-		defer db.Close()
-		locks := locktest.New()
-		defer locks.Close()
-		locks.TxFrom(db)
-		mock.ExpectBegin()
-		mock.ExpectRollback()
-		terms := 0
-		require.NoError(t, locks.Lead(t.Context(), "report", func(_ context.Context, term *namedlock.Term) error {
-			if terms++; terms == 2 {
-				return nil
-			}
-			assert.ErrorIs(t, term.WithTx(context.Background(), nil, func(ctx context.Context, _ *sql.Tx) error {
-				locks.Lose("report")
-				select {
-				case <-ctx.Done():
-					assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
-				case <-time.After(time.Minute):
-					t.Error("not told")
-				}
-				return nil
-			}), namedlock.ErrLost)
-			return nil
-		}))
-		require.NoError(t, mock.ExpectationsWereMet())
-	})
-}
-
-// Transactions of a term take turns, and the lock outlasts the last of them.
-func TestTermTransactionsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db, mock, err := sqlmock.New()
-		require.NoError(t, err)
-		defer db.Close()
-		locks := locktest.New()
-		defer locks.Close()
-		locks.TxFrom(db)
-		mock.ExpectBegin()
-		mock.ExpectRollback()
-		var term *namedlock.Term
-		var running sync.WaitGroup
-		ended := false
-		require.NoError(t, locks.Lead(t.Context(), "report", func(ctx context.Context, led *namedlock.Term) error {
-			term = led
-			running.Go(func() {
-				assert.ErrorIs(t, term.WithTx(ctx, nil, func(ctx context.Context, _ *sql.Tx) error {
-					<-ctx.Done()
-					time.Sleep(time.Minute)
-					locktest.AssertHeld(t, ctx, locks, "report")
-					ended = true
-					return nil
-				}), context.Canceled)
-			})
-			synctest.Wait()
-			short, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			assert.ErrorIs(t, term.WithTx(short, nil, unexpectedTx(t)), context.DeadlineExceeded)
-			running.Go(func() {
-				assert.ErrorIs(t, term.WithTx(context.Background(), nil, unexpectedTx(t)), namedlock.ErrLost, "the term is over")
-			})
-			synctest.Wait()
-			return nil
-		}))
-		assert.True(t, ended, "Lead has waited for the transaction")
-		running.Wait()
-		require.NoError(t, mock.ExpectationsWereMet())
 	})
 }
 
@@ -451,4 +290,126 @@ func TestLeadLogsAnOutageOnce(t *testing.T) {
 			assert.Equal(t, 2, strings.Count(log.String(), "level=WARN")+strings.Count(log.String(), "level=ERROR"), "%v: %s", leads, log)
 		})
 	}
+}
+
+// Close ends a Lead that sits out an outage, too.
+func TestCloseEndsALeadInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		locks.Fail(errOwn)
+		led := make(chan error, 1)
+		go func() { led <- locks.Lead(context.Background(), "x", untilEnd) }()
+		time.Sleep(30 * time.Second)
+		start := time.Now()
+		require.NoError(t, locks.Close())
+		assert.ErrorIs(t, <-led, namedlock.ErrClosed)
+		assert.Zero(t, time.Since(start))
+	})
+}
+
+// The log has the cause of each outage once: of one at the start, one that ends a term, and one that ends a wait.
+func TestLeadTellsOfEachOutageOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		locks := locktest.New(namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		const outage = "cannot stand for leader"
+		breaks := func() {
+			synctest.Wait()
+			log.Reset()
+			locks.Fail(errOwn)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			assert.Equal(t, 1, strings.Count(log.String(), outage), log.String())
+			assert.Contains(t, log.String(), errOwn.Error())
+			locks.Fail(nil)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		led := make(chan error, 1)
+		leads := make(chan struct{}, 10)
+		go func() {
+			led <- locks.Lead(ctx, "x", func(ctx context.Context, _ *namedlock.Term) error {
+				leads <- struct{}{}
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		<-leads
+		breaks()
+		<-leads
+		breaks()
+		<-leads
+		cancel()
+		<-led
+
+		defer locks.HoldElsewhere("y")()
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() { led <- locks.Lead(ctx, "y", untilEnd) }()
+		synctest.Wait()
+		breaks()
+		cancel()
+		<-led
+		require.NoError(t, locks.Close())
+	})
+}
+
+// fn that breaks its session in each term does so in pauses, and what it returns is in the log, also where only the release has found the loss.
+func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			locks := locktest.New(namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			const last = 15
+			var terms []time.Time
+			err := locks.Lead(ctx, "x", func(ctx context.Context, _ *namedlock.Term) error {
+				terms = append(terms, time.Now())
+				locks.Lose("x")
+				if told || len(terms) == last {
+					<-ctx.Done()
+				}
+				if len(terms) == last { // an end of ctx that came before fn is told of the loss would have its error count
+					cancel()
+				}
+				return errOwn
+			})
+			assert.ErrorIs(t, err, context.Canceled)
+			assert.NotErrorIs(t, err, errOwn)
+			require.Len(t, terms, last)
+			assert.Less(t, terms[1].Sub(terms[0]), 50*time.Millisecond, "the first loss costs no pause")
+			assert.GreaterOrEqual(t, terms[2].Sub(terms[1]), 50*time.Millisecond, "the second costs one")
+			assert.Greater(t, terms[last-1].Sub(terms[last-2]), 2*time.Second, "the pause grows")
+			require.NoError(t, locks.Close())
+			assert.Equal(t, last, strings.Count(log.String(), `the leader returned after it had lost the lock" name=x returned=`+errOwn.Error()), "told: %v", told)
+		})
+	}
+}
+
+// ctx ends while an attempt fails for good: the error says both.
+func TestLeadEndsWithItsContextWhileAnAttemptFailsForGood(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		ctx, cancel := context.WithCancel(b.Context())
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "GET_LOCK") {
+				cancel()
+				return &memserver.Reply{Number: 3057}
+			}
+			return nil
+		})
+		err := b.locker.Lead(ctx, "report", untilEnd)
+		require.ErrorIs(b, err, context.Canceled)
+		b.server.Script(nil)
+	})
+	inBubble(t, func(b *bubble) {
+		var failed func()
+		l, err := namedlock.Open(b.db, namedlock.WithHooks(namedlock.Hooks{Failed: func(context.Context, namedlock.Event) { failed() }}))
+		require.NoError(b, err)
+		ctx, cancel := context.WithCancel(b.Context())
+		failed = cancel
+		b.db.SetMaxOpenConns(1)
+		err = l.Lead(ctx, "report", untilEnd)
+		require.ErrorIs(b, err, namedlock.ErrUnsupported)
+		b.db.SetMaxOpenConns(0)
+		require.NoError(b, l.Close())
+	})
 }

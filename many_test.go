@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/locktest"
 )
 
 func TestWithLocksTakesAllInOrderAndReleasesInReverse(t *testing.T) {
@@ -177,4 +179,32 @@ func requireName(t *testing.T, err, sentinel error, name string) {
 	var e *namedlock.Error
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, name, e.Name)
+}
+
+// An error that == cannot compare.
+type several []error
+
+func (several) Error() string { return "several" }
+
+func TestWithLocksReturnsAnErrorThatDoesNotCompare(t *testing.T) {
+	var released atomic.Int64
+	locks := locktest.New(namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) {
+		assert.NoError(t, e.Err)
+		released.Add(1)
+	}}))
+	err := locks.WithLocks(t.Context(), []string{"a", "b"}, 0, func(context.Context) error { return several{errOwn} })
+	assert.Equal(t, several{errOwn}, err)
+	assert.EqualValues(t, 1, released.Load())
+	require.NoError(t, locks.Close())
+}
+
+// WithLocks under Forever waits for as long as it takes, for each.
+func TestWithLocksForever(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		for _, name := range []string{"a", "b"} {
+			b.server.Lock(name)
+			time.AfterFunc(2*time.Hour, func() { b.server.Unlock(name) })
+		}
+		require.NoError(b, b.locker.WithLocks(b.Context(), []string{"a", "b"}, namedlock.Forever, nothing))
+	}, namedlock.WithProbe(0))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -434,4 +435,59 @@ func TestLongWaitsAreLoggedOnceANameAndMinute(t *testing.T) {
 		assert.Contains(t, log.String(), "name=report waited=5s timeout=forever")
 		assert.Contains(t, log.String(), "name=other waited=5s timeout=10s")
 	})
+}
+
+// Calls that wait for a session, and not for a lock, are one line in the log, which says the numbers.
+func TestAWaitForASessionIsLogged(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		ends := make(chan struct{})
+		begun := make(chan struct{}, 2)
+		for _, name := range []string{"a", "b"} {
+			go func() {
+				_ = b.locker.WithLockTx(b.Context(), name, 0, nil, func(context.Context, *sql.Tx) error {
+					begun <- struct{}{}
+					<-ends
+					return nil
+				})
+			}()
+			<-begun
+		}
+		for _, name := range []string{"c", "d"} {
+			go func() { _ = b.withLockTxFor(name, 20*time.Second) }()
+		}
+		err := b.withLockTxFor("e", 20*time.Second)
+		require.ErrorIs(b, err, namedlock.ErrNoSession)
+		close(ends)
+		synctest.Wait()
+		log := b.logged()
+		assert.Equal(b, 1, strings.Count(log, "calls wait for a session"), log)
+		assert.Contains(b, log, "calls=3")
+	})
+}
+
+// What is remembered of the log's lines is forgotten when there is much of it and it is old: each name has its line again then.
+func TestWarningsAreForgotten(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		wait := func(names ...string) {
+			ctx, cancel := context.WithTimeout(b.Context(), 6*time.Second)
+			defer cancel()
+			var waits sync.WaitGroup
+			for _, name := range names {
+				waits.Go(func() { _ = b.locker.WithLock(ctx, name, time.Minute, nothing) })
+			}
+			waits.Wait()
+		}
+		var many []string
+		for i := range 1000 {
+			many = append(many, fmt.Sprint(i))
+			held, err := b.locker.Acquire(b.Context(), many[i], 0) // so that the waits for it cost no statement
+			require.NoError(b, err)
+			defer held.Release()
+		}
+		wait(many...)
+		time.Sleep(2 * time.Minute)
+		wait("0", "1")
+		b.Cleanup(func() { assert.Equal(b, 1000+2, strings.Count(b.log.String(), "still waiting for a lock")) })
+	}, namedlock.WithMaxSessions(3), namedlock.WithProbe(0), namedlock.WithKeepAlive(time.Hour), namedlock.WithLease(0))
 }

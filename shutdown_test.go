@@ -3,7 +3,10 @@ package namedlock_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,4 +188,46 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		require.NoError(t, l.Check(ctx))
 		require.NoError(t, l.Close())
 	})
+}
+
+// A Shutdown whose ctx has ended gives up every lock: nobody is granted one after that. Callers come at every moment.
+func TestShutdownAtOnceLeavesNothingHeld(t *testing.T) {
+	for try := range 50 {
+		locks := locktest.New()
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		stop := make(chan struct{})
+		var callers sync.WaitGroup
+		for i := range 8 {
+			callers.Go(func() {
+				for turn := 0; ; turn++ {
+					err := locks.WithLock(context.Background(), string(rune('a'+i)), time.Minute, func(ctx context.Context) error {
+						if turn < 3 {
+							return nil
+						}
+						select {
+						case <-ctx.Done():
+						case <-stop:
+							t.Error("a lock was held after Shutdown")
+						}
+						return nil
+					})
+					if errors.Is(err, namedlock.ErrClosed) {
+						return
+					}
+				}
+			})
+		}
+		for range 4 * try {
+			runtime.Gosched()
+		}
+		_ = locks.Shutdown(ended) // an error only if something was held
+		told := time.AfterFunc(10*time.Second, func() { close(stop) })
+		callers.Wait()
+		told.Stop()
+		require.NoError(t, locks.Close())
+		if t.Failed() {
+			return
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
@@ -237,5 +239,204 @@ func TestATimeoutWithoutAUnit(t *testing.T) {
 			assert.NotContains(t, err.Error(), "unit")
 			return nil
 		}))
+	})
+}
+
+// Transactions of a term are on its session, one after the other.
+func TestTermWithTxSendsItsStatements(t *testing.T) {
+	locker, mock, db := mocked(t)
+	expectLock(mock, "report")
+	mock.ExpectBegin()
+	expectWrite(mock)
+	mock.ExpectCommit()
+	mock.ExpectBegin()
+	expectWrite(mock)
+	mock.ExpectRollback()
+	mock.ExpectBegin()
+	mock.ExpectRollback()
+	expectUnlock(mock, "report")
+	require.NoError(t, locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
+		require.NoError(t, term.WithTx(leading, nil, write))
+		require.Equal(t, errOwn, term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+			require.NoError(t, write(ctx, tx))
+			return errOwn
+		}), "under a context that knows of no lock, too")
+		require.PanicsWithValue(t, "own", func() {
+			_ = term.WithTx(leading, nil, func(context.Context, *sql.Tx) error { panic("own") })
+		})
+		return nil
+	}))
+	assertPooled(t, db)
+}
+
+func TestTermBadArgumentsCostNoSQL(t *testing.T) {
+	locker, mock, _ := mocked(t)
+	expectLock(mock, "report")
+	mock.ExpectBegin()
+	mock.ExpectCommit()
+	expectUnlock(mock, "report")
+	var term *namedlock.Term
+	unexpected := unexpectedTx(t)
+	require.NoError(t, locker.Lead(ctx, "report", func(leading context.Context, led *namedlock.Term) error {
+		term = led
+		ended, cancel := context.WithCancel(leading)
+		cancel()
+		assert.ErrorContains(t, term.WithTx(leading, nil, nil), "function")
+		assert.ErrorContains(t, term.WithTx(none, nil, unexpected), "context is nil")
+		assert.ErrorIs(t, term.WithTx(ended, nil, unexpected), context.Canceled)
+		assert.ErrorContains(t, term.WithTx(leading, &sql.TxOptions{Isolation: sql.LevelLinearizable}, unexpected), "isolation level Linearizable")
+		err := locker.WithLockTx(leading, "another", 0, nil, unexpected)
+		assert.ErrorIs(t, err, namedlock.ErrInTransaction)
+		assert.ErrorContains(t, err, "use Term.WithTx")
+		assert.ErrorIs(t, locker.Lead(leading, "another", untilEnd), namedlock.ErrInTransaction)
+		assert.ErrorIs(t, locker.Lead(leading, "report", untilEnd), namedlock.ErrReentrant)
+		return term.WithTx(leading, nil, func(ctx context.Context, tx *sql.Tx) error {
+			assert.ErrorIs(t, term.WithTx(ctx, nil, unexpected), namedlock.ErrInTransaction)
+			assert.ErrorIs(t, locker.WithLockTx(ctx, "another", 0, nil, unexpected), namedlock.ErrInTransaction)
+			return nil
+		})
+	}))
+	assert.ErrorIs(t, term.WithTx(ctx, nil, unexpected), namedlock.ErrLost, "the term is over")
+	assert.Error(t, new(namedlock.Term).WithTx(ctx, nil, unexpected))
+}
+
+// A deposed leader commits nothing, also where it has not been told.
+func TestTermDeposedCommitsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		locks.TxFrom(db)
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		terms := 0
+		require.NoError(t, locks.Lead(t.Context(), "report", func(ctx context.Context, term *namedlock.Term) error {
+			if terms++; terms == 2 {
+				return nil
+			}
+			err := term.WithTx(ctx, nil, func(context.Context, *sql.Tx) error {
+				locks.Lose("report")
+				return nil
+			})
+			assert.ErrorIs(t, err, namedlock.ErrLost)
+			assert.ErrorIs(t, term.WithTx(context.Background(), nil, unexpectedTx(t)), namedlock.ErrLost)
+			return nil
+		}))
+		assert.Equal(t, 2, terms)
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
+// The code of a term's transaction is told of the loss, also under a context that knows of no lock.
+func TestTermTransactionIsToldOfTheLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		locks.TxFrom(db)
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		terms := 0
+		require.NoError(t, locks.Lead(t.Context(), "report", func(_ context.Context, term *namedlock.Term) error {
+			if terms++; terms == 2 {
+				return nil
+			}
+			assert.ErrorIs(t, term.WithTx(context.Background(), nil, func(ctx context.Context, _ *sql.Tx) error {
+				locks.Lose("report")
+				select {
+				case <-ctx.Done():
+					assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
+				case <-time.After(time.Minute):
+					t.Error("not told")
+				}
+				return nil
+			}), namedlock.ErrLost)
+			return nil
+		}))
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
+// Transactions of a term take turns, and the lock outlasts the last of them.
+func TestTermTransactionsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		defer db.Close()
+		locks := locktest.New()
+		defer locks.Close()
+		locks.TxFrom(db)
+		mock.ExpectBegin()
+		mock.ExpectRollback()
+		var term *namedlock.Term
+		var running sync.WaitGroup
+		ended := false
+		require.NoError(t, locks.Lead(t.Context(), "report", func(ctx context.Context, led *namedlock.Term) error {
+			term = led
+			running.Go(func() {
+				assert.ErrorIs(t, term.WithTx(ctx, nil, func(ctx context.Context, _ *sql.Tx) error {
+					<-ctx.Done()
+					time.Sleep(time.Minute)
+					locktest.AssertHeld(t, ctx, locks, "report")
+					ended = true
+					return nil
+				}), context.Canceled)
+			})
+			synctest.Wait()
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			assert.ErrorIs(t, term.WithTx(short, nil, unexpectedTx(t)), context.DeadlineExceeded)
+			running.Go(func() {
+				assert.ErrorIs(t, term.WithTx(context.Background(), nil, unexpectedTx(t)), namedlock.ErrLost, "the term is over")
+			})
+			synctest.Wait()
+			return nil
+		}))
+		assert.True(t, ended, "Lead has waited for the transaction")
+		running.Wait()
+		require.NoError(t, mock.ExpectationsWereMet())
+	})
+}
+
+// A KILL that meets the beginning of a leader's transaction is the loss of its term; a context of another lock's is none of the term's;
+// and a panic of a leader that is deposed is told of by the log alone.
+func TestTermOddEnds(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		none := func(context.Context, *sql.Tx) error { return nil }
+		ctx, cancel := context.WithCancel(b.Context())
+		_ = b.locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
+			defer cancel()
+			require.NoError(b, b.locker.WithLock(b.Context(), "another", 0, func(ctx context.Context) error {
+				assert.ErrorContains(b, term.WithTx(ctx, nil, none), "another lock")
+				return nil
+			}))
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if st.Text != "START TRANSACTION" {
+					return nil
+				}
+				time.Sleep(time.Second)
+				return &memserver.Reply{Drop: true}
+			})
+			err := term.WithTx(leading, nil, none)
+			require.ErrorIs(b, err, namedlock.ErrLost)
+			requireOutcome(b.T, err, namedlock.TxNone)
+			b.server.Script(nil)
+			return nil
+		})
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			defer func() { _ = recover() }()
+			_ = b.locker.Lead(b.Context(), "report", func(context.Context, *namedlock.Term) error {
+				b.server.Kill(b.server.Holder("report"))
+				panic(errOwn)
+			})
+		}()
+		<-gone
+		assert.Contains(b, b.logged(), "lost by the time of a panic")
 	})
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,142 +251,8 @@ func TestTxOutcomeString(t *testing.T) {
 	}
 }
 
-// A KILL that meets the beginning of a leader's transaction is the loss of its term; a context of another lock's is none of the term's;
-// and a panic of a leader that is deposed is told of by the log alone.
-func TestTermOddEnds(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		none := func(context.Context, *sql.Tx) error { return nil }
-		ctx, cancel := context.WithCancel(b.Context())
-		_ = b.locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
-			defer cancel()
-			require.NoError(b, b.locker.WithLock(b.Context(), "another", 0, func(ctx context.Context) error {
-				assert.ErrorContains(b, term.WithTx(ctx, nil, none), "another lock")
-				return nil
-			}))
-			b.server.Script(func(st memserver.Statement) *memserver.Reply {
-				if st.Text != "START TRANSACTION" {
-					return nil
-				}
-				time.Sleep(time.Second)
-				return &memserver.Reply{Drop: true}
-			})
-			err := term.WithTx(leading, nil, none)
-			require.ErrorIs(b, err, namedlock.ErrLost)
-			requireOutcome(b.T, err, namedlock.TxNone)
-			b.server.Script(nil)
-			return nil
-		})
-		gone := make(chan struct{})
-		go func() {
-			defer close(gone)
-			defer func() { _ = recover() }()
-			_ = b.locker.Lead(b.Context(), "report", func(context.Context, *namedlock.Term) error {
-				b.server.Kill(b.server.Holder("report"))
-				panic(errOwn)
-			})
-		}()
-		<-gone
-		assert.Contains(b, b.logged(), "lost by the time of a panic")
-	})
-}
-
-// ctx ends while an attempt fails for good: the error says both.
-func TestLeadEndsWithItsContextWhileAnAttemptFailsForGood(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		ctx, cancel := context.WithCancel(b.Context())
-		b.server.Script(func(st memserver.Statement) *memserver.Reply {
-			if strings.Contains(st.Text, "GET_LOCK") {
-				cancel()
-				return &memserver.Reply{Number: 3057}
-			}
-			return nil
-		})
-		err := b.locker.Lead(ctx, "report", untilEnd)
-		require.ErrorIs(b, err, context.Canceled)
-		b.server.Script(nil)
-	})
-	inBubble(t, func(b *bubble) {
-		var failed func()
-		l, err := namedlock.Open(b.db, namedlock.WithHooks(namedlock.Hooks{Failed: func(context.Context, namedlock.Event) { failed() }}))
-		require.NoError(b, err)
-		ctx, cancel := context.WithCancel(b.Context())
-		failed = cancel
-		b.db.SetMaxOpenConns(1)
-		err = l.Lead(ctx, "report", untilEnd)
-		require.ErrorIs(b, err, namedlock.ErrUnsupported)
-		b.db.SetMaxOpenConns(0)
-		require.NoError(b, l.Close())
-	})
-}
-
-// Calls that wait for a session, and not for a lock, are one line in the log, which says the numbers.
-func TestAWaitForASessionIsLogged(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		b.db.SetMaxOpenConns(3)
-		ends := make(chan struct{})
-		begun := make(chan struct{}, 2)
-		for _, name := range []string{"a", "b"} {
-			go func() {
-				_ = b.locker.WithLockTx(b.Context(), name, 0, nil, func(context.Context, *sql.Tx) error {
-					begun <- struct{}{}
-					<-ends
-					return nil
-				})
-			}()
-			<-begun
-		}
-		for _, name := range []string{"c", "d"} {
-			go func() { _ = b.withLockTxFor(name, 20*time.Second) }()
-		}
-		err := b.withLockTxFor("e", 20*time.Second)
-		require.ErrorIs(b, err, namedlock.ErrNoSession)
-		close(ends)
-		synctest.Wait()
-		log := b.logged()
-		assert.Equal(b, 1, strings.Count(log, "calls wait for a session"), log)
-		assert.Contains(b, log, "calls=3")
-	})
-}
-
 func (b *bubble) withLockTxFor(name string, timeout time.Duration) error {
 	return b.locker.WithLockTx(b.Context(), name, timeout, nil, func(context.Context, *sql.Tx) error { return nil })
-}
-
-// What is remembered of the log's lines is forgotten when there is much of it and it is old: each name has its line again then.
-func TestWarningsAreForgotten(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		wait := func(names ...string) {
-			ctx, cancel := context.WithTimeout(b.Context(), 6*time.Second)
-			defer cancel()
-			var waits sync.WaitGroup
-			for _, name := range names {
-				waits.Go(func() { _ = b.locker.WithLock(ctx, name, time.Minute, nothing) })
-			}
-			waits.Wait()
-		}
-		var many []string
-		for i := range 1000 {
-			many = append(many, fmt.Sprint(i))
-			held, err := b.locker.Acquire(b.Context(), many[i], 0) // so that the waits for it cost no statement
-			require.NoError(b, err)
-			defer held.Release()
-		}
-		wait(many...)
-		time.Sleep(2 * time.Minute)
-		wait("0", "1")
-		b.Cleanup(func() { assert.Equal(b, 1000+2, strings.Count(b.log.String(), "still waiting for a lock")) })
-	}, namedlock.WithMaxSessions(3), namedlock.WithProbe(0), namedlock.WithKeepAlive(time.Hour), namedlock.WithLease(0))
-}
-
-// WithLocks under Forever waits for as long as it takes, for each.
-func TestWithLocksForever(t *testing.T) {
-	inBubble(t, func(b *bubble) {
-		for _, name := range []string{"a", "b"} {
-			b.server.Lock(name)
-			time.AfterFunc(2*time.Hour, func() { b.server.Unlock(name) })
-		}
-		require.NoError(b, b.locker.WithLocks(b.Context(), []string{"a", "b"}, namedlock.Forever, nothing))
-	}, namedlock.WithProbe(0))
 }
 
 func TestOptionsBounds(t *testing.T) {

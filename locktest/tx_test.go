@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 
 	"github.com/DATA-DOG/go-sqlmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
 )
@@ -96,3 +98,40 @@ func TestTx_NoDB(t *testing.T) {
 		t.Log(err)
 	})
 }
+
+// A unit test of a leader without a db for its transactions is told so, and the term goes on.
+func TestLocktestLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := New()
+		lead := func(ctx context.Context, term *namedlock.Term) error {
+			assert.ErrorContains(t, term.WithTx(ctx, nil, nothingInTx), "give it to TxFrom")
+			return ctx.Err()
+		}
+		require.NoError(t, locks.Lead(t.Context(), "x", lead))
+		assert.ErrorContains(t, locks.WithLockTx(t.Context(), "x", 0, nil, nothingInTx), "give it to TxFrom")
+
+		db, mock, err := sqlmock.New()
+		require.NoError(t, err)
+		mock.ExpectBegin()
+		mock.ExpectCommit()
+		locks.TxFrom(db)
+		require.NoError(t, locks.WithLockTx(t.Context(), "x", 0, nil, nothingInTx))
+		for _, failure := range []error{namedlock.ErrInTransaction, namedlock.ErrCommitUnknown, errors.New("other")} {
+			locks.FailNextAcquire(failure)
+			err := locks.Lead(t.Context(), "x", lead)
+			require.ErrorIs(t, err, failure)
+			assert.Equal(t, failure.Error() == "other", errors.Is(err, namedlock.ErrUnavailable))
+		}
+		var methods []string
+		for _, c := range locks.Calls() {
+			methods = append(methods, c.Method)
+		}
+		assert.Equal(t, []string{"Lead", "WithLockTx", "WithLockTx", "Lead", "Lead", "Lead"}, methods)
+		assert.True(t, locks.Calls()[0].Acquired)
+		require.NoError(t, locks.Close())
+		mock.ExpectClose()
+		require.NoError(t, db.Close())
+	})
+}
+
+func nothingInTx(context.Context, *sql.Tx) error { return nil }

@@ -80,6 +80,36 @@ func TestTx_EndedUnderItsCode(t *testing.T) {
 	}
 }
 
+// On MariaDB 10.5 the flags still show a transaction after a deadlock. A savepoint does
+// not, and the flags are read beside it.
+func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {
+	for ending, outcome := range map[string]error{"INSERT victim": fault.ErrTxEnded, "COMMIT": fault.ErrTxEnded, "INSERT": nil} {
+		inBubble(t, nil, func(b *bubble) {
+			victim := false
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				switch {
+				case st.Text == "INSERT victim":
+					victim = true
+				case victim && st.Text == "RELEASE "+savepoint:
+					return &memserver.Reply{Number: erNoSuchFunction}
+				}
+				return nil
+			})
+			s, h := b.owned("a")
+			s.server.version.String = "10.5.29-MariaDB"
+			b.code(b.begin(s), "INSERT before", ending, "INSERT after")
+			if outcome == nil {
+				require.NoError(b, b.commit(s))
+			} else {
+				require.ErrorIs(b, b.commit(s), outcome)
+			}
+			assert.Len(b, b.server.Sent("SAVEPOINT namedlock"), map[bool]int{true: 1, false: 2}[ending == "COMMIT"])
+			b.requireHeld(h)
+			b.release(s, h)
+		})
+	}
+}
+
 // The code's own rollback that the server then carries out says so, too.
 func TestTx_EndedByAnotherRollback(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {

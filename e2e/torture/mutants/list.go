@@ -331,8 +331,11 @@ var mutants = []mutant{
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/session", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/session/tx.go",
-		"\tswitch {\n\tcase !s.hasCode:\n\t\treturn nil\n", "\tswitch {\n\tcase s != nil:\n\t\treturn nil\n").
+		"\tif !s.hasCode {\n\t\treturn nil\n\t}\n\tif s.flagged", "\tif s != nil {\n\t\treturn nil\n\t}\n\tif s.flagged").
 		caughtBy("internal/session", "TestTx_EndedUnderItsCode"),
+	change("the savepoint not asked beside the flags", "internal/session/tx.go",
+		"state == txOpen && !s.server.hidesDeadlocks()", "state == txOpen").
+		caughtBy("internal/session", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/session/tx.go",
 		"err = s.stillOpen()\n", "err = nil\n").
 		caughtBy("internal/session", "TestTx_EndedByAnotherRollback"),
