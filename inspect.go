@@ -29,22 +29,30 @@ type Holder struct {
 	Local   bool
 	HeldFor time.Duration
 
-	User    string
-	Host    string // an address, or a name
-	Port    int    // on Host; 0 for a Unix socket
-	Program string // what the session called itself: program_name in the DSN's connectionAttributes; MariaDB shows it under performance_schema=ON
+	User string
+	Host string // an address, or a name
+	Port int    // on Host; 0 for a Unix socket
+
+	// What the session's client says of itself, in the connection attributes. MariaDB
+	// shows them only if its performance_schema is ON. go-sql-driver sends the PID.
+	// The other two come from the DSN:
+	// connectionAttributes=program_name:billing,client_host:web-1. Behind some proxies
+	// these are the proxy's own attributes.
+	Program    string // program_name
+	PID        int    // _pid: the number of the process, on its own machine or in its container
+	ClientHost string // client_host: the name of that machine, which Host is not behind NAT
 
 	// What the session does, by the process list: "Sleep" between its statements, or
 	// "Query" ("Execute" for a prepared one on MariaDB). CommandTime is for how long, in
-	// whole seconds. It is not the age of the lock, though a session that sleeps has had
-	// it for about that long at least.
+	// whole seconds. It is not the age of the lock, which no server shows: a Locker's
+	// session sleeps for at most a keep-alive interval, however long it has the lock.
 	Command     string
 	CommandTime time.Duration
 	Statement   string // that runs now
 }
 
-// String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing),
-// idle for 31s", or as much of it as is known. Sessions choose some of it: characters that
+// String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing,
+// pid 812 on web-1), last statement 4s ago", or as much of it as is known. Sessions choose some of it: characters that
 // are not printable are escaped as in a Go string literal. The fields have them as they came.
 func (h Holder) String() string {
 	if h.Local && h.ConnectionID == 0 {
@@ -60,17 +68,34 @@ func (h Holder) String() string {
 			text += "@" + h.Host
 		}
 	}
-	if h.Program != "" {
-		text += " (" + h.Program + ")"
+	if client := h.client(); client != "" {
+		text += " (" + client + ")"
 	}
 	switch {
 	case h.CommandTime == 0:
 	case h.Command == "Sleep":
-		text += fmt.Sprintf(", idle for %v", h.CommandTime)
+		text += fmt.Sprintf(", last statement %v ago", h.CommandTime)
 	default:
 		text += fmt.Sprintf(", in a statement for %v", h.CommandTime)
 	}
 	return printable.Text(text)
+}
+
+// client is what the session's client says of itself.
+func (h Holder) client() string {
+	var parts []string
+	if h.Program != "" {
+		parts = append(parts, h.Program)
+	}
+	switch {
+	case h.PID != 0 && h.ClientHost != "":
+		parts = append(parts, fmt.Sprintf("pid %d on %s", h.PID, h.ClientHost))
+	case h.PID != 0:
+		parts = append(parts, fmt.Sprintf("pid %d", h.PID))
+	case h.ClientHost != "":
+		parts = append(parts, "on "+h.ClientHost)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Holder asks the server who holds the lock; false means that nobody does. It acquires
@@ -146,8 +171,10 @@ func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	for i, h := range found {
 		held[i] = l.holder(h)
 	}
-	slices.SortFunc(held, func(a, b Holder) int { return strings.Compare(a.Name, b.Name) })
-	return held, nil
+	slices.SortStableFunc(held, func(a, b Holder) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(held, func(a, b Holder) bool { // a client may send an attribute twice
+		return a.Name == b.Name && a.ConnectionID == b.ConnectionID
+	}), nil
 }
 
 // inTheWay is the holder when the call timed out, nil if that is not known.

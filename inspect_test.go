@@ -2,6 +2,7 @@ package namedlock_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"io"
 	"strings"
 	"testing"
@@ -17,13 +18,13 @@ import (
 )
 
 const (
-	askHolder    = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY) FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + aboutSession
-	aboutSession = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+	askHolder    = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(i.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(h.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY) FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + aboutSession
+	aboutSession = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name' LEFT JOIN performance_schema.session_connect_attrs AS i ON i.PROCESSLIST_ID = l.ID AND i.ATTR_NAME = '_pid' LEFT JOIN performance_schema.session_connect_attrs AS h ON h.PROCESSLIST_ID = l.ID AND h.ATTR_NAME = 'client_host'"
 	askUsed      = "SELECT IS_USED_LOCK(?)"
 	isComplete   = "SELECT @@performance_schema, (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'), (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
 )
 
-var askHolderOfOwn = strings.Replace(askHolder, "session_connect_attrs", "session_account_connect_attrs", 1)
+var askHolderOfOwn = strings.Replace(askHolder, "session_connect_attrs", "session_account_connect_attrs", -1)
 
 var denied = &mysql.MySQLError{Number: 1142, Message: "SELECT command denied"}
 
@@ -34,21 +35,21 @@ func expectGreeting(mock sqlmock.Sqlmock, version string) {
 func TestHolderTellsWhatTheServerShows(t *testing.T) {
 	locker, mock, db := mocked(t, namedlock.WithNamespace("app/"))
 	expectGreeting(mock, "9.7.4")
-	mock.ExpectQuery(askHolder).WithArgs("app/report").WillReturnRows(answer(42, "app", "fe80::7:5123", "Sleep", 31, nil, "billing", nil))
+	mock.ExpectQuery(askHolder).WithArgs("app/report").WillReturnRows(answer(42, "app", "fe80::7:5123", "Sleep", 31, nil, "billing", "812", "web-1", nil))
 
 	got, held, err := locker.Holder(ctx, "report")
 
 	require.NoError(t, err)
 	assert.True(t, held)
 	assert.Equal(t, namedlock.Holder{Name: "report", ConnectionID: 42, User: "app", Host: "fe80::7", Port: 5123,
-		Program: "billing", Command: "Sleep", CommandTime: 31 * time.Second}, got)
+		Program: "billing", PID: 812, ClientHost: "web-1", Command: "Sleep", CommandTime: 31 * time.Second}, got)
 	assertPooled(t, db)
 }
 
 func TestHolderOfAFreeLock(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	expectGreeting(mock, "9.7.4")
-	mock.ExpectQuery(askHolder).WithArgs("report").WillReturnRows(answer(nil, nil, nil, nil, nil, nil, nil, nil))
+	mock.ExpectQuery(askHolder).WithArgs("report").WillReturnRows(answer(make([]driver.Value, 10)...))
 
 	got, held, err := locker.Holder(ctx, "report")
 
@@ -75,7 +76,7 @@ func TestHolderOfASessionThatIsNotShown(t *testing.T) {
 	locker, mock, _ := mocked(t)
 	expectGreeting(mock, "9.7.4")
 	mock.ExpectQuery(askHolder).WithArgs("report").WillReturnError(denied)
-	mock.ExpectQuery(askHolderOfOwn).WithArgs("report").WillReturnRows(answer(42, nil, nil, nil, nil, nil, nil, nil))
+	mock.ExpectQuery(askHolderOfOwn).WithArgs("report").WillReturnRows(answer(42, nil, nil, nil, nil, nil, nil, nil, nil, nil))
 
 	got, _, err := locker.Holder(ctx, "report")
 
@@ -83,12 +84,26 @@ func TestHolderOfASessionThatIsNotShown(t *testing.T) {
 	assert.Equal(t, namedlock.Holder{Name: "report", ConnectionID: 42}, got)
 }
 
+// A client sends what it likes for its pid.
+func TestHolderBelievesNoPIDThatCannotBe(t *testing.T) {
+	for _, pid := range []string{"", "-5", "0x10", "4294967296", "1 on web-1"} {
+		locker, mock, _ := mocked(t)
+		expectGreeting(mock, "9.7.4")
+		mock.ExpectQuery(askHolder).WillReturnRows(answer(42, "app", "localhost", "Sleep", 0, nil, nil, pid, nil, nil))
+
+		got, _, err := locker.Holder(ctx, "report")
+
+		require.NoError(t, err)
+		assert.Zero(t, got.PID, "%q", pid)
+	}
+}
+
 // A session that has SET TIMESTAMP has any TIME in the process list.
 func TestHolderBelievesNoTimeThatCannotBe(t *testing.T) {
 	for _, seconds := range []int64{-5, 4294967290, 1 << 60} {
 		locker, mock, _ := mocked(t)
 		expectGreeting(mock, "9.7.4")
-		mock.ExpectQuery(askHolder).WillReturnRows(answer(42, "app", "localhost", "Query", seconds, "SELECT 1", nil, nil))
+		mock.ExpectQuery(askHolder).WillReturnRows(answer(42, "app", "localhost", "Query", seconds, "SELECT 1", nil, nil, nil, nil))
 
 		got, _, err := locker.Holder(ctx, "report")
 
@@ -206,11 +221,14 @@ func TestATimeoutNamesTheHolderInThisProcess(t *testing.T) {
 func TestHolderString(t *testing.T) {
 	for want, h := range map[string]namedlock.Holder{
 		"connection 42": {ConnectionID: 42},
-		"connection 42, app@10.0.0.7 (billing), idle for 31s":   {ConnectionID: 42, User: "app", Host: "10.0.0.7", Port: 5123, Program: "billing", Command: "Sleep", CommandTime: 31 * time.Second},
-		"connection 42, app@localhost, in a statement for 1m0s": {ConnectionID: 42, User: "app", Host: "localhost", Command: "Query", CommandTime: time.Minute},
-		"connection 42, app":                        {ConnectionID: 42, User: "app", Command: "Sleep"},
-		"this process for 1.5s":                     {Local: true, HeldFor: 1500*time.Millisecond + 7},
-		"connection 42 of this process for 1s, app": {ConnectionID: 42, Local: true, HeldFor: time.Second, User: "app"},
+		"connection 42, app@10.0.0.7 (billing), last statement 31s ago": {ConnectionID: 42, User: "app", Host: "10.0.0.7", Port: 5123, Program: "billing", Command: "Sleep", CommandTime: 31 * time.Second},
+		"connection 42, app@localhost, in a statement for 1m0s":         {ConnectionID: 42, User: "app", Host: "localhost", Command: "Query", CommandTime: time.Minute},
+		"connection 42, app@10.0.0.7 (billing, pid 812 on web-1)":       {ConnectionID: 42, User: "app", Host: "10.0.0.7", Program: "billing", PID: 812, ClientHost: "web-1"},
+		"connection 42 (pid 812)":                                       {ConnectionID: 42, PID: 812},
+		"connection 42 (on web-1)":                                      {ConnectionID: 42, ClientHost: "web-1"},
+		"connection 42, app":                                            {ConnectionID: 42, User: "app", Command: "Sleep"},
+		"this process for 1.5s":                                         {Local: true, HeldFor: 1500*time.Millisecond + 7},
+		"connection 42 of this process for 1s, app":                     {ConnectionID: 42, Local: true, HeldFor: time.Second, User: "app"},
 	} {
 		assert.Equal(t, want, h.String())
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -74,7 +75,7 @@ func TestHolder_ForeignSession(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, held)
 
-		f := at.foreignOn(t, at.open(t, "connectionAttributes=program_name:billing"))
+		f := at.foreignOn(t, at.open(t, "connectionAttributes=program_name:billing,client_host:web-1"))
 		f.lock(prefix + name)
 		h := requireHolder(t, l, name)
 		assert.Equal(t, name, h.Name)
@@ -83,6 +84,9 @@ func TestHolder_ForeignSession(t *testing.T) {
 		assert.Contains(t, []string{"localhost", "127.0.0.1", f.host(t)}, h.Host)
 		assert.NotZero(t, h.Port)
 		assert.Equal(t, "billing", h.Program)
+		assert.Equal(t, os.Getpid(), h.PID)
+		assert.Equal(t, "web-1", h.ClientHost)
+		assert.Contains(t, h.String(), fmt.Sprintf(" (billing, pid %d on web-1)", os.Getpid()))
 		assert.False(t, h.Local)
 		eventually(t, func() bool {
 			h = requireHolder(t, l, name)
@@ -130,7 +134,7 @@ func TestPromise47_TextOfStrangers(t *testing.T) {
 			return db
 		}
 		stranger := at.foreignOn(t, openWith(func(cfg *mysql.Config) {
-			cfg.User, cfg.Passwd, cfg.DBName, cfg.ConnectionAttributes = user+forged, "", "", "program_name:billing"+forged
+			cfg.User, cfg.Passwd, cfg.DBName, cfg.ConnectionAttributes = user+forged, "", "", "program_name:billing"+forged+",client_host:web-1"+forged
 		}))
 		stranger.lock(name)
 
@@ -144,7 +148,7 @@ func TestPromise47_TextOfStrangers(t *testing.T) {
 			assert.NotContains(t, text, "\n")
 			assert.NotContains(t, text, "\x1b")
 			assert.Contains(t, text, user+escaped)
-			assert.Contains(t, text, "(billing"+escaped+")")
+			assert.Contains(t, text, fmt.Sprintf("(billing%s, pid %d on web-1%s)", escaped, os.Getpid(), escaped))
 		}
 
 		unknown := at.lockerOn(t, openWith(func(cfg *mysql.Config) { cfg.DBName = "none" + forged }))
@@ -326,7 +330,7 @@ func TestHeld_Prefixes(t *testing.T) {
 				at := setup{srv, way}
 				space := newName("ж%_") + "/"
 				l, all := at.locker(t, namedlock.WithNamespace(space)), at.locker(t)
-				f := at.foreignOn(t, at.open(t, "connectionAttributes=program_name:billing"))
+				f := at.foreignOn(t, at.open(t, "connectionAttributes=program_name:billing,_pid:7"))
 				long := strings.Repeat("漢", 64-len([]rune(space)))
 				taken := []string{"a", "a%b", "a_b", "a\\b", "a\\%b", "axb", "a'b", "a\"b", "é", long}
 				for _, name := range taken {
@@ -475,7 +479,7 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 			assert.EqualValues(t, f.id, e.Holder.ConnectionID)
 			assert.Equal(t, "billing", e.Holder.Program)
 			assert.False(t, e.Holder.Local)
-			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, %s@%s (billing)", timeout, f.id, at.User(), e.Holder.Host))
+			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, %s@%s (billing, pid %d)", timeout, f.id, at.User(), e.Holder.Host, os.Getpid()))
 		}
 		if at.way == byOpen { // a request's deadline tells as much
 			var e *namedlock.Error

@@ -447,7 +447,7 @@ func TestErrorHolder(t *testing.T) {
 		release := l.HoldElsewhere("a")
 		defer release()
 		assert.Equal(t, "HoldElsewhere", late("a").Holder.Program)
-		assert.ErrorContains(t, late("a"), "not acquired within 5s: held by connection 1, locktest@localhost (HoldElsewhere), idle for 9s")
+		assert.ErrorContains(t, late("a"), "not acquired within 5s: held by connection 1, locktest@localhost (HoldElsewhere), last statement 9s ago")
 		require.NoError(t, p.WithLock(t.Context(), "b", 0, func(context.Context) error {
 			assert.Equal(t, "Peer 1", late("b").Holder.Program)
 			return nil

@@ -30,7 +30,7 @@ var verbs = []verb{
 		"does this process run under the lock, by a run or lead that has\nstarted it: exit code 0 or 1; the server is not asked",
 		serverFlagNames, `namedlock held report || exec namedlock run report -- "$0" "$@"`},
 	{"holder", "[FLAG…] NAME",
-		"who has the lock: connection, user, host, program, what it does",
+		"who has the lock: connection, user, host, program, process,\nwhat it does",
 		join([]string{"json"}, serverFlagNames), "namedlock holder report"},
 	{"list", "[FLAG…] [PREFIX]",
 		"all locks that are held, whose names begin with PREFIX",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/go-namedlock/namedlock"
@@ -17,13 +18,15 @@ type lock struct {
 	Host         string  `json:"host,omitempty"`
 	Port         int     `json:"port,omitempty"`
 	Program      string  `json:"program,omitempty"`
+	PID          int     `json:"pid,omitempty"`
+	ClientHost   string  `json:"client_host,omitempty"`
 	Command      string  `json:"command,omitempty"`
 	Seconds      float64 `json:"command_seconds"`
 	Statement    string  `json:"statement,omitempty"`
 }
 
 func shown(h namedlock.Holder) lock {
-	return lock{h.Name, h.ConnectionID, h.User, h.Host, h.Port, h.Program, h.Command, h.CommandTime.Seconds(), h.Statement}
+	return lock{h.Name, h.ConnectionID, h.User, h.Host, h.Port, h.Program, h.PID, h.ClientHost, h.Command, h.CommandTime.Seconds(), h.Statement}
 }
 
 func holder(ctx context.Context, in *invocation) (int, error) {
@@ -81,10 +84,11 @@ func list(ctx context.Context, in *invocation) (int, error) {
 		return exitOK, printJSON(in.stdout, locks)
 	}
 	table := tabwriter.NewWriter(in.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "NAME\tCONNECTION\tUSER\tHOST\tPROGRAM\tDOES\tFOR")
+	_, _ = fmt.Fprintln(table, "NAME\tCONNECTION\tUSER\tHOST\tPROGRAM\tPID\tCLIENT_HOST\tCOMMAND\tTIME")
 	for _, l := range locks {
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\t%s\t%s\n", clean(l.Name), l.ConnectionID,
-			orDash(l.User), orDash(l.Host), orDash(l.Program), orDash(l.Command), strconv.FormatFloat(l.Seconds, 'f', -1, 64)+"s")
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", clean(l.Name), l.ConnectionID,
+			orDash(l.User), orDash(l.Host), orDash(l.Program),
+			orDash(strings.TrimPrefix(strconv.Itoa(l.PID), "0")), orDash(l.ClientHost), orDash(l.Command), strconv.FormatFloat(l.Seconds, 'f', -1, 64)+"s")
 	}
 	return exitOK, table.Flush()
 }

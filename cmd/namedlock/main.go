@@ -3,7 +3,7 @@
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
 //	namedlock held NAME        does this process run under the lock
-//	namedlock holder NAME      who has the lock: connection, user, host, program, what it does
+//	namedlock holder NAME      who has the lock: connection, user, host, program, process, what it does
 //	namedlock list [PREFIX]    all locks that are held
 //	namedlock check            is this server fit for locks, and what would a loss be noticed by
 //	namedlock completion bash|zsh

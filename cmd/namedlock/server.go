@@ -63,6 +63,9 @@ func (f serverFlags) openConfig(config *mysql.Config, opts ...namedlock.Option) 
 		program := cmp.Or(strings.ReplaceAll(f.program, ",", " "), "namedlock")
 		config.ConnectionAttributes = strings.Trim(config.ConnectionAttributes+",program_name:"+program, ",")
 	}
+	if machine, err := os.Hostname(); err == nil && !strings.Contains(config.ConnectionAttributes, "client_host:") {
+		config.ConnectionAttributes += ",client_host:" + strings.ReplaceAll(machine, ",", " ")
+	}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, nil, usageError{err}

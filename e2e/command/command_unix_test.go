@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -565,7 +566,9 @@ func TestListAndHolder(t *testing.T) {
 		p = b.start("holder", "p")
 		require.Equal(t, 0, p.code(), p.stderr.String())
 		if b.server.Kind() == servers.MySQL { // MariaDB does not tell
-			assert.Contains(t, p.stdout.String(), "sleep", "the program is the command")
+			host, err := os.Hostname()
+			require.NoError(t, err)
+			assert.Regexp(t, ` \(sleep, pid \d+ on `+regexp.QuoteMeta(host)+`\)`, p.stdout.String(), "the program is the command, the process the keeper")
 		}
 
 		p = b.start("list", "odd")
@@ -574,6 +577,7 @@ func TestListAndHolder(t *testing.T) {
 			assert.Contains(t, p.stderr.String(), "INSTALL SONAME")
 			return
 		}
+		assert.Regexp(t, `^NAME +CONNECTION +USER +HOST +PROGRAM +PID +CLIENT_HOST +COMMAND +TIME\n`, p.stdout.String())
 		assert.Contains(t, p.stdout.String(), `odd \x1b[31m\nname`)
 		assert.NotContains(t, p.stdout.String(), "\x1b")
 	})

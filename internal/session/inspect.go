@@ -25,6 +25,8 @@ type Holder struct {
 	Host         string
 	Port         int
 	Program      string
+	PID          int
+	ClientHost   string
 	Command      string
 	CommandTime  time.Duration
 	Statement    string
@@ -45,10 +47,7 @@ type Holder struct {
 const (
 	usedBy = "IS_USED_LOCK(?)"
 
-	ofHolder      = withProcess + "session_connect_attrs" + asProgram
-	ofHolderOfOwn = withProcess + "session_account_connect_attrs" + asProgram
-	withProcess   = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID LEFT JOIN performance_schema."
-	asProgram     = " AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+	withProcess = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID"
 
 	oneLock = " FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l"
 
@@ -70,7 +69,19 @@ const (
 		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
 )
 
-var holderColumns = "SELECT " + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "l.NAME")
+var (
+	holderColumns = "SELECT " + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "i.ATTR_VALUE", "h.ATTR_VALUE", "l.NAME")
+	ofHolder      = withProcess + attributes("session_connect_attrs")
+	ofHolderOfOwn = withProcess + attributes("session_account_connect_attrs")
+)
+
+// attributes joins those of the connection, from the table.
+func attributes(table string) (joins string) {
+	for _, a := range [][2]string{{"a", "program_name"}, {"i", "_pid"}, {"h", "client_host"}} {
+		joins += fmt.Sprintf(" LEFT JOIN performance_schema.%s AS %s ON %[2]s.PROCESSLIST_ID = l.ID AND %[2]s.ATTR_NAME = '%s'", table, a[0], a[1])
+	}
+	return joins
+}
 
 func asUTF8(columns ...string) string {
 	for i, column := range columns {
@@ -212,8 +223,8 @@ func (found *holders) receive(rows driver.Rows) error {
 			return err
 		}
 		var id, seconds sql.NullInt64
-		var user, host, command, statement, program, name sql.NullString
-		dest := one{&id, &user, &host, &command, &seconds, &statement, &program, &name}
+		var user, host, command, statement, program, pid, machine, name sql.NullString
+		dest := one{&id, &user, &host, &command, &seconds, &statement, &program, &pid, &machine, &name}
 		if err := dest.scan(row); err != nil {
 			return err
 		}
@@ -222,6 +233,8 @@ func (found *holders) receive(rows driver.Rows) error {
 			ConnectionID: uint64(id.Int64),
 			User:         user.String,
 			Program:      program.String,
+			PID:          processID(pid.String),
+			ClientHost:   machine.String,
 			Command:      command.String,
 			CommandTime:  commandTime(seconds.Int64),
 			Statement:    statement.String,
@@ -229,6 +242,15 @@ func (found *holders) receive(rows driver.Rows) error {
 		h.Host, h.Port = splitHost(host.String)
 		*found = append(*found, h)
 	}
+}
+
+// processID is 0 for a text that is not the number of a process: clients choose it.
+func processID(text string) int {
+	pid, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(pid)
 }
 
 // commandTime is the TIME of the process list. A session that has SET TIMESTAMP makes it

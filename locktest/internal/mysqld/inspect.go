@@ -10,12 +10,17 @@ import (
 // The statements that ask who holds a lock join a list of locks to the process list
 // and to the connections' attributes. They are known by their shape, and not read.
 var (
-	asksForHolders = regexp.MustCompile(`^SELECT ` + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "l.NAME") + ` FROM \((.*)\) AS l` +
-		` LEFT JOIN information_schema\.PROCESSLIST AS p ON .* LEFT JOIN performance_schema\.session_(?:account_)?connect_attrs AS a ON .*'program_name'$`)
+	asksForHolders = regexp.MustCompile(`^SELECT ` + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "i.ATTR_VALUE", "h.ATTR_VALUE", "l.NAME") + ` FROM \((.*)\) AS l` +
+		` LEFT JOIN information_schema\.PROCESSLIST AS p ON p\.ID = l\.ID` + attribute("a", "program_name") + attribute("i", "_pid") + attribute("h", "client_host") + `$`)
 	ofOneLock = regexp.MustCompile(`^SELECT IS_USED_LOCK\(\?\) AS ID, NULL AS NAME$`)
 	ofPrefix  = regexp.MustCompile(`^SELECT t\.PROCESSLIST_ID AS ID, m\.OBJECT_NAME AS NAME FROM performance_schema\.metadata_locks AS m JOIN .*` +
 		`LEFT\(m\.OBJECT_NAME, CHAR_LENGTH\(\?\)\) AS BINARY\) = CAST\(LOWER\(CONVERT\(\? USING utf8mb3\)\) AS BINARY\)$`)
 )
+
+// attribute is the join of an attribute of the connections.
+func attribute(as, name string) string {
+	return ` LEFT JOIN performance_schema\.session_(?:account_)?connect_attrs AS ` + as + ` ON ` + as + `\.PROCESSLIST_ID = l\.ID AND ` + as + `\.ATTR_NAME = '` + name + `'`
+}
 
 // asUTF8 is an expression for columns of a text that does not depend on the session.
 func asUTF8(columns ...string) string {
@@ -31,7 +36,8 @@ var (
 	countsNoRoom   = regexp.MustCompile(`\(SELECT VARIABLE_VALUE FROM performance_schema\.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost'\)`)
 )
 
-// What the process list shows of every session. There is no network, as on a socket.
+// What the process list shows of every session. There is no network, as on a socket. The
+// processes of a test are one; so no session shows a pid.
 const (
 	user = "locktest"
 	host = "localhost"
@@ -68,7 +74,7 @@ func (s *Server) holder(name string) []driver.Value {
 	if c, held := s.locks.Holder(name); held {
 		return c.shown(nil)
 	}
-	return make([]driver.Value, 8)
+	return make([]driver.Value, 10)
 }
 
 // holders returns the rows about all locks whose names begin with prefix.
@@ -89,7 +95,7 @@ func (c *conn) shown(name driver.Value) []driver.Value {
 	if c.statement != "" {
 		command, statement = "Query", c.statement
 	}
-	return []driver.Value{c.id, user, host, command, int64(time.Since(c.since) / time.Second), statement, c.process.program, name}
+	return []driver.Value{c.id, user, host, command, int64(time.Since(c.since) / time.Second), statement, c.process.program, nil, nil, name}
 }
 
 // granted ends the statement that has waited for the lock.

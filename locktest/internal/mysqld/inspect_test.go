@@ -14,10 +14,10 @@ import (
 // What the library sends, as its package documentation has it.
 const (
 	beside = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID" +
-		" LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name'"
+		" LEFT JOIN performance_schema.session_connect_attrs AS a ON a.PROCESSLIST_ID = l.ID AND a.ATTR_NAME = 'program_name' LEFT JOIN performance_schema.session_connect_attrs AS i ON i.PROCESSLIST_ID = l.ID AND i.ATTR_NAME = '_pid' LEFT JOIN performance_schema.session_connect_attrs AS h ON h.PROCESSLIST_ID = l.ID AND h.ATTR_NAME = 'client_host'"
 	askHolder = holderColumns +
 		" FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l" + beside
-	holderColumns = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY)"
+	holderColumns = "SELECT CAST(CONVERT(l.ID USING utf8mb4) AS BINARY), CAST(CONVERT(p.USER USING utf8mb4) AS BINARY), CAST(CONVERT(p.HOST USING utf8mb4) AS BINARY), CAST(CONVERT(p.COMMAND USING utf8mb4) AS BINARY), CAST(CONVERT(p.TIME USING utf8mb4) AS BINARY), CAST(CONVERT(p.INFO USING utf8mb4) AS BINARY), CAST(CONVERT(a.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(i.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(h.ATTR_VALUE USING utf8mb4) AS BINARY), CAST(CONVERT(l.NAME USING utf8mb4) AS BINARY)"
 
 	askHeld = holderColumns +
 		" FROM (SELECT t.PROCESSLIST_ID AS ID, m.OBJECT_NAME AS NAME" +
@@ -33,21 +33,21 @@ func TestHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
 		holder, other := connect(t, s), connect(t, s)
-		none := []string{"NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL"}
+		none := []string{"NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL"}
 		requireAnswer(t, other, none, askHolder, "É")
 
 		requireAnswer(t, holder, []string{"1"}, "SELECT GET_LOCK(?, ?)", "É", 0)
 		time.Sleep(2500 * time.Millisecond)
-		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Sleep", "2", "NULL", "test", "NULL"}, askHolder, "é")
-		requireAnswer(t, holder, []string{"1", "locktest", "localhost", "Query", "0", askHolder, "test", "NULL"}, askHolder, "É")
+		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Sleep", "2", "NULL", "test", "NULL", "NULL", "NULL"}, askHolder, "é")
+		requireAnswer(t, holder, []string{"1", "locktest", "localhost", "Query", "0", askHolder, "test", "NULL", "NULL", "NULL"}, askHolder, "É")
 
 		// A holder that waits for another lock, and gets it.
 		requireAnswer(t, other, []string{"1"}, "SELECT GET_LOCK(?, ?)", "b", 0)
 		go func() { _, _ = ask(holder, "SELECT GET_LOCK(?, ?)", "b", 60) }()
 		time.Sleep(3 * time.Second)
-		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Query", "3", "SELECT GET_LOCK(?, ?)", "test", "NULL"}, askHolder, "é")
+		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Query", "3", "SELECT GET_LOCK(?, ?)", "test", "NULL", "NULL", "NULL"}, askHolder, "é")
 		requireAnswer(t, other, []string{"1"}, "SELECT RELEASE_LOCK(?)", "b")
-		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Sleep", "0", "NULL", "test", "NULL"}, askHolder, "b")
+		requireAnswer(t, other, []string{"1", "locktest", "localhost", "Sleep", "0", "NULL", "test", "NULL", "NULL", "NULL"}, askHolder, "b")
 		synctest.Wait()
 
 		requireAnswer(t, holder, []string{"2"}, "SELECT RELEASE_ALL_LOCKS()")
@@ -87,7 +87,8 @@ func heldNames(t *testing.T, conn *sql.Conn, prefix string) (names []string) {
 	for rows.Next() {
 		var id, seconds int64
 		var user, host, command, statement, program, name string
-		require.NoError(t, rows.Scan(&id, &user, &host, &command, &seconds, &statement, &program, &name))
+		var pid, machine sql.NullString
+		require.NoError(t, rows.Scan(&id, &user, &host, &command, &seconds, &statement, &program, &pid, &machine, &name))
 		assert.Equal(t, []any{int64(1), "locktest", "localhost", "Query", askHeld, "test"}, []any{id, user, host, command, statement, program})
 		names = append(names, name)
 	}
