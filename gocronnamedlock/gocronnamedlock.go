@@ -31,7 +31,8 @@ type Locks interface {
 
 // NewLocker returns a lock for gocron.WithDistributedLocker and WithDistributedJobLocker. A job runs where its name's lock could be taken at
 // once; elsewhere this run is left out. The lock is held for as long as the job runs, and for atLeast: machines whose clocks differ by less
-// do not run it one after the other. A job that must not run twice, whatever the clocks do, has to record that it has run.
+// do not run it one after the other. A KILL of the session, a crash or a failover within atLeast frees the lock, and then they do: with
+// three replicas and two KILLs, three times. A job that must not run twice for a tick has to record that it has run: docs/CRON.md has the code.
 //
 // The name is that of the job, by namedlock.SafeName. A job whose lock is lost while it runs is not told, since gocron has no context for
 // that, and drops the error of the job's end (v2.21.2): the log, the hooks and the Stats of the Locker alone tell of it.
