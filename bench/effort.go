@@ -14,6 +14,7 @@ type effort struct {
 	held      int           // locks held at once
 	waiters   int
 	kills     int
+	commands  int           // of a sample of the command
 	quiet     time.Duration // in which the watch's processor time is measured
 	repeats   int           // of a point in a plot
 	step      int           // from one number of goroutines in a plot to the next, as a factor
@@ -31,6 +32,7 @@ var (
 		held:      10_000,
 		waiters:   1000,
 		kills:     40,
+		commands:  40,
 		quiet:     time.Second,
 		repeats:   3,
 		step:      2,
@@ -46,6 +48,7 @@ var (
 		held:      10_000,
 		waiters:   1000,
 		kills:     5,
+		commands:  20,
 		quiet:     500 * time.Millisecond,
 		repeats:   1,
 		step:      8,
@@ -62,6 +65,7 @@ var (
 		held:      200,
 		waiters:   100,
 		kills:     1,
+		commands:  1,
 		quiet:     20 * time.Millisecond,
 		repeats:   1,
 		step:      8,

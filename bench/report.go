@@ -27,6 +27,7 @@ var lines = []line{
 	{"loss", lossLine},
 	{"parallel", parallelLine},
 	{"fresh", freshLine},
+	{"command", commandLine},
 	{"slots", slotsLine},
 }
 
