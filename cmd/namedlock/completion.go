@@ -4,6 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"io"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // completions are the scripts, by shell.
@@ -14,6 +17,38 @@ var completionBash string
 
 //go:embed completion.zsh
 var completionZsh string
+
+// patienceAtPrompt is how long a shell waits for names to complete.
+const patienceAtPrompt = time.Second
+
+// namesForShell prints the names of the locks that are held, one a line, for the
+// completion scripts. A name that is not printable, or looks like a flag, is
+// left out. A server that cannot be asked, or does not list its locks, is an
+// exit code, and no line.
+func namesForShell(ctx context.Context, in *invocation) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, patienceAtPrompt)
+	defer cancel()
+	in.server.stderr = io.Discard
+	locker, _, err := in.server.open()
+	if err != nil {
+		return exitUsage, nil
+	}
+	holders, err := locker.Holders(ctx, strings.Join(in.args, ""))
+	if err != nil {
+		return exitUnavailable, nil
+	}
+	for _, h := range holders {
+		if strings.HasPrefix(h.Name, "-") || strings.ContainsFunc(h.Name, isNotPrintable) {
+			continue
+		}
+		if err := print(in.stdout, h.Name+"\n"); err != nil {
+			return exitUnavailable, nil
+		}
+	}
+	return exitOK, nil
+}
+
+func isNotPrintable(r rune) bool { return !strconv.IsPrint(r) }
 
 func completion(_ context.Context, in *invocation) (int, error) {
 	if len(in.args) != 1 || completions[in.args[0]] == "" {

@@ -2,6 +2,16 @@
 # Completion of namedlock for zsh. In ~/.zshrc, behind compinit:  eval "$(namedlock completion zsh)"
 # Or save it as _namedlock in a directory of $fpath.
 
+# _namedlock_names offers the locks that are held.
+_namedlock_names() {
+	(( ${words[(I)-dsn]} )) && return 1
+	local -a names server
+	local i=${words[(I)-defaults-file]}
+	(( i )) && server=(-defaults-file ${(Q)${words[i + 1]/#\~\//$HOME/}})
+	names=(${(f)"$(command namedlock names $server -- ${(Q)PREFIX} 2>/dev/null)"})
+	compadd -a names
+}
+
 _namedlock() {
 	if ((CURRENT == 2)); then
 		local -a commands=(
@@ -13,6 +23,7 @@ _namedlock() {
 			'check:is this server fit for locks'
 			'completion:print a completion script'
 			'help:flags and exit codes'
+			'version:print the version'
 		)
 		_describe command commands
 		return
@@ -48,11 +59,11 @@ _namedlock() {
 				'-at-most[how long the command may run]:duration:(30s 5m 1h)'
 			)
 		fi
-		_arguments $flags $job '*:lock: '
+		_arguments $flags $job '*:lock:_namedlock_names'
 		;;
 	held) _arguments $flags ':lock: ' ;;
-	holder) _arguments $flags '-json[print JSON]' ':lock: ' ;;
-	list) _arguments $flags '-json[print JSON]' ':prefix: ' ;;
+	holder) _arguments $flags '-json[print JSON]' ':lock:_namedlock_names' ;;
+	list) _arguments $flags '-json[print JSON]' ':prefix:_namedlock_names' ;;
 	check) _arguments $flags '-json[print JSON]' ;;
 	completion) _arguments ':shell:(bash zsh)' ;;
 	esac

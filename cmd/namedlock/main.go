@@ -88,6 +88,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int
 	}
 	commands := map[string]func(context.Context, *invocation) (int, error){
 		"held": held, "holder": holder, "list": list, "check": check, "completion": completion,
+		"names": namesForShell,
 	}
 	command, ok := commands[args[0]]
 	switch {

@@ -3,6 +3,8 @@
 package command
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
@@ -21,6 +24,7 @@ var completed = []struct {
 	offers []string
 }{
 	{"namedlock l", []string{"lead", "list"}},
+	{"namedlock ve", []string{"version"}},
 	{"namedlock run -t", []string{"-timeout"}},
 	{"namedlock run -timeout ", []string{"forever"}},
 	{"namedlock lead -", []string{"-dsn", "-defaults-file", "-grace", "-quiet", "-verbose"}},
@@ -50,6 +54,79 @@ func TestCompletion_Bash(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is typed before the tab becomes a lock that is held, however its name has to be quoted.
+var namesCompleted = []struct{ typed, name string }{
+	{"pla", "plain"},
+	{"odd", "odd name"},
+	{"odd\\ n", "odd name"},
+	{"'odd n", "odd name"},
+	{"customer:4", "customer:42"},
+	{"customer", "customer:42"},
+	{"it", `it's "a" $1 \ *`},
+	{"fran", "français"},
+	{"a=b", "a=b;c"},
+}
+
+// unfit are names that no line can have.
+var unfit = []string{"plain\n", "plain\x1b[31m", "-plain"}
+
+func TestCompletion_Names(t *testing.T) {
+	onServers(t, func(t *testing.T, b *bench) {
+		if b.server.Kind() == servers.MariaDB {
+			_, _ = b.db.Exec("INSTALL SONAME 'metadata_lock_info'")
+		}
+		for _, c := range namesCompleted {
+			if b.holder(c.name) == 0 {
+				b.hold(c.name)
+			}
+		}
+		for _, name := range unfit {
+			b.hold(name)
+		}
+		for shell, start := range map[string]string{
+			"bash": `PS1='$ '; eval "$(namedlock completion bash)"`,
+			"zsh":  `PS1='$ '; autoload -U compinit && compinit -u; eval "$(namedlock completion zsh)"`,
+		} {
+			t.Run(shell, func(t *testing.T) {
+				path, err := exec.LookPath(shell)
+				if err != nil {
+					servers.Missing(t, shell+" is not installed")
+				}
+				args := map[string][]string{"bash": {"--norc", "--noprofile", "-i"}, "zsh": {"-f", "-i"}}[shell]
+				for _, c := range namesCompleted {
+					cmd := exec.Command(path, args...)
+					cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "TERM=dumb", "LC_ALL=C.UTF-8", "NAMEDLOCK_DSN="+b.server.DSN(),
+						"PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+					s := (&bench{T: t}).onTerminal(cmd)
+					s.types(start + "; echo r\"\"eady\n")
+					s.shows("ready")
+					s.types("namedlock holder " + c.typed + "\t")
+					s.types("\n")
+					want := fmt.Sprintf("connection %d, ", b.holder(c.name))
+					assert.Eventually(t, func() bool { return strings.Contains(s.out.String(), want) }, patience, 5*time.Millisecond, "%q: %s", c, s.out.String())
+				}
+			})
+		}
+	})
+}
+
+// At a prompt nothing is said, and a server that does not answer is not waited for.
+func TestCompletion_NoServer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	for _, dsn := range []string{"u:p@tcp(" + silent.Addr().String() + ")/", "u:p@tcp(127.0.0.1:1)/", "nonsense", ""} {
+		cmd := exec.Command(binary, "names", "--", "x")
+		cmd.Env = append(os.Environ(), "NAMEDLOCK_DSN="+dsn, "HOME="+t.TempDir())
+		var said strings.Builder
+		cmd.Stdout, cmd.Stderr = &said, &said
+		began := time.Now()
+		require.Error(t, cmd.Run())
+		assert.Less(t, time.Since(began), patience/10, "a second, and what the machine needs to start a process")
+		assert.Empty(t, said.String(), dsn)
 	}
 }
 
