@@ -87,7 +87,7 @@ var sizes = map[string]func(c *crowd){
 	"20 `WithLock` whose code runs a query on the same db":                                        func(c *crowd) { c.queries(20) },
 }
 
-var sizeRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| (\\d+) \\| (\\d+) \\|$")
+var sizeRow = regexp.MustCompile(`(?m)^\| ([^|]+) \| (\d+) \| (\d+) \|$`)
 
 // The numbers of docs/OPERATIONS.md are enough.
 func TestOperations_Connections(t *testing.T) {

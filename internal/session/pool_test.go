@@ -582,7 +582,7 @@ func TestInspect_BrokenConnectionIsNotPooled(t *testing.T) {
 		b.db.SetMaxIdleConns(10)
 		b.server.Script(func(st memserver.Statement) *memserver.Reply {
 			if strings.Contains(st.Text, "IS_USED_LOCK") {
-				return &memserver.Reply{Row: []any{1, 2, 3, 4, 5, 6, 7, 8, 9}}
+				return &memserver.Reply{Row: []any{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}
 			}
 			return nil
 		})
