@@ -6,19 +6,40 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
+	"github.com/go-namedlock/namedlock/internal/names"
 )
 
 // The names that all contend for: those of the first kind are held for short times only.
 var (
 	busyNames  = []string{"torture-busy", "Torture-Busy", "torture-b", "torture-é", "torture-É"}
 	slowNames  = []string{"torture-slow", "TORTURE-SLOW", "torture-t"}
-	watchNames = append(append([]string{}, busyNames...), slowNames...)
+	slotNames  = []slotName{{"torture-slots", 2, 4}, {"Torture-Slots", 3, 3}, {"torture-pair", 2, 2}}
+	watchNames = allNames()
 )
+
+// A slotName is a name with slots. Callers differ in how many, as processes do while a new version is rolled out.
+type slotName struct {
+	name        string
+	least, most int
+}
+
+// allNames returns the names of all locks.
+func allNames() []string {
+	all := slices.Concat(busyNames, slowNames)
+	for _, s := range slotNames {
+		all = append(all, names.Gate(s.name))
+		for i := range s.most {
+			all = append(all, names.Slot(s.name, i))
+		}
+	}
+	return all
+}
 
 // A caller is one goroutine that makes one call after the other, nested ones within.
 type caller struct {
@@ -65,11 +86,14 @@ type attempt struct {
 	locker *locker
 	id     int64
 	name   string
-	own    error // what the section returns
+	slots  int    // 0: the lock of that name, and no slot
+	lock   string // that it has: the name, or that of a slot
+	own    error  // what the section returns
 	long   bool
 	depth  int
 	called int64
 	begun  bool
+	cutOff bool // a statement of a transaction, by its own time limit
 }
 
 var (
@@ -91,9 +115,14 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 	if l.setup.flaky || l.setup.far {
 		rarely = 6 // losses are told later there
 	}
-	if c.chance(rarely) {
+	switch {
+	case c.chance(rarely):
 		a.name, a.long = slowNames[c.rand.IntN(len(slowNames))], c.chance(2)
+	case c.chance(6):
+		of := slotNames[c.rand.IntN(len(slotNames))]
+		a.name, a.slots, a.long = of.name, of.least+c.rand.IntN(of.most-of.least+1), c.chance(rarely)
 	}
+	a.lock = a.name
 	timeout := time.Duration(0)
 	switch n := c.rand.IntN(8); {
 	case n == 0:
@@ -106,7 +135,7 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 	default:
 		timeout = time.Second + c.upTo(time.Second)
 	}
-	event := history.Event{Kind: history.EventCall, Call: a.id, Parent: parent, Locker: l.id, Name: a.name, Timeout: timeout}
+	event := history.Event{Kind: history.EventCall, Call: a.id, Parent: parent, Locker: l.id, Name: a.name, N: a.slots, Timeout: timeout}
 	cancel := context.CancelFunc(func() {})
 	switch c.rand.IntN(6) {
 	case 0:
@@ -134,9 +163,13 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 			}
 		}()
 		a.withLock(ctx, timeout, exit)
-	case !l.setup.flaky && ctx.Value(inTx{}) == nil && c.chance(4):
-		a.withLockTx(ctx, timeout)
-	case c.chance(4):
+	case a.slots == 0 && !l.setup.flaky && ctx.Value(inTx{}) == nil && c.chance(3):
+		if c.chance(3) {
+			a.withTerm(ctx, timeout)
+		} else {
+			a.withLockTx(ctx, timeout)
+		}
+	case a.slots == 0 && c.chance(4):
 		a.acquire(ctx, timeout)
 	case c.chance(12):
 		a.withPanic(ctx, timeout)
@@ -155,8 +188,8 @@ func (a *attempt) withLock(ctx context.Context, timeout time.Duration, exit func
 		a.own = errOwn
 	}
 	a.called = history.Now()
-	err := a.locker.WithLock(ctx, a.name, timeout, func(ctx context.Context) error {
-		a.section(ctx, nil)
+	err := a.hold(ctx, timeout, func(ctx context.Context) error {
+		a.section(ctx, func() { a.work(ctx) })
 		if exit != nil {
 			exit()
 		}
@@ -169,6 +202,17 @@ func (a *attempt) withLock(ctx context.Context, timeout time.Duration, exit func
 		e.Error = err.Error()
 	}
 	a.finish(e)
+}
+
+// hold runs fn under the lock, or under one of the slots.
+func (a *attempt) hold(ctx context.Context, timeout time.Duration, fn func(ctx context.Context) error) error {
+	if a.slots == 0 {
+		return a.locker.WithLock(ctx, a.name, timeout, fn)
+	}
+	return a.locker.WithSlot(ctx, a.name, a.slots, timeout, func(ctx context.Context, slot int) error {
+		a.lock = names.Slot(a.name, slot)
+		return fn(ctx)
+	})
 }
 
 // finish notes that the call has returned. A connection that is gone is replaced, with the Locker on it.
@@ -210,7 +254,7 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 		a.finish(history.Event{At: at, Outcome: outcome, Error: err.Error(), Flaws: flaws})
 		return
 	}
-	a.section(lock.Context(), nil)
+	a.section(lock.Context(), func() { a.work(lock.Context()) })
 	err = lock.Release()
 	e := history.Event{At: history.Now()}
 	e.Outcome, e.Flaws = a.judge(ctx, err)
@@ -223,19 +267,24 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 	a.finish(e)
 }
 
-// section is the code under a lock: first, unless it is nil, and unless that fails what others do, too. It goes on for
-// a while after ctx has ended, as code may.
-func (a *attempt) section(ctx context.Context, first func() bool) {
+// section runs code, which is the code under the lock, and notes when that begins and ends, and when ctx does.
+func (a *attempt) section(ctx context.Context, code func()) {
 	a.begun = true
-	a.note(history.Event{Kind: history.EventBegin, Called: a.called})
+	begin := history.Event{Kind: history.EventBegin, Called: a.called}
+	if a.slots > 0 {
+		begin.Name = a.lock
+	}
+	a.note(begin)
 	stop := context.AfterFunc(ctx, func() { a.note(history.Event{Kind: history.EventOver}) })
 	defer func() {
 		stop()
 		a.note(history.Event{Kind: history.EventEnd})
 	}()
-	if first != nil && !first() {
-		return
-	}
+	code()
+}
+
+// work is the work under a lock. It goes on for a while after ctx has ended, as code may.
+func (a *attempt) work(ctx context.Context) {
 	a.look(ctx)
 	d := a.upTo(2 * time.Millisecond)
 	if a.long {
@@ -275,7 +324,7 @@ func (a *attempt) look(ctx context.Context) {
 	defer cancel()
 	var session *int64
 	from := history.Now()
-	err := a.worker.witness.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", a.name).Scan(&session)
+	err := a.worker.witness.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", a.lock).Scan(&session)
 	if err != nil {
 		return
 	}

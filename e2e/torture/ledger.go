@@ -12,9 +12,10 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
 )
 
-// The ledger has a row for each section of WithLockTx, with its number under that name. A section reads the
-// last number without a row lock, and writes the next: only the lock keeps two from the same. So the table
-// itself tells whether a stale holder has ever committed, whatever anybody's clock said.
+// The ledger has a row for each transaction of WithLockTx and WithTerm, with its number under that name. A transaction
+// reads the last number without a row lock, and writes the next: only the lock keeps two from the same. So the table
+// itself shows whether a stale holder has ever committed, and whether the lock was held between the transactions of a
+// term, whatever anybody's clock said.
 const ledger = "test.ledger"
 
 const makeLedger = "CREATE TABLE " + ledger + ` (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARBINARY(200) NOT NULL, number BIGINT NOT NULL,
@@ -31,9 +32,11 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 	fails := a.chance(4)
 	a.called = history.Now()
 	err := a.locker.WithLockTx(ctx, a.name, timeout, nil, func(ctx context.Context, tx *sql.Tx) error {
-		a.section(context.WithValue(ctx, inTx{}, true), func() bool {
-			a.own = a.write(ctx, tx)
-			return a.own == nil
+		ctx = context.WithValue(ctx, inTx{}, true)
+		a.section(ctx, func() {
+			if a.own = a.write(ctx, tx); a.own == nil {
+				a.work(ctx)
+			}
 		})
 		if fails && a.own == nil {
 			a.own = errOwn
@@ -46,7 +49,82 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 		e.Error = err.Error()
 	}
 	a.finish(e)
-	a.audit(err)
+	switch {
+	case !a.begun || errors.Is(err, namedlock.ErrCommitUnknown):
+	case err == nil || strings.Contains(err.Error(), "after the transaction was committed"):
+		a.audit(err, 1, 1)
+	default:
+		a.audit(err, 0, 0)
+	}
+}
+
+// mostTransactions is how many a term has at most.
+const mostTransactions = 4
+
+// withTerm is withLockTx for a term of several transactions. Some are rolled back, and the term goes on.
+func (a *attempt) withTerm(ctx context.Context, timeout time.Duration) {
+	committed, unknown := 0, 0
+	transact := func(ctx context.Context, term *namedlock.Term) error {
+		err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+			if err := a.write(ctx, tx); err != nil {
+				return err
+			}
+			if a.chance(4) {
+				return errOwn
+			}
+			return nil
+		})
+		switch {
+		case err == nil:
+			committed++
+		case errors.Is(err, namedlock.ErrCommitUnknown):
+			unknown++
+		case err == errOwn:
+			return nil
+		}
+		return err
+	}
+	a.called = history.Now()
+	err := a.locker.WithTerm(ctx, a.name, timeout, func(ctx context.Context, term *namedlock.Term) error {
+		ctx = context.WithValue(ctx, inTx{}, true)
+		a.section(ctx, func() {
+			for range 1 + a.rand.IntN(mostTransactions) {
+				if a.own = transact(ctx, term); a.own != nil {
+					return
+				}
+				a.work(ctx)
+			}
+		})
+		return a.own
+	})
+	e := history.Event{At: history.Now()}
+	e.Outcome, e.Flaws = a.judgeTerm(ctx, err)
+	if err != nil {
+		e.Error = err.Error()
+	}
+	a.finish(e)
+	if a.begun {
+		a.audit(err, committed, committed+unknown)
+	}
+}
+
+// judgeTerm is judge for WithTerm.
+func (a *attempt) judgeTerm(ctx context.Context, err error) (history.Outcome, []string) {
+	if !a.begun {
+		return a.judge(ctx, err)
+	}
+	var flaws []string
+	if a.own != nil && !errors.Is(err, a.own) {
+		flaws = append(flaws, "the section's own error is gone")
+	}
+	switch {
+	case !errors.Is(err, namedlock.ErrLost):
+		return history.Clean, flaws // whatever has become of its transactions
+	case a.cutOff || ctx.Err() != nil:
+		// The context, or the one of write, may have ended during a statement: the driver closes the connection.
+		return history.Panicked, flaws
+	}
+	return history.Lost, flaws
 }
 
 // write appends to the ledger.
@@ -56,6 +134,7 @@ func (a *attempt) write(ctx context.Context, tx *sql.Tx) error {
 		ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
 		defer cancel()
 	}
+	defer func() { a.cutOff = a.cutOff || ctx.Err() == context.DeadlineExceeded }()
 	var last sql.NullInt64
 	if err := tx.QueryRowContext(ctx, "SELECT MAX(number) FROM "+ledger+" WHERE name = ?", a.name).Scan(&last); err != nil {
 		return err
@@ -97,26 +176,21 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 	return history.Clean, nil // committed, refused, or rolled back
 }
 
-// audit asks the ledger whether err was right.
-func (a *attempt) audit(err error) {
-	if !a.begun || errors.Is(err, namedlock.ErrCommitUnknown) {
-		return
-	}
+// audit asks the ledger whether err was right: at least, and at most, so many rows are of this call.
+func (a *attempt) audit(err error, least, most int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	var rows int
 	if failed := a.worker.witness.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+ledger+" WHERE author = ? AND name = ?", a.author(), a.name).Scan(&rows); failed != nil {
 		return // the server is away
 	}
-	if err == nil && rows != 1 {
-		a.worker.flaw("what WithLockTx returns is so", "%s: committed, and %d rows are there", a.author(), rows)
-	}
-	if err != nil && rows != 0 && !strings.Contains(err.Error(), "after the transaction was committed") {
-		a.worker.flaw("what WithLockTx returns is so", "%s: %v, and %d rows are there", a.author(), err, rows)
+	if rows < least || rows > most {
+		a.worker.flaw("what is committed is what was returned", "%s: %v, and %d rows are there instead of %d to %d", a.author(), err, rows, least, most)
 	}
 }
 
-// auditLedger looks for what a stale holder would leave: two with one number, a gap, another order.
+// auditLedger looks for what a stale holder would leave: two with one number, a gap, another order; and for rows of
+// others between those of a term.
 func (d *director) auditLedger() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -150,4 +224,33 @@ func (d *director) auditLedger() {
 		d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "a stale holder never commits", Error: fmt.Sprintf("%d rows of the ledger are out of order", disordered)})
 	}
 	d.report.ledger = total
+	if err == nil {
+		d.auditTerms(ctx)
+	}
 }
+
+// auditTerms looks for rows of others between those of one term.
+func (d *director) auditTerms(ctx context.Context) {
+	rows, err := d.admin.QueryContext(ctx, tornTerms)
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, author string
+		var all, first, last int
+		if err := rows.Scan(&name, &author, &all, &first, &last); err != nil {
+			d.fail(err)
+			return
+		}
+		d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "the lock is held between the transactions of a term",
+			Error: fmt.Sprintf("ledger of %q: %d rows of %s, from number %d to %d", name, all, author, first, last)})
+	}
+	if err := rows.Err(); err != nil {
+		d.fail(err)
+	}
+}
+
+const tornTerms = "SELECT name, author, COUNT(*), MIN(number), MAX(number) FROM " + ledger +
+	" GROUP BY name, author HAVING COUNT(*) <= MAX(number) - MIN(number)"

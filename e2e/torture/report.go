@@ -228,7 +228,11 @@ func printViolation(w io.Writer, h *history.History, v history.Violation) {
 		if slices.Contains(v.Calls, c) {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "\t%s %s #%d %q %v: called %s, begun %s, over %s, ended %s, returned %s, cancel %s, deadline %s, seen %v: %s %s\n", mark, c.Locker.ID, c.ID, c.Name,
+		name := fmt.Sprintf("%q", c.Name)
+		if c.N > 0 {
+			name += fmt.Sprintf(" of %d", c.N)
+		}
+		fmt.Fprintf(w, "\t%s %s #%d %s %v: called %s, begun %s, over %s, ended %s, returned %s, cancel %s, deadline %s, seen %v: %s %s\n", mark, c.Locker.ID, c.ID, name,
 			c.Timeout, at(c.Called), at(c.Begun), at(c.Over), at(c.Ended), at(c.Returned), at(c.Cancel), at(c.Deadline), c.Seen, c.Outcome, c.Error)
 	}
 	for _, f := range faults {

@@ -27,7 +27,7 @@ func (c *checker) errors() {
 func (c *checker) held(s *Call) {
 	holds := false
 	for p := range s.chain {
-		holds = holds || p.Locker == s.Locker && fold(p.Name) == fold(s.Name)
+		holds = holds || p.Locker == s.Locker && fold(p.subject()) == fold(s.subject())
 	}
 	switch {
 	case holds && s.Begun != 0, holds && s.timedOut():

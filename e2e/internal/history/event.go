@@ -3,6 +3,7 @@ package history
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,9 +18,9 @@ const (
 	EventLocker  = "locker"  // Locker, Path, KeepAlive, Blind, Single, HandOff
 	EventClosing = "closing" // Locker
 	EventClosed  = "closed"  // Locker
-	EventCall    = "call"    // Call, Parent, Locker, Name, Timeout, Deadline
+	EventCall    = "call"    // Call, Parent, Locker, Name, N, Timeout, Deadline
 	EventCancel  = "cancel"  // Call; the context's end follows
-	EventBegin   = "begin"   // Call, Called
+	EventBegin   = "begin"   // Call, Called, Name: the lock of its slot
 	EventSeen    = "seen"    // Call, From, Session
 	EventOver    = "over"    // Call
 	EventEnd     = "end"     // Call
@@ -44,6 +45,7 @@ type Event struct {
 	Parent   int64         `json:"parent,omitempty"`
 	Locker   string        `json:"locker,omitempty"`
 	Name     string        `json:"name,omitempty"`
+	N        int           `json:"n,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
 	Deadline int64         `json:"deadline,omitempty"`
 	Called   int64         `json:"called,omitempty"`
@@ -243,7 +245,11 @@ func New(events []Event, folds bool, earlier *History) *History {
 func (h *History) note(c *Call, e Event, call func(Event, int64) *Call) {
 	switch e.Kind {
 	case EventCall:
-		c.Locker, c.Name, c.Timeout, c.Deadline = h.Lockers[e.Locker], e.Name, e.Timeout, e.Deadline
+		c.Locker, c.Timeout, c.Deadline = h.Lockers[e.Locker], e.Timeout, e.Deadline
+		if c.N = e.N; c.N > 0 {
+			c.Slots = e.Name
+		}
+		c.Name = cmp.Or(c.Name, e.Name)
 		if c.Locker == nil {
 			c.Locker = &Locker{ID: e.Locker, Worker: e.Worker}
 		}
@@ -254,7 +260,7 @@ func (h *History) note(c *Call, e Event, call func(Event, int64) *Call) {
 	case EventCancel:
 		c.Cancel = e.At
 	case EventBegin:
-		c.Begun, c.Called = e.At, max(c.Called, e.Called)
+		c.Begun, c.Called, c.Name = e.At, max(c.Called, e.Called), cmp.Or(e.Name, c.Name)
 	case EventSeen:
 		c.Seen = append(c.Seen, Sighting{e.From, e.At, e.Session})
 	case EventOver:

@@ -53,13 +53,16 @@ type Sighting struct {
 	Session  int64 // 0: nobody
 }
 
-// A Call is one WithLock, or one Acquire with its Release. Zero times are of what has not happened.
+// A Call is one WithLock, WithLockTx, WithTerm or WithSlot, or one Acquire with its Release. Zero times are of
+// events that have not happened.
 type Call struct {
 	Worker   string
 	ID       int64
 	Parent   *Call // whose section it was made in, nil for one with a context of its own
 	Locker   *Locker
-	Name     string
+	Name     string // of the lock; of a WithSlot that has a slot, the name of the slot's lock
+	Slots    string // the name that a WithSlot was called with; "" for the others
+	N        int    // the number of slots that it was called with
 	Timeout  time.Duration
 	Deadline int64 // of its own context
 
@@ -77,6 +80,9 @@ type Call struct {
 
 // timedOut reports whether the call's timeout ended it.
 func (c *Call) timedOut() bool { return c.Outcome == TimedOut || c.Outcome == NoSession }
+
+// subject is the name that the call was made with.
+func (c *Call) subject() string { return cmp.Or(c.Slots, c.Name) }
 
 func (c *Call) chain(yield func(*Call) bool) {
 	for p := c.Parent; p != nil; p = p.Parent {
@@ -165,6 +171,7 @@ func Check(h *History) Verdict { return check(h, judging) }
 func check(h *History, judging time.Duration) Verdict {
 	c := &checker{History: h, judging: judging}
 	c.exclusion()
+	c.slots()
 	c.detection()
 	c.proof()
 	c.losses()
@@ -234,9 +241,13 @@ func (c *checker) group(by func(*Call) string) map[string][]*Call {
 		}
 	}
 	for _, line := range groups {
-		slices.SortStableFunc(line, func(a, b *Call) int { return cmp.Compare(a.Begun, b.Begun) })
+		sortByBegun(line)
 	}
 	return groups
+}
+
+func sortByBegun(line []*Call) {
+	slices.SortStableFunc(line, func(a, b *Call) int { return cmp.Compare(a.Begun, b.Begun) })
 }
 
 // pairs calls f with every two sections of line that overlap, the one that began first in front.

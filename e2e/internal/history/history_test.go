@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/names"
 )
 
 // ms makes times of test histories readable.
@@ -32,6 +34,13 @@ func section(l *Locker, name string, from, to int64, outcome Outcome) *Call {
 // refusal is a call of l that was made at from and answered at to without a lock.
 func refusal(l *Locker, timeout time.Duration, from, to int64, outcome Outcome) *Call {
 	return &Call{Worker: l.Worker, Locker: l, Name: "a", Timeout: timeout, Called: from * ms, Returned: to * ms, Outcome: outcome}
+}
+
+// slot is a section with a slot of n.
+func slot(l *Locker, number, n int, from, to int64, outcome Outcome) *Call {
+	c := section(l, names.Slot("s", number), from, to, outcome)
+	c.Slots, c.N = "s", n
+	return c
 }
 
 func with(c *Call, change func(*Call)) *Call {
@@ -62,12 +71,15 @@ const (
 	fifo    = "callers of one Locker are served first come first served"
 	freed   = "every name is free after its last release"
 	closed  = "Close waits until all locks are released"
+	atMost  = "never more than n have a slot"
+	ofN     = "a slot is one of the n that were asked for"
 	heldErr = "to take again what one's chain holds is ErrReentrant"
 )
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	outer := section(near, "a", 100, 200, Clean)
+	outer, outerSlot := section(near, "a", 100, 200, Clean), slot(near, 0, 3, 100, 200, Clean)
+	ofTwo := func(c *Call) { c.Name, c.Slots, c.N = "s", "s", 2 }
 	tests := []struct {
 		name   string
 		h      History
@@ -214,6 +226,84 @@ func TestCheck(t *testing.T) {
 		{name: "taken again by a chain that holds it", h: History{Calls: []*Call{outer,
 			with(section(near2, "A", 110, 120, Clean), func(c *Call) { c.Parent, c.Locker = outer, near })}},
 			broken: []string{one, heldErr}},
+		{name: "as many as there are slots", h: History{Calls: []*Call{
+			slot(near, 0, 2, 100, 300, Clean), slot(near2, 1, 2, 150, 250, Clean), slot(near, 1, 2, 250, 400, Clean), slot(near2, 0, 2, 300, 400, Clean)}}},
+		{name: "more than there are slots", h: History{Calls: []*Call{
+			slot(near, 0, 2, 100, 300, Clean), slot(near2, 1, 2, 150, 250, Clean), slot(near2, 2, 2, 200, 400, Clean)}},
+			broken: []string{atMost, ofN}},
+		{name: "more than there are slots, behind one that has ended", h: History{Calls: []*Call{
+			slot(near, 0, 2, 100, 500, Clean), slot(near2, 1, 2, 110, 120, Clean), slot(near2, 1, 2, 130, 500, Clean), slot(near2, 2, 2, 400, 410, Clean)}},
+			broken: []string{atMost, ofN}},
+		{name: "two in one slot, of three", h: History{Calls: []*Call{
+			slot(near, 1, 3, 100, 300, Clean), slot(near2, 1, 3, 150, 250, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "two in one slot, of two, beside a third", h: History{Calls: []*Call{
+			slot(near, 1, 2, 100, 300, Clean), slot(near2, 0, 2, 110, 300, Clean), slot(near2, 1, 2, 150, 250, Clean)}},
+			broken: []string{alone, atMost, mutexed}},
+		{name: "two in one slot of one Locker", h: History{Calls: []*Call{
+			slot(near, 1, 3, 100, 300, Clean), slot(near, 1, 3, 150, 250, Clean)}},
+			broken: []string{alone, mutexed, one}},
+		{name: "the greatest n counts", h: History{Calls: []*Call{
+			slot(near, 2, 3, 100, 300, Clean), slot(near2, 0, 2, 150, 250, Clean), slot(near2, 1, 2, 160, 250, Clean)}}},
+		{name: "the greatest n does not count when that caller has ended", h: History{Calls: []*Call{
+			slot(near, 3, 4, 100, 200, Clean), slot(near, 0, 2, 210, 400, Clean), slot(near2, 1, 2, 220, 400, Clean), slot(near2, 2, 2, 230, 400, Clean)}},
+			broken: []string{atMost, ofN}},
+		{name: "slots of two names", h: History{Calls: []*Call{
+			slot(near, 0, 1, 100, 200, Clean),
+			with(slot(near2, 0, 1, 150, 300, Clean), func(c *Call) { c.Slots, c.Name = "t", "t#0" })}}},
+		{name: "slots in another letter case, where it is one lock", h: History{Folds: true, Calls: []*Call{
+			slot(near, 0, 2, 100, 400, Clean), slot(near, 1, 2, 110, 400, Clean),
+			with(slot(near2, 2, 2, 150, 300, Clean), func(c *Call) { c.Slots, c.Name = "S", "S#2" })}},
+			broken: []string{atMost, ofN}},
+		{name: "slots in another letter case, where it is two locks", h: History{Calls: []*Call{
+			slot(near, 0, 2, 100, 400, Clean), slot(near, 1, 2, 110, 400, Clean),
+			with(slot(near2, 1, 2, 150, 300, Clean), func(c *Call) { c.Slots, c.Name = "S", "S#1" })}}},
+		{name: "one more than n, since one that lost its slot was told at once", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(slot(near, 0, 2, 100, 300, Lost), func(c *Call) { c.Over = 170 * ms }), slot(near2, 1, 2, 110, 300, Clean), slot(near2, 0, 2, 141, 300, Clean)}}},
+		{name: "one more than n, since one that lost its slot was told late", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+			with(slot(near, 0, 2, 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), slot(near2, 1, 2, 110, 300, Clean), slot(near2, 0, 2, 141, 300, Clean)}},
+			broken: []string{told, atMost}},
+		{name: "one more than n, since one that lost its slot was told late by a late machine", h: History{
+			Faults: []Fault{killed(7, 140)}, Late: []Late{{"w1", 150 * ms, 250 * ms}}, Calls: []*Call{
+				with(slot(near, 0, 2, 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), slot(near2, 1, 2, 110, 300, Clean), slot(near2, 0, 2, 141, 300, Clean)}}},
+		{name: "one more than n, since a process was killed", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1", From: 140 * ms, At: 160 * ms}}, Calls: []*Call{
+			with(slot(near, 0, 1, 100, 0, ""), func(c *Call) { c.Ended, c.Returned = 0, 0 }), slot(near2, 0, 1, 150, 300, Clean)}}},
+		{name: "a slot that a stranger has", h: History{Calls: []*Call{
+			section(&Locker{ID: Foreign, Worker: Foreign}, "s#0", 100, 200, Clean), slot(near, 0, 2, 150, 300, Clean)}},
+			broken: []string{alone, mutexed}},
+		{name: "a stranger has a slot, and a caller each of the others", h: History{Calls: []*Call{
+			section(&Locker{ID: Foreign, Worker: Foreign}, "s#2", 100, 200, Clean), slot(near, 0, 2, 150, 300, Clean), slot(near, 1, 2, 150, 300, Clean)}}},
+		{name: "no slot, and told too late", h: History{Calls: []*Call{with(refusal(near, time.Second, 100, 1300, TimedOut), ofTwo)}},
+			broken: []string{ends}},
+		{name: "no slot for one who tried once, behind another search", h: History{Calls: []*Call{with(refusal(near, 0, 100, 320, TimedOut), ofTwo)}}},
+		{name: "no slot for one who tried once, too late", h: History{Calls: []*Call{with(refusal(near, 0, 100, 330, TimedOut), ofTwo)}},
+			broken: []string{ends}},
+		{name: "overtaken on the way to a slot", h: History{Calls: []*Call{
+			with(slot(near, 0, 2, 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
+			with(slot(near, 0, 2, 200, 210, Clean), func(c *Call) { c.Called = 150 * ms })}},
+			broken: []string{fifo}},
+		{name: "overtaken after a search that lost its session", h: History{Faults: []Fault{killed(7, 160)}, Calls: []*Call{
+			with(slot(near, 0, 2, 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
+			with(slot(near, 0, 2, 200, 210, Clean), func(c *Call) { c.Called = 150 * ms })}}},
+		{name: "a slot is held by a session without a holder", h: History{Samples: map[string][]Sighting{"s#1": steady(7, 150, 1500)},
+			Calls: []*Call{slot(near, 0, 2, 100, 1400, Clean), slot(near, 1, 2, 100, 200, Clean)}},
+			broken: []string{freed}},
+		{name: "a gate is held by a session while nobody looks for a slot", h: History{Samples: map[string][]Sighting{"s#gate": steady(7, 50, 1500)},
+			Calls: []*Call{slot(near, 0, 2, 100, 1400, Clean)}},
+			broken: []string{freed}},
+		{name: "a gate is held by a session that looks for a slot", h: History{Samples: map[string][]Sighting{"s#gate": steady(7, 50, 1500)},
+			Calls: []*Call{with(refusal(near, 2*time.Second, 20, 1200, Closed), func(c *Call) {
+				ofTwo(c)
+				c.Locker = &Locker{ID: "closing", Worker: "w1", Closing: 1200 * ms}
+			})}}},
+		{name: "a slot taken again by a chain that has one", h: History{Calls: []*Call{
+			outerSlot, with(slot(near, 1, 3, 110, 120, Clean), func(c *Call) { c.Parent = outerSlot })}},
+			broken: []string{heldErr}},
+		{name: "ErrReentrant for a chain that has a slot", h: History{Calls: []*Call{
+			outerSlot, with(refusal(near, time.Second, 110, 120, Held), func(c *Call) { ofTwo(c); c.Parent = outerSlot })}}},
+		{name: "ErrReentrant for the lock of that name", h: History{Calls: []*Call{
+			outerSlot, with(refusal(near, time.Second, 110, 120, Held), func(c *Call) { c.Parent = outerSlot })}},
+			broken: []string{heldErr}},
 		{name: "ErrReentrant for nothing", h: History{Calls: []*Call{refusal(near, time.Second, 100, 101, Held)}},
 			broken: []string{heldErr}},
 	}
@@ -274,21 +364,26 @@ func TestRecordAndRead(t *testing.T) {
 	r.Note(Event{Kind: EventSeen, At: 30, From: 29, Call: 1, Session: 7})
 	r.Note(Event{Kind: EventOver, At: 35, Call: 1})
 	r.Note(Event{Kind: EventEnd, At: 40, Call: 1})
+	r.Note(Event{Kind: EventCall, At: 60, Call: 3, Locker: "near", Name: "s", N: 2})
+	r.Note(Event{Kind: EventBegin, At: 61, Call: 3, Called: 60, Name: "s#1"})
+	r.Note(Event{Kind: EventCall, At: 70, Call: 4, Locker: "near", Name: "s", N: 2})
 	r.Note(Event{Kind: EventSample, At: 33, From: 32, Held: map[string]int64{"a": 7}})
 	require.NoError(t, r.Close())
 	b, err := os.ReadFile(file)
 	require.NoError(t, err)
 	events, err := Read(bytes.NewReader(append(b, `{"kind":"ret`...)))
 	require.NoError(t, err)
-	require.Len(t, events, 9)
+	require.Len(t, events, 12)
 
 	h := New(events, false, nil)
-	require.Len(t, h.Calls, 2)
+	require.Len(t, h.Calls, 4)
 	near := h.Lockers["near"]
 	assert.Equal(t, &Locker{ID: "near", Worker: "w1", KeepAlive: time.Second}, near)
 	assert.Equal(t, &Call{Worker: "w1", ID: 1, Locker: near, Name: "a", Timeout: time.Second, Called: 12, Begun: 20, Over: 35, Ended: 40, Returned: 50,
 		Outcome: Lost, Error: "lost", Seen: []Sighting{{29, 30, 7}}}, h.Calls[0])
 	assert.Same(t, h.Calls[0], h.Calls[1].Parent)
+	assert.Equal(t, &Call{Worker: "w1", ID: 3, Locker: near, Name: "s#1", Slots: "s", N: 2, Called: 60, Begun: 61}, h.Calls[2])
+	assert.Equal(t, &Call{Worker: "w1", ID: 4, Locker: near, Name: "s", Slots: "s", N: 2, Called: 70}, h.Calls[3])
 	assert.Equal(t, map[string][]Sighting{"a": {{32, 33, 7}}}, h.Samples)
 }
 

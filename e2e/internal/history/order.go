@@ -22,8 +22,8 @@ func (c *checker) order() {
 		}
 		var last *Call // of those served so far, the one that came last
 		for _, s := range line {
-			if s.Parent != nil || s.Timeout == 0 {
-				continue
+			if s.Parent != nil || s.Timeout == 0 || s.N > 0 && c.caused(s, func(Fault) bool { return true }) {
+				continue // a search for a slot that loses its session goes to the end of the queue
 			}
 			if last != nil && last.Called-s.Called > int64(inLine) &&
 				time.Duration(last.Called-s.Called) > inLine+steps*c.lateness(s.Worker, s.Called, last.Called) {

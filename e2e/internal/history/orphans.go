@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/go-namedlock/namedlock/internal/names"
 )
 
 // freeWithin is how soon a name is free on the server after its last release.
@@ -22,6 +24,7 @@ func (c *checker) leftovers() {
 // way in or out of one.
 func (c *checker) orphans() {
 	lines := c.byKey()
+	c.addSearches(lines)
 	for name, samples := range c.Samples {
 		line := lines[c.key(name)]
 		for i := 0; i < len(samples); {
@@ -35,6 +38,20 @@ func (c *checker) orphans() {
 			}
 			i = j
 		}
+	}
+}
+
+// addSearches adds to lines, for the gate of each name with slots, the calls that may have had it: from the call
+// until it has a slot or an error.
+func (c *checker) addSearches(lines map[string][]*Call) {
+	for _, s := range c.Calls {
+		if s.N > 0 {
+			gate := c.key(names.Gate(s.Slots))
+			lines[gate] = append(lines[gate], &Call{Worker: s.Worker, Begun: s.Called, Returned: cmp.Or(s.Begun, s.Returned)})
+		}
+	}
+	for _, line := range lines {
+		sortByBegun(line)
 	}
 }
 
@@ -100,13 +117,13 @@ func maxOf(m map[string]time.Duration) (d time.Duration) {
 // Window returns the calls and the faults that were under way around v, in the order of time.
 func Window(h *History, v Violation, around time.Duration) (calls []*Call, faults []Fault) {
 	from, to := v.At-int64(around), v.At+int64(around)
-	names := make(map[string]bool)
+	about := make(map[string]bool)
 	for _, s := range v.Calls {
-		names[fold(s.Name)] = true
+		about[fold(s.subject())] = true
 		from, to = min(from, s.Called-int64(around)), max(to, s.Returned)
 	}
 	for _, s := range h.Calls {
-		if s.Called <= to && (s.Returned == 0 || s.Returned >= from) && (len(names) == 0 || names[fold(s.Name)]) {
+		if s.Called <= to && (s.Returned == 0 || s.Returned >= from) && (len(about) == 0 || about[fold(s.subject())]) {
 			calls = append(calls, s)
 		}
 	}
