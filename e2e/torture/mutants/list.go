@@ -61,8 +61,22 @@ var mutants = []mutant{
 		caughtBy("internal/queue", "TestSlot_InOrder"),
 	change("two callers told the same slot", "internal/queue/slot.go",
 		"\treturn g, number, false, nil\n",
-		"\treturn g, 0, false, nil\n").
-		caughtBy("internal/queue", "TestSlot_InOrder"),
+		"\treturn g, 0, false, nil\n"),
+	change("slots of one process each", "internal/queue/slot.go",
+		"c.names[i] = names.Slot(name, i)",
+		"c.names[i] = names.Slot(name, i)+fmt.Sprintf(\"%p\", q)"),
+	change("one slot too many", "internal/queue/slot.go",
+		"\tc := &slotCall{\n",
+		"\tn++\n\tc := &slotCall{\n"),
+	change("gate kept when no slot was free", "internal/queue/slot.go",
+		"\t\tif !left {\n\t\t\tgate.unwanted()\n\t\t}\n",
+		"\t\t_ = left\n"),
+	change("a term's lock given away between its transactions", "term.go",
+		"\terr = tx.run(ctx, fnCtx, opts, fn)\n",
+		"\terr = tx.run(ctx, fnCtx, opts, func(ctx context.Context, tx *sql.Tx) error {\n"+
+			"\t\tname := t.lock.grant.Name()\n"+
+			"\t\tif _, err := tx.ExecContext(ctx, \"DO RELEASE_LOCK(?), GET_LOCK(?, 10)\", name, name); err != nil {\n\t\t\treturn err\n\t\t}\n"+
+			"\t\treturn fn(ctx, tx)\n\t})\n"),
 	change("slot kept whose gate was lost", "internal/queue/slot.go",
 		"\t\t_ = g.Release() // it was on the same session\n",
 		"").
