@@ -319,8 +319,11 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 		}
 		for _, i := range free {
 			g, err := c.acquire(ctx, i, Terms{Use: ForSlot})
-			if _, late := err.(*Late); !late || ctx.Err() != nil {
+			if _, late := err.(*Late); !late {
 				return g, i, err
+			}
+			if ctx.Err() != nil {
+				return nil, 0, c.contextError()
 			}
 		}
 		left := c.left()
@@ -355,6 +358,9 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 			c.polls = true // perhaps none: another slot would do
 		case !late || ctx.Err() != nil:
 			c.polls = c.polls || gate.isLost() // something ends waits and their connections
+			if late {                          // by the end of ctx, or of every: the timeout has not passed
+				err = c.contextError()
+			}
 			return nil, 0, err
 		}
 	}

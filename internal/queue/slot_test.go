@@ -104,6 +104,24 @@ func TestSlot_Statements(t *testing.T) {
 	})
 }
 
+// A look, and a wait for a slot, may end when the context does. That is not the end of the timeout.
+func TestSlot_TheContextEndsWithAWait(t *testing.T) {
+	for range 50 {
+		inBubble(t, 0, func(b *bubble) {
+			b.server.Lock("x#0")
+			b.server.Lock("x#1")
+			ctx, cancel := context.WithTimeout(background, lookSoon)
+			defer cancel()
+			c := b.slot(ctx, 2, time.Minute)
+			<-c.done
+			require.ErrorIs(b, c.err, context.DeadlineExceeded)
+			require.NotErrorIs(b, c.err, fault.ErrTimeout)
+			b.server.Unlock("x#0")
+			b.server.Unlock("x#1")
+		})
+	}
+}
+
 // One slot is waited for as a lock is.
 func TestSlot_One(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
