@@ -55,8 +55,9 @@ const (
 	lookSeldom = 900 * time.Millisecond
 	longSearch = time.Minute
 
-	// passage bounds how long a caller that tries once waits for the gate when it has seen that a
-	// slot is free: another caller, who has the gate for some round trips, has not acquired it yet.
+	// passage bounds how long a caller that tries once looks for a free slot without the gate, and then
+	// waits for the gate if it has seen one: another caller, who has the gate for some round trips, has
+	// not acquired it yet.
 	passage = 100 * time.Millisecond
 )
 
@@ -273,10 +274,12 @@ func (c *slotCall) enterGate() (*Grant, error) {
 	if _, late := err.(*Late); !late || c.terms.Left > 0 || c.ctx.Err() != nil {
 		return g, err
 	}
+	began := time.Now()
 	if !c.mayBeFree() {
 		return nil, err
 	}
-	return q.Acquire(c.ctx, name, Terms{Timeout: passage, Left: passage, Use: ForGate}, nil)
+	left := max(0, passage-time.Since(began))
+	return q.Acquire(c.ctx, name, Terms{Timeout: passage, Left: left, Use: ForGate}, nil)
 }
 
 // mayBeFree looks at the slots without the gate, for a call that tries once while another
@@ -288,8 +291,10 @@ func (c *slotCall) mayBeFree() bool {
 	if full {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(c.ctx, passage) // also for the wait for a connection
+	defer cancel()
 	free := false
-	err := c.queue.Inspect(c.ctx, func(s *session.Session) error {
+	err := c.queue.Inspect(ctx, func(s *session.Session) error {
 		holders, err := s.HolderIDs(c.names)
 		for _, id := range holders {
 			free = free || id == 0
