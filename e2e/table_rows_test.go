@@ -153,6 +153,41 @@ var faultTable = []row{
 	{releaseExecute, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
 	{releaseExecute, of(errorsOf(1142, 1205, 1317, 1969, 3024), lateErrorsOf(1205, 1317)), doubt, doubt},
 
+	{slotGate, of(deadConnection, these(nonsense, text, noRow)), again, gone},
+	{slotGate, unknownError, again, unavailable},
+	{slotGate, errorsOf(1142, 1205), unavailable, unavailable},
+	{slotGate, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
+	{slotGate, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
+	{slotGate, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
+
+	{slotLook, of(deadConnection, these(text, noRow)), again, gone},
+	{slotLook, these(everyTime), goneTwice, gone},
+	{slotLook, of(unknownError, errorsOf(1142, 1205, 1969, 3024), alwaysErrorsOf(1142)), unavailable, unavailable}, // the session has the gate
+	{slotLook, errorsOf(1305), unsupported, unsupported},
+	{slotLook, errorsOf(1317), interrupted, interrupted},
+	{slotLook, these(silence), expiredDiscarded, expiredDiscarded},
+
+	{slotGet, of(deadConnection, these(nonsense, text, noRow)), again, gone},
+	{slotGet, of(unknownError, errorsOf(1142, 1205)), unavailable, unavailable}, // the same
+	{slotGet, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
+	{slotGet, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
+	{slotGet, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed}, // the other slot
+	{slotGet, these(silence), expiredDiscarded, expiredDiscarded},
+
+	{slotWait, of(deadConnection, these(nonsense, text, noRow)), again, notHere},      // New only looks
+	{slotWait, of(unknownError, errorsOf(1142, 1205)), unavailable, notHere},          // the same
+	{slotWait, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), unharmed, notHere}, // another slot may do
+	{slotWait, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, notHere},
+	{slotWait, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, notHere},
+	{slotWait, these(unheard), expiredDiscarded, notHere},
+
+	{slotOpen, of(deadConnection, unknownError, these(null, zero, nonsense, text, noRow)), again, gone},
+	{slotOpen, of(errorsOf(1142, 1205, 1305, 1317, 1969, 3024), lateErrorsOf(1205, 1317)), again, gone},
+	{slotOpen, these(silence, unheard), expiredDiscarded, expiredDiscarded},
+
+	{slotRelease, of(deadConnection, unknownError, these(silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
+	{slotRelease, of(errorsOf(1142, 1205, 1305, 1317, 1969, 3024), lateErrorsOf(1205, 1317)), doubt, doubt},
+
 	{leaseBack, of(deadConnection, unknownError, errorsOf(1142, 1317)), discarded, discarded},
 	{leaseBack, these(silence), discardedSlowly, discardedSlowly},
 

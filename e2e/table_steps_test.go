@@ -24,7 +24,8 @@ type step struct {
 	nth   int                     // 0: the first
 	text  map[servers.Kind]string // what is common to both stands under ""
 
-	contended bool // a foreign session has the lock until the fault
+	contended bool // a foreign session has the lock, or all slots, until the fault
+	slots     bool // the call is a WithSlot
 	during    bool // the statement comes while the code under the lock runs
 	finally   bool // or when the lock has been released
 	once      bool // the call tries once: its timeout is 0
@@ -180,6 +181,22 @@ var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n
 
 var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
 
+// The statements of a WithSlot. Some have the same text as those of the gate, which come first.
+
+var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(getLock), slots: true}
+
+var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS_USED_LOCK('name#1')`, under the gate", text: everywhere("IS_USED_LOCK("), slots: true}
+
+var slotGet = &step{is: "Slot: GET_LOCK", says: "`SELECT GET_LOCK('name#0', 0)` of a slot that is free, under the gate", text: everywhere(getLock), nth: 2, slots: true}
+
+var slotWait = &step{
+	is: "Slot: wait", says: "`SELECT GET_LOCK('name#0', 0.04)` of a slot that is held, under the gate", text: everywhere(getLock), nth: 2, slots: true, contended: true,
+}
+
+var slotOpen = &step{is: "Slot: RELEASE_LOCK of the gate", says: "`SELECT RELEASE_LOCK('name#gate')`, when a slot is held", text: everywhere(releaseLock), slots: true}
+
+var slotRelease = &step{is: "Slot: RELEASE_LOCK", says: "`SELECT RELEASE_LOCK('name#0')`", text: everywhere(releaseLock), nth: 2, slots: true, finally: true}
+
 // lockerFor returns a Locker for one case, spied upon.
 func (g ground) lockerFor(t *testing.T, st *step) *locker {
 	t.Helper()
@@ -197,9 +214,18 @@ const releaseBound = time.Second
 // use is a way to hold a lock while fn runs.
 type use func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error
 
+// slotsOfCase is how many slots there are.
+const slotsOfCase = 2
+
+// usedBy reports whether the use has the step.
+func (st *step) usedBy(use string) bool { return st.slots == (use == "WithSlot") }
+
 var uses = map[string]use{
 	"WithLock": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
 		return l.WithLock(ctx, name, timeout, fn)
+	},
+	"WithSlot": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
+		return l.WithSlot(ctx, name, slotsOfCase, timeout, func(ctx context.Context, _ int) error { return fn(ctx) })
 	},
 	"Acquire": func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error {
 		lock, err := l.Acquire(ctx, name, timeout)

@@ -11,6 +11,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,13 +30,17 @@ import (
 // Real servers show what they do with a lock that nobody knows to be granted, and when they free it. They also show
 // that the server in memory is right: both have to come to the outcome of the row. For faults that never reach a
 // server one of each kind is enough for that. The server in memory takes no real time.
+//
+// The statements of a WithSlot are a lock's statements under another lock, so real servers get one fault of each
+// kind there, too, unless it is a KILL. All others run on the server in memory.
 func TestFaultTable(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, r := range faultTable {
 			seen := map[string]bool{}
 			r.each(at.Kind(), at.way, func(f fault, want *outcome) {
-				if !f.reachesServer() && (seen[f.kind()] || at.way == byNew && r.open != notHere) {
+				once := !f.reachesServer() || r.step.slots && !f.kills
+				if once && (seen[f.kind()] || at.way == byNew && r.open != notHere) {
 					return
 				}
 				seen[f.kind()] = true
@@ -45,7 +50,7 @@ func TestFaultTable(t *testing.T) {
 						t.Skip("takes 5 s")
 					}
 					for what, use := range uses {
-						if what == "WithLock" || f.kills {
+						if r.step.usedBy(what) && (what != "Acquire" || f.kills) {
 							t.Run(what, func(t *testing.T) { requireOutcome(t, onServer(at), r.step, f, want, use) })
 						}
 					}
@@ -69,8 +74,8 @@ func TestFaultTable_InMemory(t *testing.T) {
 							return
 						}
 						for what, use := range uses {
-							if f.sends && what == "WithLock" {
-								continue // TestFaultTable has it
+							if !r.step.usedBy(what) || f.sends && what == "WithLock" {
+								continue // TestFaultTable has the latter
 							}
 							t.Run(r.step.is+": "+f.is+"/"+what, func(t *testing.T) {
 								synctest.Test(t, func(t *testing.T) {
@@ -195,8 +200,14 @@ func (c *faultCase) run(use use) bool {
 	c.unlock = func() {}
 	if c.step.contended {
 		c.holder = c.on.foreign(t)
-		c.holder.lock(c.name)
-		c.unlock = sync.OnceFunc(func() { c.holder.unlock(c.name) })
+		for _, name := range c.wanted() {
+			c.holder.lock(name)
+		}
+		c.unlock = sync.OnceFunc(func() {
+			for _, name := range c.wanted() {
+				c.holder.unlock(name)
+			}
+		})
 	}
 	c.arm()
 
@@ -205,8 +216,14 @@ func (c *faultCase) run(use use) bool {
 		return false
 	}
 	c.unlock()
-	c.killer.lockSoon(c.name) // free, or soon: a server may take a moment to end a session
-	c.killer.unlock(c.name)
+	free := c.wanted() // or soon: a server may take a moment to end a session
+	if c.step.slots {
+		free = append(free, names.Gate(c.name))
+	}
+	for _, name := range free {
+		c.killer.lockSoon(name)
+		c.killer.unlock(name)
+	}
 	if !c.atClose() {
 		c.l.spy.Forgive()
 		c.requireGoesOn()
@@ -224,6 +241,17 @@ func (c *faultCase) run(use use) bool {
 	assert.Equal(t, c.l.spy.Opened(), c.l.spy.Closed(), "connections opened and closed")
 	c.judge(saw)
 	return true
+}
+
+// wanted returns the locks any of which will do for the call.
+func (c *faultCase) wanted() (wanted []string) {
+	if !c.step.slots {
+		return []string{c.name}
+	}
+	for i := range slotsOfCase {
+		wanted = append(wanted, names.Slot(c.name, i))
+	}
+	return wanted
 }
 
 // atClose reports whether the statement comes only when the session goes back.
