@@ -17,9 +17,10 @@ import (
 // of a lock are. A caller gets the free slot with the lowest number. n is 1 to 1000.
 //
 // name, timeout, the ctx of fn, and the errors are as in WithLock. An ErrTimeout
-// reports that no slot was free. Error.Holder is the holder of one of the slots, where
-// that is known. The slot is released however fn ends. If it is lost, the ctx of fn ends,
-// and another caller can have that slot.
+// reports that no slot was free. With timeout 0 that takes up to 100 ms if another
+// caller looks for a slot at the same time. Error.Holder is the holder of one of the
+// slots, where that is known. The slot is released however fn ends. If it is lost, the
+// ctx of fn ends, and another caller can have that slot.
 //
 // # Slots are locks
 //
