@@ -148,6 +148,7 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 		timer := time.AfterFunc(c.upTo(150*time.Millisecond), func() {
 			a.note(history.Event{Kind: history.EventCancel})
 			giveUp(errGaveUp)
+			a.note(history.Event{Kind: history.EventCancel}) // the first may have waited for the file
 		})
 		cancel = func() { timer.Stop(); giveUp(nil) }
 	}

@@ -19,7 +19,7 @@ const (
 	EventClosing = "closing" // Locker
 	EventClosed  = "closed"  // Locker
 	EventCall    = "call"    // Call, Parent, Locker, Name, N, Timeout, Deadline
-	EventCancel  = "cancel"  // Call; the context's end follows
+	EventCancel  = "cancel"  // Call; the context's end follows, and then the same event once more
 	EventBegin   = "begin"   // Call, Called, Name: the lock of its slot
 	EventSeen    = "seen"    // Call, From, Session
 	EventOver    = "over"    // Call
