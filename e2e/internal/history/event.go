@@ -95,7 +95,11 @@ func (r *Recorder) GoOn(file string) error {
 	return err
 }
 
-// Note adds an event. At is now unless it is set.
+// promptly is what lateness of this process is not noted.
+const promptly = 2 * time.Millisecond
+
+// Note adds an event. At is now unless it is set. It also notes if the file took long: callers note events in the
+// middle of what they measure, and wait for each other's.
 func (r *Recorder) Note(e Event) {
 	if e.At == 0 {
 		e.At = Now()
@@ -106,7 +110,12 @@ func (r *Recorder) Note(e Event) {
 	line, err := json.Marshal(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	begun := Now()
 	if err == nil {
+		_, err = r.file.Write(append(line, '\n'))
+	}
+	if now := Now(); err == nil && now-begun > int64(promptly) {
+		line, _ = json.Marshal(Event{Kind: EventLate, Worker: r.worker, From: begun, At: now})
 		_, err = r.file.Write(append(line, '\n'))
 	}
 	if r.err == nil {
@@ -126,7 +135,7 @@ func (r *Recorder) Close() error {
 
 // Watch notes how late this process is woken, until stop is closed.
 func (r *Recorder) Watch(stop <-chan struct{}) {
-	const period, most = 5 * time.Millisecond, 2 * time.Millisecond
+	const period = 5 * time.Millisecond
 	timer := time.NewTimer(period)
 	defer timer.Stop()
 	due := Now() + int64(period)
@@ -136,7 +145,7 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		if now := Now(); now-due > int64(most) {
+		if now := Now(); now-due > int64(promptly) {
 			r.Note(Event{Kind: EventLate, From: due, At: now})
 		}
 		timer.Reset(period)
