@@ -56,7 +56,7 @@ Each line below is a test (e2e/table_test.go) with WithLock and with Acquire: at
 thing goes wrong. If the server takes part in the fault, the test runs on MySQL and on MariaDB; with Acquire it runs on a
 server in memory, unless the fault is a KILL. If the server gets nothing, both tests run on the server in memory, and MySQL
 and MariaDB check one fault of each kind. The statements of WithSlot and WithTerm are tested in memory; MySQL and MariaDB check
-each KILL, and one fault of each other kind with Open. This page is written by
+each KILL, and one fault of each other kind with Open, except for the wait for a slot. This page is written by
 ` + "`go test -C e2e -run TestFaultTable_Page -update`" + ` from the table that the tests read, and a test fails where the two differ.
 
 Whatever the fault and its outcome, each test also checks that

@@ -26,6 +26,7 @@ type step struct {
 
 	contended bool // a foreign session has the lock, or all slots, until the fault
 	slots     bool // the call is a WithSlot
+	brief     bool // the statement lasts for less than a busy machine may be late by
 	during    bool // the statement comes while the code under the lock runs
 	finally   bool // or when the lock has been released
 	once      bool // the call tries once: its timeout is 0
@@ -190,7 +191,7 @@ var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS
 var slotGet = &step{is: "Slot: GET_LOCK", says: "`SELECT GET_LOCK('name#0', 0)` of a slot that is free, under the gate", text: everywhere(getLock), nth: 2, slots: true}
 
 var slotWait = &step{
-	is: "Slot: wait", says: "`SELECT GET_LOCK('name#0', 0.04)` of a slot that is held, under the gate", text: everywhere(getLock), nth: 2, slots: true, contended: true,
+	is: "Slot: wait", says: "`SELECT GET_LOCK('name#0', 0.04)` of a slot that is held, under the gate", text: everywhere(getLock), nth: 2, slots: true, contended: true, brief: true,
 }
 
 var slotOpen = &step{is: "Slot: RELEASE_LOCK of the gate", says: "`SELECT RELEASE_LOCK('name#gate')`, when a slot is held", text: everywhere(releaseLock), slots: true}
