@@ -46,17 +46,18 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 // hold runs code under the lock, and releases the lock however the code ends. It returns
 // what the code returned, and what the release found: nil, or a loss.
 func (k *Lock) hold(code func(ctx context.Context) error) (returned, lost error) {
-	k.ctx = k.grant.Context(k.ctx, k.lost)
 	ctx, ended := k.ctx, false
 	defer func() {
 		lost, _ = k.release() // RELEASE_LOCK
+		k.loss = lost
 		if lost != nil && !ended {
 			// The code panics or exits, and goes on doing so: nobody gets the error.
 			k.call.lostUntold(lost)
 		}
 		k.call.over(ctx, lost, returned, !ended)
 	}()
-	ctx = k.call.got(ctx)
+	k.ctx = k.grant.Context(k.ctx, k.lost) // which asks ctx: code of the user's
+	ctx = k.call.got(k.ctx)
 	returned = code(ctx)
 	ended = true
 	return returned, nil
@@ -108,13 +109,13 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	if err != nil {
 		return nil, err
 	}
-	lock.ctx = lock.grant.Context(context.WithoutCancel(lock.ctx), lock.lost)
 	returned := false
 	defer func() {
-		if !returned { // a hook has called runtime.Goexit
+		if !returned { // a hook has called runtime.Goexit, or the context has panicked
 			_ = lock.Release()
 		}
 	}()
+	lock.ctx = lock.grant.Context(context.WithoutCancel(lock.ctx), lock.lost)
 	lock.ctx = lock.call.got(lock.ctx)
 	returned = true
 	return lock, nil
@@ -141,10 +142,17 @@ func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() err
 		return acquireError(k.name, errZeroLocker)
 	}
 	k.ctx = k.call.begin(l, ctx, e)
+	answered := false
+	defer func() {
+		if !answered { // the context has panicked: code of the user's
+			l.observer.end(k.call.counted)
+		}
+	}()
 	err := acquire()
 	if err != nil {
 		err = l.explain(k.name, err)
 	}
+	answered = true
 	k.call.answered(err)
 	return err
 }
@@ -189,6 +197,8 @@ type Lock struct {
 	grant *queue.Grant
 	ctx   context.Context // of the call, and then of the code under the lock
 	call  call
+	tx    *transaction // of WithLockTx; nil: another call
+	loss  error        // that the release of hold has found
 }
 
 // Name returns the lock's name as it was given to Acquire.
@@ -228,7 +238,11 @@ func (k *Lock) Release() error {
 func (k *Lock) release() (err error, first bool) {
 	err = k.grant.Release()
 	if err != nil {
-		err = &Error{Op: OpRelease, Name: k.name, Err: err}
+		e := &Error{Op: OpRelease, Name: k.name, Err: err}
+		if k.tx != nil {
+			e.Tx = k.tx.outcome
+		}
+		err = e
 	}
 	return err, k.call.released(err)
 }

@@ -55,7 +55,7 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	if names, returned = l.checkAll(ctx, names, timeout); returned != nil {
 		return returned
 	}
-	returned, lost = l.withAll(ctx, names, timeout, countdown(timeout), func(ctx context.Context) error {
+	returned = l.withAll(ctx, names, timeout, countdown(timeout), &lost, func(ctx context.Context) error {
 		began = true
 		call.waited()
 		fnCtx = call.got(ctx)
@@ -83,21 +83,21 @@ func (l *Locker) checkAll(ctx context.Context, names []string, timeout time.Dura
 }
 
 // withAll runs fn under all names, from the first to the last. It returns what fn
-// returned, or why a lock was not acquired, and what the releases found.
-func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, fn func(ctx context.Context) error) (returned, lost error) {
+// returned, or why a lock was not acquired. lost is what the releases have found, also
+// where fn panics.
+func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, lost *error, fn func(ctx context.Context) error) error {
 	if len(names) == 0 {
-		return fn(ctx), nil
+		return fn(ctx)
 	}
 	lock, err := l.getLock(ctx, Event{Name: names[0], Timeout: timeout}, queue.Terms{Timeout: timeout, Left: left()})
 	if err != nil {
-		return err, nil
-	}
-	var inside error
-	returned, outside := lock.hold(func(ctx context.Context) (err error) {
-		err, inside = l.withAll(ctx, names[1:], timeout, left, fn)
 		return err
+	}
+	defer func() { *lost = both(*lost, lock.loss) }()
+	returned, _ := lock.hold(func(ctx context.Context) error {
+		return l.withAll(ctx, names[1:], timeout, left, lost, fn)
 	})
-	return returned, both(inside, outside)
+	return returned
 }
 
 // inOrder returns the names in the order in which every Locker takes them, without

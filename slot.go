@@ -17,7 +17,7 @@ import (
 // of a lock are. A caller gets the free slot with the lowest number. n is 1 to 1000.
 //
 // name, timeout, the ctx of fn, and the errors are as in WithLock. An ErrTimeout
-// reports that no slot was free. With timeout 0 that takes up to 100 ms if another
+// reports that no slot was free, or that others waited before this call. With timeout 0 that takes up to 100 ms if another
 // caller looks for a slot at the same time. Error.Holder is the holder of one of the
 // slots, where that is known. The slot is released however fn ends. If it is lost, the
 // ctx of fn ends, and another caller can have that slot.
@@ -28,22 +28,28 @@ import (
 // lock, "export#gate", which is released before fn runs: only its holder looks for a
 // free slot, and all other callers are in the queue for it. So a name has at most 59
 // characters, namespace included. [Locker.Holder] takes the name of a slot, and
-// [Locker.Holders]("export#") lists all that are held. Locks of the name "export"
+// [Locker.Holders]("export#") lists all that are held, and the gate while a caller
+// waits. Locks of the name "export"
 // itself have nothing to do with its slots.
 //
 // # Different n
 //
 // Callers may differ in n, as the processes of two versions do while a new version is
-// rolled out. Then at most as many run as the greatest n.
+// rolled out. Then at most as many run as the greatest n. A caller with a smaller n, whose
+// slots are all used, holds up the callers behind it, although their slots may be free.
 //
 // # What a wait costs
 //
 // One session a process waits, however many callers there are, and one session of all
 // processes asks for a free slot: at most 20 statements a second for a name. A slot that
-// becomes free is acquired within 100 ms, and usually at once if its holder is in the
+// becomes free is acquired within 100 ms and three round trips, and usually at once if its holder is in the
 // same process, or has held its slot for the longest time. After a search of a minute
 // that takes up to a second. With New, and for a caller that holds other locks, it takes up
 // to 60 ms.
+//
+// The session that asks has the gate, so it is not free for a transaction or a Lead. With
+// New, which has no other session, WithLockTx, WithTerm and Lead wait for the end of
+// the search. With Open, MaxOpenConns should be 3 or more.
 //
 // # Nesting
 //

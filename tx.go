@@ -162,7 +162,8 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	if err != nil {
 		return err
 	}
-	ctx, tx := lock.ctx, transaction{lock: lock}
+	ctx, tx := lock.ctx, &transaction{lock: lock}
+	lock.tx = tx
 	returned, lost := lock.hold(func(fnCtx context.Context) error { return tx.run(ctx, fnCtx, opts, fn) })
 	return tx.withLoss(returned, lost)
 }
@@ -310,9 +311,6 @@ func (t *transaction) withLoss(err, lost error) error {
 		return err
 	case t.told:
 		return err
-	}
-	if e := (*Error)(nil); errors.As(lost, &e) {
-		e.Tx = t.outcome
 	}
 	if err == nil {
 		return lost

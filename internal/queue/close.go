@@ -53,6 +53,9 @@ func (q *Queue) GiveUp(cause error) (held []string) {
 	q.mu.Unlock()
 	for _, g := range grants {
 		g.lose(cause)
+		if g.use == ForGate {
+			continue // of a call that only waits
+		}
 		held = append(held, strings.TrimPrefix(g.name, q.Namespace))
 	}
 	slices.Sort(held)

@@ -139,7 +139,7 @@ func (q *Queue) HeldNames() (held []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range q.lines {
-		if l.holder != nil {
+		if l.holder != nil && l.holder.use != ForGate { // of a call that only waits
 			held = append(held, strings.TrimPrefix(l.holder.name, q.Namespace))
 		}
 	}

@@ -105,16 +105,24 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	if err != nil {
 		return nil, err
 	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// A method of ctx, which is code of the user's, has panicked.
+		if g, _ := q.leave(w, context.Canceled); g != nil {
+			g.unwanted()
+		}
+	}()
 	q.begin(w, ctx.Done())
 	g, err := q.await(w)
-	if err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
+	if err == nil && ctx.Err() != nil {
 		g.unwanted()
-		return nil, ContextError(ctx)
+		g, err = nil, ContextError(ctx)
 	}
-	return g, nil
+	returned = true
+	return g, err
 }
 
 // enter puts a new caller into the line of the name.

@@ -220,9 +220,13 @@ func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 	}
 	left := false
 	defer func() {
-		if !left {
-			gate.unwanted()
+		if left {
+			return
 		}
+		if g != nil { // a method of the context has panicked
+			g.unwanted()
+		}
+		gate.unwanted()
 	}()
 	g, number, err = c.search(gate)
 	if err != nil {
@@ -231,9 +235,9 @@ func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 		}
 		return nil, 0, false, c.explain(err)
 	}
-	left = true
 	// The caller may go, and the release of the gate goes on: Close waits for it.
 	released, ended := c.queue.aside(c.ctx, nil, gate.Release)
+	left = true
 	switch {
 	case !ended:
 		g.unwanted()
@@ -324,7 +328,7 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 		}
 		for _, i := range free {
 			g, err := c.acquire(ctx, i, Terms{Use: ForSlot})
-			if _, late := err.(*Late); !late {
+			if err == nil || !notNow(err) {
 				return g, i, err
 			}
 			if ctx.Err() != nil {
@@ -355,7 +359,7 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 			continue
 		}
 		g, err := c.acquire(ctx, oldest, Terms{Timeout: every, Left: every, Use: ForSlot, Busy: true})
-		_, late := err.(*Late)
+		late := err != nil && notNow(err)
 		switch {
 		case err == nil:
 			return g, oldest, nil
@@ -485,6 +489,13 @@ func (f *slots) sight(holders []int64, at time.Time) (free []int, oldest int) {
 	return free, oldest
 }
 
+// notNow reports whether err is that of a bound for one statement, and not of the call:
+// the lock is held, or the turn on the session did not come within the bound.
+func notNow(err error) bool {
+	_, late := err.(*Late)
+	return late || errors.Is(err, fault.ErrTimeout)
+}
+
 // pause passes the time until the next look, unless a slot that this process had is released.
 func (c *slotCall) pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -515,7 +526,7 @@ func (c *slotCall) explain(err error) error {
 		return err
 	}
 	holder := c.holder()
-	if late.Holder != nil && late.Holder.Name != names.Gate(c.name) {
+	if late.Holder != nil && names.Fold(late.Holder.Name) != names.Fold(names.Gate(c.name)) {
 		holder = late.Holder
 	}
 	if errors.Is(late, fault.ErrTimeout) {
@@ -572,19 +583,20 @@ func (q *Queue) HasSlot(name string) bool {
 // aside runs f, which sends a statement, in a goroutine of its own. It returns what f has
 // returned, or that f has not ended when ctx ended, or late rang: then f goes on, and Close waits for
 // it.
-func (q *Queue) aside(ctx context.Context, late <-chan time.Time, f func() error) (err error, ended bool) {
+func (q *Queue) aside(ctx context.Context, late <-chan time.Time, f func() error) (err error, done bool) {
+	ended := ctx.Done() // code of the user's, which may panic
 	q.mu.Lock()
 	q.active++
 	q.mu.Unlock()
-	done := make(chan error, 1)
+	result := make(chan error, 1)
 	go func() {
 		defer q.inspected()
-		done <- f()
+		result <- f()
 	}()
 	select {
-	case err := <-done:
+	case err := <-result:
 		return err, true
-	case <-ctx.Done():
+	case <-ended:
 	case <-late:
 	}
 	return nil, false

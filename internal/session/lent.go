@@ -63,7 +63,7 @@ func (l *lent) mayShareLocked(*Session) bool { return true }
 func (l *lent) capLocked() int { return 1 }
 
 func (l *lent) numbersLocked() string {
-	return "there is one, on the connection given to New, and a transaction or a leader has it alone"
+	return "there is one, on the connection given to New, and a transaction, a leader, or a call that waits for a slot has it alone"
 }
 
 func (l *lent) lead() error { return nil }

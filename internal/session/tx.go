@@ -125,20 +125,30 @@ func (s *Session) lookAtTx() (state txState, err error) {
 // that was an error reports nothing: where the code's last statement has failed, the flag is
 // that of the one before.
 func (s *Session) stillOpen() error {
-	if !s.hasCode {
+	if err := s.flagsOpen(); err != nil {
+		return err
+	}
+	return s.savepointOpen()
+}
+
+// flagsOpen is stillOpen by the flags, where they show it.
+func (s *Session) flagsOpen() error {
+	if !s.hasCode || !s.flagged.Load() {
 		return nil
 	}
-	if s.flagged.Load() {
-		if state, err := s.lookAtTx(); err != nil {
-			return err
-		} else if state != txOpen {
-			return errTxEnded
-		}
+	state, err := s.lookAtTx()
+	if err == nil && state != txOpen {
+		err = errTxEnded
 	}
-	if s.savepoint.Load() {
-		return ended(s.exec(s.patience(), "RELEASE "+savepoint))
+	return err
+}
+
+// savepointOpen is stillOpen by the savepoint, where there is one.
+func (s *Session) savepointOpen() error {
+	if !s.hasCode || !s.savepoint.Load() {
+		return nil
 	}
-	return nil
+	return ended(s.exec(s.patience(), "RELEASE "+savepoint))
 }
 
 var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
@@ -306,9 +316,9 @@ func (s *Session) Rollback(cause error) error {
 		s.afterCodesEnd()
 		return sql.ErrTxDone
 	}
-	var err error
-	if !s.savepoint.Load() || !endsTx(cause) {
-		err = s.stillOpen()
+	err := s.flagsOpen()
+	if err == nil && !endsTx(cause) {
+		err = s.savepointOpen()
 	}
 	if err != nil {
 		if err = s.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {

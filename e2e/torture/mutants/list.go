@@ -69,8 +69,8 @@ var mutants = []mutant{
 		"\tc := &slotCall{\n",
 		"\tn++\n\tc := &slotCall{\n"),
 	change("gate kept when no slot was free", "internal/queue/slot.go",
-		"\t\tif !left {\n\t\t\tgate.unwanted()\n\t\t}\n",
-		"\t\t_ = left\n"),
+		"\t\tgate.unwanted()\n\t}()\n\tg, number, err = c.search(gate)",
+		"\t}()\n\tg, number, err = c.search(gate)"),
 	change("a term's lock given away between its transactions", "term.go",
 		"\terr = tx.run(ctx, fnCtx, opts, fn)\n",
 		"\terr = tx.run(ctx, fnCtx, opts, func(ctx context.Context, tx *sql.Tx) error {\n"+
@@ -345,13 +345,13 @@ var mutants = []mutant{
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/session", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/session/tx.go",
-		"\tif !s.hasCode {\n\t\treturn nil\n\t}\n\tif s.flagged", "\tif s != nil {\n\t\treturn nil\n\t}\n\tif s.flagged").
+		"if !s.hasCode || !s.flagged.Load() {", "if s != nil {").
 		caughtBy("internal/session", "TestTx_EndedUnderItsCode"),
 	change("the savepoint not asked beside the flags", "internal/session/tx.go",
 		"state == txOpen && !s.server.hidesDeadlocks()", "state == txOpen").
 		caughtBy("internal/session", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/session/tx.go",
-		"err = s.stillOpen()\n", "err = nil\n").
+		"\terr := s.flagsOpen()\n", "\tvar err error\n").
 		caughtBy("internal/session", "TestTx_EndedByAnotherRollback"),
 	change("a client's number taken for the server's answer", "internal/session/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
