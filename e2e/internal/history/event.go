@@ -138,18 +138,21 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 	const period = 5 * time.Millisecond
 	timer := time.NewTimer(period)
 	defer timer.Stop()
-	due := Now() + int64(period)
+	last := Now()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-timer.C:
 		}
-		if now := Now(); now-due > int64(promptly) {
+		// From one reading of the clock to the next, so that none is missed of the time at which this goroutine
+		// itself is kept from running.
+		now := Now()
+		if due := last + int64(period); now-due > int64(promptly) {
 			r.Note(Event{Kind: EventLate, From: due, At: now})
 		}
+		last = now
 		timer.Reset(period)
-		due = Now() + int64(period)
 	}
 }
 
