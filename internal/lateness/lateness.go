@@ -24,18 +24,25 @@ func Of(f func()) time.Duration {
 	return hops * <-worst
 }
 
-// tick returns by how much the worst of the ticks until stop was late.
+// tick returns by how much the worst of the ticks until stop was late. It measures from
+// one reading of the clock to the next, so that it also counts the time for which it
+// is itself kept from running between two of its steps.
 func tick(stop <-chan struct{}) (worst time.Duration) {
 	timer := time.NewTimer(period)
 	defer timer.Stop()
-	for {
-		due := time.Now().Add(period)
+	for last := time.Now(); ; {
+		ended := false
 		select {
 		case <-timer.C:
-			worst = max(worst, time.Since(due))
 		case <-stop:
-			return max(worst, time.Since(due))
+			ended = true
 		}
+		now := time.Now()
+		worst = max(worst, now.Sub(last)-period)
+		if ended {
+			return worst
+		}
+		last = now
 		timer.Reset(period)
 	}
 }
