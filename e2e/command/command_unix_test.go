@@ -48,6 +48,11 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
+	// A program with the race detector sleeps for a second at its end, and each run
+	// is two programs. What races is reported when it happens.
+	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=20")); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	for _, kind := range kinds {
 		if server, err := shared[kind](); err == nil {
