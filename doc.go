@@ -27,7 +27,8 @@
 // Callers of one Locker queue for a name, first come first served, before the
 // server is asked. One of them waits there, for as long as the longest wants, and at most
 // 30 s; then the next wait begins, at the end of the server's line. A deadline ends a wait
-// without harm to its connection. A deadlock is reported at once, as [ErrDeadlock], where this Locker or the server can see it: not where a call chain had to share its
+// without harm to its connection. A deadlock is reported at once, as [ErrDeadlock], if this
+// Locker or the server can see it: not if a call chain had to share its
 // session (beyond [WithMaxSessions], or with New), nor where one part of the circle
 // is a caller still in this process's queue and another is on the server. Then
 // the timeout ends it.
@@ -62,8 +63,8 @@
 //
 // # Several holders
 //
-// [Locker.WithSlot] lets up to n callers of all processes run at a time, each with a number from 0 to n-1
-// that no other has.
+// [Locker.WithSlot] lets up to n callers of all processes run at a time. Each has a
+// number from 0 to n-1 that no other caller has.
 //
 // # A leader
 //

@@ -63,15 +63,16 @@ func (k *Lock) hold(code func(ctx context.Context) error) (returned, lost error)
 	return returned, nil
 }
 
-// both returns what the code under a lock returned, as it is, and a loss beside it.
-func both(returned, lost error) error {
+// both joins two errors, such as that of the code under a lock and a loss. One that is
+// alone is returned as it is.
+func both(first, second error) error {
 	switch {
-	case lost == nil:
-		return returned
-	case returned == nil:
-		return lost
+	case second == nil:
+		return first
+	case first == nil:
+		return second
 	}
-	return errors.Join(returned, lost)
+	return errors.Join(first, second)
 }
 
 // Interface is what code that takes locks needs of a Locker. Code that asks for it,

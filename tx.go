@@ -286,13 +286,10 @@ func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) 
 		// The driver's error for a statement that was cut off may be any.
 		ended = t.lock.whyEnded(ctx, fnCtx)
 	}
-	switch {
-	case ended == nil:
+	if ended == nil {
 		return returned
-	case returned == nil:
-		return t.error(OpCommit, ended)
 	}
-	return errors.Join(t.error(OpCommit, ended), returned) // ours first, for errors.As
+	return both(t.error(OpCommit, ended), returned) // ours first, for errors.As
 }
 
 // lossIn is the loss of the lock if fn has returned a loss: that one, as the cause of its
@@ -312,10 +309,7 @@ func (t *transaction) withLoss(err, lost error) error {
 	case t.told:
 		return err
 	}
-	if err == nil {
-		return lost
-	}
-	return errors.Join(lost, err) // ours first, for errors.As
+	return both(lost, err) // ours first, for errors.As
 }
 
 // whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had
