@@ -126,14 +126,13 @@ func version() string {
 // parseFlags returns what stands behind the flags.
 func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	flags.SetOutput(io.Discard)
+	isOfFlock := func(name string) bool { return flags.Name() == "run" && insteadOf(name, args) != "" }
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, helpError{flags.Name()}
 	case err != nil:
-		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok && flags.Name() == "run" {
-			if instead := insteadOf(name, args); instead != "" {
-				return nil, usagef("-%s is a flag of flock: %s", name, instead)
-			}
+		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: "); ok && isOfFlock(name) {
+			return nil, usagef("%s is a flag of flock: %s", name, insteadOf(name, args))
 		}
 		return nil, usagef("%w; namedlock help shows the flags", err)
 	}
@@ -145,8 +144,8 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 		if name == "--" { // a command follows
 			break
 		}
-		if instead := insteadOf(strings.TrimLeft(name, "-"), args); instead != "" && flags.Name() == "run" && strings.HasPrefix(name, "-") {
-			return nil, usagef("%s is a flag of flock: %s", name, instead)
+		if isOfFlock(name) {
+			return nil, usagef("%s is a flag of flock: %s", name, insteadOf(name, args))
 		}
 		if strings.HasPrefix(name, "-") {
 			return nil, usagef("flags go before the names: %s; a name that begins with - goes behind a first --", name)
@@ -155,9 +154,12 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	return rest, nil
 }
 
-// insteadOf returns what to write instead of a flag of flock, "" for any other.
-func insteadOf(name string, args []string) string {
-	name, value, _ := strings.Cut(name, "=")
+// insteadOf returns what to write instead of a flag of flock, "" for anything else.
+func insteadOf(flag string, args []string) string {
+	if !strings.HasPrefix(flag, "-") {
+		return ""
+	}
+	name, value, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
 	for i, arg := range args[:max(len(args)-1, 0)] {
 		if value == "" && strings.TrimLeft(arg, "-") == name {
 			value = args[i+1]
