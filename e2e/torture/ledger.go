@@ -65,7 +65,9 @@ const mostTransactions = 4
 func (a *attempt) withTerm(ctx context.Context, timeout time.Duration) {
 	committed, unknown := 0, 0
 	transact := func(ctx context.Context, term *namedlock.Term) error {
+		var ending history.Event
 		err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+			defer func() { ending = history.Event{Kind: history.EventEnding, Call: a.id, From: history.Now()} }()
 			if err := a.write(ctx, tx); err != nil {
 				return err
 			}
@@ -74,6 +76,9 @@ func (a *attempt) withTerm(ctx context.Context, timeout time.Duration) {
 			}
 			return nil
 		})
+		if ending.From != 0 {
+			a.worker.record.Note(ending)
+		}
 		switch {
 		case err == nil:
 			committed++

@@ -33,6 +33,9 @@ const interval = 300 * time.Millisecond
 
 var brisk = namedlock.WithKeepAlive(interval)
 
+// lease is that of the Lockers behind a network.
+const lease = 2 * time.Second
+
 var setups = []setup{
 	{name: "open", callers: 5},
 	{name: "capped", callers: 4, conns: 8, life: 300 * time.Millisecond, opts: []namedlock.Option{namedlock.WithMaxSessions(2)}},
@@ -41,10 +44,10 @@ var setups = []setup{
 	{name: "new", callers: 3, single: true},
 	{name: "bare", callers: 2, single: true, flaky: true, opts: []namedlock.Option{namedlock.WithoutServerCheck(), brisk}},
 	{name: "flaky", callers: 4, flaky: true, opts: []namedlock.Option{brisk}},
-	{name: "far", callers: 3, far: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second)}},
-	{name: "far hand-off", callers: 4, far: true, handOff: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second),
+	{name: "far", callers: 3, far: true, opts: []namedlock.Option{brisk, namedlock.WithLease(lease)}},
+	{name: "far hand-off", callers: 4, far: true, handOff: true, opts: []namedlock.Option{brisk, namedlock.WithLease(lease),
 		namedlock.WithMaxSessions(3), namedlock.WithHandOff(10 * time.Millisecond)}},
-	{name: "far new", callers: 2, far: true, single: true, opts: []namedlock.Option{brisk, namedlock.WithLease(2 * time.Second)}},
+	{name: "far new", callers: 2, far: true, single: true, opts: []namedlock.Option{brisk, namedlock.WithLease(lease)}},
 }
 
 // A locker is a Locker and what it stands on.
@@ -146,7 +149,11 @@ func (s *slot) make() (*locker, error) {
 	if s.setup.far || s.setup.flaky {
 		keepAlive = interval
 	}
-	s.worker.record.Note(history.Event{Kind: history.EventLocker, Locker: l.id, Path: path, KeepAlive: keepAlive, Blind: s.setup.flaky, Single: s.setup.single, HandOff: s.setup.handOff})
+	e := history.Event{Kind: history.EventLocker, Locker: l.id, Path: path, KeepAlive: keepAlive, Blind: s.setup.flaky, Single: s.setup.single, HandOff: s.setup.handOff}
+	if s.setup.far {
+		e.Lease = lease
+	}
+	s.worker.record.Note(e)
 	return l, nil
 }
 

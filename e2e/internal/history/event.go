@@ -15,13 +15,14 @@ import (
 
 // What an event says. Which fields it has stands beside the kind; all have At.
 const (
-	EventLocker  = "locker"  // Locker, Path, KeepAlive, Blind, Single, HandOff
+	EventLocker  = "locker"  // Locker, Path, KeepAlive, Lease, Blind, Single, HandOff
 	EventClosing = "closing" // Locker
 	EventClosed  = "closed"  // Locker
 	EventCall    = "call"    // Call, Parent, Locker, Name, N, Timeout, Deadline
 	EventCancel  = "cancel"  // Call; the context's end follows, and then the same event once more
 	EventBegin   = "begin"   // Call, Called, Name: the lock of its slot
 	EventSeen    = "seen"    // Call, From, Session
+	EventEnding  = "ending"  // Call, From: the library ended a transaction of a term
 	EventOver    = "over"    // Call
 	EventEnd     = "end"     // Call
 	EventReturn  = "return"  // Call, Called, Outcome, Error, Flaws
@@ -56,6 +57,7 @@ type Event struct {
 
 	Path      string        `json:"path,omitempty"`
 	KeepAlive time.Duration `json:"keepalive,omitempty"`
+	Lease     time.Duration `json:"lease,omitempty"`
 	Blind     bool          `json:"blind,omitempty"`
 	Single    bool          `json:"single,omitempty"`
 	HandOff   bool          `json:"handoff,omitempty"`
@@ -193,7 +195,7 @@ func New(events []Event, folds bool, earlier *History) *History {
 	for _, e := range events {
 		switch e.Kind {
 		case EventLocker:
-			h.Lockers[e.Locker] = &Locker{ID: e.Locker, Worker: e.Worker, Path: e.Path, KeepAlive: e.KeepAlive, Blind: e.Blind, Single: e.Single, HandOff: e.HandOff}
+			h.Lockers[e.Locker] = &Locker{ID: e.Locker, Worker: e.Worker, Path: e.Path, KeepAlive: e.KeepAlive, Lease: e.Lease, Blind: e.Blind, Single: e.Single, HandOff: e.HandOff}
 		case EventClosing:
 			if l := h.Lockers[e.Locker]; l != nil && l.Closing == 0 {
 				l.Closing = e.At
@@ -275,6 +277,8 @@ func (h *History) note(c *Call, e Event, call func(Event, int64) *Call) {
 		c.Begun, c.Called, c.Name = e.At, max(c.Called, e.Called), cmp.Or(e.Name, c.Name)
 	case EventSeen:
 		c.Seen = append(c.Seen, Sighting{e.From, e.At, e.Session})
+	case EventEnding:
+		c.Endings = append(c.Endings, Span{e.From, e.At})
 	case EventOver:
 		c.Over = e.At
 	case EventEnd:

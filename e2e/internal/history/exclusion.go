@@ -51,9 +51,26 @@ func (c *checker) bound(s *Call, lost int64) time.Duration {
 	if s.Locker.Blind {
 		d = intervals
 	} else if c.stalled(s.Locker, lost-int64(time.Second), lost+int64(intervals)) > 0 {
-		d = intervals // a silent network keeps the end of the connection to itself
+		return c.silentBound(s, lost) // a silent network keeps the end of the connection to itself
 	}
 	return d + c.lateBy(s, lost, d)
+}
+
+// silentBound is how soon s must know of a loss that nothing but silence
+// shows: within two intervals. No proof is sent while the library ends a
+// transaction of a term, which may take half of the lease (RELIABILITY.md).
+func (c *checker) silentBound(s *Call, from int64) time.Duration {
+	d := 2 * s.Locker.KeepAlive
+	d += c.lateBy(s, from, d)
+	for _, ending := range s.Endings {
+		if ending.At < from || ending.From > from+int64(d) {
+			continue
+		}
+		half := s.Locker.Lease / 2
+		half += c.lateBy(s, ending.From, half)
+		d = max(d, time.Duration(ending.From-from)+half)
+	}
+	return d
 }
 
 // detection: what is known to have been done to the session of a section that goes on is told to it within its
@@ -71,8 +88,7 @@ func (c *checker) detection() {
 			}
 			lost, bound := f.At, c.bound(s, f.At)
 			if f.silent() {
-				lost, bound = f.From, 2*s.Locker.KeepAlive
-				bound += c.lateBy(s, lost, bound)
+				lost, bound = f.From, c.silentBound(s, f.From)
 				if time.Duration(f.At-f.From) < bound {
 					continue
 				}

@@ -40,6 +40,7 @@ type Locker struct {
 	Worker    string
 	Path      string        // the proxy that its connections go through, "" for none
 	KeepAlive time.Duration // as it was set
+	Lease     time.Duration // as it was set; 0: the default, which no silence lasts for
 	Blind     bool          // the library cannot see its sockets
 	Single    bool          // made by New: it ends with its connection
 	HandOff   bool          // it passes locks on without the server
@@ -76,7 +77,11 @@ type Call struct {
 	Error    string
 	Flaws    []string // what was wrong with its error
 	Seen     []Sighting
+	Endings  []Span // of transactions within the section: COMMIT or ROLLBACK was on its way
 }
+
+// A Span is a time from From to At.
+type Span struct{ From, At int64 }
 
 // timedOut reports whether the call's timeout ended it.
 func (c *Call) timedOut() bool { return c.Outcome == TimedOut || c.Outcome == NoSession }

@@ -23,7 +23,7 @@ var (
 	blind = &Locker{ID: "blind", Worker: "w1", KeepAlive: 300 * time.Millisecond, Blind: true}
 	relay = &Locker{ID: "relay", Worker: "w1", KeepAlive: 300 * time.Millisecond, Path: "network", HandOff: true}
 	swift = &Locker{ID: "swift", Worker: "w1", KeepAlive: 5 * time.Second, HandOff: true}
-	far   = &Locker{ID: "far", Worker: "w1", KeepAlive: 300 * time.Millisecond, Path: "network"}
+	far   = &Locker{ID: "far", Worker: "w1", KeepAlive: 300 * time.Millisecond, Lease: 2 * time.Second, Path: "network"}
 )
 
 // section is a call of l that began at from and ended at to, in milliseconds.
@@ -140,6 +140,14 @@ func TestCheck(t *testing.T) {
 			with(section(near, "a", 100, 400, Lost), seenBy1(7))}}},
 		{name: "a silent network that is told", h: History{Faults: []Fault{{Kind: Stall, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
 			with(section(far, "a", 100, 1500, Lost), func(c *Call) { c.Over = 700 * ms })}}},
+		{name: "a silent network that is told after a ROLLBACK within a term", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+			with(section(far, "a", 100, 1110, Lost), func(c *Call) { c.Endings = []Span{{105 * ms, 1108 * ms}} })}}},
+		{name: "a silent network that is told too late after a ROLLBACK within a term", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+			with(section(far, "a", 100, 1400, Lost), func(c *Call) { c.Endings = []Span{{105 * ms, 1398 * ms}} })}},
+			broken: []string{told}},
+		{name: "a silent network that is told late, long after a ROLLBACK within a term", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
+			with(section(far, "a", 50, 1110, Lost), func(c *Call) { c.Endings = []Span{{60 * ms, 70 * ms}} })}},
+			broken: []string{told}},
 		{name: "a silent network that is not told", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
 			section(far, "a", 100, 1500, Lost)}},
 			broken: []string{told}},
