@@ -86,9 +86,9 @@ func (c chain) mayHaveOwn() error {
 	for g := range c.locks {
 		switch g.use {
 		case ForTx:
-			return fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
+			return fault.Because(fault.ErrInTransaction, "already in a transaction, and a second START TRANSACTION would commit it; use the *sql.Tx passed to fn", nil)
 		case ForTerm, ForLead:
-			return fault.Because(fault.ErrInTransaction, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions", nil)
+			return fault.Because(fault.ErrInTransaction, "already in a term, which has a session of its own; use Term.WithTx for a transaction", nil)
 		}
 	}
 	return nil

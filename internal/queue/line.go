@@ -168,17 +168,17 @@ func (w *waiter) timedOutLocked() error {
 		return err
 	}
 	if w.starvesLocked() {
-		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %s: no session was free to ask the server: %s", within(w.terms.Timeout), w.line.queue.pool.Numbers()), nil)
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %s: no session was free: %s", within(w.terms.Timeout), w.line.queue.pool.Numbers()), nil)
 	}
 	holder, text := w.inTheWayLocked(time.Now()), "not acquired within "+within(w.terms.Timeout)
 	switch {
 	case w.terms.Timeout > 0:
 	case holder != nil:
-		text = "not acquired at once"
+		text = "not acquired (timeout 0)"
 	case w.line.front != nil && w.line.front != w:
-		text = "not acquired at once: others in this process wait for it"
+		text = "not acquired (timeout 0): other callers in this process are waiting for it"
 	default:
-		text = "not acquired at once: others have it"
+		text = "not acquired (timeout 0): the lock is held"
 	}
 	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
@@ -229,9 +229,9 @@ func (w *waiter) starvesLocked() bool {
 func ContextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
-		return fmt.Errorf("given up: %w", cause)
+		return fmt.Errorf("stopped waiting: %w", cause)
 	}
-	return fmt.Errorf("given up: %w: %w", err, cause)
+	return fmt.Errorf("stopped waiting: %w: %w", err, cause)
 }
 
 // ring has the server asked who is in the way of w, shortly before its time is up, and

@@ -76,5 +76,5 @@ func (w *waiter) outageLocked() error {
 	if r.refusal {
 		sentinel = fault.ErrUnsupported
 	}
-	return fault.Because(sentinel, fmt.Sprintf("not acquired within %v: the server went away meanwhile", w.terms.Timeout), r.outage)
+	return fault.Because(sentinel, fmt.Sprintf("not acquired within %v: lost the server during the wait", w.terms.Timeout), r.outage)
 }

@@ -166,7 +166,7 @@ func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Ob
 	}
 	nested := !w.chain.empty()
 	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
-		return nil, fault.Because(fault.ErrDeadlock, "waiting would be a deadlock: the holder, in this process, waits for a lock of this call chain", nil)
+		return nil, fault.Because(fault.ErrDeadlock, "deadlock: the holder, in this process, is waiting for a lock that this call chain holds; release the outer lock", nil)
 	}
 	if l.holder != nil || l.front != nil {
 		w.terms.Busy = false // one in this process has it, who may be about to release it
@@ -216,7 +216,7 @@ func (q *Queue) heldAlready(g *Grant, name string) error {
 	if g.name != name {
 		as = fmt.Sprintf(", as %q", strings.TrimPrefix(g.name, q.Namespace))
 	}
-	return fault.Because(fault.ErrReentrant, "this call chain holds the lock already"+as+": pass it on instead of taking it again", nil)
+	return fault.Because(fault.ErrReentrant, "this call chain already holds the lock"+as+"; do not acquire it again under fn's ctx", nil)
 }
 
 // await stands in line until w is served or its time is up.

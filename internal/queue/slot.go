@@ -172,7 +172,7 @@ func (c *slotCall) enter() error {
 func (c *slotCall) reentersLocked(chain chain, key string) error {
 	for g := range chain.locks {
 		if g.slots != nil && g.slots.key == key {
-			return fault.Because(fault.ErrReentrant, fmt.Sprintf("this call chain has slot %d already: pass it on instead of acquiring another", g.slot), nil)
+			return fault.Because(fault.ErrReentrant, fmt.Sprintf("this call chain already holds slot %d; do not acquire another under fn's ctx", g.slot), nil)
 		}
 	}
 	for _, name := range append([]string{names.Gate(c.name)}, c.names...) {
@@ -260,7 +260,7 @@ func (g *Grant) gone() error {
 	if r := (*fault.Reason)(nil); errors.As(cause, &r) && r.Cause != nil {
 		cause = r.Cause // the call has lost nothing that it knows of
 	}
-	return fault.Because(fault.ErrUnavailable, "session lost while it looked for a free slot", cause)
+	return fault.Because(fault.ErrUnavailable, "lost the session while looking for a free slot", cause)
 }
 
 // left is how much of the timeout is left.
@@ -537,7 +537,7 @@ func (c *slotCall) explain(err error) error {
 
 // timedOut is the error of a call whose timeout has passed.
 func (c *slotCall) timedOut(holder *session.Holder) error {
-	text := fmt.Sprintf("no slot of %d was free", c.n)
+	text := fmt.Sprintf("no free slot (of %d)", c.n)
 	if c.terms.Timeout > 0 {
 		text += " within " + within(c.terms.Timeout)
 	}

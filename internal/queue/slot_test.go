@@ -137,7 +137,7 @@ func TestSlot_One(t *testing.T) {
 		assert.Equal(b, 10*time.Second, time.Since(began))
 		second := b.slot(background, 1, time.Second)
 		second.fails(b, fault.ErrTimeout)
-		assert.EqualError(b, second.err, "no slot of 1 was free within 1s")
+		assert.EqualError(b, second.err, "no free slot (of 1) within 1s")
 		release(b, g)
 	})
 }
@@ -355,7 +355,7 @@ func TestSlot_TryOnce(t *testing.T) {
 		b.server.Unlock("x#gate")
 		c = b.slot(background, 2, 0)
 		c.fails(b, fault.ErrTimeout)
-		assert.EqualError(b, c.err, "no slot of 2 was free")
+		assert.EqualError(b, c.err, "no free slot (of 2)")
 		assert.Equal(b, "x#0", c.err.(*Late).Holder.Name)
 		assert.True(b, c.err.(*Late).Holder.Local)
 
@@ -415,7 +415,7 @@ func TestSlot_Timeouts(t *testing.T) {
 		for i, c := range calls {
 			c.fails(b, fault.ErrTimeout)
 			assert.Equal(b, timeouts[i], c.at.Sub(began))
-			assert.EqualError(b, c.err, fmt.Sprintf("no slot of 2 was free within %v", timeouts[i]))
+			assert.EqualError(b, c.err, fmt.Sprintf("no free slot (of 2) within %v", timeouts[i]))
 			assert.Equal(b, "x#1", c.err.(*Late).Holder.Name)
 		}
 		assert.Equal(b, 2, len(b.queue.slots["x"].seen)+len(b.queue.slots["x"].held))
@@ -451,7 +451,7 @@ func TestSlot_Reentrant(t *testing.T) {
 		asked := len(b.server.Sent(""))
 		for _, again := range []*slotted{b.slot(ctx, 3, 0), b.slot(ctx, 1, time.Hour), b.slot(ctx, 7, time.Hour), b.slotOf(b.queue, ctx, "X", 3, time.Hour)} {
 			again.fails(b, fault.ErrReentrant)
-			assert.EqualError(b, again.err, "this call chain has slot 0 already: pass it on instead of acquiring another")
+			assert.EqualError(b, again.err, "this call chain already holds slot 0; do not acquire another under fn's ctx")
 		}
 		_, err := b.queue.Acquire(ctx, "x#0", For(0), nil)
 		assert.ErrorIs(b, err, fault.ErrReentrant)

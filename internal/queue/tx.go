@@ -21,7 +21,7 @@ func (g *Grant) Within(ctx context.Context) (context.Context, error) {
 	case c.empty():
 		return withGrant{ctx, g}, nil
 	}
-	return nil, errors.New("the context is that of code under another lock, which is none of this term's: use the one that fn got")
+	return nil, errors.New("the context belongs to a different lock; use the ctx passed to the term's fn")
 }
 
 // Begin runs START TRANSACTION on the session of g.
@@ -67,7 +67,7 @@ func (g *Grant) onSession(f func(*session.Session) error) error {
 		if g.cutOff(err) {
 			return err
 		}
-		return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", err)
+		return fault.Because(fault.ErrLost, "lock lost before COMMIT", err)
 	}
 	defer g.queue.pool.Put(g.session)
 	return f(g.session)

@@ -176,7 +176,7 @@ func isRefusal(err error) bool {
 // MySQL answers by error 1317.
 func verdict(err error) error {
 	if err == nil {
-		return fault.Because(fault.ErrInterrupted, "wait interrupted by the server: GET_LOCK returned NULL", nil)
+		return fault.Because(fault.ErrInterrupted, "wait interrupted on the server (KILL QUERY); nothing is held: GET_LOCK returned NULL", nil)
 	}
 	if prohibits(err) {
 		return prohibited(err)
@@ -187,7 +187,7 @@ func verdict(err error) error {
 	case erQueryTimeout, erStatementTimeout:
 		return nil
 	case erDeadlock, erUserLockDeadlock:
-		return fault.Because(fault.ErrDeadlock, "the server found a deadlock", err)
+		return fault.Because(fault.ErrDeadlock, "the server detected a deadlock; release the outer lock", err)
 	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName:
 		return fault.Because(fault.ErrInvalidName, "the server refused the lock name", err)
 	}
@@ -195,5 +195,5 @@ func verdict(err error) error {
 }
 
 func prohibited(err error) error {
-	return fault.Because(fault.ErrUnsupported, "the server does not allow lock functions", err)
+	return fault.Because(fault.ErrUnsupported, "the server does not allow GET_LOCK", err)
 }

@@ -49,9 +49,9 @@ const innodbReadOnly = "@@innodb_read_only"
 func (srv *server) writable() error {
 	switch {
 	case !isOff(srv.readOnly.String):
-		return errors.New("the server is read-only, as replicas are (@@read_only)")
+		return errors.New("the server is read-only (@@read_only): a replica, or demoted in a failover")
 	case srv.innodbReadOnly.Valid && !isOff(srv.innodbReadOnly.String):
-		return errors.New("the server is read-only (@@innodb_read_only), as readers of Aurora are")
+		return errors.New("the server is read-only (@@innodb_read_only): a reader of Aurora")
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (s *Session) checkServer(cluster *clusterQuestion) error {
 	}
 	if err := s.server.writable(); err != nil {
 		s.readOnly = true
-		return fault.Because(fault.ErrReadOnly, err.Error()+", so its locks exclude nobody on the primary: connect to the primary"+override, nil)
+		return fault.Because(fault.ErrReadOnly, err.Error()+"; its locks do not exclude clients of the primary: connect to the primary"+override, nil)
 	}
 	if cluster != nil {
 		if cluster.answer.String != "0" {
@@ -147,7 +147,7 @@ func (s *Session) checkServer(cluster *clusterQuestion) error {
 func (s *Session) checkAgain() error {
 	cluster := s.clusterQuestion()
 	if err := s.scanServer(answerTime, s.readOnlyColumns(s.server), cluster); err != nil {
-		return s.refusedOr(err, "the server refused to tell whether it is read-only")
+		return s.refusedOr(err, "could not read @@read_only")
 	}
 	return s.checkServer(cluster)
 }
@@ -157,14 +157,14 @@ func (s *Session) checkAgain() error {
 func (srv *server) lasting() error {
 	switch {
 	case strings.Contains(srv.version.String, "TiDB"):
-		return notExclusive("the server is TiDB, which frees a lock at max-txn-ttl (1 h by default) and tells nobody, so that two may hold it: send all locks to a MySQL or MariaDB")
+		return notExclusive("the server is TiDB, which silently frees a lock after max-txn-ttl (1 h by default), so two clients can hold it: use MySQL or MariaDB for locks")
 	case strings.Contains(srv.version.String, "Vitess"):
 		return notExclusive(vitess)
 	}
 	return nil
 }
 
-const vitess = "the server is Vitess, which frees the lock of a session that is idle for 30 s: send all locks to a MySQL that is not behind it"
+const vitess = "the server is Vitess, which frees the lock of a session that is idle for 30 s: connect to a MySQL server directly"
 
 // isVitess reports whether err is Vitess's answer to a greeting.
 func isVitess(err error) bool {
@@ -214,10 +214,10 @@ func (s *Session) checkGalera() error {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil // built for clusters, but in none
 	case err != nil:
-		return s.refusedOr(err, "the server refused to tell the size of its cluster")
+		return s.refusedOr(err, "could not read wsrep_cluster_size")
 	case size.String != "0" && size.String != "1":
-		return notExclusive(fmt.Sprintf("the server is a node of a Galera cluster of %s, whose nodes grant a lock each for itself: "+
-			"send all locks to one node, by a DSN of their own", size.String))
+		return notExclusive(fmt.Sprintf("the server is one of %s Galera nodes, each of which grants locks independently: "+
+			"use a DSN that always reaches the same node", size.String))
 	}
 	return nil
 }
@@ -231,13 +231,13 @@ func (s *Session) checkGroup() error {
 	err = s.scan(answerTime, countPrimaries, &primaries)
 	switch {
 	case isAnswer(err):
-		return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
-			"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
+		return notExclusive("the server is in a multi-primary replication group, whose members grant locks independently, " +
+			"and this user cannot read performance_schema.replication_group_members: use a DSN that always reaches the same member")
 	case err != nil:
 		return s.markBroken(err)
 	case primaries.Int64 > 1:
-		return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, which grant a lock each for itself: "+
-			"send all locks to one member, or use single-primary mode", primaries.Int64))
+		return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, each of which grants locks independently: "+
+			"use a DSN that always reaches the same member, use single-primary mode", primaries.Int64))
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func (s *Session) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := s.scan(answerTime, s.selecting(ask), &value)
 	if err != nil && (!declined(err) || errors.As(err, new(otherAnswer))) {
-		return "", s.refusedOr(err, "the server did not tell whether it is in a cluster")
+		return "", s.refusedOr(err, "could not determine whether the server is in a cluster")
 	}
 	return value.String, nil
 }
@@ -258,7 +258,7 @@ func notExclusive(text string) error {
 	return fault.Because(fault.ErrUnsupported, text+override, nil)
 }
 
-const override = "; WithoutServerCheck overrides"
+const override = ", or override with WithoutServerCheck"
 
 func isOn(value string) bool {
 	return strings.EqualFold(value, "ON") || value == "1"

@@ -118,7 +118,7 @@ func (s *Session) greetBorrowed(bound time.Duration) error {
 		return err
 	}
 	if srv.leaked.Int64 > 0 {
-		s.config.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", srv.leaked.Int64)
+		s.config.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", srv.leaked.Int64)
 	}
 	if s.config.CheckServer {
 		err = s.checkServer(cluster)
@@ -134,7 +134,7 @@ func (s *Session) greetBorrowed(bound time.Duration) error {
 
 func (s *Session) greeted(srv *server, err error) error {
 	if err != nil {
-		return s.refusedOr(err, "the server refused the greeting")
+		return s.refusedOr(err, "the server rejected the first query on a new session")
 	}
 	srv.idleLimit = time.Duration(srv.waitTimeout.Int64) * time.Second
 	s.server = srv

@@ -123,7 +123,7 @@ func TestDrivers_ATransaction(t *testing.T) {
 					synctest.Wait()
 				}
 				assert.NotEmpty(b, b.server.Sent("RELEASE SAVEPOINT"))
-				assert.Equal(b, 1, bytes.Count(log.Bytes(), []byte("noticed by the keep-alive, not at once")), log)
+				assert.Equal(b, 1, bytes.Count(log.Bytes(), []byte("noticed late, by keep-alive only")), log)
 				_, h := b.held("b")
 				_, unwatched := b.pool.Sessions()
 				assert.Equal(b, 1, unwatched)

@@ -120,7 +120,7 @@ func (p *Pool) Close() {
 func (s *Session) leave() {
 	switch err := s.restore(); {
 	case errors.Is(err, errOccupied):
-		s.config.Logger.Warn("namedlock: left the connection with the lease for its wait_timeout", "cause", err)
+		s.config.Logger.Warn("namedlock: could not restore wait_timeout on the connection given to New", "error", err)
 	case err != nil:
 		_ = s.discard()
 		s.config.Observer.SessionDiscarded(err)

@@ -96,14 +96,14 @@ func (s *Session) Holder(name string) (Holder, bool, error) {
 		return Holder{}, false, err
 	}
 	if strings.Contains(s.server.version.String, "TiDB") {
-		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB cannot report who holds a lock", nil)
 	}
 	found, err := s.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, s.selecting(usedBy))
 	switch {
 	case errorNumber(err) == erNoSuchFunction:
-		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
 	case err != nil:
-		return Holder{}, false, s.refusedOr(err, "the server refused to tell who holds the lock")
+		return Holder{}, false, s.refusedOr(err, "could not read the holder of the lock")
 	case len(found) == 0 || found[0].ConnectionID == 0:
 		return Holder{}, false, nil
 	}
@@ -132,11 +132,11 @@ func (s *Session) HolderIDs(names []string) ([]int64, error) {
 	case err != nil && !isAnswer(err):
 		return nil, s.markBroken(err)
 	case errorNumber(err) == erNoSuchFunction:
-		return nil, fault.Because(fault.ErrUnsupported, "the server does not tell who holds a lock", err)
+		return nil, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
 	case errorNumber(err) == erQueryInterrupted:
 		return nil, fault.Because(fault.ErrInterrupted, "", err)
 	case err != nil:
-		return nil, fault.Because(fault.ErrUnavailable, "the server refused to tell who holds the locks", err)
+		return nil, fault.Because(fault.ErrUnavailable, "could not read the holders of the locks", err)
 	}
 	holders := make([]int64, len(names))
 	for i, id := range ids {
@@ -159,9 +159,9 @@ func (s *Session) Holders(prefix string) ([]Holder, error) {
 	if err := s.greet(); err != nil {
 		return nil, err
 	}
-	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info' lets it"
+	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info'"
 	if !s.server.mariaDB() {
-		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* lets it, on MySQL 8.0 and later"
+		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* (MySQL 8.0 and later)"
 		if err := s.checkList(remedy); err != nil {
 			return nil, err
 		}
@@ -181,11 +181,11 @@ func (s *Session) checkList(remedy string) error {
 	case err != nil:
 		return s.noList(err, remedy)
 	case !isOn(on.String):
-		return fault.Because(fault.ErrUnsupported, "the server does not list locks: its performance_schema is off", nil)
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: set performance_schema=ON in its configuration and restart it", nil)
 	case instrument.String != "YES":
-		return fault.Because(fault.ErrUnsupported, "the server does not list locks: its instrument wait/lock/metadata/sql/mdl is not enabled in performance_schema.setup_instruments", nil)
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: enable the instrument wait/lock/metadata/sql/mdl in performance_schema.setup_instruments", nil)
 	case lost.String != "0":
-		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the server does not list all locks: it had no room for %s (performance_schema_max_metadata_locks)", strconv.Quote(lost.String)), nil)
+		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the list of locks may be incomplete, %s did not fit; raise performance_schema_max_metadata_locks", strconv.Quote(lost.String)), nil)
 	}
 	return nil
 }
@@ -193,9 +193,9 @@ func (s *Session) checkList(remedy string) error {
 // noList is the error of a server that has not listed its locks.
 func (s *Session) noList(err error, remedy string) error {
 	if !declined(err) {
-		return s.refusedOr(err, "the server refused to list its locks")
+		return s.refusedOr(err, "could not list the locks")
 	}
-	return fault.Because(fault.ErrUnsupported, "the server does not list locks, or not to this user: "+remedy, err)
+	return fault.Because(fault.ErrUnsupported, "the server does not list locks to this user: "+remedy, err)
 }
 
 // holders asks in the first of those words that the server answers without an error. A

@@ -25,7 +25,7 @@ func (s *Session) setLease() error {
 		return nil
 	}
 	if err := s.setWaitTimeout(lease); err != nil {
-		return s.refusedOr(err, "the server refused the lease")
+		return s.refusedOr(err, "could not set wait_timeout (WithLease)")
 	}
 	s.server.idleLimit, s.server.lease = time.Duration(lease)*time.Second, leaseSet
 	return nil
@@ -52,8 +52,8 @@ func (s *Session) leaseRead(seconds sql.NullInt64) {
 	}
 	s.server.lease, s.server.idleLimit = leaseSwallowed, is
 	if !s.config.leaseless.Swap(true) {
-		s.config.Logger.Warn("namedlock: the lease was not taken",
-			"lease", s.config.Lease, "wait_timeout", is, "why", "what stands before the server swallows SET SESSION wait_timeout, as ProxySQL does")
+		s.config.Logger.Warn("namedlock: WithLease has no effect: wait_timeout did not change",
+			"lease", s.config.Lease, "wait_timeout", is, "reason", "a proxy drops SET SESSION wait_timeout, as ProxySQL does")
 	}
 }
 
@@ -65,7 +65,7 @@ func (s *Session) readLease() error {
 		return nil
 	}
 	if err := s.scan(answerTime, s.selecting(columns[0].text), columns[0].dest); err != nil {
-		return s.refusedOr(err, "the server refused to tell the lease")
+		return s.refusedOr(err, "could not read wait_timeout")
 	}
 	s.leaseRead(seconds)
 	return nil

@@ -32,7 +32,7 @@ func (l *lent) goneLocked() error {
 	if l.session.state != dead {
 		return nil
 	}
-	return fault.Because(fault.ErrUnavailable, "the connection that was given to New is gone", l.session.deathCause)
+	return fault.Because(fault.ErrUnavailable, "the connection given to New is closed; make a new Locker", l.session.deathCause)
 }
 
 // growLocked: where one call chain has the session alone, nothing will be free before that has
@@ -63,7 +63,7 @@ func (l *lent) mayShareLocked(*Session) bool { return true }
 func (l *lent) capLocked() int { return 1 }
 
 func (l *lent) numbersLocked() string {
-	return "there is one, on the connection given to New, and a transaction, a leader, or a call that waits for a slot has it alone"
+	return "the connection given to New has one session, and a transaction, a term, or a call for a slot is using it; use Open for more"
 }
 
 func (l *lent) lead() error { return nil }
@@ -94,7 +94,7 @@ func (l *lent) inspect(ctx context.Context, home *Session, ask func(*Session) er
 	s, err := l.pool.Take(Request{Home: home, Caller: inspector{ctx}})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fault.Because(fault.ErrUnavailable, "the connection was in use all the time", nil)
+		return fault.Because(fault.ErrUnavailable, "the connection given to New stayed busy until the deadline", nil)
 	case err != nil:
 		return err
 	}

@@ -55,7 +55,7 @@ func Limit(wanted, maxOpen int) (int, error) {
 	const unlimited = 16
 	switch {
 	case maxOpen == 1:
-		return 0, fault.Because(fault.ErrUnsupported, "the db allows a single connection (SetMaxOpenConns(1)), so that code under a lock could never query it: "+
+		return 0, fault.Because(fault.ErrUnsupported, "the db allows a single connection (SetMaxOpenConns(1)), so code under a lock could never query it: "+
 			"allow more, give the Locker a db of its own, or use namedlock.New with a *sql.Conn", nil)
 	case wanted == 0 && maxOpen == 0:
 		return unlimited, nil
@@ -88,8 +88,8 @@ func (p *pooled) lead() error {
 func (p *pooled) resign() { p.share.resign() }
 
 func tooManyLeaders(leaders, open int) error {
-	return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the db allows %d connections (SetMaxOpenConns), too few for %d Leads, each of which takes one, "+
-		"one for other locks, and one for the code under them: allow at least %d", open, leaders, leaders+2), nil)
+	return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the db allows %d connections (SetMaxOpenConns), too few for %d Leads: each Lead needs one, "+
+		"other locks one, and the code under them one; allow at least %d", open, leaders, leaders+2), nil)
 }
 
 // exhausted reports whether the db has no connection to give, so that to borrow
@@ -109,7 +109,7 @@ func (p *pooled) open(req Request) (*Session, error) {
 	return s, err
 }
 
-var errShare = errors.New("the server has no connection left: share a session")
+var errShare = errors.New("the server has no connection left; share a session")
 
 func (p *pooled) openUnder(ctx context.Context, exhausted func(), own, lead bool) (*Session, error) {
 	begun := time.Now()
@@ -279,11 +279,11 @@ func (p *pooled) settle() {
 // connections are all in use is not a server that cannot be asked.
 func (p *pooled) noConnection(err error, limit time.Duration) error {
 	if stats := p.db.Stats(); isContext(err) && p.exhausted() {
-		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d (SetMaxOpenConns) are in use",
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d are in use; raise SetMaxOpenConns or give the Locker its own db",
 			limit.Round(time.Millisecond), stats.InUse, stats.MaxOpenConnections), nil)
 	}
 	if isContext(err) { // of ours, which nobody else should see
-		err = fmt.Errorf("%w (%v)", errSilent, limit.Round(time.Millisecond))
+		err = fmt.Errorf("%w within %v", errSilent, limit.Round(time.Millisecond))
 	}
 	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
 }

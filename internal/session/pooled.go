@@ -105,10 +105,10 @@ func (p *pooled) numbersLocked() string {
 			own++
 		}
 	}
-	text := fmt.Sprintf("%d sessions, %d of them for transactions and leaders, and a cap of %d for others (WithMaxSessions)", len(p.sessions)+p.opening, own, limits.shared)
+	text := fmt.Sprintf("%d sessions, %d of them for transactions and terms; at most %d for other locks (to raise it: WithMaxSessions)", len(p.sessions)+p.opening, own, limits.shared)
 	if stats := p.db.Stats(); stats.MaxOpenConnections > 0 {
 		taken, _ := p.share.state()
-		text += fmt.Sprintf("; %d of the db's %d connections are in use (SetMaxOpenConns), %d by Lockers, which leave one to others", stats.InUse, stats.MaxOpenConnections, taken)
+		text += fmt.Sprintf("; %d of the db's %d connections in use, %d by Lockers, which leave one free (to raise it: SetMaxOpenConns)", stats.InUse, stats.MaxOpenConnections, taken)
 	}
 	return text
 }

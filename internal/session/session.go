@@ -285,9 +285,9 @@ func (s *Session) ReleaseLock(name string) error {
 	case err != nil:
 		s.broken = fmt.Errorf("RELEASE_LOCK failed: %w", err)
 	case !answer.Valid:
-		s.broken = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
+		s.broken = errors.New("RELEASE_LOCK returned NULL: no session holds the lock")
 	case answer.Int64 != 1:
-		s.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
+		s.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session holds the lock", answer.Int64)
 	default:
 		s.locks--
 		if s.locks == 0 && s.spoilt != "" {
@@ -295,7 +295,7 @@ func (s *Session) ReleaseLock(name string) error {
 		}
 		return nil
 	}
-	return fault.Because(fault.ErrLost, "lock not provably held to the end", s.broken)
+	return fault.Because(fault.ErrLost, "lock lost before its release", s.broken)
 }
 
 // sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which other
@@ -346,7 +346,7 @@ func (s *Session) markBroken(err error) error {
 	if s.broken == nil {
 		s.broken = err
 	}
-	return fault.Because(fault.ErrUnavailable, "session broken", err)
+	return fault.Because(fault.ErrUnavailable, "session closed after an error", err)
 }
 
 // raw has f use the driver's connection.
@@ -387,11 +387,11 @@ func (s *Session) restore() error {
 		return err
 	}
 	if err := s.unsetLease(); err != nil {
-		return fmt.Errorf("wait_timeout could not be set back: %w", err)
+		return fmt.Errorf("could not restore wait_timeout: %w", err)
 	}
 	for _, set := range s.toRestore {
 		if err := s.exec(answerTime, set); err != nil {
-			return fmt.Errorf("an idle limit could not be set back: %w", err)
+			return fmt.Errorf("could not restore an idle limit: %w", err)
 		}
 	}
 	return nil

@@ -158,7 +158,7 @@ func (s *Session) setIdleLimits() error {
 type spoiled struct{ why string }
 
 func (e *spoiled) Error() string {
-	return "the code under the lock left the session changed: " + e.why
+	return "code under the lock left the session changed: " + e.why
 }
 
 // spoil has the session closed when its last lock has been released.
@@ -188,12 +188,12 @@ func (s *Session) releaseAfterCode(name string, bound time.Duration) (sql.NullIn
 	}
 	s.hasCode = false
 	if left.Int64 > 0 {
-		s.config.Logger.Warn("namedlock: released locks that the code under a lock had taken by hand", "name", name, "locks", left.Int64)
+		s.config.Logger.Warn("namedlock: released locks that code under a lock took with GET_LOCK", "name", name, "locks", left.Int64)
 	}
 	switch {
 	case s.settings == nil:
 		if !s.lent {
-			s.spoil("the server does not show the settings")
+			s.spoil("its settings cannot be read")
 		}
 	case s.lent:
 		s.putBack(now)
@@ -224,7 +224,7 @@ func (s *Session) releaseNested(name string, bound time.Duration) (sql.NullInt64
 			return first, err
 		}
 	}
-	return first, errors.New("the code under the lock has taken it again, many times")
+	return first, errors.New("code under the lock took it again more than 1000 times (GET_LOCK)")
 }
 
 // putBack sets what the code under a lock has changed on a connection that was
@@ -244,7 +244,7 @@ func (s *Session) putBack(now *settings) {
 		s.endChain()
 	}
 	if err := s.exec(s.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
-		s.spoil("it could not be put right: " + err.Error())
+		s.spoil("its settings could not be restored: " + err.Error())
 	}
 }
 

@@ -29,7 +29,7 @@ func (s *Session) spellOut(text string, args []driver.Value) string {
 		case string:
 			b.WriteString(s.spellName(value))
 		default:
-			panic(fmt.Sprintf("session: a %T cannot be spelt out", arg))
+			panic(fmt.Sprintf("session: a %T cannot be written as a literal", arg))
 		}
 	}
 	b.WriteString(text)

@@ -19,15 +19,15 @@ type statement struct {
 }
 
 var (
-	errSilent   = errors.New("no answer in time")
-	errOccupied = errors.New("the connection is occupied: rows of a query of your own on it are still to be read")
-	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
+	errSilent   = errors.New("no answer")
+	errOccupied = errors.New("the connection is busy: close the rows of your own query first")
+	errGoodbye  = errors.New("unexpected packet from the server, as it sends before closing a connection")
 
 	// ErrCutOff: no loss. The server goes on with the statement, then rolls back, and frees
 	// the locks after that.
-	ErrCutOff = errors.New("the session is closed, since a context ended in the middle of a statement of the transaction")
+	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
-	errGivenUp    = errors.New("the statement was given up, since nobody wanted its answer any more")
+	errGivenUp    = errors.New("statement abandoned: no caller was waiting for it any more")
 	errConnClosed = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
@@ -102,7 +102,7 @@ func (s *Session) runCallOn(conn any) error {
 	if !s.silence.Stop() {
 		// The bound may have passed only after the answer, but s.ctx has ended, or
 		// is about to, and the next statement would break.
-		c.err = fmt.Errorf("%w (%v)", errSilent, c.bound)
+		c.err = fmt.Errorf("%w within %v", errSilent, c.bound)
 	}
 	return nil
 }

@@ -231,7 +231,7 @@ func (s *Session) notCommitted(tx *sql.Tx, err error) error {
 // lostBeforeCommit is the error for a session that is broken by cause before COMMIT was sent.
 func (s *Session) lostBeforeCommit(cause error) error {
 	_ = s.markBroken(cause)
-	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", cause)
+	return fault.Because(fault.ErrLost, "lock lost before COMMIT", cause)
 }
 
 // afterCodesEnd is for a transaction on which the code under the lock has called Commit or
@@ -262,7 +262,7 @@ func (s *Session) leftTables() {
 	switch {
 	case s.broken != nil:
 	case !s.lent:
-		s.spoil("its transaction ended under the code")
+		s.spoil("its transaction ended before COMMIT")
 	default:
 		s.unlockTables()
 	}
@@ -415,7 +415,7 @@ func (s *Session) bounded(bound time.Duration, statement func() error) error {
 		}
 	}
 	if !s.silence.Stop() {
-		return fmt.Errorf("%w (%v)", errSilent, bound)
+		return fmt.Errorf("%w within %v", errSilent, bound)
 	}
 	return err
 }

@@ -203,7 +203,7 @@ func TestCode_PutBack(t *testing.T) {
 				require.NoError(b, b.pool.TakeUrgent(s))
 				require.NoError(b, s.ReleaseLock("a"))
 				if c.alive == 0 {
-					assert.ErrorContains(b, s.broken, "could not be put right")
+					assert.ErrorContains(b, s.broken, "its settings could not be restored")
 				}
 				b.pool.Drop(s, h)
 				b.server.Script(nil)
@@ -235,7 +235,7 @@ func TestCode_ReleaseFails(t *testing.T) {
 		b.code(b.begin(s), "INSERT row")
 		b.lock(b.take(Request{Home: s, Mine: 1}), "inner")
 		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": yes(1, 1)})
-		b.onTurn(s, func() { assert.ErrorContains(b, s.ReleaseLock("inner"), "many times") })
+		b.onTurn(s, func() { assert.ErrorContains(b, s.ReleaseLock("inner"), "more than 1000 times") })
 		b.server.Script(nil)
 	})
 }

@@ -28,7 +28,7 @@ func (c *Config) beneath(conn any) any {
 		defer close(found)
 		defer func() {
 			if reason := recover(); reason != nil {
-				c.Logger.Error("namedlock: looking beneath a driver's wrapper panicked", "reason", reason, "connection", fmt.Sprintf("%T", conn))
+				c.Logger.Error("namedlock: WithUnwrap or the driver's wrapper panicked", "panic", reason, "connection", fmt.Sprintf("%T", conn))
 			}
 		}()
 		found <- search(conn, c.Unwrap)
@@ -39,7 +39,7 @@ func (c *Config) beneath(conn any) any {
 	case inner := <-found:
 		return inner
 	case <-timeout.C:
-		c.Logger.Error("namedlock: looking beneath a driver's wrapper did not end", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
+		c.Logger.Error("namedlock: WithUnwrap or the driver's wrapper did not return", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
 		return nil
 	}
 }

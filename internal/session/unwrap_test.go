@@ -152,9 +152,9 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 		"unwrap: nil":           {hide, func(driver.Conn) driver.Conn { return nil }, ""},
 		"unwrap: itself":        {hide, func(c driver.Conn) driver.Conn { return c }, ""},
 		"unwrap: a nil pointer": {hide, func(driver.Conn) driver.Conn { return (*byField)(nil) }, ""},
-		"unwrap: panics":        {hide, func(driver.Conn) driver.Conn { panic("mine") }, "reason=mine"},
+		"unwrap: panics":        {hide, func(driver.Conn) driver.Conn { panic("mine") }, "panic=mine"},
 		"unwrap: Goexit":        {hide, func(driver.Conn) driver.Conn { runtime.Goexit(); return nil }, ""},
-		"unwrap: blocks":        {hide, func(driver.Conn) driver.Conn { time.Sleep(2 * unwrapTime); return nil }, "did not end"},
+		"unwrap: blocks":        {hide, func(driver.Conn) driver.Conn { time.Sleep(2 * unwrapTime); return nil }, "wrapper did not return"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -182,7 +182,7 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 				assert.Equal(b, resets, n.resets.Load(), "what others do on ResetSession is not known")
 			})
 			assert.Contains(t, log.String(), c.logged)
-			assert.Contains(t, log.String(), "not at once")
+			assert.Contains(t, log.String(), "noticed late, by keep-alive only")
 		})
 	}
 }

@@ -148,8 +148,8 @@ func (p *Pool) attend(s *Session, probe bool) {
 }
 
 var (
-	errClosed  = errors.New("the server has closed the connection")
-	errOverdue = errors.New("the server has not been heard of for so long that it must have given the session up")
+	errClosed  = errors.New("the server closed the connection")
+	errOverdue = errors.New("no contact with the server for longer than the session's idle limit (was this process paused?)")
 )
 
 // probe looks at the socket of s, whose turn the watch has.
@@ -301,7 +301,7 @@ func (s *Session) proveLocks(names []driver.Value) error {
 	}
 	for i := range owned {
 		if !owned[i].Bool {
-			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
+			return fmt.Errorf("the session is alive but no longer holds %q (did other code release it?)", names[i])
 		}
 	}
 	s.leaseRead(waitTimeout)

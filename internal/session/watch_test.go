@@ -141,8 +141,8 @@ func TestWatch_WrongAnswers(t *testing.T) {
 		reply *memserver.Reply
 		says  string
 	}{
-		"not ours":            {&memserver.Reply{Row: []any{0, 0}}, "does not hold"},
-		"nobody's":            {&memserver.Reply{Row: []any{nil, 0}}, "does not hold"},
+		"not ours":            {&memserver.Reply{Row: []any{0, 0}}, "no longer holds"},
+		"nobody's":            {&memserver.Reply{Row: []any{nil, 0}}, "no longer holds"},
 		"read-only":           {&memserver.Reply{Row: []any{1, 1}}, "read-only"},
 		"writable, who knows": {&memserver.Reply{Row: []any{1, nil}}, "read-only"},
 		"innodb-read-only":    {&memserver.Reply{Row: []any{1, 0, 1}}, "innodb_read_only"},
