@@ -170,9 +170,9 @@ func TestInspectBadArgumentsCostNoSQL(t *testing.T) {
 
 func TestHeldNeedsACompleteList(t *testing.T) {
 	for says, rows := range map[string]*sqlmock.Rows{
-		"performance_schema is off": answer(0, "NO", "0"),
-		"instrument":                answer(1, "NO", "0"),
-		"no room":                   answer(1, "YES", "7"),
+		"performance_schema=ON": answer(0, "NO", "0"),
+		"instrument":            answer(1, "NO", "0"),
+		"incomplete":            answer(1, "YES", "7"),
 	} {
 		locker, mock, _ := mocked(t)
 		expectGreeting(mock, "9.7.4")

@@ -682,7 +682,7 @@ func TestAnotherCallerOfTheProcessQueuesWithoutSQL(t *testing.T) {
 
 	_, err = locker.Acquire(ctx, "Report", 0)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
-	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired at once: held by this process for `)
+	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired (timeout 0): held by this process for `)
 	assert.ErrorContains(t, err, "pass on the context")
 	_, err = locker.Acquire(ctx, "Report", time.Millisecond)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
@@ -1032,7 +1032,7 @@ func TestADialerThatIgnoresItsContext(t *testing.T) {
 		begun := time.Now()
 		err = locker.WithLock(ctx, "report", time.Hour, nothing)
 		assert.ErrorIs(t, err, namedlock.ErrUnavailable)
-		assert.ErrorContains(t, err, "no connection to the server: no answer in time (5s)")
+		assert.ErrorContains(t, err, "no connection to the server: no answer within 5s")
 		assert.Equal(t, 5*time.Second, time.Since(begun))
 
 		short, cancel := context.WithTimeout(ctx, time.Second)

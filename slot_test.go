@@ -164,10 +164,10 @@ func TestWithSlotTimeout(t *testing.T) {
 				go func() { waiting <- locks.WithSlot(ctx, "x", 2, 10*time.Second, anySlot) }()
 				time.Sleep(time.Second)
 				assert.Equal(t, 1, locks.Stats().Waiting)
-				assert.EqualError(t, locks.WithSlot(ctx, "x", 2, 0, anySlot), `namedlock: acquire "x": no slot of 2 was free: held by this process for 2s; a call from under that lock has to pass on the context that its code got`)
+				assert.EqualError(t, locks.WithSlot(ctx, "x", 2, 0, anySlot), `namedlock: acquire "x": no free slot (of 2): held by this process for 2s; a call from under that lock has to pass on the context that its code got`)
 				err := <-waiting
 				require.ErrorIs(t, err, namedlock.ErrTimeout)
-				assert.ErrorContains(t, err, `namedlock: acquire "x": no slot of 2 was free within 10s: held by this process for 11s`)
+				assert.ErrorContains(t, err, `namedlock: acquire "x": no free slot (of 2) within 10s: held by this process for 11s`)
 				assert.Equal(t, "x#1", errorOf(t, err).Holder.Name)
 				err = peer.WithSlot(ctx, "y", 2, time.Second, func(ctx context.Context, slot int) error {
 					assert.ErrorIs(t, peer.WithSlot(ctx, "y", 4, time.Hour, anySlot), namedlock.ErrReentrant)

@@ -123,7 +123,7 @@ func TestWithTerm(t *testing.T) {
 			assert.ErrorIs(t, locks.Lead(ctx, "another", nobody), namedlock.ErrInTransaction)
 			err := locks.WithLockTx(ctx, "another", 0, nil, unexpected)
 			assert.ErrorIs(t, err, namedlock.ErrInTransaction)
-			assert.ErrorContains(t, err, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions")
+			assert.ErrorContains(t, err, "already in a term, which has a session of its own; use Term.WithTx for a transaction")
 			assert.NoError(t, locks.WithLock(ctx, "another", 0, nothing), "a lock nests")
 
 			err = term.WithTx(ctx, nil, func(context.Context, *sql.Tx) error {
@@ -411,7 +411,7 @@ func TestTermOddEnds(t *testing.T) {
 		_ = b.locker.Lead(ctx, "report", func(leading context.Context, term *namedlock.Term) error {
 			defer cancel()
 			require.NoError(b, b.locker.WithLock(b.Context(), "another", 0, func(ctx context.Context) error {
-				assert.ErrorContains(b, term.WithTx(ctx, nil, none), "another lock")
+				assert.ErrorContains(b, term.WithTx(ctx, nil, none), "a different lock")
 				return nil
 			}))
 			b.server.Script(func(st memserver.Statement) *memserver.Reply {

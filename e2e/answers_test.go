@@ -154,7 +154,7 @@ func TestPromise11_WrappedDriverIsToldOf(t *testing.T) {
 			other.release(t)
 			require.NoError(t, l.Close())
 			assert.Equal(t, probe, strings.Count(log.String(), "level=WARN") == 1, log.String())
-			assert.Equal(t, probe, strings.Contains(log.String(), "is not go-sql-driver's own"))
+			assert.Equal(t, probe, strings.Contains(log.String(), "is not go-sql-driver's"))
 		}
 		plain := at.locker(t)
 		c, _ := hold(t, t.Context(), plain, newName("plain"))

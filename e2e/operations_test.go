@@ -208,7 +208,7 @@ func TestOperations_Night(t *testing.T) {
 		c.requireLossReported(t, name)
 		assert.EqualValues(t, 1, holder.Stats().Lost)
 		eventually(t, func() bool {
-			return strings.Contains(log.String(), "session lost with its locks") && strings.Contains(log.String(), name)
+			return strings.Contains(log.String(), "lost a session and the locks on it") && strings.Contains(log.String(), name)
 		}, "the loss is logged")
 		n.release(t)
 
@@ -428,7 +428,7 @@ func TestOperations_LeakedLockIsLogged(t *testing.T) {
 		var log journal
 		l := setup{srv, byOpen}.lockerOn(t, db, namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error { return nil }))
-		const line = "dropped locks that other code had left on the connection"
+		const line = "released locks that other code left on a connection"
 		eventually(t, func() bool { return strings.Contains(log.String(), line) }, "the log says: %s", line)
 	})
 }

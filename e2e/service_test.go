@@ -109,7 +109,7 @@ func TestPromise41_CheckWarnsOfALateLoss(t *testing.T) {
 				require.NoError(t, l.Check(t.Context()))
 			}
 			require.NoError(t, l.Close())
-			assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("not at once")), "%s: %s", what, &log)
+			assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("noticed late, by keep-alive only")), "%s: %s", what, &log)
 		}
 	})
 }

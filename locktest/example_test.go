@@ -183,8 +183,8 @@ func ExampleLocker_Calls() {
 	}
 	// Output:
 	// held: [a]
-	// a 1s true namedlock: acquire "b": not acquired at once: others have it
-	// b 0s false namedlock: acquire "b": not acquired at once: others have it
+	// a 1s true namedlock: acquire "b": not acquired (timeout 0): the lock is held
+	// b 0s false namedlock: acquire "b": not acquired (timeout 0): the lock is held
 }
 
 // An implementation of one's own is held to the same promises.

@@ -640,9 +640,9 @@ func TestErrHeld_Namespace(t *testing.T) {
 		defer locks.Close()
 		err := locks.WithLock(t.Context(), "Mine", 0, func(ctx context.Context) error {
 			err := locks.WithLock(ctx, "Mine", 0, nothing)
-			assert.EqualError(t, err, `namedlock: acquire "Mine": this call chain holds the lock already: pass it on instead of taking it again`)
+			assert.EqualError(t, err, `namedlock: acquire "Mine": this call chain already holds the lock; do not acquire it again under fn's ctx`)
 			return locks.WithLock(ctx, "mine", 0, nothing)
 		})
-		assert.EqualError(t, err, `namedlock: acquire "mine": this call chain holds the lock already, as "Mine": pass it on instead of taking it again`)
+		assert.EqualError(t, err, `namedlock: acquire "mine": this call chain already holds the lock, as "Mine"; do not acquire it again under fn's ctx`)
 	})
 }

@@ -32,7 +32,7 @@ func clean(text string) string {
 // oneLine returns the text of err in one line, without the prefix of the library's errors: cron mails lines. An option of the library is
 // nothing that its reader can give.
 func oneLine(err error) string {
-	text := strings.ReplaceAll(err.Error(), "; WithoutServerCheck overrides", "")
+	text := strings.ReplaceAll(err.Error(), ", or override with WithoutServerCheck", "")
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 	for i, line := range lines {
 		lines[i] = strings.TrimPrefix(line, prefix)

@@ -80,7 +80,7 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 	}
 	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		after := aftermath
-		if strings.Contains(s.Error, "the server went away meanwhile") {
+		if strings.Contains(s.Error, "lost the server during the wait") {
 			after += outagePause // the last attempt found that, not this call
 		}
 		switch f.Kind {
