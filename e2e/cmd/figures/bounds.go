@@ -1,0 +1,15 @@
+package main
+
+// bounds are the figures that the core must not exceed. A change that makes the
+// core smaller lowers them. A change that makes it larger needs a reason.
+//
+// The goals are those of a reading of the core at commit 357403e. By these
+// counts that commit has 112 functions, 252 fields and 6,443 lines. The reading
+// itself counted 116 functions, and 167 fields in eleven of the 34 types.
+var bounds = struct{ passed, fields, lines, functions, files int }{
+	passed:    126,
+	fields:    328,
+	lines:     8594,
+	functions: 2,
+	files:     4,
+}

@@ -1,0 +1,80 @@
+// Command figures prints the size of the library's core beside the bounds that
+// its test enforces, and the goals.
+//
+//	go run -C e2e ./cmd/figures        # a table
+//	go run -C e2e ./cmd/figures -v     # and the functions and files behind it
+//	go test -C e2e ./cmd/figures       # fails if a figure is above its bound
+//
+// The core consists of the root package, internal/queue, and internal/session
+// or the packages internal/pool and internal/server. Tests and generated files
+// do not count.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+)
+
+// A figure is one number about the core.
+type figure struct {
+	what  string
+	bound int      // the test fails above it; lower it when the figure is lower
+	goal  int      // of the issue that asks for a smaller core
+	now   int      // measured
+	parts []string // the functions or files that were counted
+}
+
+func main() {
+	verbose := flag.Bool("v", false, "print the functions and files that were counted")
+	flag.Parse()
+	figures, err := measure("../")
+	if err == nil {
+		err = write(os.Stdout, figures, *verbose)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "figures:", err)
+		os.Exit(1)
+	}
+}
+
+// measure measures the library in a folder.
+func measure(root string) ([]figure, error) {
+	src, err := read(root)
+	if err != nil {
+		return nil, err
+	}
+	passed, err := functionsOfCycle(root, src.packages)
+	if err != nil {
+		return nil, err
+	}
+	lines, fields, long, files := src.lines(), src.fields(), src.longFunctions(), src.longFiles()
+	return []figure{
+		{"functions passed by an uncontended WithLock", bounds.passed, 65, len(passed), passed},
+		{"fields of the struct types of queue, pool and server", bounds.fields, 120, sum(fields), texts(fields)},
+		{"lines of queue, pool and server", bounds.lines, 5700, sum(lines), texts(lines)},
+		{fmt.Sprintf("functions over %d lines", mostLinesOfFunction), bounds.functions, 0, len(long), texts(long)},
+		{fmt.Sprintf("files over %d lines", mostLinesOfFile), bounds.files, 0, len(files), texts(files)},
+	}, nil
+}
+
+// write prints a table of the figures and, if verbose, their parts.
+func write(out io.Writer, figures []figure, verbose bool) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "now\tbound\tgoal\t  what\n")
+	for _, f := range figures {
+		fmt.Fprintf(w, "%d\t%d\t%d\t  %s\n", f.now, f.bound, f.goal, f.what)
+	}
+	if err := w.Flush(); err != nil || !verbose {
+		return err
+	}
+	for _, f := range figures {
+		fmt.Fprintf(out, "\n%s: %d\n", f.what, f.now)
+		for _, part := range f.parts {
+			fmt.Fprintf(out, "  %s\n", part)
+		}
+	}
+	return nil
+}
