@@ -152,15 +152,19 @@ func (e *Error) Error() string {
 	if e.Name != "" || e.Op != OpCheck && e.Op != OpShutdown && e.Op != OpInspect {
 		text += " " + strconv.Quote(e.Name)
 	}
-	text += ": " + e.Err.Error()
+	text += ": "
+	if e.Tx == TxCommitted {
+		text += "the transaction was committed; "
+	}
+	text += e.Err.Error()
 	if e.Holder != nil {
 		text += ": held by " + e.Holder.String()
 		if e.Holder.Local {
-			text += "; a call from under that lock has to pass on the context that its code got"
+			text += " (if the caller itself holds it, pass on the ctx that fn received)"
 		}
 	}
-	if e.Tx == TxCommitted {
-		text += " (after the transaction was committed)"
+	if e.Op == OpCommit && e.Tx == TxNotCommitted {
+		text += "; nothing was committed"
 	}
 	return printable.Text(text)
 }

@@ -211,7 +211,7 @@ func TestATimeoutNamesTheHolderInThisProcess(t *testing.T) {
 		})
 
 		requireName(t, err, namedlock.ErrTimeout, "REPORT")
-		assert.EqualError(t, err, `namedlock: acquire "REPORT": not acquired within 5s: held by this process for 36s; a call from under that lock has to pass on the context that its code got`)
+		assert.EqualError(t, err, `namedlock: acquire "REPORT": not acquired within 5s: held by this process for 36s (if the caller itself holds it, pass on the ctx that fn received)`)
 		var e *namedlock.Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, &namedlock.Holder{Name: "report", Local: true, HeldFor: 36 * time.Second}, e.Holder)

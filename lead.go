@@ -98,7 +98,7 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 				out = outage{} // which begins with the end of the session that waited: the log has that
 			} else if !out.told {
 				out.told = true
-				l.observer.logger.WarnContext(ctx, "namedlock: cannot stand for leader, and goes on trying", "name", name, "cause", err)
+				l.observer.logger.WarnContext(ctx, "namedlock: Lead cannot reach a writable server; retrying", "name", name, "error", err)
 			}
 			err = out.sitOut(ctx, l.queue.Closing())
 		}
@@ -183,7 +183,7 @@ func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 // err, since fn has resigned or ctx has ended.
 func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, err error) {
 	ctx := k.ctx
-	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process leads", "name", k.name, "waited", k.call.event.Waited)
+	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process is now the leader", "name", k.name, "waited", k.call.event.Waited)
 	led, returned, lost := k.term(fn)
 	switch {
 	case led && lost == nil:
@@ -207,13 +207,13 @@ func (k *Lock) counting(err error) error {
 // discount logs what fn returned after a loss, which does not count.
 func (k *Lock) discount(err error) {
 	if err != nil && err != context.Canceled {
-		k.call.locker.observer.logger.InfoContext(k.ctx, "namedlock: the leader returned after it had lost the lock", "name", k.name, "returned", err)
+		k.call.locker.observer.logger.InfoContext(k.ctx, "namedlock: leader's function returned after a loss; its result is ignored", "name", k.name, "error", err)
 	}
 }
 
 // ended is the error for the end of ctx, and of what fn returned then if that is not the same.
 func (k *Lock) ended(ctx context.Context, err error) error {
-	over := &Error{Op: OpHold, Name: k.name, Err: queue.ContextError(ctx)}
+	over := &Error{Op: OpHold, Name: k.name, Err: contextEnded(ctx)}
 	if err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
 		return over
 	}

@@ -217,7 +217,7 @@ func TestLeadSitsOutAnOutage(t *testing.T) {
 				<-led
 				require.NoError(t, l.Close())
 				assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log)
-				assert.Contains(t, log.String(), "goes on trying")
+				assert.Contains(t, log.String(), "Lead cannot reach a writable server; retrying")
 			})
 		})
 	}
@@ -312,7 +312,7 @@ func TestLeadTellsOfEachOutageOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		locks := locktest.New(namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-		const outage = "cannot stand for leader"
+		const outage = "Lead cannot reach a writable server"
 		breaks := func() {
 			synctest.Wait()
 			log.Reset()
@@ -380,7 +380,7 @@ func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
 			assert.GreaterOrEqual(t, terms[2].Sub(terms[1]), 50*time.Millisecond, "the second costs one")
 			assert.Greater(t, terms[last-1].Sub(terms[last-2]), 2*time.Second, "the pause grows")
 			require.NoError(t, locks.Close())
-			assert.Equal(t, last, strings.Count(log.String(), `the leader returned after it had lost the lock" name=x returned=`+errOwn.Error()), "told: %v", told)
+			assert.Equal(t, last, strings.Count(log.String(), `leader's function returned after a loss; its result is ignored" name=x error=`+errOwn.Error()), "told: %v", told)
 		})
 	}
 }

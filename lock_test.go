@@ -683,7 +683,7 @@ func TestAnotherCallerOfTheProcessQueuesWithoutSQL(t *testing.T) {
 	_, err = locker.Acquire(ctx, "Report", 0)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
 	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired (timeout 0): held by this process for `)
-	assert.ErrorContains(t, err, "pass on the context")
+	assert.ErrorContains(t, err, "pass on the ctx that fn received")
 	_, err = locker.Acquire(ctx, "Report", time.Millisecond)
 	assert.ErrorIs(t, err, namedlock.ErrTimeout)
 	assert.ErrorContains(t, err, `namedlock: acquire "Report": not acquired within 1ms: held by this process for `)

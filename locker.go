@@ -81,7 +81,7 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
 	}
 	if most := o.sessions.MaxSessions; open > 0 && most >= open {
-		return nil, fmt.Errorf("namedlock: WithMaxSessions(%d): the db allows %d connections (SetMaxOpenConns), of which one is left to the code under the locks: at most %d", most, open, open-1)
+		return nil, fmt.Errorf("namedlock: WithMaxSessions(%d): must be at most %d: the db allows %d connections (SetMaxOpenConns), and one is left for code under locks", most, open-1, open)
 	}
 	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) })
 }
@@ -136,7 +136,7 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 	}
 	err := queue.ContextError(ctx)
 	if held := l.queue.GiveUp(errShutDown); len(held) > 0 {
-		err = fmt.Errorf("locks that are still held: %q: %w", held, err)
+		err = fmt.Errorf("shut down with locks still held: %q: %w", held, err)
 	} else {
 		err = fmt.Errorf("connections are still being closed: %w", err)
 	}

@@ -179,7 +179,7 @@ func (o *observer) mayWarn(w warning) bool {
 func (o *observer) closing(held func() []string) (done func()) {
 	slow := time.AfterFunc(slowWait, func() {
 		if held := held(); len(held) > 0 {
-			o.logger.Warn("namedlock: Close or Shutdown waits for locks that are still held", "names", held)
+			o.logger.Warn("namedlock: Close or Shutdown is waiting for held locks", "names", held)
 		}
 	})
 	return func() { slow.Stop() }
@@ -240,7 +240,7 @@ func (c *call) Waits() {
 		}
 		if c.locker.queue.Starves(name) {
 			if o.mayWarn(warning{line: "no session"}) { // for all names: it is not the lock that they wait for
-				o.logger.WarnContext(c.ctx, "namedlock: calls wait for a session: raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
+				o.logger.WarnContext(c.ctx, "namedlock: calls are waiting for a session; raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
 			return
@@ -272,7 +272,7 @@ func (c *call) answered(err error) {
 	switch {
 	case c.stands || !c.waits || c.event.Waited < slowWait:
 	case err != nil:
-		o.warn(c.ctx, "namedlock: waited long for a lock, in vain", c.event.Name, "waited", c.event.Waited, "error", err)
+		o.warn(c.ctx, "namedlock: failed to acquire a lock after a long wait", c.event.Name, "waited", c.event.Waited, "error", err)
 	default:
 		o.logger.InfoContext(c.ctx, "namedlock: acquired a lock after a long wait", "name", c.event.Name, "waited", c.event.Waited)
 	}
@@ -336,7 +336,7 @@ func (c *call) released(err error) (first bool) {
 	o.holdTime.Add(int64(held))
 	if err != nil && c.lostKnown.CompareAndSwap(false, true) {
 		o.lost.Add(1)
-		o.logger.ErrorContext(c.ctx, "namedlock: lock lost, as its release found", "name", c.event.Name, "held", held, "error", err)
+		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", c.event.Name, "held", held, "error", err)
 	}
 	return true
 }
@@ -345,14 +345,14 @@ func (c *call) released(err error) (first bool) {
 // error.
 func (c *call) lostUntold(err error) {
 	o := &c.locker.observer
-	o.logger.ErrorContext(c.ctx, "namedlock: lock lost by the time of a panic or Goexit", "name", c.event.Name, "error", err)
+	o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when its function panicked", "name", c.event.Name, "error", err)
 }
 
 // endedUntold is a transaction that had ended before a panic or Goexit of fn: nobody gets an
 // error.
 func (c *call) endedUntold(err error) {
 	o := &c.locker.observer
-	o.logger.ErrorContext(c.ctx, "namedlock: a transaction had ended before the panic or Goexit of its code", "name", c.event.Name, "error", err)
+	o.logger.ErrorContext(c.ctx, "namedlock: transaction had already ended when its function panicked", "name", c.event.Name, "error", err)
 }
 
 func timeoutText(timeout time.Duration) string {

@@ -312,7 +312,7 @@ func TestAWaitOfFiveSecondsIsLoggedOnce(t *testing.T) {
 		require.ErrorIs(t, locks.WithLock(ctx, "report", 5*time.Second, nothing), namedlock.ErrTimeout)
 		require.NoError(t, locks.Close())
 		assert.Equal(t, 1, strings.Count(log.String(), "level=WARN"), log.String())
-		assert.Contains(t, log.String(), `msg="namedlock: waited long for a lock, in vain" name=report waited=5s`)
+		assert.Contains(t, log.String(), `msg="namedlock: failed to acquire a lock after a long wait" name=report waited=5s`)
 	})
 }
 
@@ -330,7 +330,7 @@ func TestACloseThatWaitsIsLogged(t *testing.T) {
 		})
 		require.NoError(t, locks.Close())
 		synctest.Wait()
-		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close or Shutdown waits for locks that are still held" names="[another one]"`)
+		assert.Contains(t, log.String(), `level=WARN msg="namedlock: Close or Shutdown is waiting for held locks" names="[another one]"`)
 	})
 }
 
@@ -461,7 +461,7 @@ func TestAWaitForASessionIsLogged(t *testing.T) {
 		close(ends)
 		synctest.Wait()
 		log := b.logged()
-		assert.Equal(b, 1, strings.Count(log, "calls wait for a session"), log)
+		assert.Equal(b, 1, strings.Count(log, "calls are waiting for a session"), log)
 		assert.Contains(b, log, "calls=3")
 	})
 }

@@ -260,7 +260,7 @@ func WithMaxSessions(n int) Option {
 func WithNamespace(prefix string) Option {
 	return func(o *options) error {
 		if err := names.Check(prefix + "x"); err != nil {
-			return fmt.Errorf("namedlock: WithNamespace(%s) leaves no valid name: %w", strconv.Quote(prefix), err)
+			return fmt.Errorf("namedlock: WithNamespace(%s): no lock name fits after it: %w", strconv.Quote(prefix), err)
 		}
 		o.namespace = prefix
 		return nil

@@ -57,7 +57,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				defer cancel()
 				err := l.Shutdown(short)
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				assert.EqualError(t, err, `namedlock: shutdown: locks that are still held: ["report"]: stopped waiting: context deadline exceeded`)
+				assert.EqualError(t, err, `namedlock: shutdown: shut down with locks still held: ["report"]: stopped waiting: context deadline exceeded`)
 				assert.Equal(t, 10*time.Second, time.Since(began))
 				assert.ErrorIs(t, <-waiting, namedlock.ErrClosed)
 				assert.ErrorIs(t, l.WithLock(ctx, "late", 0, nothing), namedlock.ErrClosed)
@@ -72,7 +72,7 @@ func TestShutdownIsBounded(t *testing.T) {
 				require.NoError(t, l.Close())
 				require.NoError(t, l.Shutdown(short), "all has ended")
 				require.NoError(t, peer.Close())
-				assert.Contains(t, log.String(), `msg="namedlock: Close or Shutdown waits for locks that are still held" names=[report]`)
+				assert.Contains(t, log.String(), `msg="namedlock: Close or Shutdown is waiting for held locks" names=[report]`)
 			})
 		})
 	}

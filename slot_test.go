@@ -164,7 +164,7 @@ func TestWithSlotTimeout(t *testing.T) {
 				go func() { waiting <- locks.WithSlot(ctx, "x", 2, 10*time.Second, anySlot) }()
 				time.Sleep(time.Second)
 				assert.Equal(t, 1, locks.Stats().Waiting)
-				assert.EqualError(t, locks.WithSlot(ctx, "x", 2, 0, anySlot), `namedlock: acquire "x": no free slot (of 2): held by this process for 2s; a call from under that lock has to pass on the context that its code got`)
+				assert.EqualError(t, locks.WithSlot(ctx, "x", 2, 0, anySlot), `namedlock: acquire "x": no free slot (of 2): held by this process for 2s (if the caller itself holds it, pass on the ctx that fn received)`)
 				err := <-waiting
 				require.ErrorIs(t, err, namedlock.ErrTimeout)
 				assert.ErrorContains(t, err, `namedlock: acquire "x": no free slot (of 2) within 10s: held by this process for 11s`)

@@ -116,7 +116,7 @@ func (t *Term) WithTx(ctx context.Context, opts *sql.TxOptions, fn func(ctx cont
 	case t.ctx.Err() != nil:
 		return &Error{Op: OpBegin, Name: t.lock.name, Err: t.over()}
 	case ctx.Err() != nil:
-		return &Error{Op: OpBegin, Name: t.lock.name, Err: queue.ContextError(ctx)}
+		return &Error{Op: OpBegin, Name: t.lock.name, Err: contextEnded(ctx)}
 	}
 	fnCtx, cancel := context.WithCancelCause(context.WithValue(fnCtx, inTerm{}, t))
 	defer cancel(nil)
@@ -137,7 +137,7 @@ func (t *Term) check(ctx context.Context, opts *sql.TxOptions, fn func(context.C
 	case ctx == nil:
 		return nil, errNoContext
 	case ctx.Value(inTerm{}) == t:
-		return nil, fault.Because(ErrInTransaction, "this call chain is in a transaction of the term already: use the *sql.Tx that fn got", nil)
+		return nil, fault.Because(ErrInTransaction, "already in a transaction of the term; use the *sql.Tx passed to fn", nil)
 	}
 	if err := checkTxOptions(opts); err != nil {
 		return nil, err

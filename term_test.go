@@ -437,6 +437,6 @@ func TestTermOddEnds(t *testing.T) {
 			})
 		}()
 		<-gone
-		assert.Contains(b, b.logged(), "lost by the time of a panic")
+		assert.Contains(b, b.logged(), "already lost when its function panicked")
 	})
 }

@@ -317,9 +317,19 @@ func (t *transaction) withLoss(err, lost error) error {
 func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	cause := context.Cause(fnCtx)
 	if ctx.Err() != nil && !k.isLoss(context.Cause(ctx)) {
-		cause = queue.ContextError(ctx)
+		cause = contextEnded(ctx)
 	}
 	return bare(cause)
+}
+
+// contextEnded is the error for the end of ctx while the code under the lock ran
+// or was about to. Like queue.ContextError it matches ctx's Err and its Cause.
+func contextEnded(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return fmt.Errorf("the context ended: %w", cause)
+	}
+	return fmt.Errorf("the context ended: %w: %w", err, cause)
 }
 
 // isLoss reports whether cause is the loss of k, and not of a lock around it.

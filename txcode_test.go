@@ -159,6 +159,7 @@ func TestWithLockTxEndOfTheContextIsTold(t *testing.T) {
 		require.ErrorIs(b, err, context.Canceled)
 		require.ErrorIs(b, err, errOwn)
 		requireOutcome(b.T, err, namedlock.TxNotCommitted)
+		assert.ErrorContains(b, err, `namedlock: commit "report": the context ended: context canceled; nothing was committed`)
 		ctx, cancel = context.WithCancel(b.Context())
 		err = b.withLockTx(ctx, "report", func(_ context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(context.Background(), "COMMIT")
@@ -189,8 +190,8 @@ func TestWithLockTxBeforeAPanic(t *testing.T) {
 			before func(b *bubble, tx *sql.Tx)
 			line   string
 		}{
-			"ended": {func(b *bubble, tx *sql.Tx) { _, _ = tx.ExecContext(context.Background(), "COMMIT") }, "had ended before the panic"},
-			"lost":  {func(b *bubble, _ *sql.Tx) { b.server.Kill(1) }, "lost by the time of a panic"},
+			"ended": {func(b *bubble, tx *sql.Tx) { _, _ = tx.ExecContext(context.Background(), "COMMIT") }, "already ended when its function panicked"},
+			"lost":  {func(b *bubble, _ *sql.Tx) { b.server.Kill(1) }, "already lost when its function panicked"},
 		} {
 			t.Run(how+" "+what, func(t *testing.T) {
 				inBubble(t, func(b *bubble) {

@@ -270,7 +270,7 @@ func (w *writers) note(id int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case err == nil, strings.Contains(err.Error(), "after the transaction was committed"):
+	case err == nil, strings.Contains(err.Error(), "the transaction was committed; "):
 		w.committed[id] = true
 	case errors.Is(err, namedlock.ErrCommitUnknown):
 		w.unknown[id] = true

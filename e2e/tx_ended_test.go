@@ -233,7 +233,7 @@ func TestPromise42_EndedBeforeAPanic(t *testing.T) {
 				}()
 				receive(t, gone, "the call ends")
 				f.free(name)
-				eventually(t, func() bool { return log.has("a transaction had ended before the panic") }, "a line in the log")
+				eventually(t, func() bool { return log.has("transaction had already ended when its function panicked") }, "a line in the log")
 			})
 		}
 	})

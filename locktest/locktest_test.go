@@ -99,7 +99,7 @@ func TestHoldElsewhere(t *testing.T) {
 func TestHoldElsewhere_Misuse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := start(t)
-		assert.PanicsWithValue(t, `locktest: HoldElsewhere(""): invalid lock name: it is empty: a name has 1 to 64 characters`,
+		assert.PanicsWithValue(t, `locktest: HoldElsewhere(""): invalid lock name: empty; a name has 1 to 64 characters`,
 			func() { l.HoldElsewhere("") })
 		release := l.HoldElsewhere("a")
 		assert.PanicsWithValue(t, `locktest: HoldElsewhere("a"): others hold it already`, func() { l.HoldElsewhere("a") })

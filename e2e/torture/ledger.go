@@ -51,7 +51,7 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 	a.finish(e)
 	switch {
 	case !a.begun || errors.Is(err, namedlock.ErrCommitUnknown):
-	case err == nil || strings.Contains(err.Error(), "after the transaction was committed"):
+	case err == nil || strings.Contains(err.Error(), "the transaction was committed; "):
 		a.audit(err, 1, 1)
 	default:
 		a.audit(err, 0, 0)

@@ -10,22 +10,22 @@ import (
 var (
 	ErrTimeout        = errors.New("not acquired in time")
 	ErrLost           = errors.New("lock lost")
-	ErrReentrant      = errors.New("this call chain holds the lock already")
-	ErrDeadlock       = errors.New("waiting would be a deadlock")
-	ErrInterrupted    = errors.New("wait interrupted by the server")
-	ErrUnavailable    = errors.New("server cannot be asked")
+	ErrReentrant      = errors.New("this call chain already holds the lock")
+	ErrDeadlock       = errors.New("waiting would deadlock")
+	ErrInterrupted    = errors.New("wait interrupted on the server (KILL QUERY); nothing is held")
+	ErrUnavailable    = errors.New("server unavailable")
 	ErrInvalidName    = errors.New("invalid lock name")
 	ErrInvalidTimeout = errors.New("invalid timeout")
 	ErrUnsupported    = errors.New("not supported")
 	ErrClosed         = errors.New("locker is closed")
-	ErrCommitUnknown  = errors.New("whether the transaction is committed is not known")
-	ErrTxEnded        = errors.New("the transaction had ended before COMMIT: what followed was committed at once, statement by statement")
+	ErrCommitUnknown  = errors.New("outcome of COMMIT unknown: all or nothing was committed; check before retrying")
+	ErrTxEnded        = errors.New("the transaction ended before COMMIT, and later statements were committed one by one; check what was written")
 	ErrNoSession      = fmt.Errorf("%w: no session was free", ErrTimeout)
-	ErrInTransaction  = errors.New("this call chain is in a transaction already")
+	ErrInTransaction  = errors.New("already in a transaction")
 
 	// ErrTxUnseen: the session of a transaction has gone, and nothing had shown whether the
 	// transaction was still open.
-	ErrTxUnseen = errors.New("whether the transaction was still open could not be seen")
+	ErrTxUnseen = errors.New("could not determine whether the transaction was still open")
 
 	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the primary.
 	ErrReadOnly = fmt.Errorf("%w: the server is read-only", ErrUnsupported)

@@ -21,7 +21,7 @@ const MaxLen = 64
 // otherwise an error that matches fault.ErrInvalidName and says what is wrong.
 func Check(name string) error {
 	if name == "" {
-		return invalid("it is empty: a name has 1 to %d characters", MaxLen)
+		return invalid("empty; a name has 1 to %d characters", MaxLen)
 	}
 	length := 0
 	for i, r := range name {
