@@ -33,7 +33,7 @@ type report struct {
 
 func check(ctx context.Context, in *invocation) (int, error) {
 	if len(in.args) != 0 {
-		return 0, usagef("check takes no arguments, but was given %q", in.args)
+		return 0, usagef("check takes no arguments, got %q", in.args)
 	}
 	locker, db, err := in.server.open()
 	if err != nil {
@@ -42,7 +42,7 @@ func check(ctx context.Context, in *invocation) (int, error) {
 	defer func() { _ = db.Close() }()
 	if err := db.PingContext(ctx); err != nil {
 		if ctx.Err() != nil { // the driver's error says less
-			err = errors.New("no answer from the server in time")
+			err = fmt.Errorf("no answer from the server within %v", patience)
 		}
 		return 0, err
 	}
@@ -73,7 +73,7 @@ func examine(ctx context.Context, db *sql.DB) report {
 		ReadOnly:  map[string]string{"0": "no", "1": "yes"}[value(ctx, db, "SELECT @@global.read_only")],
 		Charset:   value(ctx, db, "SELECT CONCAT(@@character_set_connection, ', ', @@collation_connection)"),
 		Cluster:   "none",
-		Process:   "no: GRANT PROCESS ON *.* TO " + value(ctx, db, "SELECT "+account) + " lets holder and list show them",
+		Process:   "no; to show them in holder and list: GRANT PROCESS ON *.* TO " + value(ctx, db, "SELECT "+account),
 	}
 	if value(ctx, db, "SELECT @@wsrep_on") == "1" {
 		r.Cluster = "Galera"
@@ -133,9 +133,9 @@ func noticed(ctx context.Context, locker *namedlock.Locker) string {
 	if err != nil {
 		return ""
 	}
-	text := "at once, by the socket; of a silent network or a machine that vanished, within 10s"
+	text := "at once if the server closes the connection; within 10s otherwise"
 	if locker.Stats().Unwatched > 0 {
-		text = "within 10s, by a statement: the driver does not see its socket (checkConnLiveness=false?)"
+		text = "within 10s, by keep-alive only: the driver cannot check its socket (for example, checkConnLiveness=false)"
 	}
 	if lock.Release() != nil {
 		return ""
@@ -153,9 +153,9 @@ func (in *invocation) printReport(r report) error {
 	}
 	table := tabwriter.NewWriter(in.stdout, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"fit for locks", verdict}, {"version", r.Version}, {"user", r.User}, {"encrypted", r.Encrypted}, {"read-only", r.ReadOnly}, {"cluster", r.Cluster},
+		{"suitable for locks", verdict}, {"version", r.Version}, {"user", r.User}, {"encrypted", r.Encrypted}, {"read-only", r.ReadOnly}, {"cluster", r.Cluster},
 		{"character set", r.Charset}, {"sees other users' sessions", r.Process}, {"lists locks", r.Lists},
-		{"wait_timeout", r.WaitTimeout + "; namedlock sets 1m on a session that has locks, if that is less"}, {"round trip", r.RoundTrip}, {"a loss is noticed", r.Loss},
+		{"wait_timeout", r.WaitTimeout + "; namedlock sets 1m on a session that holds locks, if that is less"}, {"round trip", r.RoundTrip}, {"a loss is noticed", r.Loss},
 	} {
 		_, _ = fmt.Fprintf(table, "%s\t%s\n", row[0], strings.TrimSpace(clean(row[1])))
 	}

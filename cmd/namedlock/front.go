@@ -163,15 +163,15 @@ func died(status int, began bool, crash string) (int, error) {
 	why := limit(crash)
 	if why == "" {
 		_, _ = os.Stderr.WriteString(crash)
-		why = fmt.Sprint(status)
+		why = fmt.Sprintf("status %d", status)
 	} else if why += " (ulimit -u, -v)"; !began {
 		return exitUnavailable, fmt.Errorf("namedlock cannot run: %s", why)
 	}
-	command := "the command with it"
+	command := "the command was ended"
 	if runtime.GOOS != "linux" {
-		command = "the command may go on" // see docs/COMMAND.md
+		command = "the command may still be running" // see docs/COMMAND.md
 	}
-	return exitLost, fmt.Errorf("lost: the process that held the lock has died (%s), and %s", why, command)
+	return exitLost, fmt.Errorf("lost: the process holding the lock died (%s); %s", why, command)
 }
 
 // limit returns what the runtime has failed to get, "" if it has crashed for another reason.

@@ -99,7 +99,7 @@ func address(config *mysql.Config) string {
 // held says whether this process runs under the lock.
 func held(_ context.Context, in *invocation) (int, error) {
 	if len(in.args) != 1 {
-		return 0, usagef("held takes one name, not %d", len(in.args))
+		return 0, usagef("held takes exactly one lock name, got %d", len(in.args))
 	}
 	config, err := in.server.config()
 	if err != nil {

@@ -31,7 +31,7 @@ func shown(h namedlock.Holder) lock {
 
 func holder(ctx context.Context, in *invocation) (int, error) {
 	if len(in.args) != 1 {
-		return 0, usagef("holder takes one name, not %d", len(in.args))
+		return 0, usagef("holder takes exactly one lock name, got %d", len(in.args))
 	}
 	locker, db, err := in.server.open()
 	if err != nil {
@@ -54,14 +54,14 @@ func holder(ctx context.Context, in *invocation) (int, error) {
 		text += "statement: " + clean(h.Statement) + "\n"
 	}
 	if h.User == "" {
-		text += "(a user without the privilege PROCESS sees no more of other users' sessions: GRANT PROCESS ON *.* TO " + clean(value(ctx, db, "SELECT "+account)) + ")\n"
+		text += "(to see user, host and statement: GRANT PROCESS ON *.* TO " + clean(value(ctx, db, "SELECT "+account)) + ")\n"
 	}
 	return exitOK, print(in.stdout, text)
 }
 
 func list(ctx context.Context, in *invocation) (int, error) {
 	if len(in.args) > 1 {
-		return 0, usagef("list takes one prefix at most, not %d arguments", len(in.args))
+		return 0, usagef("list takes at most one prefix, got %d arguments", len(in.args))
 	}
 	prefix := ""
 	if len(in.args) == 1 {

@@ -57,19 +57,19 @@ func parseJob(verb string, args []string) (*job, error) {
 	end := slices.Index(rest, "--")
 	switch {
 	case len(rest) == 0:
-		return nil, usagef("which lock, and which command? namedlock %s NAME -- COMMAND", verb)
+		return nil, usagef("missing lock name and command: namedlock %s NAME -- COMMAND", verb)
 	case end < 0 && len(args) > len(rest) && args[len(args)-len(rest)-1] == "--":
-		return nil, usagef("which lock? Its name stands before the --: namedlock %s NAME -- COMMAND", verb)
+		return nil, usagef("missing lock name before --: namedlock %s NAME -- COMMAND", verb)
 	case end < 0:
-		return nil, usagef("-- stands between the lock and the command: namedlock %s NAME -- COMMAND", verb)
+		return nil, usagef("missing -- before the command: namedlock %s NAME -- COMMAND", verb)
 	case end == 0:
-		return nil, usagef("which lock? Its name stands before the --: namedlock %s NAME -- COMMAND", verb)
+		return nil, usagef("missing lock name before --: namedlock %s NAME -- COMMAND", verb)
 	case end == len(rest)-1:
-		return nil, usagef("which command? It stands behind the --: namedlock %s NAME -- COMMAND", verb)
+		return nil, usagef("missing command after --: namedlock %s NAME -- COMMAND", verb)
 	case verb == "lead" && end > 1:
-		return nil, usagef("lead has one name, not %d", end)
+		return nil, usagef("lead takes exactly one lock name, got %d", end)
 	case j.slots > 0 && end > 1:
-		return nil, usagef("-slots takes one name, not %d", end)
+		return nil, usagef("-slots takes exactly one lock name, got %d", end)
 	case j.exitBusy < 0 || j.exitBusy > 255:
 		return nil, usagef("-exit-busy is a number from 0 to 255, not %d", j.exitBusy)
 	}
@@ -165,13 +165,13 @@ func (j *job) prepare(stderr *voice) (err error) {
 	j.outer = inherited()
 	for _, name := range j.names {
 		if slot, has := j.outer.slot(j.config, name); has && j.slots > 0 {
-			return usagef("the namedlock that this one runs under (process %d) has slot %d of %q already", j.outer.Keeper, slot, name)
+			return usagef("this process already runs in slot %d of %q (by the namedlock with process id %d)", slot, name, j.outer.Keeper)
 		}
 		if j.slots > 0 {
 			continue // the lock of the name itself is another
 		}
 		if j.outer.has(j.config, name) { // it would wait for itself
-			return usagef("%q is held already, by the namedlock that this one runs under (process %d): namedlock held tells a script", name, j.outer.Keeper)
+			return usagef("this process already runs under %q (by the namedlock with process id %d); check with namedlock held before", name, j.outer.Keeper)
 		}
 	}
 	return nil
@@ -280,7 +280,7 @@ func (j *job) ending(err error) (int, error) {
 		if errors.As(err, &failed) && failed.Holder != nil {
 			switch {
 			case j.slots > 0:
-				which = fmt.Sprintf("no slot of %d is free: %s: ", j.slots, failed.Holder.Name)
+				which = fmt.Sprintf("no free slot (of %d): %s: ", j.slots, failed.Holder.Name)
 			case len(j.names) > 1:
 				which = failed.Name + ": "
 			}

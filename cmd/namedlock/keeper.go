@@ -56,13 +56,13 @@ var endings = map[syscall.Signal]bool{syscall.SIGHUP: true, syscall.SIGINT: true
 // errHalted is why a wait was ended: the job was stopped, and stands in nobody's way.
 var errHalted = errors.New("the job is stopped")
 
-var errFrontDied = errors.New("the process that this one was started by has died")
+var errFrontDied = errors.New("parent process died")
 
 // keeperMain is the main function of a keeper.
 func keeperMain(rights string, args []string) int {
 	r, err := parseBirthright(rights)
 	if err != nil || len(args) == 0 {
-		return say(exitUsage, usagef("keeper is what namedlock run starts, and no command of yours"), os.Stdout, os.Stderr)
+		return say(exitUsage, usagef("keeper is internal; use namedlock run"), os.Stdout, os.Stderr)
 	}
 	for _, fd := range []int{r.orders, r.results, r.stderr} {
 		syscall.CloseOnExec(fd)
@@ -211,7 +211,7 @@ func (k *keeper) holdOn(ctx context.Context, left time.Duration) {
 	if left <= 0 {
 		return
 	}
-	k.tell("holding on for another %v (-at-least)", left.Round(time.Millisecond))
+	k.tell("holding the lock for another %v (-at-least)", left.Round(time.Millisecond))
 	select {
 	case <-time.After(left):
 	case <-ctx.Done():
@@ -263,7 +263,7 @@ func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 	case <-command.Exited():
 		k.endRest(command)
 	case <-tooLong:
-		k.stderr.sayf("the command has run for %v (-at-most), ending it", k.atMost)
+		k.stderr.sayf("the command ran for %v (-at-most); ending it", k.atMost)
 		k.endCommand(command)
 		return exitTooLong, nil
 	case <-ctx.Done():
@@ -311,7 +311,7 @@ func (k *keeper) endRest(command *tree.Tree) {
 		left = append(left[:mostLeft], fmt.Sprintf("%d more", more))
 	}
 	if len(left) > 0 {
-		k.complain("the command left processes behind, which are ended: %s", strings.Join(left, ", "))
+		k.complain("ending processes that the command left behind: %s", strings.Join(left, ", "))
 	}
 	command.End(k.grace, k.frontDied)
 }
@@ -345,7 +345,7 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 		k.term.give(command.PID())
 		command.Signal(syscall.SIGCONT) // it may have asked for the terminal a moment too early
 	}
-	k.tell("runs %q, process %d", k.argv, command.PID())
+	k.tell("running %q, process %d", k.argv, command.PID())
 	return command, nil
 }
 

@@ -37,7 +37,7 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	}
 	defer done()
 	k.stderr.spoken.Store(false)
-	if err := k.reach(ctx, locker, namedlock.Forever, "cannot stand for leader, and goes on trying"); isMistake(err) {
+	if err := k.reach(ctx, locker, namedlock.Forever, "cannot reach a writable server; retrying"); isMistake(err) {
 		return 0, usageError{err} // Lead would go on asking
 	} else if codeOf(err) == exitDenied {
 		return 0, err
@@ -54,9 +54,9 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 			})
 			switch terms++; {
 			case terms > 1:
-				k.complain("leads again, by connection %d", id)
+				k.complain("leading again, connection %d", id)
 			case k.stderr.spoken.Load(): // of an outage
-				k.complain("leads, by connection %d", id)
+				k.complain("leading, connection %d", id)
 			}
 			code, err = k.run(ctx, id)
 			if ran = ran || err == nil; ran && errors.As(err, new(startError)) { // it is being replaced by another version, say
@@ -83,7 +83,7 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 			pause = 0
 		}
 		pause = min(max(2*pause, firstPause), lastPause)
-		k.complain("the command failed with exit code %d: stands for leader again in %v", code, pause)
+		k.complain("the command failed with exit code %d; trying to lead again in %v", code, pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -21,7 +21,7 @@ func roomToRun() error {
 	var space syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &space) == nil && space.Cur < 1<<62 {
 		if used := addressSpace(); used > 0 && used+neededSpace > space.Cur {
-			return fmt.Errorf("the limit of address space is too low: %d KiB, and namedlock needs %d (ulimit -v)", space.Cur>>10, (used+neededSpace)>>10)
+			return fmt.Errorf("address space limit too low: %d KiB, namedlock needs %d KiB; raise ulimit -v", space.Cur>>10, (used+neededSpace)>>10)
 		}
 	}
 	nproc := 6 // RLIMIT_NPROC
@@ -31,7 +31,7 @@ func roomToRun() error {
 	var threads syscall.Rlimit
 	if os.Getuid() != 0 && syscall.Getrlimit(nproc, &threads) == nil && threads.Cur < 1<<62 { // root has no such limit
 		if used := threadsOf(uint32(os.Getuid())); used+neededThreads > threads.Cur {
-			return fmt.Errorf("the limit of processes is too low: the user has %d of %d, and namedlock needs %d (ulimit -u)", used, threads.Cur, neededThreads)
+			return fmt.Errorf("process limit too low: the user has %d of %d, namedlock needs %d more; raise ulimit -u", used, threads.Cur, neededThreads)
 		}
 	}
 	return nil

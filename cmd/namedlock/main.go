@@ -80,11 +80,11 @@ func say(code int, err error, stdout, stderr io.Writer) int {
 	return code
 }
 
-const subcommands = "run, lead, held, holder, list, check and completion"
+const subcommands = "run, lead, held, holder, list, check or completion"
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	if len(args) == 0 {
-		return exitUsage, usagef("which command? There is %s; namedlock -help tells more", subcommands)
+		return exitUsage, usagef("no subcommand; use %s (see namedlock help)", subcommands)
 	}
 	commands := map[string]func(context.Context, *invocation) (int, error){
 		"held": held, "holder": holder, "list": list, "check": check, "completion": completion,
@@ -98,7 +98,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int
 	case args[0] == "help", args[0] == "-h", args[0] == "-help", args[0] == "--help":
 		return exitOK, helpError{strings.Join(args[1:], " ")}
 	default:
-		return exitUsage, usagef("there is no command %q, but %s; namedlock -help tells more", args[0], subcommands)
+		return exitUsage, usagef("unknown subcommand %q; use %s (see namedlock help)", args[0], subcommands)
 	}
 	in := &invocation{server: serverFlags{stderr: stderr}, stdout: stdout}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -118,9 +118,9 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "of unknown version"
+		return "(unknown version)"
 	}
-	return cmp.Or(info.Main.Version, "of unknown version") + ", " + info.GoVersion
+	return cmp.Or(info.Main.Version, "(unknown version)") + ", " + info.GoVersion
 }
 
 // parseFlags returns what stands behind the flags.
@@ -134,7 +134,7 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: "); ok && isOfFlock(name) {
 			return nil, usagef("%s is a flag of flock: %s", name, insteadOf(name, args))
 		}
-		return nil, usagef("%w; namedlock help shows the flags", err)
+		return nil, usagef("%w (see namedlock %s -h)", err, flags.Name())
 	}
 	rest = flags.Args()
 	if before := args[:len(args)-len(rest)]; len(before) > 0 && before[len(before)-1] == "--" {
@@ -148,7 +148,7 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 			return nil, usagef("%s is a flag of flock: %s", name, insteadOf(name, args))
 		}
 		if strings.HasPrefix(name, "-") {
-			return nil, usagef("flags go before the names: %s; a name that begins with - goes behind a first --", name)
+			return nil, usagef("%s must come before the lock names; for a lock name that begins with -, put -- before it", name)
 		}
 	}
 	return rest, nil
@@ -175,11 +175,11 @@ func insteadOf(flag string, args []string) string {
 	case "c", "command":
 		return "write namedlock run NAME -- sh -c 'COMMAND'"
 	case "x", "e", "exclusive":
-		return "leave it out, since every lock is exclusive"
+		return "leave it out: every lock is exclusive"
 	case "s", "shared":
-		return "there are no shared locks"
+		return "MySQL has no shared named locks"
 	case "u", "unlock", "o", "close", "F", "no-fork":
-		return "leave it out, since the lock is held exactly as long as the command and all that it has started run"
+		return "leave it out: the lock is held until the command and all processes that it started have ended"
 	}
 	return ""
 }

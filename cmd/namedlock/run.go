@@ -23,7 +23,7 @@ func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64)
 		return 0, err
 	}
 	defer done()
-	if err := j.reach(ctx, locker, j.retry, "the server cannot be asked, and is asked again"); err != nil {
+	if err := j.reach(ctx, locker, j.retry, "cannot reach the server; retrying (-retry)"); err != nil {
 		return 0, err
 	}
 	began := time.Now()
@@ -48,7 +48,7 @@ func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64)
 			outage = pauses{}
 		}
 		if outage.next == 0 {
-			j.complain("the server cannot be asked any more, and the wait goes on: %s", oneLine(err))
+			j.complain("lost the server during the wait; still waiting: %s", oneLine(err))
 		}
 		if !outage.pause(ctx, left) {
 			return code, err

@@ -38,7 +38,7 @@ func (f *serverFlags) define(flags *flag.FlagSet) {
 	for name, value := range map[string]*string{"dsn": &f.dsn, "defaults-file": &f.defaultsFile} {
 		flags.Func(name, "", func(text string) error {
 			if *value = text; text == "" { // of an unset variable: the server of another source may be a wrong one
-				return errors.New("it is empty")
+				return errors.New("must not be empty")
 			}
 			return nil
 		})
@@ -78,7 +78,7 @@ func (f serverFlags) openConfig(config *mysql.Config, opts ...namedlock.Option) 
 func (f serverFlags) config() (*mysql.Config, error) {
 	switch env := os.Getenv("NAMEDLOCK_DSN"); {
 	case f.dsn != "" && f.defaultsFile != "":
-		return nil, errors.New("-dsn and -defaults-file both name a server: give one of them")
+		return nil, errors.New("-dsn and -defaults-file both name a server; give only one of them")
 	case f.dsn != "":
 		return parseDSN("-dsn", f.dsn)
 	case f.defaultsFile != "":
@@ -86,7 +86,7 @@ func (f serverFlags) config() (*mysql.Config, error) {
 	case env != "":
 		return parseDSN("$NAMEDLOCK_DSN", env)
 	}
-	const none = "which server? Give -dsn, $NAMEDLOCK_DSN, or -defaults-file (~/.my.cnf, which is the default, is not there)"
+	const none = "no server configured: set -dsn, $NAMEDLOCK_DSN or -defaults-file (the default, ~/.my.cnf, does not exist)"
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return nil, errors.New(none)
@@ -104,7 +104,7 @@ func parseDSN(source, dsn string) (*mysql.Config, error) {
 	if err == nil && slices.Contains(networks, config.Net) {
 		return config, nil
 	}
-	return nil, errors.New(source + " is no DSN, such as user:password@tcp(host:3306)/: " + whyNot(dsn, err))
+	return nil, errors.New(source + " is not a valid DSN (want user:password@tcp(host:3306)/): " + whyNot(dsn, err))
 }
 
 // networks are those that the command can dial.
@@ -125,16 +125,16 @@ func whyNot(dsn string, err error) string {
 	}
 	end := strings.LastIndexByte(dsn, '/') + 1
 	if config, err := mysql.ParseDSN(dsn[:end]); err != nil || !slices.Contains(networks, config.Net) {
-		return "the host stands in tcp(…)"
+		return "put the host in tcp(…)"
 	}
 	_, query, _ := strings.Cut(dsn[end:], "?")
 	for pair := range strings.SplitSeq(query, "&") {
 		key, _, _ := strings.Cut(pair, "=")
 		if _, err := mysql.ParseDSN("tcp(host:1)/?" + pair); err != nil && slices.Contains(parameters, key) {
-			return "the value of " + key + " is wrong"
+			return "the value of " + key + " is not valid"
 		}
 	}
-	return "the part after the last / is wrong (there, a % is written as %25)"
+	return "the part after the last / is not valid (write % as %25 there)"
 }
 
 // noMatter are keys of clients that make no difference to a lock.
@@ -164,7 +164,7 @@ func (f serverFlags) fromOptionFile(file string) (*mysql.Config, error) {
 	case err != nil:
 		return nil, err
 	case len(settings) == 0: // with a typo in the group the server would be another one
-		return nil, errors.New("the option file " + file + " has nothing in a group [client]")
+		return nil, errors.New("option file " + file + " has no settings in [client]")
 	}
 	c := client{config: mysql.NewConfig(), port: "3306"}
 	for _, s := range settings {
@@ -172,7 +172,7 @@ func (f serverFlags) fromOptionFile(file string) (*mysql.Config, error) {
 			return nil, err
 		}
 		if s.Key == "password" && s.Open {
-			sayTo(f.stderr, fmt.Sprintf("warning: all users can read the password in %s: chmod 600 it", s.File))
+			sayTo(f.stderr, fmt.Sprintf("warning: all users can read the password in %s; run chmod 600 %[1]s", s.File))
 		}
 	}
 	if err := c.dial(); err != nil {
@@ -193,7 +193,7 @@ func (c *client) set(s optionfile.Setting) error {
 		c.config.User = s.Value
 	case "password":
 		if !s.Given {
-			return s.Errorf("password has no value, and namedlock asks for none")
+			return s.Errorf("password has no value, and namedlock does not prompt for one")
 		}
 		c.config.Passwd = s.Value
 	case "host":
@@ -240,8 +240,8 @@ func (c *client) set(s optionfile.Setting) error {
 	default:
 		bare := strings.TrimPrefix(strings.TrimPrefix(key, "skip-"), "no-")
 		if !noMatter[key] && !noMatter[bare] && !strings.HasPrefix(key, "loose-") {
-			return s.Errorf("namedlock does not know the key %q; it knows host, port, socket, protocol, user, password, connect-timeout, "+
-				"ssl, ssl-mode, ssl-ca, ssl-cert, ssl-key, ssl-verify-server-cert; put loose- before one for others", key)
+			return s.Errorf("unknown key %q (known: host, port, socket, protocol, user, password, connect-timeout, "+
+				"ssl, ssl-mode, ssl-ca, ssl-cert, ssl-key, ssl-verify-server-cert); prefix it with loose- to ignore it", key)
 		}
 	}
 	return nil
@@ -268,7 +268,7 @@ func (c *client) dial() error {
 	}
 	switch {
 	case c.protocol == "socket" && c.socket == "":
-		return errors.New("the option file says protocol=socket, but names no socket, and there is none where servers have it")
+		return errors.New("protocol=socket, but no socket is set and none exists at the usual paths")
 	case c.protocol != "tcp" && local && c.socket != "", c.protocol == "socket":
 		c.config.Net, c.config.Addr = "unix", c.socket
 	default:

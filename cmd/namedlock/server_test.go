@@ -34,14 +34,14 @@ func TestServerFlags(t *testing.T) {
 		{"host=db\nsocket=/tmp/x.sock", "u@tcp(db:3306)/", ""}, // as the clients have it
 		{"host=localhost\nsocket=/tmp/x.sock\nprotocol=TCP", "u@tcp(localhost:3306)/", ""},
 		{"host=db\nsocket=/tmp/x.sock\nprotocol=socket", "u@unix(/tmp/x.sock)/", ""},
-		{"protocol=socket", "", "names no socket"},
+		{"protocol=socket", "", "no socket is set"},
 		{"protocol=pipe", "", `line 3: protocol is tcp or socket, not "pipe"`},
 		{"port=0", "", "line 3: port is a number from 1 to 65535"},
 		{"host=db\nport=x", "", "line 4: port is a number"},
 		{"connect-timeout=7", "u@tcp(127.0.0.1:3306)/?timeout=7s", ""},
 		{"connect_timeout=-1", "", "a number of seconds"},
 		{"password", "", "line 3: password has no value"},
-		{"passwort=x", "", `does not know the key "passwort"`},
+		{"passwort=x", "", `unknown key "passwort"`},
 		{"loose-anything=x\nno-beep\nskip-auto-rehash\nskip-reconnect\nverbose\ndefault_character_set=latin1", "u@tcp(127.0.0.1:3306)/", ""},
 		{"ssl-mode=MAYBE", "", `line 3: ssl-mode is DISABLED`},
 		{"ssl-ca=/nowhere", "", "ssl-ca cannot be read"},
@@ -64,7 +64,7 @@ func TestServerFlags(t *testing.T) {
 	for _, text := range []string{"", "[client]\n", "[clinet]\nhost=db\n"} {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		_, err := serverFlags{defaultsFile: file}.config()
-		assert.ErrorContains(t, err, "has nothing in a group [client]", text)
+		assert.ErrorContains(t, err, "has no settings in [client]", text)
 	}
 	require.NoError(t, os.WriteFile(file, []byte("[client-server]\nhost=db\n"), 0o600))
 	config, err := serverFlags{defaultsFile: file}.config()
@@ -90,34 +90,34 @@ func TestServerFlags(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "flag:1", config.Addr)
 	_, err = serverFlags{dsn: "x", defaultsFile: "y"}.config()
-	assert.ErrorContains(t, err, "give one of them")
+	assert.ErrorContains(t, err, "give only one of them")
 	_, err = serverFlags{dsn: "root:secret"}.config()
-	assert.ErrorContains(t, err, "-dsn is no DSN")
+	assert.ErrorContains(t, err, "-dsn is not a valid DSN")
 	assert.NotContains(t, err.Error(), "secret")
 	t.Setenv("NAMEDLOCK_DSN", "")
 	require.NoError(t, os.Remove(file))
 	_, err = serverFlags{}.config()
-	assert.ErrorContains(t, err, "which server?")
+	assert.ErrorContains(t, err, "no server configured")
 }
 
 // No part of a DSN that is wrong is shown: a password may be in each.
 func TestParseDSN(t *testing.T) {
 	for dsn, why := range map[string]string{
-		"app:s3c/TAIL%zz@tcp(h:3306)":             "the host stands in tcp(…)",
-		"app:s3cTAIL@tcp(h:3306)/%zzTAIL":         "the part after the last / is wrong",
-		"app:s3cTAIL tcp(h:3306)/":                "the host stands in tcp(…)", // would be a network of that name
-		"app:s3c@TAIL(h:3306)/":                   "the host stands in tcp(…)",
+		"app:s3c/TAIL%zz@tcp(h:3306)":             "put the host in tcp(…)",
+		"app:s3cTAIL@tcp(h:3306)/%zzTAIL":         "the part after the last / is not valid",
+		"app:s3cTAIL tcp(h:3306)/":                "put the host in tcp(…)", // would be a network of that name
+		"app:s3c@TAIL(h:3306)/":                   "put the host in tcp(…)",
 		"app:s3c@tcp(h:3306)TAIL/":                "did you forget to escape a param value?",
 		"app:s3cTAIL@tcp(h:3306/":                 "network address not terminated",
 		"app:s3cTAIL@tcp(h:3306)":                 "missing the slash",
-		"app:s3cTAIL@tcp(h:3306)/?timeout=5TAIL":  "the value of timeout is wrong",
-		"app:s3cTAIL@tcp(h:3306)/?tls=TAIL":       "the value of tls is wrong",
-		"app:s3cTAIL@tcp(h:3306)/?x=%zzTAIL":      "the part after the last / is wrong",
-		"app:s3cTAIL@tcp(h:3306)/?parseTime=TAIL": "the value of parseTime is wrong",
-		"app:s/3c?TAIL=%zz@tcp(h:3306)":           "the host stands in tcp(…)",
+		"app:s3cTAIL@tcp(h:3306)/?timeout=5TAIL":  "the value of timeout is not valid",
+		"app:s3cTAIL@tcp(h:3306)/?tls=TAIL":       "the value of tls is not valid",
+		"app:s3cTAIL@tcp(h:3306)/?x=%zzTAIL":      "the part after the last / is not valid",
+		"app:s3cTAIL@tcp(h:3306)/?parseTime=TAIL": "the value of parseTime is not valid",
+		"app:s/3c?TAIL=%zz@tcp(h:3306)":           "put the host in tcp(…)",
 	} {
 		_, err := parseDSN("-dsn", dsn)
-		if assert.ErrorContains(t, err, "-dsn is no DSN, such as user:password@tcp(host:3306)/: "+why, dsn) {
+		if assert.ErrorContains(t, err, "-dsn is not a valid DSN (want user:password@tcp(host:3306)/): "+why, dsn) {
 			assert.NotContains(t, err.Error(), "TAIL", dsn)
 			assert.NotContains(t, err.Error(), "s3c", dsn)
 			assert.NotContains(t, err.Error(), "%zz", dsn)

@@ -288,22 +288,22 @@ func TestExitCodes(t *testing.T) {
 			{9, "", []string{"run", "-timeout", "100ms", "-exit-busy", "9", "-quiet", "busy", "--", "true"}},
 			{127, "no-such-command", []string{"run", "a", "--", "no-such-command"}},
 			{126, "permission denied", []string{"run", "a", "--", notExecutable}},
-			{64, "-- stands between", []string{"run", "a", "true"}},
-			{64, "which lock? Its", []string{"run", "--", "true"}},
-			{64, "which lock, and which command?", []string{"run"}},
-			{64, "-z; namedlock help shows", []string{"run", "-z", "a", "--", "true"}},
+			{64, "missing -- before the command", []string{"run", "a", "true"}},
+			{64, "missing lock name before --", []string{"run", "--", "true"}},
+			{64, "missing lock name and command", []string{"run"}},
+			{64, "-z (see namedlock run -h)", []string{"run", "-z", "a", "--", "true"}},
 			{64, "a grace is 10s", []string{"run", "-grace", "-1s", "a", "--", "true"}},
-			{64, "it is empty", []string{"run", "-dsn", "", "a", "--", "true"}},
-			{64, "the host stands in tcp(", []string{"run", "-dsn", "root@127.0.0.1:3306/", "a", "--", "true"}},
+			{64, "must not be empty", []string{"run", "-dsn", "", "a", "--", "true"}},
+			{64, "put the host in tcp(", []string{"run", "-dsn", "root@127.0.0.1:3306/", "a", "--", "true"}},
 			{0, "", []string{"run", "-grace", "5", "a", "--", "true"}},
 			{0, "", []string{"--version"}},
-			{64, "which lock?", []string{"run", "--", "--", "true"}},
-			{64, "which command?", []string{"run", "a", "--"}},
-			{64, "flags go before the names: -timeout", []string{"run", "a", "-timeout", "0", "--", "true"}},
+			{64, "missing lock name", []string{"run", "--", "--", "true"}},
+			{64, "missing command after --", []string{"run", "a", "--"}},
+			{64, "-timeout must come before the lock names", []string{"run", "a", "-timeout", "0", "--", "true"}},
 			{64, "a timeout is 5s", []string{"run", "-timeout", "-1s", "a", "--", "true"}},
 			{64, "namedlock: acquire \"xxx", []string{"run", strings.Repeat("x", 65), "--", "true"}},
-			{64, "there is no command", []string{"walk"}},
-			{64, "-dsn is no DSN", []string{"run", "-dsn", "secret", "a", "--", "true"}},
+			{64, "unknown subcommand", []string{"walk"}},
+			{64, "-dsn is not a valid DSN", []string{"run", "-dsn", "secret", "a", "--", "true"}},
 			{77, "Access denied", []string{"run", "-dsn", "nobody:wrong@tcp(" + b.server.Addr() + ")/", "a", "--", "true"}},
 			{69, "refused", []string{"run", "-dsn", "x@tcp(127.0.0.1:1)/", "a", "--", "true"}},
 			{0, "", []string{"holder", "busy"}},
@@ -567,7 +567,7 @@ func TestListAndHolder(t *testing.T) {
 		assert.NotEmpty(t, held.User)
 
 		run := b.start("run", "-verbose", "p", "--", "sleep", "1000")
-		b.until(func() bool { return strings.Contains(run.stderr.String(), "runs ") }, "it runs")
+		b.until(func() bool { return strings.Contains(run.stderr.String(), "running ") }, "it runs")
 		p = b.start("holder", "p")
 		require.Equal(t, 0, p.code(), p.stderr.String())
 		if b.server.Kind() == servers.MySQL { // MariaDB does not tell
@@ -605,7 +605,7 @@ func TestOptionFile(t *testing.T) {
 		write("[client]\nhost=x\npasword=x\n")
 		p = b.start("run", "-defaults-file", file, "x", "--", "true")
 		assert.Equal(t, 64, p.code())
-		assert.Contains(t, p.stderr.String(), file+`, line 3: namedlock does not know the key "pasword"`)
+		assert.Contains(t, p.stderr.String(), file+`, line 3: unknown key "pasword"`)
 
 		write("[client]\nhost=" + host + "\nport=" + port + "\nuser=odd\npassword=\"a\\\"b#c d\"\n")
 		cmd := exec.Command(binary, "run", "x", "--", "true")

@@ -17,7 +17,7 @@ func TestRun_AtLeast(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		began := time.Now()
 		p := b.start("run", "-at-least", "1500ms", "-verbose", "x", "--", "sh", "-c", "echo ran; exit 3")
-		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding on for another ") }, "it holds on")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding the lock for another ") }, "it holds on")
 		assert.NotZero(t, b.holder("x"))
 		assert.Equal(t, 3, p.code(), p.stderr.String())
 		assert.GreaterOrEqual(t, time.Since(began), 1500*time.Millisecond)
@@ -26,16 +26,16 @@ func TestRun_AtLeast(t *testing.T) {
 		// A command that runs for longer is not kept waiting.
 		p = b.start("run", "-at-least", "10ms", "-verbose", "x", "--", "sleep", "0.1")
 		assert.Equal(t, 0, p.code(), p.stderr.String())
-		assert.NotContains(t, p.stderr.String(), "holding on")
+		assert.NotContains(t, p.stderr.String(), "holding the lock for another")
 
 		// A signal ends it, and a loss is reported.
 		p = b.start("run", "-at-least", "10m", "-verbose", "x", "--", "sh", "-c", "exit 3")
-		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding on for another ") }, "it holds on")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding the lock for another ") }, "it holds on")
 		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 		assert.Equal(t, 3, p.code(), "the command's: it had ended")
 		assert.Zero(t, b.holder("x"))
 		p = b.start("run", "-at-least", "10m", "-verbose", "x", "--", "true")
-		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding on for another ") }, "it holds on")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding the lock for another ") }, "it holds on")
 		b.lose("x")
 		assert.Equal(t, 70, p.code(), p.stderr.String())
 	})
@@ -49,7 +49,7 @@ func TestRun_AtMost(t *testing.T) {
 		assert.Equal(t, 124, p.code())
 		b.gone(pids...)
 		assert.Zero(t, b.holder("x"))
-		assert.Equal(t, "namedlock: the command has run for 1s (-at-most), ending it\n", p.stderr.String())
+		assert.Equal(t, "namedlock: the command ran for 1s (-at-most); ending it\n", p.stderr.String())
 
 		p = b.start("run", "-at-most", "500ms", "-grace", "100ms", "x", "--", "sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
 		assert.Equal(t, 124, p.code())
@@ -72,7 +72,7 @@ func TestRun_DurationsAndFlagsOfFlock(t *testing.T) {
 			{"-w is a flag of flock: write -timeout 7", []string{"-w", "7", "x", "--", "true"}},
 			{"-E is a flag of flock: write -exit-busy 9", []string{"-E", "9", "x", "--", "true"}},
 			{"-c is a flag of flock: write namedlock run NAME -- sh -c 'COMMAND'", []string{"x", "-c", "true"}},
-			{"-s is a flag of flock: there are no shared locks", []string{"-s", "x", "--", "true"}},
+			{"-s is a flag of flock: MySQL has no shared named locks", []string{"-s", "x", "--", "true"}},
 			{"flag provided but not defined: -at-least", nil},
 		} {
 			args := append([]string{"run"}, c.args...)

@@ -65,7 +65,7 @@ func TestLead_RunsAgainAfterALoss(t *testing.T) {
 func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("lead", "x", "--", "sh", "-c", "echo $$; exit 3")
-		b.until(func() bool { return strings.Count(p.stderr.String(), "exit code 3: stands for leader again in ") == 3 }, "three times")
+		b.until(func() bool { return strings.Count(p.stderr.String(), "exit code 3; trying to lead again in ") == 3 }, "three times")
 		for _, pause := range []string{"in 1s\n", "in 2s\n", "in 4s\n"} {
 			assert.Contains(t, p.stderr.String(), pause)
 		}
@@ -81,7 +81,7 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 		p = b.start("lead", "x", "--", service)
 		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
 		require.NoError(t, os.Remove(service)) // in the pause
-		b.until(func() bool { return strings.Contains(p.stderr.String(), "exit code 127: stands for leader again") }, "it is missing")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "exit code 127; trying to lead again") }, "it is missing")
 		install()
 		b.until(func() bool { return len(lines(p)) == 2 }, "it runs again")
 
@@ -141,7 +141,7 @@ func TestLead_ExitCodes(t *testing.T) {
 			says string
 			args []string
 		}{
-			{64, "lead has one name, not 2", []string{"a", "b", "--", "true"}},
+			{64, "lead takes exactly one lock name, got 2", []string{"a", "b", "--", "true"}},
 			{64, "not defined: -timeout", []string{"-timeout", "5s", "a", "--", "true"}},
 			{64, "namedlock lead NAME -- COMMAND", []string{"a", "true"}},
 			{64, "xxx", []string{strings.Repeat("x", 65), "--", "true"}},
@@ -162,7 +162,7 @@ func TestLead_WaitsForTheServer(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()
 		p := b.start("lead", "-dsn", b.server.DSNAt(addr), "x", "--", "echo", "runs")
-		b.until(func() bool { return strings.Contains(p.stderr.String(), "cannot stand for leader") }, "it tells")
+		b.until(func() bool { return strings.Contains(p.stderr.String(), "cannot reach a writable server") }, "it tells")
 		open()
 		assert.Equal(t, 0, p.code())
 		assert.Equal(t, []string{"runs"}, lines(p))
@@ -180,7 +180,7 @@ func TestLead_Terminal(t *testing.T) {
 
 		s.types("$NL lead x -- sh -c 'echo r\"\"eady; exit 3'\n")
 		s.shows("ready")
-		s.shows("stands for leader again")
+		s.shows("trying to lead again")
 		s.interrupts(130) // the pause
 	})
 }

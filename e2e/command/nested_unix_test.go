@@ -74,7 +74,7 @@ func TestNested(t *testing.T) {
 			p.launch()
 			assert.Equal(t, 0, p.code())
 			assert.Equal(t, "code 64\n", p.stdout.String(), inner)
-			assert.Contains(t, p.stderr.String(), "is held already, by the namedlock that this one runs under", inner)
+			assert.Contains(t, p.stderr.String(), "this process already runs under ", inner)
 		}
 		p := b.start("run", "x", "--", "sh", "-c", `"$0" held x && "$0" held X; echo $?; "$0" held y; echo $?; "$0" held -dsn 'root@tcp(other:1)/' x; echo $?`, binary)
 		assert.Equal(t, 0, p.code())

@@ -46,7 +46,7 @@ func TestRun_WaitsOnThroughAnOutage(t *testing.T) {
 			require.NoError(t, proxy.Close())
 			b.until(func() bool { return b.waiters("x") == 0 }, "its wait ends")
 			if flags == nil {
-				p.says("namedlock: the server cannot be asked any more, and the wait goes on: ")
+				p.says("namedlock: lost the server during the wait; still waiting: ")
 			}
 			open()
 			b.until(func() bool { return b.waiters("x") == 1 }, "it waits again: %s", p.stderr.String())
@@ -78,7 +78,7 @@ func TestRun_Retry(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()
 		p := b.start("run", "-retry", "10m", "-timeout", "0", "-dsn", b.server.DSNAt(addr), "x", "--", "echo", "ran")
-		p.says("namedlock: the server cannot be asked, and is asked again: ")
+		p.says("namedlock: cannot reach the server; retrying (-retry): ")
 		open()
 		assert.Equal(t, 0, p.code(), p.stderr.String())
 		assert.Equal(t, "ran\n", p.stdout.String())
@@ -121,7 +121,7 @@ func TestRun_ReadOnlyForAWhile(t *testing.T) {
 		require.NoError(t, b.db.QueryRow("SELECT id FROM information_schema.processlist WHERE state = 'User lock'").Scan(&id))
 		_, err := b.db.Exec(fmt.Sprintf("KILL %d", id))
 		require.NoError(t, err)
-		p.says("the wait goes on: ")
+		p.says("still waiting: ")
 		readOnly(0)
 		_ = lock.Release() // its keep-alive may have found the server read-only
 		assert.Equal(t, 0, p.code(), p.stderr.String())
@@ -147,7 +147,7 @@ func TestLead_Mistakes(t *testing.T) {
 		}
 		addr, open := b.way() // the first answer says it
 		p := b.start("lead", "-dsn", b.server.DSNAt(addr, "no_such_variable=1"), "x", "--", "true")
-		p.says("cannot stand for leader")
+		p.says("cannot reach a writable server")
 		open()
 		assert.Equal(t, 64, p.code(), p.stderr.String())
 	})
@@ -159,13 +159,13 @@ func TestLead_SaysThatItLeads(t *testing.T) {
 		addr, open := b.way()
 		args := []string{"-dsn", b.server.DSNAt(addr), "x", "--", "sh", "-c", "echo $$; exec sleep 1000"}
 		p := b.start(append([]string{"lead"}, args...)...)
-		p.says("namedlock: cannot stand for leader")
+		p.says("namedlock: cannot reach a writable server")
 		proxy := open()
-		p.says("namedlock: leads, by connection ")
+		p.says("namedlock: leading, connection ")
 		require.NoError(t, proxy.Close())
 		p.says("namedlock: lost the lock, ending the command: ")
 		open()
-		p.says("namedlock: leads again, by connection ")
+		p.says("namedlock: leading again, connection ")
 		require.NoError(t, p.Process.Kill())
 		b.free("x")
 

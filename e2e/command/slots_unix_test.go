@@ -23,7 +23,7 @@ func TestRun_Slots(t *testing.T) {
 		b.until(func() bool { return second.stdout.String() == "slot 1 of x#1\n" }, "the second runs")
 		p := b.start("run", "-slots", "2", "-timeout", "0", "x", "--", "true")
 		assert.Equal(t, 75, p.code())
-		assert.True(t, strings.HasPrefix(p.stderr.String(), "namedlock: busy: no slot of 2 is free: x#0: held by connection "), p.stderr.String())
+		assert.True(t, strings.HasPrefix(p.stderr.String(), "namedlock: busy: no free slot (of 2): x#0: held by connection "), p.stderr.String())
 		assert.Equal(t, 0, b.start("holder", "x#1").code())
 		assert.Equal(t, 0, b.start("run", "-timeout", "0", "x", "--", "true").code(), "the lock of the name itself is another")
 
@@ -43,9 +43,9 @@ func TestRun_SlotsArguments(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for says, args := range map[string][]string{
 			`invalid value "0" for flag -slots: a number of slots is 1 to 1000`: {"-slots", "0", "x", "--", "true"},
-			"-slots takes one name, not 2":                                      {"-slots", "2", "x", "y", "--", "true"},
+			"-slots takes exactly one lock name, got 2":                         {"-slots", "2", "x", "y", "--", "true"},
 			"at most 59 are allowed":                                            {"-slots", "2", strings.Repeat("x", 60), "--", "true"},
-			"(process ":                                                         {"-slots", "2", "x", "--", "sh", "-c", `"$0" run -slots 3 x -- true`, binary},
+			"process id ":                                                       {"-slots", "2", "x", "--", "sh", "-c", `"$0" run -slots 3 x -- true`, binary},
 		} {
 			p := b.start(append([]string{"run"}, args...)...)
 			assert.Equal(t, 64, p.code(), "%q", args)

@@ -34,7 +34,7 @@ func TestTextOfStrangers(t *testing.T) {
 		holder := b.prepare("run", "-verbose", name, "--", "sleep", "1000")
 		holder.Env = append(holder.Env, "NAMEDLOCK_DSN="+b.server.DSN()+connectionAttributes(b.server.DSN(), "program_name:"+evil))
 		holder.launch()
-		b.until(func() bool { return strings.Contains(holder.stderr.String(), "runs ") }, "it runs")
+		b.until(func() bool { return strings.Contains(holder.stderr.String(), "running ") }, "it runs")
 		assertClean(holder, "run -verbose")
 		for _, args := range [][]string{
 			{"run", "-timeout", "0", name, "--", "true"},
@@ -79,7 +79,7 @@ func TestLeftBehind(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "x", "--", "setsid", "sleep", "1000")
 		assert.Equal(t, 0, p.code())
-		assert.Regexp(t, `^namedlock: the command left processes behind, which are ended: (sleep|setsid) \(\d+\)\n$`, p.stderr.String())
+		assert.Regexp(t, `^namedlock: ending processes that the command left behind: (sleep|setsid) \(\d+\)\n$`, p.stderr.String())
 
 		p = b.start("run", "x", "--", "sh", "-c", `for i in 1 2 3 4 5 6 7; do sleep 1000 & echo $!; done; exit 5`)
 		assert.Equal(t, 5, p.code())
@@ -106,7 +106,7 @@ func TestALossIsToldOnce(t *testing.T) {
 			if verb == "run" {
 				assert.Equal(t, 70, p.code())
 			} else {
-				b.until(func() bool { return strings.Contains(p.stderr.String(), "namedlock: leads again, by connection ") }, "it leads again")
+				b.until(func() bool { return strings.Contains(p.stderr.String(), "namedlock: leading again, connection ") }, "it leads again")
 				require.NoError(t, p.Process.Signal(os.Interrupt))
 				assert.Equal(t, 130, p.code())
 			}
@@ -114,7 +114,7 @@ func TestALossIsToldOnce(t *testing.T) {
 			assert.Equal(t, 1, strings.Count(text, "lost the lock, ending the command"), text)
 			for line := range strings.Lines(text) {
 				assert.Equal(t, 1, strings.Count(line, "namedlock: "), line)
-				if !strings.Contains(line, "leads again") {
+				if !strings.Contains(line, "leading again") {
 					assert.Contains(t, line, "namedlock: lost the lock, ending the command", text)
 				}
 			}
@@ -126,13 +126,13 @@ func TestALossIsToldOnce(t *testing.T) {
 			begun := filepath.Join(t.TempDir(), "begun")
 			p := b.start(verb, "-grace", "60s", "x", "--", "sh", "-c", "setsid sh -c '"+rest+"' $0 & until [ -e $0 ]; do sleep 0.05; done; exit 3", begun)
 			pids := p.pids(1)
-			b.until(func() bool { return strings.Contains(p.stderr.String(), "left processes behind") }, "the rest is asked to end")
+			b.until(func() bool { return strings.Contains(p.stderr.String(), "processes that the command left behind") }, "the rest is asked to end")
 			b.lose("x")
 			require.NoError(t, syscall.Kill(pids[0], syscall.SIGUSR1))
 			if verb == "run" {
 				assert.Equal(t, 70, p.code())
 			} else {
-				b.until(func() bool { return strings.Contains(p.stderr.String(), "leads again") }, "it leads again")
+				b.until(func() bool { return strings.Contains(p.stderr.String(), "leading again") }, "it leads again")
 			}
 			assert.Equal(t, 1, strings.Count(p.stderr.String(), "namedlock: lost"), p.stderr.String())
 			assert.Equal(t, strings.Count(p.stderr.String(), "\n"), strings.Count(p.stderr.String(), "namedlock: "), p.stderr.String())
@@ -167,10 +167,10 @@ func TestOptionFile_Permissions(t *testing.T) {
 			{0o600, true, -1, 0, ""},
 			{0o640, true, -1, 0, ""},
 			{0o644, false, -1, 0, ""},
-			{0o644, true, -1, 0, "namedlock: warning: all users can read the password in " + file + ": chmod 600 it\n"},
-			{0o660, true, -1, 64, "can be written by its group: chmod 600 it"},
-			{0o602, true, -1, 64, "can be written by everybody: chmod 600 it"},
-			{0o600, true, 4711, 64, "belongs to another user, with the id 4711"},
+			{0o644, true, -1, 0, "namedlock: warning: all users can read the password in " + file + "; run chmod 600 " + file + "\n"},
+			{0o660, true, -1, 64, "is group-writable; run chmod 600 "},
+			{0o602, true, -1, 64, "is world-writable; run chmod 600 "},
+			{0o600, true, 4711, 64, "belongs to another user (id 4711)"},
 		} {
 			if c.uid >= 0 && os.Getuid() != 0 {
 				continue

@@ -45,12 +45,12 @@ func Read(file string, groups ...string) ([]Setting, error) {
 func read(file string, groups []string, depth int) ([]Setting, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("the option file cannot be read: %w", err)
+		return nil, fmt.Errorf("cannot read the option file: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("the option file cannot be read: %w", err)
+		return nil, fmt.Errorf("cannot read the option file: %w", err)
 	}
 	if err := trusted(file, info); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 			}
 			group = strings.ToLower(strings.TrimSpace(name))
 		case group == "":
-			return nil, at(file, n, "this line stands before the first group, such as [client]")
+			return nil, at(file, n, "this line comes before the first group, such as [client]")
 		case slices.Contains(groups, group):
 			s, err := parse(text)
 			if err != nil {
@@ -88,7 +88,7 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("the option file %s cannot be read: %w", file, err)
+		return nil, fmt.Errorf("cannot read the option file %s: %w", file, err)
 	}
 	return settings, nil
 }
@@ -98,15 +98,15 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 func trusted(file string, info fs.FileInfo) error {
 	switch uid, owned := owner(info); {
 	case info.IsDir():
-		return fmt.Errorf("the option file %s is a directory", file)
+		return fmt.Errorf("option file %s is a directory", file)
 	case !info.Mode().IsRegular() || !hasPermissions:
 		return nil
 	case info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("the option file %s can be written by everybody: chmod 600 it", file)
+		return fmt.Errorf("option file %s is world-writable; run chmod 600 %[1]s", file)
 	case info.Mode().Perm()&0o020 != 0:
-		return fmt.Errorf("the option file %s can be written by its group: chmod 600 it", file)
+		return fmt.Errorf("option file %s is group-writable; run chmod 600 %[1]s", file)
 	case owned && uid != 0 && uid != os.Geteuid():
-		return fmt.Errorf("the option file %s belongs to another user, with the id %d: it must belong to you, or to root", file, uid)
+		return fmt.Errorf("option file %s belongs to another user (id %d); it must belong to you or to root", file, uid)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func include(text, file string, n int, groups []string, depth int) ([]Setting, e
 	directive, path, _ := strings.Cut(text, " ")
 	path = strings.TrimSpace(path)
 	if path == "" {
-		return nil, at(file, n, "%s names no file", directive)
+		return nil, at(file, n, "%s without a file name", directive)
 	}
 	if depth == maxDepth {
 		return nil, at(file, n, "option files include each other more than %d deep", maxDepth)
@@ -138,7 +138,7 @@ func include(text, file string, n int, groups []string, depth int) ([]Setting, e
 			}
 		}
 	default:
-		return nil, at(file, n, "there is !include and !includedir, but no %s", directive)
+		return nil, at(file, n, "unknown directive %s; use !include or !includedir", directive)
 	}
 	var settings []Setting
 	for _, f := range files {
@@ -161,7 +161,7 @@ func parse(text string) (Setting, error) {
 	key, value, given := strings.Cut(text, "=")
 	s := Setting{Key: strings.ReplaceAll(strings.ToLower(strings.TrimSpace(key)), "_", "-"), Given: given}
 	if s.Key == "" {
-		return s, errors.New("there is no key before the =")
+		return s, errors.New("missing key before =")
 	}
 	value = strings.TrimSpace(value)
 	if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {

@@ -75,19 +75,19 @@ func TestRead_Groups(t *testing.T) {
 func TestRead_SaysWhatIsWrongAndWhere(t *testing.T) {
 	dir := t.TempDir()
 	for text, want := range map[string]string{
-		"user=x":                          "line 1: this line stands before the first group",
+		"user=x":                          "line 1: this line comes before the first group",
 		"[client]\n\n[client":             `line 3: a group is a name in brackets, such as [client], not "[client"`,
 		"[client] x":                      "line 1: a group is a name in brackets",
-		"[client]\n=x":                    "line 2: there is no key before the =",
-		"!include":                        "line 1: !include names no file",
-		"!include none.cnf":               "line 1: the option file cannot be read: open " + filepath.Join(dir, "none.cnf"),
+		"[client]\n=x":                    "line 2: missing key before =",
+		"!include":                        "line 1: !include without a file name",
+		"!include none.cnf":               "line 1: cannot read the option file: open " + filepath.Join(dir, "none.cnf"),
 		"!includedir none":                "line 1: open " + filepath.Join(dir, "none"),
-		"!including x":                    "line 1: there is !include and !includedir, but no !including",
+		"!including x":                    "line 1: unknown directive !including; use !include or !includedir",
 		"[client]\n!include my.cnf":       "line 2: option files include each other more than 10 deep",
-		"[client]\n!include open.cnf":     "can be written by everybody: chmod 600 it",
-		"[client]\n!include group.cnf":    "can be written by its group: chmod 600 it",
+		"[client]\n!include open.cnf":     "open.cnf is world-writable; run chmod 600 ",
+		"[client]\n!include group.cnf":    "group.cnf is group-writable; run chmod 600 ",
 		"[client]\n!include conf.d":       "conf.d is a directory",
-		"[client]\n!include conf.d/x.cnf": "x.cnf, line 2: there is no key before the =",
+		"[client]\n!include conf.d/x.cnf": "x.cnf, line 2: missing key before =",
 	} {
 		t.Run(text, func(t *testing.T) {
 			file := write(t, filepath.Join(dir, "my.cnf"), text)
@@ -123,5 +123,5 @@ func TestRead_Foreign(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "my.cnf"), "[client]\nuser=u\n")
 	require.NoError(t, os.Chown(file, 4711, -1))
 	_, err := Read(file, "client")
-	assert.ErrorContains(t, err, "belongs to another user, with the id 4711")
+	assert.ErrorContains(t, err, "belongs to another user (id 4711)")
 }
