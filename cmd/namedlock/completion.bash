@@ -1,7 +1,8 @@
 # Completion of namedlock for bash. In ~/.bashrc:  eval "$(namedlock completion bash)"
 
-# _namedlock_names offers the locks that are held. $1 is the word at the cursor, as it was typed. bash splits a word at each : and =, and
-# replaces the last part only.
+# _namedlock_names offers the held locks. $1 is the word at the cursor, as it
+# was typed. bash splits a word at each : and =, and replaces only the last
+# part.
 _namedlock_names() {
 	local line=${COMP_LINE:0:COMP_POINT} word=$1 i=$COMP_CWORD typed name reply quote= server=()
 	while ((i > 2)) && [[ $line == *"${COMP_WORDS[i - 1]}$word" ]]; do
@@ -50,7 +51,8 @@ _namedlock() {
 
 	for ((i = 3; i < COMP_CWORD; i++)); do
 		[[ ${COMP_WORDS[i]} == -- ]] || continue
-		# A command stands there. It completes as it does alone, if the package bash-completion is installed.
+		# A command follows. If the package bash-completion is installed, it
+		# completes as it does without namedlock.
 		if declare -F _comp_command_offset >/dev/null; then
 			_comp_command_offset $((i + 1))
 		elif declare -F _command_offset >/dev/null; then

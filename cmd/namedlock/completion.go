@@ -52,7 +52,7 @@ func isNotPrintable(r rune) bool { return !strconv.IsPrint(r) }
 
 func completion(_ context.Context, in *invocation) (int, error) {
 	if len(in.args) != 1 || completions[in.args[0]] == "" {
-		return exitUsage, usagef("completion is for bash or zsh: namedlock completion bash")
+		return exitUsage, usagef("completion takes bash or zsh: namedlock completion bash")
 	}
 	_, err := io.WriteString(in.stdout, completions[in.args[0]])
 	return exitOK, err

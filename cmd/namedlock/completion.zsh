@@ -1,5 +1,5 @@
 #compdef namedlock
-# Completion of namedlock for zsh. In ~/.zshrc, behind compinit:  eval "$(namedlock completion zsh)"
+# Completion of namedlock for zsh. In ~/.zshrc, after compinit:  eval "$(namedlock completion zsh)"
 # Or save it as _namedlock in a directory of $fpath.
 
 # _namedlock_names offers the locks that are held.
@@ -16,13 +16,13 @@ _namedlock() {
 	if ((CURRENT == 2)); then
 		local -a commands=(
 			'run:run a command under locks'
-			'lead:keep a command running on one machine of many'
-			'held:does this process run under a lock'
-			'holder:who has a lock'
-			'list:all locks that are held'
-			'check:is this server fit for locks'
+			'lead:keep a command running on one of many machines'
+			'held:check whether this process runs under a lock'
+			'holder:print the holder of a lock'
+			'list:list all held locks'
+			'check:check whether the server is suitable for locks'
 			'completion:print a completion script'
-			'help:flags and exit codes'
+			'help:print flags and exit codes'
 			'version:print the version'
 		)
 		_describe command commands
@@ -33,17 +33,17 @@ _namedlock() {
 	((CURRENT--))
 	local -a flags=(
 		'-dsn[user\:password@tcp(host\:3306)/]:DSN: '
-		'-defaults-file[an option file of MySQL]:file:_files'
+		'-defaults-file[a MySQL option file]:file:_files'
 	)
 	local -a job=(
-		'-grace[how long the command may take to end]:duration: '
-		'-quiet[say nothing of a busy lock, an outage, a failure, or processes left behind]'
-		'-verbose[say what happens]'
+		'-grace[how long the command has to end after SIGTERM]:duration: '
+		'-quiet[do not report a busy lock, an outage, a failure, or processes left behind]'
+		'-verbose[report every step]'
 	)
 	case $verb in
 	run | lead)
 		local dashes=${words[(i)--]}
-		if ((dashes > 1 && dashes < CURRENT)); then # a command stands there
+		if ((dashes > 1 && dashes < CURRENT)); then # a command follows
 			shift $dashes words
 			((CURRENT -= dashes))
 			_normal
@@ -52,10 +52,10 @@ _namedlock() {
 		if [[ $verb == run ]]; then
 			job+=(
 				'-timeout[how long to wait for the lock]:timeout:(0 5s 1m forever)'
-				'-retry[how long to ask again a server that cannot be asked at the start]:duration:(0 5s 1m forever)'
-				'-exit-busy[the exit code when it is busy]:code: '
-				'-slots[how many may run at a time]:number: '
-				'-at-least[how long the lock is held at least]:duration:(30s 5m 1h)'
+				'-retry[how long to retry a server that is unreachable at the start]:duration:(0 5s 1m forever)'
+				'-exit-busy[the exit code if the lock was not acquired in time]:code: '
+				'-slots[how many commands may run at a time]:number: '
+				'-at-least[how long to hold the lock at least]:duration:(30s 5m 1h)'
 				'-at-most[how long the command may run]:duration:(30s 5m 1h)'
 			)
 		fi

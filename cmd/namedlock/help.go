@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,6 +13,8 @@ type verb struct {
 	does       string // lines, of 80 columns with the table of the global help
 	flags      []string
 	example    string
+	exits      string // its exit codes
+	zero, one  string // the meaning of exit codes 0 and 1, if exits has them
 }
 
 var (
@@ -20,27 +24,54 @@ var (
 )
 
 var verbs = []verb{
-	{"run", "[FLAG…] NAME [NAME…] -- COMMAND [ARG…]",
-		"runs the command under the lock, or under all of them",
-		join(runFlagNames, jobFlagNames, serverFlagNames), "namedlock run -timeout 0 report -- make-report"},
-	{"lead", "[FLAG…] NAME -- COMMAND [ARG…]",
-		"keeps the command running on one machine of many; runs it again,\nhere or there, after a loss, or when it has failed",
-		join(jobFlagNames, serverFlagNames), "namedlock lead scheduler -- scheduler --every 5m"},
-	{"held", "[FLAG…] NAME",
-		"does this process run under the lock, by a run or lead that has\nstarted it: exit code 0 or 1; the server is not asked",
-		serverFlagNames, `namedlock held report || exec namedlock run report -- "$0" "$@"`},
-	{"holder", "[FLAG…] NAME",
-		"who has the lock: connection, user, host, program, process,\nwhat it does",
-		join([]string{"json"}, serverFlagNames), "namedlock holder report"},
-	{"list", "[FLAG…] [PREFIX]",
-		"all locks that are held, whose names begin with PREFIX",
-		join([]string{"json"}, serverFlagNames), "namedlock list billing."},
-	{"check", "[FLAG…]",
-		"is this server fit for locks: version, read-only, cluster,\ncharacter set, privileges, wait_timeout, round trip, and what\na loss would be noticed by",
-		join([]string{"json"}, serverFlagNames), "namedlock check -defaults-file /etc/namedlock.cnf"},
-	{"completion", "bash|zsh",
-		"prints a completion script",
-		nil, `eval "$(namedlock completion bash)"`},
+	{
+		name: "run", args: "[FLAG…] NAME [NAME…] -- COMMAND [ARG…]",
+		does:    "run the command under the lock, or under all of the locks",
+		flags:   join(runFlagNames, jobFlagNames, serverFlagNames),
+		example: "namedlock run -timeout 0 report -- make-report",
+		exits:   "N 64 69 70 75 77 124 126 127",
+	},
+	{
+		name: "lead", args: "[FLAG…] NAME -- COMMAND [ARG…]",
+		does:    "keep the command running on one of many machines; run it again,\nthere or elsewhere, if the lock is lost or the command fails",
+		flags:   join(jobFlagNames, serverFlagNames),
+		example: "namedlock lead scheduler -- scheduler --every 5m",
+		exits:   "N 64 69 70 77 126 127",
+	},
+	{
+		name: "held", args: "[FLAG…] NAME",
+		does:    "exit with 0 if this process runs under the lock, by a run or lead\nthat started it, and with 1 if not; does not ask the server",
+		flags:   serverFlagNames,
+		example: `namedlock held report || exec namedlock run report -- "$0" "$@"`,
+		exits:   "0 1 64", zero: "this process runs under the lock", one: "this process does not run under the lock",
+	},
+	{
+		name: "holder", args: "[FLAG…] NAME",
+		does:    "print the holder of the lock: connection, user, host, program,\nprocess, statement",
+		flags:   join([]string{"json"}, serverFlagNames),
+		example: "namedlock holder report",
+		exits:   "0 1 64 69 77", zero: "a session holds the lock", one: "no session holds the lock",
+	},
+	{
+		name: "list", args: "[FLAG…] [PREFIX]",
+		does:    "list all held locks whose names begin with PREFIX",
+		flags:   join([]string{"json"}, serverFlagNames),
+		example: "namedlock list billing.",
+		exits:   "0 64 69 77", zero: "the list is complete; it may be empty",
+	},
+	{
+		name: "check", args: "[FLAG…]",
+		does:    "check whether the server is suitable for locks: version, read-only,\ncluster, character set, privileges, wait_timeout, round trip, and\nhow soon a lost lock is noticed",
+		flags:   join([]string{"json"}, serverFlagNames),
+		example: "namedlock check -defaults-file /etc/namedlock.cnf",
+		exits:   "0 64 69 77", zero: "the server is suitable for locks",
+	},
+	{
+		name: "completion", args: "bash|zsh",
+		does:    "print a completion script",
+		example: `eval "$(namedlock completion bash)"`,
+		exits:   "0 64", zero: "the script was printed",
+	},
 }
 
 func join(lists ...[]string) (all []string) {
@@ -50,39 +81,40 @@ func join(lists ...[]string) (all []string) {
 	return all
 }
 
-// flagTexts are what a flag is written with, and what it does, by its name.
+// flagTexts are the argument of a flag, and its effect, by its name.
 var flagTexts = map[string][2]string{
-	"dsn":           {"DSN", "user:password@tcp(host:3306)/; shows in the process list"},
-	"defaults-file": {"FILE", "an option file of MySQL, whose [client] names the server"},
-	"json":          {"", "prints JSON"},
-	"timeout":       {"5s|0|forever", "how long to wait for the lock; forever by default"},
-	"retry":         {"1m", "how long a server that cannot be asked at the start is asked again;\nby default it is asked once"},
-	"exit-busy":     {"N", "the exit code when the lock was not acquired in time; 75 by default"},
-	"slots":         {"N", "runs the command in one of N slots of the name: at most N run at a\ntime; its number, from 0 to N-1, is in $NAMEDLOCK_SLOT"},
-	"at-least":      {"30s", "how long the lock is held at least, counted from when it was\nacquired, though the command has ended"},
-	"at-most":       {"1h", "how long the command may run: then it gets SIGTERM, SIGKILL after\n-grace, and the exit code is 124"},
-	"grace":         {"10s", "how long the command may take to end, after SIGTERM, when the\nlock is lost or -at-most is over, before it is killed"},
-	"quiet":         {"", "says nothing of a lock that is busy, an outage, a failure, or\nprocesses that the command has left behind"},
-	"verbose":       {"", "says what happens"},
+	"dsn":           {"DSN", "the server: user:password@tcp(host:3306)/; visible in the process\nlist"},
+	"defaults-file": {"FILE", "a MySQL option file, whose group [client] sets the server"},
+	"json":          {"", "print JSON"},
+	"timeout":       {"5s|0|forever", "how long to wait for the lock (default forever); 0 tries once"},
+	"retry":         {"1m", "how long to retry a server that is unreachable at the start\n(default 0: try once)"},
+	"exit-busy":     {"N", "the exit code if the lock was not acquired in time (default 75)"},
+	"slots":         {"N", "run the command in one of N slots of the name, so at most N run at\na time; $NAMEDLOCK_SLOT is the number of the slot, 0 to N-1"},
+	"at-least":      {"30s", "hold the lock for at least this long after it was acquired, even if\nthe command ends earlier"},
+	"at-most":       {"1h", "end the command if it runs for longer than this: SIGTERM, SIGKILL\nafter -grace, exit code 124"},
+	"grace":         {"10s", "how long the command has to end after SIGTERM, which it gets when\nthe lock is lost, before it gets SIGKILL (default 10s)"},
+	"quiet":         {"", "do not report a busy lock, an outage, a command that failed, or\nprocesses that the command left behind"},
+	"verbose":       {"", "report every step"},
 }
 
-const serverSources = "The server is that of -dsn or -defaults-file, else of $NAMEDLOCK_DSN, else of ~/.my.cnf.\n"
+const serverSources = "The server is set by -dsn or -defaults-file, else by $NAMEDLOCK_DSN, else by ~/.my.cnf.\n"
 
-const exitCodes = `Exit codes:
-  N    of run, lead: that of the command, or 128 and the signal that ended it
-  0    done; of holder: somebody holds the lock; of held: this process is under it
-  1    nobody holds the lock; of held: this process is not under it
-  64   a flag, a name, a DSN or an option file is wrong
-  69   the server cannot be asked, or does not tell, or is not fit for locks
-  70   the lock was lost while the command ran, which was ended
-  75   the lock was not acquired in time
-  77   the server refuses this user, or lacks a privilege for it
-  124  the command ran for longer than -at-most, and was ended
-  126  the command cannot be executed
-  127  there is no such command
-`
+// exitTexts are the exit codes and their meanings.
+var exitTexts = [][2]string{
+	{"N", "the exit code of the command, or 128 plus the number of the signal that ended it"},
+	{"0", "success; holder: a session holds the lock; held: this process runs under it"},
+	{"1", "holder: no session holds the lock; held: this process does not run under it"},
+	{"64", "a flag, a lock name, the DSN or the option file is invalid"},
+	{"69", "the server is unreachable, or is not suitable for locks"},
+	{"70", "the lock was lost while the command ran"},
+	{"75", "the lock was not acquired in time (-exit-busy changes this code)"},
+	{"77", "the server denied access to the user, or the user lacks a privilege"},
+	{"124", "the command ran for longer than -at-most, and was ended"},
+	{"126", "the command is not executable"},
+	{"127", "the command was not found"},
+}
 
-// usage is the help of the whole.
+// usage is the global help.
 var usage = func() string {
 	var b strings.Builder
 	b.WriteString("usage: namedlock COMMAND [FLAG…] [ARG…]\n\n")
@@ -91,7 +123,7 @@ var usage = func() string {
 		if v.args == "[FLAG…]" {
 			synopsis = v.name
 		}
-		item(&b, synopsis, v.does, 19)
+		item(&b, synopsis, v.does, 15)
 	}
 	b.WriteString("  help [COMMAND], version\n\nFlags:\n")
 	flagItems(&b, serverFlagNames)
@@ -101,11 +133,14 @@ var usage = func() string {
 	flagItems(&b, jobFlagNames)
 	b.WriteString("Flags of run:\n")
 	flagItems(&b, runFlagNames)
-	b.WriteString("\n" + serverSources + "\n" + exitCodes)
+	b.WriteString("\n" + serverSources + "\nExit codes (N: of run and lead):\n")
+	for _, exit := range exitTexts {
+		item(&b, exit[0], exit[1], 7)
+	}
 	return b.String()
 }()
 
-// helpOf returns the help of one subcommand, or of the whole.
+// helpOf returns the help of one subcommand, or the global help.
 func helpOf(name string) string {
 	for _, v := range verbs {
 		if v.name != name {
@@ -118,7 +153,13 @@ func helpOf(name string) string {
 			flagItems(&b, v.flags)
 			b.WriteString("\n" + serverSources)
 		}
-		fmt.Fprintf(&b, "\nExample:\n  %s\n\nnamedlock help shows the other commands, and the exit codes.\n", v.example)
+		fmt.Fprintf(&b, "\nExample:\n  %s\n\nExit codes:\n", v.example)
+		own := map[string]string{"0": v.zero, "1": v.one}
+		for _, exit := range exitTexts {
+			if slices.Contains(strings.Fields(v.exits), exit[0]) {
+				item(&b, exit[0], cmp.Or(own[exit[0]], exit[1]), 7)
+			}
+		}
 		return b.String()
 	}
 	return usage
@@ -130,7 +171,7 @@ func flagItems(b *strings.Builder, names []string) {
 	}
 }
 
-// item writes a line of a table, and more where the text has more.
+// item writes a row of a table: one line for each line of the text.
 func item(b *strings.Builder, head, text string, column int) {
 	head = "  " + head
 	if len(head) >= column {
@@ -145,7 +186,7 @@ func item(b *strings.Builder, head, text string, column int) {
 	}
 }
 
-// A helpError is a wish for the help of a subcommand, or of the whole.
+// A helpError asks for the help of a subcommand, or for the global help.
 type helpError struct{ of string }
 
-func (helpError) Error() string { return "help is wanted" }
+func (helpError) Error() string { return "help requested" }

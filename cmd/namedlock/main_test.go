@@ -5,6 +5,7 @@ package main
 import (
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,20 +50,23 @@ func TestIsLast(t *testing.T) {
 // The help and the completion of both shells know every flag of every command, and have none that it does not know.
 func TestFlagsAreKnown(t *testing.T) {
 	known := map[string]*flag.FlagSet{"run": (&job{}).flags("run"), "lead": (&job{}).flags("lead")}
-	for _, name := range []string{"held", "holder", "list", "check", "completion"} {
-		known[name] = flag.NewFlagSet(name, flag.ContinueOnError)
-		(&invocation{}).define(name, known[name])
+	for _, verb := range []string{"held", "holder", "list", "check", "completion"} {
+		known[verb] = flag.NewFlagSet(verb, flag.ContinueOnError)
+		(&invocation{}).define(verb, known[verb])
 	}
 	require.Len(t, verbs, len(known))
-	for verb, flags := range known {
-		assert.Contains(t, usage, "\n  "+verb+" ")
-		help := helpOf(verb)
-		assert.Contains(t, help, "usage: namedlock "+verb+" ")
+	for name, flags := range known {
+		assert.Contains(t, usage, "\n  "+name+" ")
+		help := helpOf(name)
+		assert.Contains(t, help, "usage: namedlock "+name+" ")
 		assert.Contains(t, help, "Example:\n")
-		assert.Contains(t, completionZsh, "\t\t\t'"+verb+":", "zsh")
+		_, exits, _ := strings.Cut(help, "\nExit codes:\n")
+		v := verbs[slices.IndexFunc(verbs, func(v verb) bool { return v.name == name })]
+		assert.Equal(t, len(strings.Fields(v.exits)), strings.Count(exits, "\n"), help)
+		assert.Contains(t, completionZsh, "\t\t\t'"+name+":", "zsh")
 		_, bash, _ := strings.Cut(completionBash, "\tcase ${COMP_WORDS[1]} in")
 		for line := range strings.Lines(bash) {
-			if words, _, _ := strings.Cut(line, ")"); strings.Contains(" "+strings.TrimSpace(words)+" ", " "+verb+" ") {
+			if words, _, _ := strings.Cut(line, ")"); strings.Contains(" "+strings.TrimSpace(words)+" ", " "+name+" ") {
 				bash = "-dsn -defaults-file " + line
 				break
 			}
@@ -70,14 +74,14 @@ func TestFlagsAreKnown(t *testing.T) {
 		n := 0
 		flags.VisitAll(func(f *flag.Flag) {
 			n++
-			assert.Contains(t, usage, "\n  -"+f.Name+" ", "%s -%s", verb, f.Name)
-			assert.Contains(t, help, "\n  -"+f.Name+" ", "%s -%s", verb, f.Name)
-			assert.Contains(t, completionZsh, "'-"+f.Name+"[", "%s -%s", verb, f.Name)
-			assert.Contains(t, bash, "-"+f.Name, "%s -%s", verb, f.Name)
+			assert.Contains(t, usage, "\n  -"+f.Name+" ", "%s -%s", name, f.Name)
+			assert.Contains(t, help, "\n  -"+f.Name+" ", "%s -%s", name, f.Name)
+			assert.Contains(t, completionZsh, "'-"+f.Name+"[", "%s -%s", name, f.Name)
+			assert.Contains(t, bash, "-"+f.Name, "%s -%s", name, f.Name)
 		})
-		assert.Equal(t, n, strings.Count(help, "\n  -"), "%s: %s", verb, help)
+		assert.Equal(t, n, strings.Count(help, "\n  -"), "%s: %s", name, help)
 		for line := range strings.Lines(help) {
-			assert.LessOrEqual(t, len([]rune(line)), 96, "%s: %s", verb, line)
+			assert.LessOrEqual(t, len([]rune(line)), 96, "%s: %s", name, line)
 		}
 	}
 }
