@@ -118,7 +118,7 @@ func (e *Elector) IsLeader(context.Context) error {
 	defer e.mu.Unlock()
 	switch {
 	case e.err != nil:
-		return fmt.Errorf("%w, and this one never will: %w", ErrNotLeader, e.err)
+		return fmt.Errorf("%w; this Elector has stopped: %w", ErrNotLeader, e.err)
 	case e.term == nil || e.term.Err() != nil:
 		return ErrNotLeader
 	}

@@ -16,8 +16,8 @@ func AssertHeld(tb testing.TB, ctx context.Context, l *Locker, name string) {
 	tb.Helper()
 	switch {
 	case !l.process.Holds(l.on(name)):
-		tb.Errorf("locktest: the lock %q is not held; held are %q", name, l.HeldNames())
+		tb.Errorf("locktest: lock %q is not held; held locks: %q", name, l.HeldNames())
 	case !inside.Holds(ctx, l.Locker, name):
-		tb.Errorf("locktest: the lock %q is held, but not by the code that has this ctx: hand on the ctx that comes with the lock", name)
+		tb.Errorf("locktest: lock %q is held, but not under this ctx; pass on the ctx that fn received", name)
 	}
 }

@@ -102,7 +102,7 @@ func ProcessOf(l interface {
 func Run(t *testing.T, factory Factory) {
 	t.Helper()
 	if !t.Run("00_ProcessesShareAServer", func(t *testing.T) { promise{test: shareAServer}.run(t, factory) }) {
-		t.Fatal("the rest would say nothing")
+		t.Fatal("the promises cannot be checked")
 	}
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) { p.run(t, factory) })
@@ -114,7 +114,7 @@ func shareAServer(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("shared")
 	err := p.WithLock(s.Context(), name, patience, func(context.Context) error {
 		return other.WithLock(s.Context(), name, 0, func(context.Context) error {
-			s.Error("two processes hold the same lock: the factory has to start them on one server, and each with sessions of its own")
+			s.Error("two processes hold the same lock: the factory must start all processes on one server, each with its own sessions")
 			return nil
 		})
 	})

@@ -20,7 +20,7 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 	}
 	release, ok := l.server.Process("HoldElsewhere").Hold(l.on(name), time.Second)
 	if !ok {
-		misuse("HoldElsewhere(%q): others hold it already", name)
+		misuse("HoldElsewhere(%q): the lock is already held, and was not released within 1s", name)
 	}
 	return release
 }
@@ -32,7 +32,7 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 // and go with it, as do all of one WithLocks. Lose panics if l does not hold the lock.
 func (l *Locker) Lose(name string) {
 	if !l.process.Kill(l.on(name)) {
-		misuse("Lose(%q): this Locker does not hold it; held are %q", name, l.HeldNames())
+		misuse("Lose(%q): this Locker does not hold the lock; held locks: %q", name, l.HeldNames())
 	}
 }
 
@@ -41,7 +41,7 @@ func (l *Locker) Lose(name string) {
 func (l *Locker) Depose(name string) (reinstate func()) {
 	reinstate, ok := l.process.Depose(l.on(name))
 	if !ok {
-		misuse("Depose(%q): this Locker does not hold it; held are %q", name, l.HeldNames())
+		misuse("Depose(%q): this Locker does not hold the lock; held locks: %q", name, l.HeldNames())
 	}
 	return reinstate
 }
@@ -65,7 +65,7 @@ func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
 // as well. Calls has the call; Stats and hooks do not: it comes to none of the Locker's.
 func (l *Locker) FailNextAcquire(err error) {
 	if err == nil {
-		misuse("FailNextAcquire needs an error, not nil")
+		misuse("FailNextAcquire(nil): the error must not be nil")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +79,7 @@ func (l *Locker) FailNextAcquire(err error) {
 // lock is not held any more.
 func (l *Locker) FailNextRelease(err error) {
 	if err == nil {
-		misuse("FailNextRelease needs an error, not nil")
+		misuse("FailNextRelease(nil): the error must not be nil")
 	}
 	l.process.FailRelease(err)
 }

@@ -129,7 +129,7 @@ func (l *Locker) Close() error {
 		_ = l.db.Close() // nothing to tell: all of it is in memory
 		return err
 	case <-forgotten.C:
-		misuse("Close has waited for %v, and still held are %q: release them before", stuck, inside.HeldNames(l.Locker))
+		misuse("Close waited for %v, and locks are still held: %q; release them before Close", stuck, inside.HeldNames(l.Locker))
 	}
 	panic("unreachable")
 }

@@ -102,7 +102,7 @@ func TestHoldElsewhere_Misuse(t *testing.T) {
 		assert.PanicsWithValue(t, `locktest: HoldElsewhere(""): invalid lock name: empty; a name has 1 to 64 characters`,
 			func() { l.HoldElsewhere("") })
 		release := l.HoldElsewhere("a")
-		assert.PanicsWithValue(t, `locktest: HoldElsewhere("a"): others hold it already`, func() { l.HoldElsewhere("a") })
+		assert.PanicsWithValue(t, `locktest: HoldElsewhere("a"): the lock is already held, and was not released within 1s`, func() { l.HoldElsewhere("a") })
 		time.AfterFunc(500*time.Millisecond, release)
 		l.HoldElsewhere("a") // now that they let go of it
 	})
@@ -186,7 +186,7 @@ func TestLose_Misuse(t *testing.T) {
 	p := peer(t, l)
 	lock, err := p.Acquire(t.Context(), "a", 0)
 	require.NoError(t, err)
-	assert.PanicsWithValue(t, `locktest: Lose("a"): this Locker does not hold it; held are []`, func() { l.Lose("a") })
+	assert.PanicsWithValue(t, `locktest: Lose("a"): this Locker does not hold the lock; held locks: []`, func() { l.Lose("a") })
 	assert.NoError(t, lock.Release())
 }
 
@@ -238,7 +238,7 @@ func TestFailNextAcquire(t *testing.T) {
 	assert.ErrorIs(t, l.WithLock(t.Context(), "a", 0, unexpected(t)), own)
 	assert.ErrorIs(t, l.WithLock(t.Context(), "a", 0, unexpected(t)), namedlock.ErrTimeout)
 	assert.NoError(t, l.WithLock(t.Context(), "a", 0, nothing))
-	assert.PanicsWithValue(t, "locktest: FailNextAcquire needs an error, not nil", func() { l.FailNextAcquire(nil) })
+	assert.PanicsWithValue(t, "locktest: FailNextAcquire(nil): the error must not be nil", func() { l.FailNextAcquire(nil) })
 }
 
 func TestFailNextRelease(t *testing.T) {
@@ -266,7 +266,7 @@ func TestFailNextRelease(t *testing.T) {
 		assert.ErrorIs(t, err, namedlock.ErrLost)
 	}
 	assert.NoError(t, l.WithLock(t.Context(), "a", 0, nothing))
-	assert.PanicsWithValue(t, "locktest: FailNextRelease needs an error, not nil", func() { l.FailNextRelease(nil) })
+	assert.PanicsWithValue(t, "locktest: FailNextRelease(nil): the error must not be nil", func() { l.FailNextRelease(nil) })
 }
 
 func TestCalls(t *testing.T) {
@@ -485,7 +485,7 @@ func TestAssertHeld(t *testing.T) {
 			locktest.AssertHeld(&c, ctx, l, name)
 			assert.Equal(t, []string{want}, c.errors)
 		}
-		fails(t.Context(), "a", `locktest: the lock "a" is not held; held are []`)
+		fails(t.Context(), "a", `locktest: lock "a" is not held; held locks: []`)
 		err := l.WithLock(t.Context(), "a", 0, func(ctx context.Context) error {
 			passes(ctx, "a")
 			passes(ctx, "A")
@@ -493,14 +493,14 @@ func TestAssertHeld(t *testing.T) {
 			canceled, cancel := context.WithCancel(ctx)
 			cancel()
 			passes(canceled, "a")
-			fails(t.Context(), "a", `locktest: the lock "a" is held, but not by the code that has this ctx: hand on the ctx that comes with the lock`)
-			fails(ctx, "b", `locktest: the lock "b" is not held; held are ["a"]`)
+			fails(t.Context(), "a", `locktest: lock "a" is held, but not under this ctx; pass on the ctx that fn received`)
+			fails(ctx, "b", `locktest: lock "b" is not held; held locks: ["a"]`)
 
 			lock, err := l.Acquire(ctx, "b", 0)
 			require.NoError(t, err)
 			passes(lock.Context(), "a")
 			passes(lock.Context(), "b")
-			fails(ctx, "b", `locktest: the lock "b" is held, but not by the code that has this ctx: hand on the ctx that comes with the lock`)
+			fails(ctx, "b", `locktest: lock "b" is held, but not under this ctx; pass on the ctx that fn received`)
 			require.NoError(t, lock.Release())
 
 			closed := make(chan error)
@@ -510,7 +510,7 @@ func TestAssertHeld(t *testing.T) {
 			t.Cleanup(func() { assert.NoError(t, <-closed) })
 
 			l.Lose("a")
-			fails(ctx, "a", `locktest: the lock "a" is not held; held are []`)
+			fails(ctx, "a", `locktest: lock "a" is not held; held locks: []`)
 			return nil
 		})
 		assert.ErrorIs(t, err, namedlock.ErrLost)
@@ -578,7 +578,7 @@ func TestClose_Forgotten(t *testing.T) {
 		locks := locktest.New()
 		lock, err := locks.Acquire(t.Context(), "forgotten", 0)
 		require.NoError(t, err)
-		assert.PanicsWithValue(t, `locktest: Close has waited for 1h0m0s, and still held are ["forgotten"]: release them before`, func() { _ = locks.Close() })
+		assert.PanicsWithValue(t, `locktest: Close waited for 1h0m0s, and locks are still held: ["forgotten"]; release them before Close`, func() { _ = locks.Close() })
 		require.NoError(t, lock.Release())
 		require.NoError(t, locks.Close())
 	})

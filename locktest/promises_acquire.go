@@ -256,13 +256,13 @@ func (s *suite) deadlock(first, second Process) {
 		victim, outer, underVictim = innerB, outerA, underA
 		other, otherOuter, underOther = innerA, outerB, underB
 	case <-time.After(patience / 2):
-		s.Fatal("the deadlock is not found")
+		s.Fatal("the deadlock was not detected")
 	}
 	s.isError(err, namedlock.ErrDeadlock, victim.name)
 	s.noError(underVictim.Err(), "the context of the lock that stays")
 	select {
 	case <-other.held:
-		s.Fatalf("the call for %s has the lock, and should wait", other.name)
+		s.Fatalf("the call for %s has the lock, but must wait", other.name)
 	case err := <-other.done:
 		s.isError(err, namedlock.ErrDeadlock, other.name)
 		s.noError(underOther.Err(), "the context of the other lock that stays")

@@ -90,7 +90,7 @@ func allOrNothing(s *suite) {
 	s.equal(calls, 1, "fn's runs")
 	s.free(other, names...)
 	if !slices.Equal(names, given) {
-		s.Errorf("the list is %q after the calls, and was %q", names, given)
+		s.Errorf("the list is %q after the calls; it was %q before", names, given)
 	}
 }
 
@@ -161,7 +161,7 @@ func (s *suite) overlap(processes []Process, names []string, written func(name s
 				s.noError(processes[i%len(processes)].WithLocks(s.Context(), list, patience, func(context.Context) error {
 					for _, n := range some {
 						if inside[n].Add(1) > 1 {
-							s.Errorf("two at once have %s", names[n])
+							s.Errorf("two callers hold %s at the same time", names[n])
 						}
 					}
 					runtime.Gosched()
@@ -253,7 +253,7 @@ func allReleasedHoweverFnEnds(s *suite) {
 		"panic": func() {
 			defer func() { s.equal(recover(), own, "the panic's value") }()
 			_ = p.WithLocks(s.Context(), names, 0, func(context.Context) error { panic(own) })
-			s.Error("the panic has been recovered")
+			s.Error("the panic was recovered")
 		},
 		"Goexit": func() {
 			ended := make(chan struct{})
@@ -263,7 +263,7 @@ func allReleasedHoweverFnEnds(s *suite) {
 					runtime.Goexit()
 					return nil
 				})
-				s.Error("the goroutine goes on after Goexit")
+				s.Error("the goroutine continues after Goexit")
 			}()
 			<-ended
 		},
@@ -285,7 +285,7 @@ func lossOfOne(s *suite) {
 		cause := context.Cause(ctx)
 		s.matches(cause, namedlock.ErrLost)
 		if e := (*namedlock.Error)(nil); !errors.As(cause, &e) || e.Op != "hold" || !slices.Contains(names, e.Name) {
-			s.Errorf("the cause %v is not about the hold of one of %q", cause, names)
+			s.Errorf("the cause %v does not name the hold of one of %q", cause, names)
 		}
 		s.freeSoon(other, names[i])
 		holder.finish(nil)

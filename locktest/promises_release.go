@@ -23,7 +23,7 @@ func releasedHoweverFnEnds(s *suite) {
 		"panic": func() {
 			defer func() { s.equal(recover(), own, "the panic's value") }()
 			_ = p.WithLock(s.Context(), name, 0, func(context.Context) error { panic(own) })
-			s.Error("the panic has been recovered")
+			s.Error("the panic was recovered")
 		},
 		"Goexit": func() {
 			ended := make(chan struct{})
@@ -33,7 +33,7 @@ func releasedHoweverFnEnds(s *suite) {
 					runtime.Goexit()
 					return nil
 				})
-				s.Error("the goroutine goes on after Goexit")
+				s.Error("the goroutine continues after Goexit")
 			}()
 			<-ended
 		},
@@ -233,7 +233,7 @@ func closeEndsWaits(s *suite) {
 	}
 	select {
 	case <-closed:
-		s.Error("Close does not wait for the lock that is held")
+		s.Error("Close returned while a lock was held")
 	case <-time.After(aWhile):
 	}
 	s.noError(under.Err(), "the context of the lock that is held")
@@ -259,7 +259,7 @@ func closeWaits(s *suite) {
 	}
 	select {
 	case <-closed:
-		s.Error("Close does not wait for the lock that is held")
+		s.Error("Close returned while a lock was held")
 	case <-time.After(aWhile):
 	}
 	s.noError(lock.Context().Err(), "Lock.Context")

@@ -48,7 +48,7 @@ func neverTwoInOneSlot(s *suite) {
 func noMoreThanN(s *suite) {
 	p, other, name := s.starting("WithSlot"), s.start(), s.name("slots")
 	nobody := func(context.Context, int) error {
-		s.Error("fn ran, though all slots were used")
+		s.Error("fn ran although all slots were held")
 		return nil
 	}
 	s.noError(p.WithSlot(s.Context(), name, 2, 0, func(_ context.Context, first int) error {
@@ -75,7 +75,7 @@ func noMoreThanN(s *suite) {
 func slotHeldAgain(s *suite) {
 	p, name := s.starting("WithSlot"), s.name("slots")
 	nobody := func(context.Context, int) error {
-		s.Error("fn ran in a second slot of the chain")
+		s.Error("fn ran in a second slot of the same call chain")
 		return nil
 	}
 	s.noError(p.WithSlot(s.Context(), name, 2, 0, func(ctx context.Context, _ int) error {

@@ -14,7 +14,7 @@ import (
 func (s *suite) startTx() Process {
 	p := s.start()
 	if p.WithLockTx == nil {
-		s.Skip("without WithLockTx")
+		s.Skip("needs WithLockTx, which the factory does not provide")
 	}
 	return p
 }

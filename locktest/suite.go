@@ -35,7 +35,7 @@ func (s *suite) start() Process {
 	s.Helper()
 	p := s.another()
 	if p.Interface == nil {
-		s.Fatal("the factory's Process has no Interface")
+		s.Fatal("the Process of the factory has a nil Interface")
 	}
 	p.Interface = watched{p.Interface}
 	if p.Close != nil {
@@ -46,7 +46,7 @@ func (s *suite) start() Process {
 			case err := <-closed:
 				s.noError(err, "Close")
 			case <-time.After(patience):
-				s.Errorf("Close still waits after %v", patience)
+				s.Errorf("Close has not returned after %v", patience)
 			}
 		})
 	}
@@ -64,7 +64,7 @@ func (w watched) WithLock(ctx context.Context, name string, timeout time.Duratio
 	}
 	bound := timeout + patience
 	dog := time.AfterFunc(bound, func() {
-		panic(fmt.Sprintf("locktest: WithLock(ctx, %q, %v, fn) has neither returned nor run fn after %v", name, timeout, bound))
+		panic(fmt.Sprintf("locktest: WithLock(ctx, %q, %v, fn) has neither returned nor called fn after %v", name, timeout, bound))
 	})
 	defer dog.Stop()
 	return w.Interface.WithLock(ctx, name, timeout, func(ctx context.Context) error {
@@ -155,7 +155,7 @@ func (s *suite) isError(err, want error, name string) bool {
 	}
 	for typ, other := range namedlock.ErrorTypes() {
 		if errors.Is(err, other) && !errors.Is(want, other) {
-			s.Errorf("error %q matches %s, and %s too", err, called(want), typ)
+			s.Errorf("error %q matches both %s and %s", err, called(want), typ)
 		}
 	}
 	s.about(err, "acquire", name)
@@ -177,7 +177,7 @@ func (s *suite) about(err error, op, name string) {
 	s.Helper()
 	var e *namedlock.Error
 	if !errors.As(err, &e) {
-		s.Errorf("error %v is no *namedlock.Error", err)
+		s.Errorf("error %v is not a *namedlock.Error", err)
 		return
 	}
 	if e.Op != op || e.Name != name {
@@ -189,7 +189,7 @@ func (s *suite) about(err error, op, name string) {
 func (s *suite) free(p Process, names ...string) {
 	s.Helper()
 	for _, name := range names {
-		s.noError(p.WithLock(s.Context(), name, 0, nothing), "taking "+name+", which must be free")
+		s.noError(p.WithLock(s.Context(), name, 0, nothing), "acquiring "+name+", which must be free")
 	}
 }
 
@@ -197,7 +197,7 @@ func (s *suite) free(p Process, names ...string) {
 // has ended.
 func (s *suite) freeSoon(p Process, name string) {
 	s.Helper()
-	s.noError(p.WithLock(s.Context(), name, patience, nothing), "taking "+name+", which must come free")
+	s.noError(p.WithLock(s.Context(), name, patience, nothing), "acquiring "+name+", which must become free")
 }
 
 // taken fails the test unless somebody else than p holds the name.
@@ -210,7 +210,7 @@ func nothing(context.Context) error { return nil }
 
 // unexpected is a function that must not run.
 func (s *suite) unexpected(context.Context) error {
-	s.Errorf("%s: fn has run, but must not: the call was to fail", here())
+	s.Errorf("%s: fn ran, but the call must fail", here())
 	return nil
 }
 
@@ -221,7 +221,7 @@ func (s *suite) prompt(limit time.Duration, what string, f func() time.Duration)
 	var took time.Duration
 	late := lateness.Of(func() { took = f() })
 	if allowed := limit + late; took > allowed {
-		s.Errorf("%s: too late: %s took %v; allowed: %v", here(), what, took, allowed)
+		s.Errorf("%s: %s took %v, longer than the allowed %v", here(), what, took, allowed)
 	}
 }
 
@@ -314,9 +314,9 @@ func (c *call) waits() {
 	c.Helper()
 	select {
 	case <-c.held:
-		c.Fatalf("the call for %s has the lock, and should wait", c.name)
+		c.Fatalf("the call for %s has the lock, but must wait", c.name)
 	case err := <-c.done:
-		c.Fatalf("the call for %s has ended, and should wait: %v", c.name, err)
+		c.Fatalf("the call for %s has ended, but must wait: %v", c.name, err)
 	case <-time.After(aWhile):
 	}
 }
@@ -335,9 +335,9 @@ func (c *call) err() error {
 		return err
 	case <-held:
 		c.finish(nil)
-		c.Fatalf("the call for %s has got the lock, and was to fail", c.name)
+		c.Fatalf("the call for %s acquired the lock, but must fail", c.name)
 	case <-time.After(patience):
-		c.Fatalf("the call for %s does not end", c.name)
+		c.Fatalf("the call for %s has not ended in time", c.name)
 	}
 	panic("unreachable")
 }
@@ -355,6 +355,6 @@ func (s *suite) ended(ctx context.Context, whose string) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(patience):
-		s.Fatalf("%s does not end", whose)
+		s.Fatalf("%s has not ended in time", whose)
 	}
 }

@@ -104,11 +104,11 @@ func TestLocktestLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := New()
 		lead := func(ctx context.Context, term *namedlock.Term) error {
-			assert.ErrorContains(t, term.WithTx(ctx, nil, nothingInTx), "give it to TxFrom")
+			assert.ErrorContains(t, term.WithTx(ctx, nil, nothingInTx), "set one with TxFrom")
 			return ctx.Err()
 		}
 		require.NoError(t, locks.Lead(t.Context(), "x", lead))
-		assert.ErrorContains(t, locks.WithLockTx(t.Context(), "x", 0, nil, nothingInTx), "give it to TxFrom")
+		assert.ErrorContains(t, locks.WithLockTx(t.Context(), "x", 0, nil, nothingInTx), "set one with TxFrom")
 
 		db, mock, err := sqlmock.New()
 		require.NoError(t, err)

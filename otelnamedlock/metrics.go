@@ -38,22 +38,22 @@ func newMetrics(meter metric.Meter) (m metrics, err error) {
 		failed = errors.Join(failed, err)
 		return i
 	}
-	m.wait = histogram("db.client.operation.duration", "Duration of database client operations: of calls until they have a named lock, or an error.",
+	m.wait = histogram("db.client.operation.duration", "Duration of database client operations: of calls until they got a named lock or an error.",
 		0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // as the conventions say
 	m.hold = histogram("namedlock.hold.duration", "How long named locks were held, until they were released or lost.",
 		0.001, 0.01, 0.1, 1, 10, 60, 300, 1800, 3600, 4*3600)
 	m.acquired = counter("namedlock.acquired", "{lock}", "Locks acquired.")
 	m.timeouts = counter("namedlock.timeouts", "{call}", "Calls that ended with ErrTimeout.")
 	m.failures = counter("namedlock.failures", "{call}", "Calls that ended with any other error.")
-	m.lost = counter("namedlock.lost", "{lock}", "Locks that were not provably held to the end.")
+	m.lost = counter("namedlock.lost", "{lock}", "Locks that were lost while held, or before their release.")
 	m.held = now("namedlock.held", "{lock}", "Locks held now.")
-	m.waiting = now("namedlock.waiting", "{call}", "Calls that have no lock yet.")
+	m.waiting = now("namedlock.waiting", "{call}", "Calls that are waiting for a lock.")
 
 	m.handOffs, err = meter.Int64ObservableCounter("namedlock.handoffs", metric.WithUnit("{lock}"), metric.WithDescription("Locks passed on within the process."))
 	failed = errors.Join(failed, err)
 	m.sessions, err = meter.Int64ObservableUpDownCounter("namedlock.sessions", metric.WithUnit("{connection}"), metric.WithDescription("Connections taken from the db."))
 	failed = errors.Join(failed, err)
-	m.unwatched, err = meter.Int64ObservableUpDownCounter("namedlock.sessions.unwatched", metric.WithUnit("{connection}"), metric.WithDescription("Connections whose end shows by the keep-alive."))
+	m.unwatched, err = meter.Int64ObservableUpDownCounter("namedlock.sessions.unwatched", metric.WithUnit("{connection}"), metric.WithDescription("Connections whose loss is noticed by keep-alive only."))
 	return m, errors.Join(failed, err)
 }
 

@@ -198,7 +198,7 @@ func (t *telemetry) endHold(ctx context.Context, e namedlock.Event) {
 	}
 	switch {
 	case e.Panicked:
-		c.fail(errorTypePanic, "the code under the lock panicked or called runtime.Goexit")
+		c.fail(errorTypePanic, "code under the lock panicked or called runtime.Goexit")
 	case e.Returned != nil:
 		c.fail(semconv.ErrorType(e.Returned), e.Returned.Error())
 	}

@@ -43,7 +43,7 @@ func (p *Process) Driver() driver.Driver { return onlyByConnector{} }
 type onlyByConnector struct{}
 
 func (onlyByConnector) Open(string) (driver.Conn, error) {
-	return nil, errors.New("locktest: its server has no DSN")
+	return nil, errors.New("locktest: the server in memory has no DSN")
 }
 
 func (p *Process) connect() *conn {

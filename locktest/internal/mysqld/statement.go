@@ -20,7 +20,7 @@ var (
 )
 
 func errSyntax(text string) error {
-	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: locktest's server, which knows named locks alone, does not understand %q", text))
+	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: the server of locktest supports named locks only, not %q", text))
 }
 
 // A statement is a SELECT of expressions, a SELECT of holders, or a SET SESSION.

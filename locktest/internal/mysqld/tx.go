@@ -41,7 +41,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, driver.ErrBadConn
 	}
 	if db == nil {
-		return nil, &mysql.MySQLError{Number: 1235, Message: "locktest: there is no db for transactions: give it to TxFrom"} // an answer: the lock stays
+		return nil, &mysql.MySQLError{Number: 1235, Message: "locktest: no db for transactions; set one with TxFrom"} // an answer: the lock stays
 	}
 	lease, err := db.Conn(ctx)
 	if err != nil {
