@@ -1,4 +1,5 @@
-// Package gocronnamedlock has the jobs of github.com/go-co-op/gocron run in one process of many.
+// Package gocronnamedlock has the jobs of github.com/go-co-op/gocron run in one
+// process of many.
 //
 // With an Elector one process schedules all jobs, and another when it ends:
 //
@@ -6,7 +7,8 @@
 //	defer elector.Close()
 //	scheduler, err := gocron.NewScheduler(gocron.WithDistributedElector(elector))
 //
-// With a Locker each job takes the lock of its name, in whichever process comes first:
+// With a Locker each job takes the lock of its name, in whichever process comes
+// first:
 //
 //	scheduler, err := gocron.NewScheduler(gocron.WithDistributedLocker(gocronnamedlock.NewLocker(locker, time.Second)))
 package gocronnamedlock
@@ -29,13 +31,19 @@ type Locks interface {
 	Lead(ctx context.Context, name string, fn func(ctx context.Context, term *namedlock.Term) error) error
 }
 
-// NewLocker returns a lock for gocron.WithDistributedLocker and WithDistributedJobLocker. A job runs where its name's lock could be taken at
-// once; elsewhere this run is left out. The lock is held for as long as the job runs, and for atLeast: machines whose clocks differ by less
-// do not run it one after the other. A KILL of the session, a crash or a failover within atLeast frees the lock, and then they do: with
-// three replicas and two KILLs, three times. A job that must not run twice for a tick has to record that it has run: docs/CRON.md has the code.
+// NewLocker returns a lock for gocron.WithDistributedLocker and
+// WithDistributedJobLocker. A job runs where its name's lock could be taken at
+// once; elsewhere this run is left out. The lock is held for as long as the job
+// runs, and for atLeast: machines whose clocks differ by less do not run it one
+// after the other. A KILL of the session, a crash or a failover within atLeast
+// frees the lock, and then they do: with three replicas and two KILLs, three
+// times. A job that must not run twice for a tick has to record that it has
+// run: docs/CRON.md has the code.
 //
-// The name is that of the job, by namedlock.SafeName. A job whose lock is lost while it runs is not told, since gocron has no context for
-// that, and drops the error of the job's end (v2.21.2): the log, the hooks and the Stats of the Locker alone tell of it.
+// The name is that of the job, by namedlock.SafeName. A job whose lock is lost
+// while it runs is not told, since gocron has no context for that, and drops
+// the error of the job's end (v2.21.2): the log, the hooks and the Stats of the
+// Locker alone tell of it.
 func NewLocker(locks Locks, atLeast time.Duration) gocron.Locker { return locker{locks, atLeast} }
 
 type locker struct {
@@ -58,7 +66,8 @@ type held struct {
 	until time.Time
 }
 
-// Unlock implements gocron.Lock. It returns when the lock has been held for long enough, or ctx ends.
+// Unlock implements gocron.Lock. It returns when the lock has been held for
+// long enough, or ctx ends.
 func (h held) Unlock(ctx context.Context) error {
 	if left := time.Until(h.until); left > 0 {
 		timer := time.NewTimer(left)
@@ -72,10 +81,12 @@ func (h held) Unlock(ctx context.Context) error {
 	return h.lock.Release()
 }
 
-// ErrNotLeader is what IsLeader returns while another process leads, or none is known to.
+// ErrNotLeader is what IsLeader returns while another process leads, or none is
+// known to.
 var ErrNotLeader = errors.New("gocronnamedlock: another process leads")
 
-// An Elector is for gocron.WithDistributedElector. It leads, or stands for it, from NewElector to Close.
+// An Elector is for gocron.WithDistributedElector. It leads, or stands for it,
+// from NewElector to Close.
 type Elector struct {
 	resign context.CancelFunc
 	ended  chan struct{}
@@ -85,7 +96,8 @@ type Elector struct {
 	err  error           // with which Lead has ended
 }
 
-// NewElector stands for leader under the lock of that name, as Locker.Lead does: it waits, leads, and waits again after a loss or an outage.
+// NewElector stands for leader under the lock of that name, as Locker.Lead
+// does: it waits, leads, and waits again after a loss or an outage.
 func NewElector(locks Locks, name string) *Elector {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Elector{resign: cancel, ended: make(chan struct{})}
@@ -111,8 +123,9 @@ func (e *Elector) begin(term context.Context) {
 	e.term = term
 }
 
-// IsLeader implements gocron.Elector. It returns nil if this process leads. Otherwise the error matches ErrNotLeader, and what has ended the Elector
-// for good, if that is why: a name that is invalid, a Locker that is closed.
+// IsLeader implements gocron.Elector. It returns nil if this process leads.
+// Otherwise the error matches ErrNotLeader, and what has ended the Elector for
+// good, if that is why: a name that is invalid, a Locker that is closed.
 func (e *Elector) IsLeader(context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -125,7 +138,8 @@ func (e *Elector) IsLeader(context.Context) error {
 	return nil
 }
 
-// Close resigns, and returns when the lock is released. Stop the scheduler before. It returns nil, or what has ended the Elector for good.
+// Close resigns, and returns when the lock is released. Stop the scheduler
+// before. It returns nil, or what has ended the Elector for good.
 func (e *Elector) Close() error {
 	if e.resign == nil {
 		return nil // it was not made by NewElector, and never leads

@@ -19,7 +19,8 @@ import (
 
 var ctx = context.Background()
 
-// A scheduler whose jobs run in one process of many. For tests on real servers see e2e/adapters.
+// A scheduler whose jobs run in one process of many. For tests on real servers
+// see e2e/adapters.
 func Example() {
 	db, err := sql.Open("mysql", "app:secret@tcp(db.internal:3306)/app")
 	if err != nil {

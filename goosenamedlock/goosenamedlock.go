@@ -1,17 +1,22 @@
-// Package goosenamedlock has one process at a time run the migrations of github.com/pressly/goose on MySQL and MariaDB, for which goose
-// has no lock of its own.
+// Package goosenamedlock has one process at a time run the migrations of
+// github.com/pressly/goose on MySQL and MariaDB, for which goose has no lock of
+// its own.
 //
 //	locker, err := goosenamedlock.NewSessionLocker()
 //	...
 //	provider, err := goose.NewProvider(goose.DialectMySQL, db, migrations, goose.WithSessionLocker(locker))
 //
-// The lock is on the very connection that runs the migrations. So a process that loses it, by KILL or a restart of the server,
-// cannot go on migrating beside the next. If a process vanishes without a word (power loss, a cut network), the server frees its
-// lock after a lease of one minute: see WithOptions. The lease is the connection's wait_timeout until SessionUnlock. Its clock does not run
-// while a statement of a migration runs.
+// The lock is on the very connection that runs the migrations. So a process
+// that loses it, by KILL or a restart of the server, cannot go on migrating
+// beside the next. If a process vanishes without a word (power loss, a cut
+// network), the server frees its lock after a lease of one minute: see
+// WithOptions. The lease is the connection's wait_timeout until SessionUnlock.
+// Its clock does not run while a statement of a migration runs.
 //
-// goose (v3.27.0) makes its version table before it asks for the lock, in two steps. Of several processes that are the first on a
-// database, one may come between the two, and fail with "missing zero version migration": nothing is lost, and it succeeds when it is run again.
+// goose (v3.27.0) makes its version table before it asks for the lock, in two
+// steps. Of several processes that are the first on a database, one may come
+// between the two, and fail with "missing zero version migration": nothing is
+// lost, and it succeeds when it is run again.
 package goosenamedlock
 
 import (
@@ -30,8 +35,9 @@ import (
 // An Option changes a default of NewSessionLocker.
 type Option func(*sessionLocker) error
 
-// WithName sets the lock's name. The default is one for each database (schema) of a server, namedlock.SafeName("goose", database):
-// the names of locks are one per server.
+// WithName sets the lock's name. The default is one for each database (schema)
+// of a server, namedlock.SafeName("goose", database): the names of locks are
+// one per server.
 func WithName(name string) Option {
 	return func(l *sessionLocker) error {
 		if name == "" {
@@ -42,8 +48,8 @@ func WithName(name string) Option {
 	}
 }
 
-// WithTimeout sets how long to wait for another process that migrates. The default is 5m; 0 tries once, namedlock.Forever waits for
-// the context alone.
+// WithTimeout sets how long to wait for another process that migrates. The
+// default is 5m; 0 tries once, namedlock.Forever waits for the context alone.
 func WithTimeout(d time.Duration) Option {
 	return func(l *sessionLocker) error {
 		if d < 0 {
@@ -54,8 +60,10 @@ func WithTimeout(d time.Duration) Option {
 	}
 }
 
-// WithOptions adds options for the namedlock.New that takes the lock. They come after the one default of this package,
-// namedlock.WithLease(time.Minute): namedlock.WithLease(0) leaves the connection's wait_timeout as it is, which is 8 hours on most servers.
+// WithOptions adds options for the namedlock.New that takes the lock. They come
+// after the one default of this package, namedlock.WithLease(time.Minute):
+// namedlock.WithLease(0) leaves the connection's wait_timeout as it is, which
+// is 8 hours on most servers.
 func WithOptions(opts ...namedlock.Option) Option {
 	return func(l *sessionLocker) error {
 		l.opts = append(l.opts, opts...)
@@ -63,8 +71,10 @@ func WithOptions(opts ...namedlock.Option) Option {
 	}
 }
 
-// NewSessionLocker returns a lock for goose.WithSessionLocker. It may serve several providers. Where others have the lock for the
-// whole timeout, what goose returns matches namedlock.ErrTimeout; where it was lost meanwhile, namedlock.ErrLost.
+// NewSessionLocker returns a lock for goose.WithSessionLocker. It may serve
+// several providers. Where others have the lock for the whole timeout, what
+// goose returns matches namedlock.ErrTimeout; where it was lost meanwhile,
+// namedlock.ErrLost.
 func NewSessionLocker(opts ...Option) (lock.SessionLocker, error) {
 	l := &sessionLocker{
 		timeout: 5 * time.Minute,

@@ -20,7 +20,8 @@ import (
 
 var ctx = context.Background()
 
-// Migrations that run in one process at a time. For tests on real servers see e2e/adapters.
+// Migrations that run in one process at a time. For tests on real servers see
+// e2e/adapters.
 func Example() {
 	db, err := sql.Open("mysql", "app:secret@tcp(db.internal:3306)/app?parseTime=true")
 	if err != nil {

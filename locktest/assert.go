@@ -7,11 +7,12 @@ import (
 	"github.com/go-namedlock/namedlock/internal/inside"
 )
 
-// AssertHeld fails the test unless ctx is that of code under the lock: the one that
-// fn got from WithLock or WithLocks, or Lock.Context, or made from these. So it finds
-// code that runs without the lock, that was given another ctx, and that goes on after
-// a loss. It belongs into the test's stand-ins for what the lock protects. It is no
-// call: neither Calls nor Stats count it, and no hook is told.
+// AssertHeld fails the test unless ctx is that of code under the lock: the one
+// that fn got from WithLock or WithLocks, or Lock.Context, or made from these.
+// So it finds code that runs without the lock, that was given another ctx, and
+// that goes on after a loss. It belongs into the test's stand-ins for what the
+// lock protects. It is no call: neither Calls nor Stats count it, and no hook
+// is told.
 func AssertHeld(tb testing.TB, ctx context.Context, l *Locker, name string) {
 	tb.Helper()
 	switch {

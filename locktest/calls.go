@@ -16,8 +16,8 @@ type Call struct {
 	Err      error         // what it returned
 }
 
-// Calls returns the calls of l's methods so far, in the order in which they began. One
-// of WithLocks is one call, however many locks it takes.
+// Calls returns the calls of l's methods so far, in the order in which they
+// began. One of WithLocks is one call, however many locks it takes.
 func (l *Locker) Calls() []Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()

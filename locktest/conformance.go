@@ -10,11 +10,11 @@ import (
 )
 
 // A Process is what Run tests: one user of the locks, which shares nothing with
-// others but the server. Only WithLock is required. What is nil is not tested, and
-// the tests that need it are skipped.
+// others but the server. Only WithLock is required. What is nil is not tested,
+// and the tests that need it are skipped.
 //
-// Errors have to be those of package namedlock: an *Error, with the name, that matches
-// one of the sentinels or the context's error.
+// Errors have to be those of package namedlock: an *Error, with the name, that
+// matches one of the sentinels or the context's error.
 type Process struct {
 	namedlock.Interface
 
@@ -27,19 +27,19 @@ type Process struct {
 	// WithSlot is that of a *namedlock.Locker.
 	WithSlot func(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) error
 
-	// WithLockTx is that of a *namedlock.Locker. Its transactions may come from anywhere: nothing is
-	// written.
+	// WithLockTx is that of a *namedlock.Locker. Its transactions may come from
+	// anywhere: nothing is written.
 	WithLockTx func(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 
 	// Close is that of a *namedlock.Locker. Run calls it at the end of each test.
 	Close func() error
 
-	// Lose takes a lock of the process away from it, in a way that it notices within a
-	// second or so: by a KILL of the session, say.
+	// Lose takes a lock of the process away from it, in a way that it notices
+	// within a second or so: by a KILL of the session, say.
 	Lose func(name string)
 
-	// LossIsFinal says that after a loss the process takes no more locks, as a Locker
-	// from namedlock.New does not, whose connection has gone.
+	// LossIsFinal says that after a loss the process takes no more locks, as a
+	// Locker from namedlock.New does not, whose connection has gone.
 	LossIsFinal bool
 }
 
@@ -50,14 +50,15 @@ type Lock interface {
 	Release() error
 }
 
-// A Factory sets up for one test. It returns a function that starts one process, as
-// often as the test wants one, all on the same server. What they need to be stopped,
-// beside Process.Close, goes into t.Cleanup.
+// A Factory sets up for one test. It returns a function that starts one
+// process, as often as the test wants one, all on the same server. What they
+// need to be stopped, beside Process.Close, goes into t.Cleanup.
 type Factory func(t *testing.T) (start func() Process)
 
 // ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it. WithLocks, WithSlot and WithLockTx are set for whatever has
-// them; a Locker of this package has the latter if it has a db for transactions (TxFrom).
+// Locker of this package, with it. WithLocks, WithSlot and WithLockTx are set
+// for whatever has them; a Locker of this package has the latter if it has a db
+// for transactions (TxFrom).
 func ProcessOf(l interface {
 	namedlock.Interface
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
@@ -93,12 +94,12 @@ func ProcessOf(l interface {
 }
 
 // Run tests that an implementation of namedlock.Interface keeps the promises of
-// package namedlock, as far as they show to its users: one subtest for each, named by
-// its number, or WithLocks or WithSlot if it is about that, and what it says. It takes names of
-// its own, so that it can run on a server that others use; and it takes real time,
-// some seconds, or some minutes if much fails. A WithLock that does not come back at all
-// panics, so that it is seen. This package's Locker passes it, as do Lockers on MySQL and on
-// MariaDB.
+// package namedlock, as far as they show to its users: one subtest for each,
+// named by its number, or WithLocks or WithSlot if it is about that, and what
+// it says. It takes names of its own, so that it can run on a server that
+// others use; and it takes real time, some seconds, or some minutes if much
+// fails. A WithLock that does not come back at all panics, so that it is seen.
+// This package's Locker passes it, as do Lockers on MySQL and on MariaDB.
 func Run(t *testing.T, factory Factory) {
 	t.Helper()
 	if !t.Run("00_ProcessesShareAServer", func(t *testing.T) { promise{test: shareAServer}.run(t, factory) }) {
@@ -109,7 +110,8 @@ func Run(t *testing.T, factory Factory) {
 	}
 }
 
-// shareAServer finds a factory whose processes have nothing to do with each other.
+// shareAServer finds a factory whose processes have nothing to do with each
+// other.
 func shareAServer(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("shared")
 	err := p.WithLock(s.Context(), name, patience, func(context.Context) error {

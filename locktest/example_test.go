@@ -12,9 +12,9 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// A small service, and its unit tests. Invoices is what production code looks like:
-// it asks for a namedlock.Interface, and in production gets what namedlock.Open
-// returns.
+// A small service, and its unit tests. Invoices is what production code looks
+// like: it asks for a namedlock.Interface, and in production gets what
+// namedlock.Open returns.
 type Invoices struct {
 	Locks namedlock.Interface
 	Store interface {
@@ -43,8 +43,8 @@ func (s store) Save(ctx context.Context, customer int) error { return s(ctx, cus
 func saved(context.Context, int) error { return nil }
 
 // What is saved is saved under the lock: AssertHeld, in the stand-in for the
-// database, fails the test if the lock is not held, or ctx is not the one that came
-// with it.
+// database, fails the test if the lock is not held, or ctx is not the one that
+// came with it.
 func TestInvoices_UnderTheLock(t *testing.T) {
 	locks := locktest.New()
 	defer locks.Close()
@@ -58,8 +58,8 @@ func TestInvoices_UnderTheLock(t *testing.T) {
 	}
 }
 
-// Somebody else has the lock for longer than the service waits. In a bubble the five
-// seconds take no time.
+// Somebody else has the lock for longer than the service waits. In a bubble the
+// five seconds take no time.
 func TestInvoices_Busy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -112,8 +112,8 @@ func TestInvoices_LockLost(t *testing.T) {
 	})
 }
 
-// Everything went well, but the release failed, so that nothing proves that the lock
-// was held to the end.
+// Everything went well, but the release failed, so that nothing proves that the
+// lock was held to the end.
 func TestInvoices_ReleaseFails(t *testing.T) {
 	locks := locktest.New()
 	defer locks.Close()

@@ -15,7 +15,8 @@ import (
 
 var errRefused = errors.New("connection refused")
 
-// An outage lasts until it is told to end. Locks are lost in it, and others are not concerned.
+// An outage lasts until it is told to end. Locks are lost in it, and others are
+// not concerned.
 func TestFail(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := locktest.New()

@@ -6,17 +6,19 @@
 //	locks.HoldElsewhere("nightly-report") // as another process would
 //	err := job.Run(ctx, locks)            // wants a namedlock.Interface
 //
-// A Locker of this package is a real *namedlock.Locker over a MySQL in memory. So it
-// has all of its methods, and they do what they do in production: timeouts, ErrReentrant,
-// names, deadlocks, Close, the order in which waiters are served. To make another
-// process play against it, take its Peer. Letter case is where MySQL and MariaDB differ,
-// and here it is as on MySQL: foo and FOO are one lock for all processes.
+// A Locker of this package is a real *namedlock.Locker over a MySQL in memory.
+// So it has all of its methods, and they do what they do in production:
+// timeouts, ErrReentrant, names, deadlocks, Close, the order in which waiters
+// are served. To make another process play against it, take its Peer. Letter
+// case is where MySQL and MariaDB differ, and here it is as on MySQL: foo and
+// FOO are one lock for all processes.
 //
 // In a bubble of testing/synctest, which is the best place for such a test, a
 // timeout of five seconds takes no time. Make the Locker inside the bubble, and
-// close it before the bubble ends (t.Cleanup will do): otherwise the test says "deadlock:
-// main bubble goroutine has exited but blocked goroutines remain". When synctest.Wait has
-// returned, Stats().Waiting tells whether the code under test waits for a lock.
+// close it before the bubble ends (t.Cleanup will do): otherwise the test says
+// "deadlock: main bubble goroutine has exited but blocked goroutines remain".
+// When synctest.Wait has returned, Stats().Waiting tells whether the code under
+// test waits for a lock.
 //
 // What a test can play, and what it stands for:
 //
@@ -29,8 +31,8 @@
 //	FailNextAcquire  any error of a call, without a cause
 //	Peer             another process, with all of its own
 //
-// The package also has the promises of namedlock as a suite of tests, for whoever
-// implements namedlock.Interface: see Run.
+// The package also has the promises of namedlock as a suite of tests, for
+// whoever implements namedlock.Interface: see Run.
 package locktest
 
 import (
@@ -48,12 +50,12 @@ import (
 	"github.com/go-namedlock/namedlock/locktest/internal/mysqld"
 )
 
-// A Locker is a *namedlock.Locker whose server is in memory. Beside the methods of
-// that, which are safe for concurrent use as ever, it has some for the test to say
-// what goes wrong, and to see what was asked; so are these.
+// A Locker is a *namedlock.Locker whose server is in memory. Beside the methods
+// of that, which are safe for concurrent use as ever, it has some for the test
+// to say what goes wrong, and to see what was asked; so are these.
 //
-// Names are written as the code under test writes them, without a namespace that
-// the Locker may have been given.
+// Names are written as the code under test writes them, without a namespace
+// that the Locker may have been given.
 type Locker struct {
 	*namedlock.Locker
 
@@ -70,23 +72,25 @@ type Locker struct {
 	failures []error // of the next calls
 }
 
-// New returns a Locker on a server of its own, opened as namedlock.Open would with
-// these options. It panics if one of them is invalid. Close it when the test is over.
+// New returns a Locker on a server of its own, opened as namedlock.Open would
+// with these options. It panics if one of them is invalid. Close it when the
+// test is over.
 func New(opts ...namedlock.Option) *Locker {
 	return open(mysqld.New(), new(atomic.Int64), "New", opts)
 }
 
-// TxFrom has the transactions of WithLockTx and Term.WithTx come from db: a mock, say, or a database in a file. Without it they
-// fail, with an error that says so, and the lock stays. The lock
-// is in memory as ever. Lose rolls back, as a server does. Peers that are made
-// after it have the same db.
+// TxFrom has the transactions of WithLockTx and Term.WithTx come from db: a
+// mock, say, or a database in a file. Without it they fail, with an error that
+// says so, and the lock stays. The lock is in memory as ever. Lose rolls back,
+// as a server does. Peers that are made after it have the same db.
 func (l *Locker) TxFrom(db *sql.DB) {
 	l.txDB = db
 	l.process.TxFrom(db)
 }
 
-// Peer returns what another process would have: another Locker on the same server.
-// It has the options of l, and opts beside them. It is to be closed by itself.
+// Peer returns what another process would have: another Locker on the same
+// server. It has the options of l, and opts beside them. It is to be closed by
+// itself.
 func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
 	program := fmt.Sprintf("Peer %d", l.peers.Add(1))
 	peer := open(l.server, l.peers, program, slices.Concat(l.opts, opts))
@@ -115,10 +119,10 @@ func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []nam
 // stuck is how long Close waits for locks before it takes them for forgotten.
 const stuck = time.Hour
 
-// Close is that of a *namedlock.Locker: it waits until l's locks are released. No
-// goroutine is left then. It panics if some are still held after an hour, which in a
-// bubble takes no time: a Lock whose Release was forgotten, or a call whose fn waits
-// for the test, which waits in Close.
+// Close is that of a *namedlock.Locker: it waits until l's locks are released.
+// No goroutine is left then. It panics if some are still held after an hour,
+// which in a bubble takes no time: a Lock whose Release was forgotten, or a
+// call whose fn waits for the test, which waits in Close.
 func (l *Locker) Close() error {
 	closed := make(chan error, 1)
 	go func() { closed <- l.Locker.Close() }()
@@ -198,8 +202,8 @@ func (l *Locker) WithTerm(ctx context.Context, name string, timeout time.Duratio
 	})
 }
 
-// WithSlot is that of a *namedlock.Locker. For HoldElsewhere, Lose and HeldNames, slot 2 of the name
-// "export" is the lock "export#2".
+// WithSlot is that of a *namedlock.Locker. For HoldElsewhere, Lose and
+// HeldNames, slot 2 of the name "export" is the lock "export#2".
 func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) (err error) {
 	c := l.begin(Call{Method: "WithSlot", Name: name, Timeout: timeout})
 	defer func() { l.end(c, err) }()
@@ -245,8 +249,8 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, err
 }
 
-// HeldNames returns the names of the locks that l holds now, in the order in which
-// it got them. What is held elsewhere is not among them.
+// HeldNames returns the names of the locks that l holds now, in the order in
+// which it got them. What is held elsewhere is not among them.
 func (l *Locker) HeldNames() []string {
 	held := l.process.Held()
 	for i, name := range held {

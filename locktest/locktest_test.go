@@ -368,7 +368,8 @@ func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
 	return by
 }
 
-// Holder and Holders see what l holds, what its peers do, and what is held elsewhere.
+// Holder and Holders see what l holds, what its peers do, and what is held
+// elsewhere.
 func TestHolder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := start(t, namedlock.WithNamespace("App/"))
@@ -518,7 +519,8 @@ func TestAssertHeld(t *testing.T) {
 	})
 }
 
-// Everything at once: who was told that the lock was held to the end had it alone.
+// Everything at once: who was told that the lock was held to the end had it
+// alone.
 func TestManyAtOnce(t *testing.T) {
 	t.Run("in real time", manyAtOnce)
 	t.Run("in a bubble", func(t *testing.T) { bubble(t, manyAtOnce) })

@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// Stats count what happens to a Locker of this package, and hooks are told of it. What
-// the test itself does is not among that.
+// Stats count what happens to a Locker of this package, and hooks are told of
+// it. What the test itself does is not among that.
 func TestStatsAndHooks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var mu sync.Mutex

@@ -171,8 +171,8 @@ func nestedTimeout(s *suite) {
 	s.free(other, outer)
 }
 
-// The holder is another process, or the process itself; the wait is under another
-// lock, or under none.
+// The holder is another process, or the process itself; the wait is under
+// another lock, or under none.
 func cancelReturns(s *suite) {
 	p, other, far, near := s.start(), s.start(), s.name("far"), s.name("near")
 	cancels := func(under context.Context, name string) {
@@ -233,10 +233,10 @@ func deadlockBetween(s *suite) {
 	s.deadlock(s.start(), s.start())
 }
 
-// deadlock has two call chains ask for each other's lock. One of them is told, its
-// lock stays, and when it gives way the other goes on. If both begin to wait in the same
-// moment, servers may tell both: with plain connections 137 of 20,000 times on MySQL 9.7,
-// 102 on MariaDB 10.11.
+// deadlock has two call chains ask for each other's lock. One of them is told,
+// its lock stays, and when it gives way the other goes on. If both begin to
+// wait in the same moment, servers may tell both: with plain connections 137 of
+// 20,000 times on MySQL 9.7, 102 on MariaDB 10.11.
 func (s *suite) deadlock(first, second Process) {
 	s.Helper()
 	a, b := s.name("a"), s.name("b")

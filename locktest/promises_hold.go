@@ -26,8 +26,8 @@ var alike = [][]string{
 	{"Ⅷ", "ⅷ"},
 }
 
-// In one process, a name is held once in whatever case it is written; in two, in the
-// same.
+// In one process, a name is held once in whatever case it is written; in two,
+// in the same.
 func neverTwice(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("twice")
 	const callers = 20
@@ -68,9 +68,9 @@ func neverTwice(s *suite) {
 	s.equal(sections.Load(), int32((len(alike)+1)*callers), "sections")
 }
 
-// Callers of one process are served in the order in which they came, in whatever case
-// they write the name, if its holder is in the process, too. If it is in another process,
-// a name in another case may be another lock.
+// Callers of one process are served in the order in which they came, in
+// whatever case they write the name, if its holder is in the process, too. If
+// it is in another process, a name in another case may be another lock.
 func firstInFirstOut(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("order")
 	for _, same := range []bool{true, false} {

@@ -65,8 +65,8 @@ func badLists(s *suite) {
 	s.free(p, names...)
 }
 
-// If one cannot be acquired, the others are not kept, whichever it is and however long
-// it was waited for.
+// If one cannot be acquired, the others are not kept, whichever it is and
+// however long it was waited for.
 func allOrNothing(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(3)
 	given := slices.Clone(names)
@@ -116,8 +116,8 @@ func oneTimeoutForAll(s *suite) {
 	})
 }
 
-// first returns which of the names p takes first: the one that cannot be acquired when
-// none is.
+// first returns which of the names p takes first: the one that cannot be
+// acquired when none is.
 func (s *suite) first(p, other Process, names []string) string {
 	s.Helper()
 	holder, _ := s.hold(s.Context(), all(other, names...), "all")
@@ -129,8 +129,8 @@ func (s *suite) first(p, other Process, names []string) string {
 	return e.Name
 }
 
-// Whoever takes some of the same names, in whatever order it has written them, gets
-// them in the end, and alone.
+// Whoever takes some of the same names, in whatever order it has written them,
+// gets them in the end, and alone.
 func overlapIsNoDeadlock(s *suite) {
 	p, names := s.starting("WithLocks"), s.names(4)
 	processes := []Process{p, s.start(), s.start()}
@@ -211,8 +211,9 @@ func oneHeldAgain(s *suite) {
 	s.free(other, names...)
 }
 
-// Who waits for the lock that is taken first finds the others free when it comes. They
-// are many, so that one who released them in another order would be caught at it.
+// Who waits for the lock that is taken first finds the others free when it
+// comes. They are many, so that one who released them in another order would be
+// caught at it.
 func releasedInReverse(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(30)
 	first := s.first(p, other, names)

@@ -51,8 +51,8 @@ func releasedHoweverFnEnds(s *suite) {
 	}
 }
 
-// The caller's context ends under the lock: fn is told, and the lock released all
-// the same.
+// The caller's context ends under the lock: fn is told, and the lock released
+// all the same.
 func releasedAfterItsContext(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("canceled")
 	ctx, cancel := context.WithCancel(s.Context())
@@ -105,7 +105,8 @@ func lossIsJoined(s *suite) {
 	p, other, name := s.starting("Lose"), s.start(), s.name("joined")
 	own := errors.New("fn's own")
 	for _, want := range []error{nil, own} {
-		// The second must wait: the name of a lost lock is free when the server has seen the loss.
+		// The second must wait: the name of a lost lock is free when the server has
+		// seen the loss.
 		err := p.WithLock(s.Context(), name, patience, func(ctx context.Context) error {
 			p.Lose(name)
 			s.lost(ctx, name)
@@ -271,7 +272,8 @@ func closeWaits(s *suite) {
 	s.free(other, name)
 }
 
-// Neither a timeout, a deadline nor a cancel of a nested wait harms the outer lock.
+// Neither a timeout, a deadline nor a cancel of a nested wait harms the outer
+// lock.
 func outerLockSurvives(s *suite) {
 	p, other, outer, inner := s.start(), s.start(), s.name("outer"), s.name("inner")
 	holder, _ := s.hold(s.Context(), other, inner)

@@ -10,7 +10,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// Callers of two processes go through the slots, and each slot has one at a time.
+// Callers of two processes go through the slots, and each slot has one at a
+// time.
 func neverTwoInOneSlot(s *suite) {
 	const n, callers, turns = 3, 8, 5
 	processes, name := []Process{s.starting("WithSlot"), s.start()}, s.name("slots")
@@ -44,7 +45,8 @@ func neverTwoInOneSlot(s *suite) {
 	work.Wait()
 }
 
-// While n run, the next gets ErrTimeout, at once or at its end, and gets a slot when one is free.
+// While n run, the next gets ErrTimeout, at once or at its end, and gets a slot
+// when one is free.
 func noMoreThanN(s *suite) {
 	p, other, name := s.starting("WithSlot"), s.start(), s.name("slots")
 	nobody := func(context.Context, int) error {

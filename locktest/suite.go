@@ -53,11 +53,12 @@ func (s *suite) start() Process {
 	return p
 }
 
-// watched is an implementation whose WithLock does not wait for ever without a word.
+// watched is an implementation whose WithLock does not wait for ever without a
+// word.
 type watched struct{ namedlock.Interface }
 
-// WithLock panics if it has neither returned nor run fn long after the timeout: where it
-// was called is in the way of any other word.
+// WithLock panics if it has neither returned nor run fn long after the timeout:
+// where it was called is in the way of any other word.
 func (w watched) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error {
 	if fn == nil || timeout < 0 || timeout > patience {
 		return w.Interface.WithLock(ctx, name, timeout, fn)
@@ -130,8 +131,8 @@ func called(err error) string {
 	return fmt.Sprintf("%q", err)
 }
 
-// here is the line of the promise that is being tested, for what is said in a function
-// that the implementation calls.
+// here is the line of the promise that is being tested, for what is said in a
+// function that the implementation calls.
 func here() string {
 	pcs := make([]uintptr, 50)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -146,8 +147,8 @@ func here() string {
 	}
 }
 
-// isError fails the test unless err is an *Error about the name that matches want
-// and, of all others, no sentinel. It reports whether err matches want.
+// isError fails the test unless err is an *Error about the name that matches
+// want and, of all others, no sentinel. It reports whether err matches want.
 func (s *suite) isError(err, want error, name string) bool {
 	s.Helper()
 	if !s.matches(err, want) {
@@ -193,8 +194,8 @@ func (s *suite) free(p Process, names ...string) {
 	}
 }
 
-// freeSoon fails the test unless p can have the name when what is still under way
-// has ended.
+// freeSoon fails the test unless p can have the name when what is still under
+// way has ended.
 func (s *suite) freeSoon(p Process, name string) {
 	s.Helper()
 	s.noError(p.WithLock(s.Context(), name, patience, nothing), "acquiring "+name+", which must become free")
@@ -214,8 +215,8 @@ func (s *suite) unexpected(context.Context) error {
 	return nil
 }
 
-// prompt fails the test unless f, which says how long something took, stays within
-// limit and this machine's own lateness meanwhile.
+// prompt fails the test unless f, which says how long something took, stays
+// within limit and this machine's own lateness meanwhile.
 func (s *suite) prompt(limit time.Duration, what string, f func() time.Duration) {
 	s.Helper()
 	var took time.Duration
@@ -225,8 +226,8 @@ func (s *suite) prompt(limit time.Duration, what string, f func() time.Duration)
 	}
 }
 
-// A call is a WithLock that runs in a goroutine of its own, and holds its lock until
-// it is told to return.
+// A call is a WithLock that runs in a goroutine of its own, and holds its lock
+// until it is told to return.
 type call struct {
 	*suite
 	name   string
@@ -285,8 +286,8 @@ func (s *suite) hold(ctx context.Context, p Process, name string) (*call, contex
 }
 
 // queued waits until the call waits in line, or is beyond that. If the
-// implementation does not look at the context when it begins to wait, it should have
-// begun after a while.
+// implementation does not look at the context when it begins to wait, it should
+// have begun after a while.
 func (c *call) queued() {
 	c.Helper()
 	select {

@@ -35,7 +35,8 @@ func write(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// The lock is in memory, the transaction is the mock's, and AssertHeld works inside.
+// The lock is in memory, the transaction is the mock's, and AssertHeld works
+// inside.
 func TestTx_FromAMock(t *testing.T) {
 	db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
 	if err != nil {
@@ -99,7 +100,8 @@ func TestTx_NoDB(t *testing.T) {
 	})
 }
 
-// A unit test of a leader without a db for its transactions is told so, and the term goes on.
+// A unit test of a leader without a db for its transactions is told so, and the
+// term goes on.
 func TestLocktestLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := New()

@@ -20,8 +20,8 @@ import (
 )
 
 // What a service tells of its locks. In production the Locker comes from
-// namedlock.Open, and the providers export to a collector; they may be the global
-// ones, and are then left out here. The printing stands below.
+// namedlock.Open, and the providers export to a collector; they may be the
+// global ones, and are then left out here. The printing stands below.
 func Example() {
 	ctx := context.Background()
 	spans := tracetest.NewInMemoryExporter()
@@ -40,7 +40,8 @@ func Example() {
 	))
 	defer locker.Close()
 
-	// A request that takes a lock; one whose lock is lost; and one that comes too late.
+	// A request that takes a lock; one whose lock is lost; and one that comes too
+	// late.
 	ctx, request := tracers.Tracer("service").Start(ctx, "POST /invoices")
 	_ = locker.WithLock(ctx, "invoices-42", 5*time.Second, func(ctx context.Context) error { return nil })
 	_ = locker.WithLock(ctx, "invoices-43", 5*time.Second, func(ctx context.Context) error {

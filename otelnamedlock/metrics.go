@@ -16,7 +16,8 @@ type metrics struct {
 	acquired, timeouts, failures, lost metric.Int64Counter
 	held, waiting                      metric.Int64UpDownCounter
 
-	// What only the Stats of a Locker tell. What can be added up over processes is no gauge.
+	// What only the Stats of a Locker tell. What can be added up over processes is
+	// no gauge.
 	handOffs            metric.Int64ObservableCounter
 	sessions, unwatched metric.Int64ObservableUpDownCounter
 }

@@ -128,7 +128,8 @@ func TestHistograms(t *testing.T) {
 	})
 }
 
-// One option serves several Lockers, whose numbers add up. A closed one is not asked any more.
+// One option serves several Lockers, whose numbers add up. A closed one is not
+// asked any more.
 func TestTwoLockersAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)

@@ -1,5 +1,5 @@
-// Package otelnamedlock shows named locks in OpenTelemetry: how long they are waited
-// for and held, by whom, and how that ends.
+// Package otelnamedlock shows named locks in OpenTelemetry: how long they are
+// waited for and held, by whom, and how that ends.
 //
 //	locker, err := namedlock.Open(db, otelnamedlock.WithTelemetry())
 //	...
@@ -7,10 +7,11 @@
 //
 // # Traces
 //
-// A call makes a span GET_LOCK (kind client) for the wait and, if it gets the lock, a
-// span HOLD (kind internal) for the time until it is released. Both are children of
-// the caller's span; without one, HOLD is a child of GET_LOCK. HOLD links to
-// GET_LOCK, and is the span in the ctx that the code under the lock gets.
+// A call makes a span GET_LOCK (kind client) for the wait and, if it gets the
+// lock, a span HOLD (kind internal) for the time until it is released. Both are
+// children of the caller's span; without one, HOLD is a child of GET_LOCK. HOLD
+// links to GET_LOCK, and is the span in the ctx that the code under the lock
+// gets.
 //
 // Attributes are those of the semantic conventions for database clients, and:
 //
@@ -21,11 +22,11 @@
 //	namedlock.timeout  in seconds; none for namedlock.Forever
 //	namedlock.outcome  how it ended
 //
-// The outcome of a wait is acquired, or what namedlock.ErrorType returns for its
-// error: timeout, no_session or canceled, for example. That of a hold is released or
-// lost. A wait without success has the status
-// Error, and its outcome as error.type; but a call with a timeout of 0 that finds the
-// lock taken has its answer, which is no error. A hold has the status Error if the
+// The outcome of a wait is acquired, or what namedlock.ErrorType returns for
+// its error: timeout, no_session or canceled, for example. That of a hold is
+// released or lost. A wait without success has the status Error, and its
+// outcome as error.type; but a call with a timeout of 0 that finds the lock
+// taken has its answer, which is no error. A hold has the status Error if the
 // lock was lost, which is recorded when it is noticed; or if the code under it
 // returned an error, panicked or called runtime.Goexit.
 //
@@ -43,8 +44,9 @@
 //	namedlock.sessions            up-down counter: connections taken now
 //	namedlock.sessions.unwatched  up-down counter: those of them whose end shows late
 //
-// All but the last three have namedlock.class, if there is one. A call of WithLocks counts once. Names are no
-// attribute of any metric, since there may be as many as there are customers; WithClass makes one of them that is safe.
+// All but the last three have namedlock.class, if there is one. A call of
+// WithLocks counts once. Names are no attribute of any metric, since there may
+// be as many as there are customers; WithClass makes one of them that is safe.
 package otelnamedlock
 
 import (
@@ -58,8 +60,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// WithTelemetry is an option for namedlock.Open and New: the Locker tells OpenTelemetry what it does. A bad opts is an
-// error from there. One WithTelemetry may be given to several Lockers, whose metrics add up.
+// WithTelemetry is an option for namedlock.Open and New: the Locker tells
+// OpenTelemetry what it does. A bad opts is an error from there. One
+// WithTelemetry may be given to several Lockers, whose metrics add up.
 func WithTelemetry(opts ...Option) namedlock.Option {
 	t := new(telemetry)
 	if err := t.init(opts); err != nil {

@@ -240,7 +240,8 @@ func TestTryOnceIsAnsweredNotFailed(t *testing.T) {
 	assert.Equal(t, 0.0, attributes(wait)["namedlock.timeout"])
 }
 
-// requireLost checks that the span tells a loss, and returns when it was noticed.
+// requireLost checks that the span tells a loss, and returns when it was
+// noticed.
 func requireLost(t *testing.T, span sdktrace.ReadOnlySpan) time.Time {
 	t.Helper()
 	assert.Equal(t, "lost", attributes(span)["namedlock.outcome"])
@@ -281,8 +282,8 @@ func TestLossThatTheReleaseFinds(t *testing.T) {
 	requireLost(t, s.one(t, "HOLD"))
 }
 
-// A lock under another Locker's has a context that ends with that one's loss, but is
-// not lost itself.
+// A lock under another Locker's has a context that ends with that one's loss,
+// but is not lost itself.
 func TestLossOfTheOuterLockIsNotThatOfTheInner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plain := locktest.New()
@@ -329,7 +330,8 @@ func TestAcquire(t *testing.T) {
 	})
 }
 
-// A loss is recorded when it is noticed, and the hold goes on until the release.
+// A loss is recorded when it is noticed, and the hold goes on until the
+// release.
 func TestAcquiredAndLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)
@@ -433,7 +435,8 @@ func TestPanicAfterALossTellsTheLoss(t *testing.T) {
 	})
 }
 
-// A spoiler is a tracer provider that panics when a span of that name begins or ends.
+// A spoiler is a tracer provider that panics when a span of that name begins or
+// ends.
 type spoiler struct {
 	noop.TracerProvider
 	starts, ends string

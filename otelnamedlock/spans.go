@@ -58,8 +58,9 @@ func (t *telemetry) startWait(ctx context.Context, e namedlock.Event) context.Co
 	return context.WithValue(ctx, callKey{t}, c)
 }
 
-// showCounters has the counters of a class begin at 0. To begin at 1 would be no increase to who asks for one: the first
-// lock that is lost would show to nobody.
+// showCounters has the counters of a class begin at 0. To begin at 1 would be
+// no increase to who asks for one: the first lock that is lost would show to
+// nobody.
 func (c *call) showCounters(ctx context.Context) {
 	t := c.telemetry
 	if _, shown := t.shown.LoadOrStore(c.class, true); shown {
@@ -138,7 +139,8 @@ func (c *call) waited(ctx context.Context, e namedlock.Event, attributes []attri
 	c.wait.End(trace.WithTimestamp(c.begun.Add(e.Waited)))
 }
 
-// startHold is the hook for a call that has its lock. ctx is that of the code under the lock.
+// startHold is the hook for a call that has its lock. ctx is that of the code
+// under the lock.
 func (t *telemetry) startHold(ctx context.Context, e namedlock.Event) context.Context {
 	c := t.callIn(ctx)
 	if c == nil {
@@ -163,7 +165,8 @@ func (t *telemetry) startHold(ctx context.Context, e namedlock.Event) context.Co
 	return ctx
 }
 
-// lost returns cause if it tells the loss of this lock, or one of these, rather than that of another around it.
+// lost returns cause if it tells the loss of this lock, or one of these, rather
+// than that of another around it.
 func (c *call) lost(cause error) error {
 	var e *namedlock.Error
 	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && (e.Name == c.event.Name || slices.Contains(c.event.Names, e.Name)) {
@@ -180,7 +183,8 @@ func (c *call) recordLoss(ctx context.Context, lost error) {
 	})
 }
 
-// endHold is the hook for a lock that is released, or that its release has found lost.
+// endHold is the hook for a lock that is released, or that its release has
+// found lost.
 func (t *telemetry) endHold(ctx context.Context, e namedlock.Event) {
 	c := t.callIn(ctx)
 	if c == nil || c.hold == nil { // a tracer has panicked

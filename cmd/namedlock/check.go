@@ -14,7 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A report is what check prints, as -json shows it. What the server does not show is empty.
+// A report is what check prints, as -json shows it. What the server does not
+// show is empty.
 type report struct {
 	Fit         bool   `json:"fit"`
 	Problem     string `json:"problem,omitempty"`
@@ -64,7 +65,8 @@ func check(ctx context.Context, in *invocation) (int, error) {
 	return exitOK, unfit
 }
 
-// examine asks for what there is to know. What the server does not tell stays empty: the verdict is the Locker's.
+// examine asks for what there is to know. What the server does not tell stays
+// empty: the verdict is the Locker's.
 func examine(ctx context.Context, db *sql.DB) report {
 	r := report{
 		Version:   value(ctx, db, "SELECT CONCAT(@@version, ' (', @@version_comment, ')')"),

@@ -21,9 +21,9 @@ var completionZsh string
 // patienceAtPrompt is how long a shell waits for names to complete.
 const patienceAtPrompt = time.Second
 
-// namesForShell prints the names of the locks that are held, one a line, for the
-// completion scripts. A name that is not printable, or looks like a flag, is
-// left out. A server that cannot be asked, or does not list its locks, is an
+// namesForShell prints the names of the locks that are held, one a line, for
+// the completion scripts. A name that is not printable, or looks like a flag,
+// is left out. A server that cannot be asked, or does not list its locks, is an
 // exit code, and no line.
 func namesForShell(ctx context.Context, in *invocation) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, patienceAtPrompt)

@@ -12,15 +12,19 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// refusals are what servers answer to a user who may not: access denied, to a database, a table, a column, an operation,
-// without a password, from this host, or with a password that has expired.
+// refusals are what servers answer to a user who may not: access denied, to a
+// database, a table, a column, an operation, without a password, from this
+// host, or with a password that has expired.
 var refusals = []uint16{1044, 1045, 1130, 1142, 1143, 1227, 1370, 1396, 1524, 1698, 1820, 1862, 3118}
 
-// mistakes are what servers answer to a DSN or an option file that is wrong, but for the user: an unknown database, variable,
-// character set, collation or time zone, a variable that no session can set, or a value that it does not take.
+// mistakes are what servers answer to a DSN or an option file that is wrong,
+// but for the user: an unknown database, variable, character set, collation or
+// time zone, a variable that no session can set, or a value that it does not
+// take.
 var mistakes = []uint16{1049, 1064, 1115, 1193, 1229, 1231, 1232, 1238, 1273, 1298, 1621}
 
-// isMistake reports whether what is said of the server is wrong, which no time mends.
+// isMistake reports whether what is said of the server is wrong, which no time
+// mends.
 func isMistake(err error) bool {
 	var answer *mysql.MySQLError
 	if errors.As(err, &answer) {
@@ -32,7 +36,8 @@ func isMistake(err error) bool {
 		errors.Is(err, mysql.ErrCleartextPassword) || errors.Is(err, mysql.ErrNativePassword) || errors.Is(err, mysql.ErrOldPassword)
 }
 
-// mayPass reports whether the server may be asked with success in a while, as after a failover.
+// mayPass reports whether the server may be asked with success in a while, as
+// after a failover.
 func mayPass(err error) bool {
 	return (errors.Is(err, namedlock.ErrUnavailable) || errors.Is(err, fault.ErrReadOnly)) && codeOf(err) == exitUnavailable && !isMistake(err)
 }

@@ -16,19 +16,23 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// A command may run others that take locks of their own. Its environment has which locks it runs under:
+// A command may run others that take locks of their own. Its environment has
+// which locks it runs under:
 
-// heldVariable has an inheritance in JSON, for namedlock alone. It counts for as long as the keeper that has written it is an ancestor of
-// who reads it: an environment outlives a lock where a daemon, at(1) or a terminal multiplexer has it. The keeper of an outer run is an
-// ancestor then, too.
+// heldVariable has an inheritance in JSON, for namedlock alone. It counts for
+// as long as the keeper that has written it is an ancestor of who reads it: an
+// environment outlives a lock where a daemon, at(1) or a terminal multiplexer
+// has it. The keeper of an outer run is an ancestor then, too.
 const heldVariable = "NAMEDLOCK_HELD"
 
-// nameVariable has the names of these locks, one a line, for people. It counts for nothing.
+// nameVariable has the names of these locks, one a line, for people. It counts
+// for nothing.
 const nameVariable = "NAMEDLOCK_NAME"
 
 const connectionVariable = "NAMEDLOCK_CONNECTION_ID"
 
-// slotVariable has the number of the slot that the innermost run -slots has got.
+// slotVariable has the number of the slot that the innermost run -slots has
+// got.
 const slotVariable = "NAMEDLOCK_SLOT"
 
 type inheritance struct {
@@ -51,7 +55,8 @@ func inherited() (in inheritance) {
 	return in
 }
 
-// has reports whether a lock is among them, as the library sees it: names that differ in letter case alone are one lock.
+// has reports whether a lock is among them, as the library sees it: names that
+// differ in letter case alone are one lock.
 func (in inheritance) has(config *mysql.Config, name string) bool {
 	return slices.ContainsFunc(in.Locks, func(l named) bool {
 		return l.Server == address(config) && names.Fold(l.Name) == names.Fold(name)
@@ -70,7 +75,8 @@ func (in inheritance) slot(config *mysql.Config, name string) (number int, has b
 	return 0, false
 }
 
-// environment returns the variables for a command that runs under the locks of this keeper as well.
+// environment returns the variables for a command that runs under the locks of
+// this keeper as well.
 func (in inheritance) environment(keeper int, started string, config *mysql.Config, own []string) []string {
 	in.Keeper, in.Started = keeper, started
 	var all []string
@@ -87,7 +93,8 @@ func (in inheritance) environment(keeper int, started string, config *mysql.Conf
 	return []string{nameVariable + "=" + strings.Join(all, "\n"), heldVariable + "=" + string(text)}
 }
 
-// address is where the server is. One that is reached in two ways counts as two.
+// address is where the server is. One that is reached in two ways counts as
+// two.
 func address(config *mysql.Config) string {
 	addr := config.Addr
 	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "127.0.0.1" || host == "::1") {

@@ -10,7 +10,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A lock is a lock that is held, as -json shows it. What the server does not show is left out.
+// A lock is a lock that is held, as -json shows it. What the server does not
+// show is left out.
 type lock struct {
 	Name         string  `json:"name"`
 	ConnectionID uint64  `json:"connection_id"`

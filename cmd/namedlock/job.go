@@ -229,10 +229,13 @@ func (j *job) wanted() []string {
 	return wanted
 }
 
-// connection returns the id of the connection that has the lock, 0 if the server does not tell. transaction runs a function on that
-// connection: asked on another, the answer would cost one more; and behind a proxy CONNECTION_ID() can be the proxy's.
+// connection returns the id of the connection that has the lock, 0 if the
+// server does not tell. transaction runs a function on that connection: asked
+// on another, the answer would cost one more; and behind a proxy
+// CONNECTION_ID() can be the proxy's.
 func connection(ctx context.Context, name string, transaction func(context.Context, func(context.Context, *sql.Tx) error) error) (id uint64) {
-	// A ctx that ended in the middle of a statement would cut the connection off, and with it the lock.
+	// A ctx that ended in the middle of a statement would cut the connection off,
+	// and with it the lock.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := transaction(ctx, func(ctx context.Context, tx *sql.Tx) error {

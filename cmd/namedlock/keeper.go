@@ -53,7 +53,8 @@ func (s signalled) Error() string { return "ended by a signal: " + syscall.Signa
 // endings are the signals that ask for the end.
 var endings = map[syscall.Signal]bool{syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGTERM: true}
 
-// errHalted is why a wait was ended: the job was stopped, and stands in nobody's way.
+// errHalted is why a wait was ended: the job was stopped, and stands in
+// nobody's way.
 var errHalted = errors.New("the job is stopped")
 
 var errFrontDied = errors.New("parent process died")
@@ -67,7 +68,8 @@ func keeperMain(rights string, args []string) int {
 	for _, fd := range []int{r.orders, r.results, r.stderr} {
 		syscall.CloseOnExec(fd)
 	}
-	// A signal for all processes of a service, or of a terminal, comes by the pipe as well. Here it would be one too many.
+	// A signal for all processes of a service, or of a terminal, comes by the pipe
+	// as well. Here it would be one too many.
 	own := make(chan os.Signal, 64)
 	signal.Notify(own, append(passedOn(), syscall.SIGPIPE)...)
 	signal.Ignore(syscall.SIGTTOU) // by stty tostop, or for giving the terminal away: it would stop the keeper
@@ -133,8 +135,8 @@ func (k *keeper) obey(pipe io.Reader) {
 	}
 }
 
-// fromKeys reports whether a signal comes from the keys of a terminal to all in the shared group: then the command has it, as this
-// process has.
+// fromKeys reports whether a signal comes from the keys of a terminal to all in
+// the shared group: then the command has it, as this process has.
 func (k *keeper) fromKeys(sig syscall.Signal) bool {
 	if !k.shared || (sig != syscall.SIGINT && sig != syscall.SIGQUIT && sig != syscall.SIGTSTP) {
 		return false
@@ -205,8 +207,8 @@ func (k *keeper) once(ctx context.Context) (code int, err error) {
 	}
 }
 
-// holdOn keeps the locks for that long after the command has ended, unless they are lost or
-// a signal asks for the end.
+// holdOn keeps the locks for that long after the command has ended, unless they
+// are lost or a signal asks for the end.
 func (k *keeper) holdOn(ctx context.Context, left time.Duration) {
 	if left <= 0 {
 		return
@@ -218,8 +220,9 @@ func (k *keeper) holdOn(ctx context.Context, left time.Duration) {
 	}
 }
 
-// wait returns the context of a wait for the lock. It ends by errHalted when the job is stopped and there is no command. While the job
-// is stopped no wait begins.
+// wait returns the context of a wait for the lock. It ends by errHalted when
+// the job is stopped and there is no command. While the job is stopped no wait
+// begins.
 func (k *keeper) wait(ctx context.Context) (wait context.Context, end func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -240,7 +243,8 @@ func (k *keeper) wait(ctx context.Context) (wait context.Context, end func()) {
 // stopFront has the shell see that its job is stopped. There must be a job.
 func (k *keeper) stopFront() { _ = syscall.Kill(-k.front, syscall.SIGSTOP) }
 
-// run runs the command under the lock. ctx ends with that. It returns the command's exit status when nothing that it has started is left.
+// run runs the command under the lock. ctx ends with that. It returns the
+// command's exit status when nothing that it has started is left.
 func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 	command, err := k.start(ctx, id)
 	if err != nil {
@@ -292,7 +296,8 @@ func (k *keeper) tellLoss(format string, args ...any) {
 	k.toldLoss = true
 }
 
-// settling is how long what the command has left behind may take to end by itself, without a word: the other end of a pipe does.
+// settling is how long what the command has left behind may take to end by
+// itself, without a word: the other end of a pipe does.
 const settling = 100 * time.Millisecond
 
 // mostLeft is how many processes a line names.
@@ -349,7 +354,8 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 	return command, nil
 }
 
-// execute starts the command. A script without a #! is for sh, as execvp(3) has it.
+// execute starts the command. A script without a #! is for sh, as execvp(3) has
+// it.
 func (k *keeper) execute(id uint64) (*tree.Tree, error) {
 	command := tree.Command{Path: k.path, Argv: k.argv, Env: k.environment(id), Stderr: k.stderr.file.Fd(), Stopped: k.stopped, Shared: k.shared}
 	started, err := command.Start()
@@ -360,7 +366,8 @@ func (k *keeper) execute(id uint64) (*tree.Tree, error) {
 	return started, err
 }
 
-// isText reports whether a file may be a script: its beginning has no zero byte.
+// isText reports whether a file may be a script: its beginning has no zero
+// byte.
 func isText(path string) bool {
 	file, err := os.Open(path)
 	if err != nil {
@@ -372,7 +379,8 @@ func isText(path string) bool {
 	return (err == nil || err == io.EOF || err == io.ErrUnexpectedEOF) && !bytes.Contains(begin[:n], []byte{0})
 }
 
-// stopped does what a shell would when the command was stopped by a key, or for reading from a terminal that it does not have.
+// stopped does what a shell would when the command was stopped by a key, or for
+// reading from a terminal that it does not have.
 func (k *keeper) stopped(pid int, sig syscall.Signal) {
 	k.mu.Lock() // start has given the terminal away before, and takes it from nobody who gets it here
 	defer k.mu.Unlock()

@@ -13,15 +13,17 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// The pause after a command that failed: it doubles from the first to the last, until the command has run for steady.
+// The pause after a command that failed: it doubles from the first to the last,
+// until the command has run for steady.
 const (
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
 	steady     = time.Minute
 )
 
-// lead keeps the command running for as long as this process leads, and stands for it again after a loss. A command that fails
-// resigns: another machine may do better. lead returns when the command has succeeded, or was asked to end.
+// lead keeps the command running for as long as this process leads, and stands
+// for it again after a loss. A command that fails resigns: another machine may
+// do better. lead returns when the command has succeeded, or was asked to end.
 func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	opts := []namedlock.Option{namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) {
 		if e.Err != nil {
@@ -92,8 +94,9 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	}
 }
 
-// isLast reports whether a command that has ended with that code is not to run again. One that ended since the lock was lost is,
-// unless it had been asked to end as well.
+// isLast reports whether a command that has ended with that code is not to run
+// again. One that ended since the lock was lost is, unless it had been asked to
+// end as well.
 func (k *keeper) isLast(code int, lost bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -9,14 +9,16 @@ import (
 	"syscall"
 )
 
-// What this process and the keeper take beside what they have at their start, with a margin: threads, and bytes of address space. A Go
-// program that gets neither crashes.
+// What this process and the keeper take beside what they have at their start,
+// with a margin: threads, and bytes of address space. A Go program that gets
+// neither crashes.
 const (
 	neededThreads = 24
 	neededSpace   = 256 << 20
 )
 
-// roomToRun returns an error if a limit (ulimit -u, -v) is so low that this process or its keeper would crash.
+// roomToRun returns an error if a limit (ulimit -u, -v) is so low that this
+// process or its keeper would crash.
 func roomToRun() error {
 	var space syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &space) == nil && space.Cur < 1<<62 {

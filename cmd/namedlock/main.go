@@ -1,4 +1,5 @@
-// Command namedlock runs commands under named locks of a MySQL or MariaDB server, and asks the server about such locks.
+// Command namedlock runs commands under named locks of a MySQL or MariaDB
+// server, and asks the server about such locks.
 //
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
@@ -58,7 +59,8 @@ type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// run is main with everything that it touches as arguments. It returns the exit code.
+// run is main with everything that it touches as arguments. It returns the exit
+// code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -154,7 +156,8 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	return rest, nil
 }
 
-// insteadOf returns what to write instead of a flag of flock, "" for anything else.
+// insteadOf returns what to write instead of a flag of flock, "" for anything
+// else.
 func insteadOf(flag string, args []string) string {
 	if !strings.HasPrefix(flag, "-") {
 		return ""

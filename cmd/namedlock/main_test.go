@@ -47,7 +47,8 @@ func TestIsLast(t *testing.T) {
 	}
 }
 
-// The help and the completion of both shells know every flag of every command, and have none that it does not know.
+// The help and the completion of both shells know every flag of every command,
+// and have none that it does not know.
 func TestFlagsAreKnown(t *testing.T) {
 	known := map[string]*flag.FlagSet{"run": (&job{}).flags("run"), "lead": (&job{}).flags("lead")}
 	for _, verb := range []string{"held", "holder", "list", "check", "completion"} {

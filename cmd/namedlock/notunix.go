@@ -4,7 +4,8 @@ package main
 
 import "os"
 
-// runMain says that there is no run and no lead: this system has no process groups, by which to end a command with all that it has started.
+// runMain says that there is no run and no lead: this system has no process
+// groups, by which to end a command with all that it has started.
 func runMain(args []string) (code int, done bool) {
 	if len(args) == 0 || (args[0] != "run" && args[0] != "lead") {
 		return 0, false

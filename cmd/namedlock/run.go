@@ -15,8 +15,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// under takes the locks and has fn run under them. It returns the exit code. A server that cannot be asked at the start is asked again for
-// as long as -retry says; one that goes away later, until the timeout has passed.
+// under takes the locks and has fn run under them. It returns the exit code. A
+// server that cannot be asked at the start is asked again for as long as -retry
+// says; one that goes away later, until the timeout has passed.
 func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64) (int, error)) (code int, err error) {
 	locker, done, err := j.open()
 	if err != nil {
@@ -100,8 +101,9 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 	return code, err
 }
 
-// reach returns nil when the server has answered, and is fit for locks, or an error for that which no time mends. A server that may be
-// there soon is asked again for as long as within says.
+// reach returns nil when the server has answered, and is fit for locks, or an
+// error for that which no time mends. A server that may be there soon is asked
+// again for as long as within says.
 func (j *job) reach(ctx context.Context, locker *namedlock.Locker, within time.Duration, outage string) error {
 	began := time.Now()
 	for again := (pauses{}); ; {
@@ -119,7 +121,8 @@ func (j *job) reach(ctx context.Context, locker *namedlock.Locker, within time.D
 	}
 }
 
-// pauses are those between questions to a server that does not answer. They double.
+// pauses are those between questions to a server that does not answer. They
+// double.
 type pauses struct{ next time.Duration }
 
 const (
@@ -142,7 +145,8 @@ func (p *pauses) pause(ctx context.Context, most time.Duration) bool {
 // patienceBeforeTelling is how long a wait is nothing to talk about.
 const patienceBeforeTelling = 2 * time.Second
 
-// tellWhoIsInTheWay says who has the locks, when the wait has lasted, and again when that is another.
+// tellWhoIsInTheWay says who has the locks, when the wait has lasted, and again
+// when that is another.
 func (j *job) tellWhoIsInTheWay(ctx context.Context, locker *namedlock.Locker) {
 	told := map[string]uint64{}
 	tick := time.NewTicker(patienceBeforeTelling)

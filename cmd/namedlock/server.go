@@ -98,7 +98,8 @@ func (f serverFlags) config() (*mysql.Config, error) {
 	return config, err
 }
 
-// parseDSN does not show any part of the DSN: a password can be in each of them if the DSN is wrong.
+// parseDSN does not show any part of the DSN: a password can be in each of them
+// if the DSN is wrong.
 func parseDSN(source, dsn string) (*mysql.Config, error) {
 	config, err := mysql.ParseDSN(dsn)
 	if err == nil && slices.Contains(networks, config.Net) {
@@ -255,7 +256,8 @@ func isOn(value string) bool {
 	return true
 }
 
-// dial says where the server listens. As the clients have it, localhost means the socket.
+// dial says where the server listens. As the clients have it, localhost means
+// the socket.
 func (c *client) dial() error {
 	local := c.host == "" || c.host == "localhost"
 	if c.socket == "" && local && c.protocol != "tcp" {
@@ -280,8 +282,8 @@ func (c *client) dial() error {
 	return nil
 }
 
-// secure sets up TLS. As MySQL's client has it, the default is to use it where the server can, and an ssl-ca has the chain
-// verified.
+// secure sets up TLS. As MySQL's client has it, the default is to use it where
+// the server can, and an ssl-ca has the chain verified.
 func (c *client) secure() error {
 	mode := c.mode
 	switch {
@@ -329,7 +331,8 @@ func (c *client) secure() error {
 	return nil
 }
 
-// verifyChain verifies who has signed the server's certificate, but not its name.
+// verifyChain verifies who has signed the server's certificate, but not its
+// name.
 func verifyChain(roots *x509.CertPool, state tls.ConnectionState) error {
 	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
 	for _, cert := range state.PeerCertificates[1:] {

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What an option file and the environment say of the server, as a DSN, or the error.
+// What an option file and the environment say of the server, as a DSN, or the
+// error.
 func TestServerFlags(t *testing.T) {
 	saved := sockets
 	defer func() { sockets = saved }()

@@ -20,7 +20,8 @@ func openTerminal() terminal {
 	return terminal{file}
 }
 
-// foreground returns the process group that the terminal's keys go to, 0 if there is no terminal.
+// foreground returns the process group that the terminal's keys go to, 0 if
+// there is no terminal.
 func (t terminal) foreground() int {
 	if t.file == nil {
 		return 0

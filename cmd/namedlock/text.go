@@ -11,9 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// Names, programs, users, and the texts of servers are of anybody's choice. All that the command writes goes through clean.
+// Names, programs, users, and the texts of servers are of anybody's choice. All
+// that the command writes goes through clean.
 
-// clean quotes what is not printable, as Go does: it could move a terminal's cursor, or break a line.
+// clean quotes what is not printable, as Go does: it could move a terminal's
+// cursor, or break a line.
 func clean(text string) string {
 	var out strings.Builder
 	for len(text) > 0 {
@@ -29,8 +31,9 @@ func clean(text string) string {
 	return out.String()
 }
 
-// oneLine returns the text of err in one line, without the prefix of the library's errors: cron mails lines. An option of the library is
-// nothing that its reader can give.
+// oneLine returns the text of err in one line, without the prefix of the
+// library's errors: cron mails lines. An option of the library is nothing that
+// its reader can give.
 func oneLine(err error) string {
 	text := strings.ReplaceAll(err.Error(), ", or override with WithoutServerCheck", "")
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })

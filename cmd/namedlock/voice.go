@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// A voice writes lines without ever being in the way of who has something to say: the end of the command must not wait for somebody
-// who does not read standard error. When too many lines wait to be read, more are dropped.
+// A voice writes lines without ever being in the way of who has something to
+// say: the end of the command must not wait for somebody who does not read
+// standard error. When too many lines wait to be read, more are dropped.
 type voice struct {
 	lines  chan []byte
 	silent chan struct{} // closed when all is written
@@ -59,7 +60,8 @@ func (v *voice) sayf(format string, args ...any) {
 	sayTo(v, fmt.Sprintf(format, args...))
 }
 
-// hush has nothing written until speak is called. It does not wait long for a line that nobody reads.
+// hush has nothing written until speak is called. It does not wait long for a
+// line that nobody reads.
 func (v *voice) hush() (speak func()) {
 	select {
 	case v.turn <- struct{}{}:
@@ -69,7 +71,8 @@ func (v *voice) hush() (speak func()) {
 	}
 }
 
-// finish returns when all is written, or nobody has read it in time. What is said later is lost.
+// finish returns when all is written, or nobody has read it in time. What is
+// said later is lost.
 func (v *voice) finish() {
 	inTime := time.After(lastWords)
 	select {
@@ -83,8 +86,9 @@ func (v *voice) finish() {
 	}
 }
 
-// logLines is a handler of a log that writes lines like all others of this command. It leaves out errors: they tell of losses, of which
-// the command tells itself.
+// logLines is a handler of a log that writes lines like all others of this
+// command. It leaves out errors: they tell of losses, of which the command
+// tells itself.
 type logLines struct {
 	w     io.Writer
 	level slog.Level

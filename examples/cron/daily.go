@@ -30,13 +30,14 @@ const (
 
 var errAlready = errors.New(already)
 
-// daily runs fn, which is the job, once a day: on one machine of all that call it.
-// The record that it has run, and what fn writes through tx, are committed
+// daily runs fn, which is the job, once a day: on one machine of all that call
+// it. The record that it has run, and what fn writes through tx, are committed
 // together, under the lock, or not at all.
 //
-// The other machines wait for the first one, for at most wait. If fn fails there,
-// or the machine dies, nothing is recorded, and the next in line runs fn. So what
-// fn does outside the database may be done twice, and should not mind.
+// The other machines wait for the first one, for at most wait. If fn fails
+// there, or the machine dies, nothing is recorded, and the next in line runs
+// fn. So what fn does outside the database may be done twice, and should not
+// mind.
 func daily(ctx context.Context, locks namedlock.TxInterface, job, day string, wait time.Duration, fn func(ctx context.Context, tx *sql.Tx) error) (what string, err error) {
 	err = locks.WithLockTx(ctx, job, wait, nil, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO job_runs (job, day) VALUES (?, ?)", job, day)

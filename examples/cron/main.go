@@ -1,14 +1,15 @@
-// Command cron is a job that the cron daemons of many machines start at the same minute, and that
-// runs once a day.
+// Command cron is a job that the cron daemons of many machines start at the
+// same minute, and that runs once a day.
 //
 //	go run -C examples ./cron -dsn 'user:password@tcp(host:3306)/database'
 //
-// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the machine, and plays three machines
-// whose clocks differ.
+// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the
+// machine, and plays three machines whose clocks differ.
 //
-// The lock keeps two machines from running the job at once. It does not keep a machine whose clock is
-// late from running it again: for that, a row records that the job has run. The row, and what the job
-// writes, are one transaction under the lock.
+// The lock keeps two machines from running the job at once. It does not keep a
+// machine whose clock is late from running it again: for that, a row records
+// that the job has run. The row, and what the job writes, are one transaction
+// under the lock.
 package main
 
 import (

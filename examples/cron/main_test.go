@@ -75,8 +75,8 @@ func testDaily(t *testing.T, server *servers.Server) {
 	assert.Equal(t, 1, reports, "what the failed run wrote is rolled back")
 }
 
-// Machines that start at once: the first fails, the second does the job, and the
-// others return after it has committed.
+// Machines that start at once: the first fails, the second does the job, and
+// the others return after it has committed.
 func testAtOnce(t *testing.T, server *servers.Server) {
 	db := server.Open(t)
 	require.NoError(t, createRuns(t.Context(), db))

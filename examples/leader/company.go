@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// A company is three processes that stand for leader, and who watches what they write.
+// A company is three processes that stand for leader, and who watches what they
+// write.
 type company struct {
 	db    *sql.DB
 	began time.Time

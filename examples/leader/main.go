@@ -1,10 +1,12 @@
-// Command leader shows one leader of three processes: it is killed, the next is stopped for longer than its lease, the next
-// loses its connection in the middle of a transaction. There is always another soon, and nobody writes who leads no more.
+// Command leader shows one leader of three processes: it is killed, the next is
+// stopped for longer than its lease, the next loses its connection in the
+// middle of a transaction. There is always another soon, and nobody writes who
+// leads no more.
 //
 //	go run -C examples ./leader [-dsn 'user:password@tcp(host:3306)/database']
 //
-// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the machine. What a program does to lead is all
-// in worker.go.
+// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the
+// machine. What a program does to lead is all in worker.go.
 package main
 
 import (
@@ -139,7 +141,8 @@ func (c *company) after(ctx context.Context, before tick, end func() error) (tic
 	return next, err
 }
 
-// audit counts what was written: each row has the number after the one before, and no leader came back within its rows.
+// audit counts what was written: each row has the number after the one before,
+// and no leader came back within its rows.
 func (c *company) audit(ctx context.Context) error {
 	var rows, last, changes int
 	if err := c.db.QueryRowContext(ctx, "SELECT COUNT(*), MAX(n) FROM "+table).Scan(&rows, &last); err != nil {

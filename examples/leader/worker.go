@@ -13,7 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// What makes a process a worker. The DSN is no argument, since other users can see those.
+// What makes a process a worker. The DSN is no argument, since other users can
+// see those.
 const (
 	workerDSN  = "NAMEDLOCK_LEADER_WORKER_DSN"
 	workerName = "NAMEDLOCK_LEADER_WORKER_NAME"
@@ -47,8 +48,8 @@ func work(dsn, name string) error {
 	return err
 }
 
-// lead writes a row now and then, for as long as this process leads. It reads without a row lock: that it leads is
-// enough.
+// lead writes a row now and then, for as long as this process leads. It reads
+// without a row lock: that it leads is enough.
 func lead(ctx context.Context, term *namedlock.Term, name string) error {
 	for {
 		err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
@@ -62,7 +63,8 @@ func lead(ctx context.Context, term *namedlock.Term, name string) error {
 			time.Sleep(100 * time.Millisecond) // for something to happen in the middle
 			return nil
 		})
-		// What is perhaps committed is not written again: the next turn, of whichever process leads, reads what there is.
+		// What is perhaps committed is not written again: the next turn, of whichever
+		// process leads, reads what there is.
 		if err != nil && ctx.Err() != nil {
 			if errors.Is(context.Cause(ctx), namedlock.ErrLost) { // err may be that of a statement which the loss has met
 				fmt.Printf("%s: is told that it leads no more. Its last transaction is %s\n", name, outcome(err))

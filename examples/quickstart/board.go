@@ -14,8 +14,8 @@ const (
 	columns = 60
 )
 
-// A board shows who has the lock: on a terminal as a timeline for each worker, drawn again and again in
-// place, elsewhere as plain lines.
+// A board shows who has the lock: on a terminal as a timeline for each worker,
+// drawn again and again in place, elsewhere as plain lines.
 type board struct {
 	out      io.Writer
 	terminal bool

@@ -12,13 +12,13 @@ import (
 const (
 	workers = 3
 
-	// patience is how long workers may take to end once they are told. A release may take 5 s if the
-	// server has gone.
+	// patience is how long workers may take to end once they are told. A release
+	// may take 5 s if the server has gone.
 	patience = 10 * time.Second
 )
 
-// A contest runs the workers and takes note of what they do: all in one goroutine, one thing after the
-// other.
+// A contest runs the workers and takes note of what they do: all in one
+// goroutine, one thing after the other.
 type contest struct {
 	length  time.Duration
 	board   *board
@@ -44,7 +44,8 @@ func (c *contest) run(ctx context.Context, dsn string) {
 		c.running++
 		go w.listen(i, reports)
 	}
-	// The time begins when all are there. Each says that it waits, and goes on only when answered.
+	// The time begins when all are there. Each says that it waits, and goes on
+	// only when answered.
 	var first []report
 	for range c.running {
 		first = append(first, <-reports)
@@ -94,8 +95,8 @@ func (c *contest) hear(r report) {
 
 func (c *contest) said(r report) {
 	h, now := &c.history, c.now()
-	// What the killed worker had said last is too late, and a section that would begin after the end
-	// does not: its worker gets no answer.
+	// What the killed worker had said last is too late, and a section that would
+	// begin after the end does not: its worker gets no answer.
 	if h.now[r.worker] == gone {
 		return
 	}
@@ -167,7 +168,8 @@ func (c *contest) dismiss(worker int) {
 	c.workers[worker].stdin.Close()
 }
 
-// verdict returns an error if the lock did not do what it is for, or a worker not what it should.
+// verdict returns an error if the lock did not do what it is for, or a worker
+// not what it should.
 func (c *contest) verdict(interrupted bool) error {
 	early := interrupted || len(c.failures) > 0
 	return errors.Join(append(c.failures, c.history.verdict(early))...)

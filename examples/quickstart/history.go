@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-// A history is what the workers, numbered from 0, did, in the order in which the parent took note. That
-// order needs no two clocks to be compared, and neither hides an overlap nor makes one up: a worker enters
-// and leaves inside the function that runs under the lock, and goes on only when the parent has taken note.
+// A history is what the workers, numbered from 0, did, in the order in which
+// the parent took note. That order needs no two clocks to be compared, and
+// neither hides an overlap nor makes one up: a worker enters and leaves inside
+// the function that runs under the lock, and goes on only when the parent has
+// taken note.
 type history struct {
 	now      [workers]activity
 	since    [workers]time.Duration
@@ -71,8 +73,9 @@ func (h *history) leave(worker int, at time.Duration) (held time.Duration) {
 	return h.become(worker, pausing, at)
 }
 
-// kills ends the victim's section. It is to be noted just before the kill, for the server may hand the
-// lock on before the parent knows that the victim is dead.
+// kills ends the victim's section. It is to be noted just before the kill, for
+// the server may hand the lock on before the parent knows that the victim is
+// dead.
 func (h *history) kills(victim int, at time.Duration) {
 	h.become(victim, gone, at)
 	h.kill = &kill{victim: victim, at: at, next: -1}
@@ -92,8 +95,8 @@ func (h *history) holder() int {
 	return -1
 }
 
-// verdict returns an error if the lock did not do what it is for. If the run ended early, there may not
-// have been the time for all of that.
+// verdict returns an error if the lock did not do what it is for. If the run
+// ended early, there may not have been the time for all of that.
 func (h *history) verdict(early bool) error {
 	total := 0
 	for _, n := range h.sections {

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// replay makes a history of lines like "1 enters", one millisecond after the other.
+// replay makes a history of lines like "1 enters", one millisecond after the
+// other.
 func replay(lines ...string) *history {
 	h := new(history)
 	for i, line := range lines {

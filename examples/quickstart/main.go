@@ -1,10 +1,10 @@
-// Command quickstart shows a named lock at work: three processes contend for it, one of them is killed
-// while it holds it, and no two ever have it at once.
+// Command quickstart shows a named lock at work: three processes contend for
+// it, one of them is killed while it holds it, and no two ever have it at once.
 //
 //	go run -C examples ./quickstart [-dsn 'user:password@tcp(host:3306)/'] [-for 6s]
 //
-// Without -dsn it starts a server of its own, in memory, and needs nothing but Go. What a program does to use the
-// library is all in worker.go.
+// Without -dsn it starts a server of its own, in memory, and needs nothing but
+// Go. What a program does to use the library is all in worker.go.
 package main
 
 import (

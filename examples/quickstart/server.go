@@ -25,8 +25,8 @@ func (s server) String() string {
 	return fmt.Sprintf("%s (VERSION() %s)", s.addr, s.version)
 }
 
-// useServer returns the server with that data source name. Without a name it starts one in
-// memory, which runs until the program ends.
+// useServer returns the server with that data source name. Without a name it
+// starts one in memory, which runs until the program ends.
 func useServer(ctx context.Context, dsn string) (server, error) {
 	s := server{dsn: dsn, inMemory: dsn == ""}
 	if s.inMemory {

@@ -17,8 +17,8 @@ import (
 
 const lockName = "namedlock-quickstart"
 
-// workerDSN is the environment variable that makes a process a worker. It is not an argument, since
-// other users can see those.
+// workerDSN is the environment variable that makes a process a worker. It is
+// not an argument, since other users can see those.
 const workerDSN = "NAMEDLOCK_QUICKSTART_WORKER_DSN"
 
 // work runs sections under the lock until the parent hangs up.
@@ -51,8 +51,8 @@ func work(dsn string) error {
 	}
 }
 
-// section takes so long that the eye can follow. The parent knows of all of it: fn, and with it the
-// lock, goes on only when the parent has taken note.
+// section takes so long that the eye can follow. The parent knows of all of it:
+// fn, and with it the lock, goes on only when the parent has taken note.
 func (p *parent) section(ctx context.Context) error {
 	if err := p.tell(ctx, enters); err != nil {
 		return err
@@ -84,11 +84,11 @@ type parent struct {
 	answers chan struct{}
 }
 
-// callParent returns a context that ends when the parent hangs up, be it on purpose or because it has
-// died: no worker outlives it.
+// callParent returns a context that ends when the parent hangs up, be it on
+// purpose or because it has died: no worker outlives it.
 func callParent() (context.Context, *parent) {
-	// Ctrl-C reaches all processes of a terminal, but it is the parent that ends the run. This drops
-	// the signal on Windows too, which signal.Ignore does not.
+	// Ctrl-C reaches all processes of a terminal, but it is the parent that ends
+	// the run. This drops the signal on Windows too, which signal.Ignore does not.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 
 	ctx, hangUp := context.WithCancel(context.Background())

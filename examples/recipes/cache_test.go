@@ -11,7 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// Pages makes pages, which is slow, and keeps them in a cache that all processes share.
+// Pages makes pages, which is slow, and keeps them in a cache that all
+// processes share.
 type Pages struct {
 	Locks namedlock.Interface
 	Cache interface {
@@ -21,7 +22,8 @@ type Pages struct {
 	Render func(ctx context.Context, key string) (string, error)
 }
 
-// Page returns a page. One process renders it; the others wait, and then find it.
+// Page returns a page. One process renders it; the others wait, and then find
+// it.
 func (p Pages) Page(ctx context.Context, key string) (string, error) {
 	if page, ok := p.Cache.Get(key); ok {
 		return page, nil // no lock where there is nothing to do
@@ -51,8 +53,8 @@ func (c *cache) Get(key string) (string, bool) {
 
 func (c *cache) Set(key, page string) { c.Store(key, page) }
 
-// A cache stampede: a popular page is not in the cache, and everybody asks for it at
-// once, in several processes. It is rendered once.
+// A cache stampede: a popular page is not in the cache, and everybody asks for
+// it at once, in several processes. It is rendered once.
 func Example_cacheStampede() {
 	var rendered atomic.Int32
 	render := func(_ context.Context, key string) (string, error) {

@@ -15,16 +15,17 @@ func CreateTokens(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// Token returns the fencing token of a term: a number that is higher than those of
-// all terms before it. Call it first in the term, before anything is sent to a
-// [Store].
+// Token returns the fencing token of a term: a number that is higher than those
+// of all terms before it. Call it first in the term, before anything is sent to
+// a [Store].
 //
-// Nothing is committed in a term that has lost its lock. So whoever gets a token has
-// got it while it held the lock, and those who hold the lock later get higher ones.
+// Nothing is committed in a term that has lost its lock. So whoever gets a
+// token has got it while it held the lock, and those who hold the lock later
+// get higher ones.
 //
-// It is wrong to take the token from the pool, in code under WithLock: a holder that
-// is paused before its INSERT, and has lost the lock when it goes on, gets a higher
-// number than its successor.
+// It is wrong to take the token from the pool, in code under WithLock: a holder
+// that is paused before its INSERT, and has lost the lock when it goes on, gets
+// a higher number than its successor.
 func Token(ctx context.Context, term *namedlock.Term, job string) (token int64, err error) {
 	err = term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, "INSERT INTO fencing_tokens (job) VALUES (?)", job)
@@ -41,7 +42,8 @@ func Token(ctx context.Context, term *namedlock.Term, job string) (token int64, 
 }
 
 // A Store stands for what is written to outside the database: files, an API, a
-// device. It refuses a holder that has been deposed, if its successor has written.
+// device. It refuses a holder that has been deposed, if its successor has
+// written.
 type Store struct {
 	mu      sync.Mutex
 	highest int64

@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A holder is deposed, does not notice, and writes after its successor: the store
-// refuses it.
+// A holder is deposed, does not notice, and writes after its successor: the
+// store refuses it.
 func TestFencing(t *testing.T) {
 	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
 		t.Run(string(kind), func(t *testing.T) {

@@ -41,8 +41,8 @@ func watched() []namedlock.Option {
 // job is the key of what the code under a lock is told.
 type job struct{}
 
-// Metrics: hooks see every call, in its own goroutine, and may add to its context; Stats counts. For
-// OpenTelemetry there is package otelnamedlock.
+// Metrics: hooks see every call, in its own goroutine, and may add to its
+// context; Stats counts. For OpenTelemetry there is package otelnamedlock.
 func ExampleWithHooks() {
 	locker := locktest.New(watched()...) // in production, namedlock.Open(db, watched()...)
 	expvar.Publish("locks", expvar.Func(func() any { return locker.Stats() }))

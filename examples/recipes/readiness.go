@@ -31,8 +31,9 @@ func (l *Leadership) Lead(ctx context.Context, locks namedlock.LeadInterface, na
 // Term returns the term in which this process leads, and its ctx, which ends
 // when the term is over or lost. ok is false if this process does not lead.
 //
-// The answer is from a moment ago: after it the process may be deposed. So write
-// by term.WithTx, which does not commit then, and do everything else under ctx.
+// The answer is from a moment ago: after it the process may be deposed. So
+// write by term.WithTx, which does not commit then, and do everything else
+// under ctx.
 func (l *Leadership) Term() (ctx context.Context, term *namedlock.Term, ok bool) {
 	now := l.now.Load()
 	if now == nil || now.ctx.Err() != nil {
@@ -42,8 +43,8 @@ func (l *Leadership) Term() (ctx context.Context, term *namedlock.Term, ok bool)
 }
 
 // Started calls Check until it succeeds or ctx ends. Call it once, at the start
-// of the service, before the readiness probe succeeds. It returns ctx.Err(), and
-// report gets each error of Check.
+// of the service, before the readiness probe succeeds. It returns ctx.Err(),
+// and report gets each error of Check.
 func Started(ctx context.Context, locks interface{ Check(context.Context) error }, pause time.Duration, report func(error)) error {
 	for {
 		err := locks.Check(ctx)

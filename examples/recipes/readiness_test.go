@@ -133,7 +133,8 @@ func TestStarted(t *testing.T) {
 	})
 }
 
-// The probe succeeds while the locks' server is away, and not while the service's own is.
+// The probe succeeds while the locks' server is away, and not while the
+// service's own is.
 func TestReady(t *testing.T) {
 	locks := locktest.New()
 	defer locks.Close()

@@ -23,11 +23,12 @@ var (
 	ErrNoSession      = fmt.Errorf("%w: no session was free", ErrTimeout)
 	ErrInTransaction  = errors.New("already in a transaction")
 
-	// ErrTxUnseen: the session of a transaction has gone, and nothing had shown whether the
-	// transaction was still open.
+	// ErrTxUnseen: the session of a transaction has gone, and nothing had shown
+	// whether the transaction was still open.
 	ErrTxUnseen = errors.New("could not determine whether the transaction was still open")
 
-	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the primary.
+	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the
+	// primary.
 	ErrReadOnly = fmt.Errorf("%w: the server is read-only", ErrUnsupported)
 )
 

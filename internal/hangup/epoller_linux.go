@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// An epoller is an epoll instance of its own, whose descriptor is waited on as any other
-// is. It asks for the end of the stream alone (EPOLLRDHUP), so that answers to
-// statements wake nobody. The kernel forgets a socket that is closed on this side.
+// An epoller is an epoll instance of its own, whose descriptor is waited on as
+// any other is. It asks for the end of the stream alone (EPOLLRDHUP), so that
+// answers to statements wake nobody. The kernel forgets a socket that is closed
+// on this side.
 type epoller struct {
 	fd   int
 	file *os.File // of fd

@@ -24,8 +24,8 @@ func New() *Listener { return &Listener{woken: make(chan struct{}, 1)} }
 
 var errNoSocket = errors.New("hangup: the connection is no socket")
 
-// Add begins to listen to conn, and returns its id, which is not 0. Unless Add fails,
-// Remove must follow.
+// Add begins to listen to conn, and returns its id, which is not 0. Unless Add
+// fails, Remove must follow.
 func (l *Listener) Add(conn any) (id int32, err error) {
 	socket, err := rawConn(conn)
 	if err != nil {
@@ -59,8 +59,8 @@ func (l *Listener) add(socket int) (id int32, err error) {
 	return l.last, nil
 }
 
-// Remove undoes Add. A connection that has been closed on this side needs no more than
-// to be counted: then conn may be nil.
+// Remove undoes Add. A connection that has been closed on this side needs no
+// more than to be counted: then conn may be nil.
 func (l *Listener) Remove(conn any) {
 	if socket, err := rawConn(conn); err == nil {
 		_ = socket.Control(func(fd uintptr) {
@@ -82,9 +82,9 @@ func (l *Listener) closeIfUnusedLocked() {
 	}
 }
 
-// Wait returns when connections have been closed by their other sides, with their ids,
-// each of which is told once; or without any when d has passed, after a Wake, and perhaps
-// before. One goroutine at a time may wait.
+// Wait returns when connections have been closed by their other sides, with
+// their ids, each of which is told once; or without any when d has passed,
+// after a Wake, and perhaps before. One goroutine at a time may wait.
 func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	l.mu.Lock()
 	epoller := l.epoller

@@ -127,7 +127,8 @@ func TestToldBehindUnreadWords(t *testing.T) {
 	l.Remove(ours)
 }
 
-// An answer is no hangup, nor is the end of a connection that is closed on this side.
+// An answer is no hangup, nor is the end of a connection that is closed on this
+// side.
 func TestNotToldOfAnythingElse(t *testing.T) {
 	l := listener(t)
 	_, ours, theirs := added(t, l)
@@ -196,7 +197,8 @@ func TestManyHangUpAtOnce(t *testing.T) {
 	assert.Nil(t, l.epoller)
 }
 
-// A wait ends by its time, by stop, and when there is nobody to listen to any more.
+// A wait ends by its time, by stop, and when there is nobody to listen to any
+// more.
 func TestWaitEnds(t *testing.T) {
 	l := listener(t)
 	for what, add := range map[string]bool{"listening": true, "to nobody": false} {

@@ -1,4 +1,5 @@
-// Package lateness measures how late a busy machine is, for tests that judge a time.
+// Package lateness measures how late a busy machine is, for tests that judge a
+// time.
 package lateness
 
 import "time"
@@ -24,9 +25,9 @@ func Of(f func()) time.Duration {
 	return hops * <-worst
 }
 
-// tick returns by how much the worst of the ticks until stop was late. It measures from
-// one reading of the clock to the next, so that it also counts the time for which it
-// is itself kept from running between two of its steps.
+// tick returns by how much the worst of the ticks until stop was late. It
+// measures from one reading of the clock to the next, so that it also counts
+// the time for which it is itself kept from running between two of its steps.
 func tick(stop <-chan struct{}) (worst time.Duration) {
 	timer := time.NewTimer(period)
 	defer timer.Stop()

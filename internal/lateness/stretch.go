@@ -20,10 +20,10 @@ const (
 	looks, pause = 10, 10 * time.Millisecond
 )
 
-// Stretch returns d, for an interval in which a server has to answer: d as it is
-// on a machine with up to four threads to run for each processor, twice d with
-// eight, and four times d with 16 or more. It takes 100 ms. Systems other than
-// Linux do not report the number of threads; there it returns d.
+// Stretch returns d, for an interval in which a server has to answer: d as it
+// is on a machine with up to four threads to run for each processor, twice d
+// with eight, and four times d with 16 or more. It takes 100 ms. Systems other
+// than Linux do not report the number of threads; there it returns d.
 func Stretch(d time.Duration) time.Duration {
 	least := crowd()
 	for range looks { // a crowd that is there for a moment does not count
@@ -37,8 +37,8 @@ func stretch(d time.Duration, crowd float64) time.Duration {
 	return time.Duration(float64(d) * min(max(1, crowd/easy), stretchMost))
 }
 
-// minute returns the mean of crowd over the last minute, 0 if the system does not
-// report it.
+// minute returns the mean of crowd over the last minute, 0 if the system does
+// not report it.
 func minute() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 const (
 	// sample is the time between two looks at how busy the machine is.
 	sample = 100 * time.Millisecond
-	// most is how many times its limit a timeout lasts on a machine that stays busy.
+	// most is how many times its limit a timeout lasts on a machine that stays
+	// busy.
 	most = 10
 )
 
@@ -23,9 +24,9 @@ type TimeoutError struct {
 	After time.Duration // what it took
 }
 
-// Busy reports whether the machine had, on average, twice as many threads to run
-// as processors, or more. What was not ready in time then says nothing about what
-// is tested.
+// Busy reports whether the machine had, on average, twice as many threads to
+// run as processors, or more. What was not ready in time then says nothing
+// about what is tested.
 func (e *TimeoutError) Busy() bool { return e.After >= 2*e.Limit }
 
 func (e *TimeoutError) Error() string {
@@ -35,11 +36,12 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("not within %v", e.Limit)
 }
 
-// WithTimeout returns a context that ends with ctx, or with a *TimeoutError as its
-// cause when limit has passed. While the machine has n times as many threads to run
-// as processors, time counts an nth: so much of it goes to one that needs a processor.
-// On a machine that stays busy the context ends after ten times limit. Systems other
-// than Linux do not report the number of threads; there time counts in full.
+// WithTimeout returns a context that ends with ctx, or with a *TimeoutError as
+// its cause when limit has passed. While the machine has n times as many
+// threads to run as processors, time counts an nth: so much of it goes to one
+// that needs a processor. On a machine that stays busy the context ends after
+// ten times limit. Systems other than Linux do not report the number of
+// threads; there time counts in full.
 func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return withTimeout(ctx, limit, crowd)
 }

@@ -1,10 +1,10 @@
 // Package locktable has the named locks of a server in memory. They are granted
-// first come, first served, counted within a session, and freed with it; a wait that
-// would be a deadlock is refused. The servers of internal/memserver and of locktest
-// have their locks here.
+// first come, first served, counted within a session, and freed with it; a wait
+// that would be a deadlock is refused. The servers of internal/memserver and of
+// locktest have their locks here.
 //
-// A wait blocks on channels and timers only, so that a bubble of testing/synctest
-// sees it wait.
+// A wait blocks on channels and timers only, so that a bubble of
+// testing/synctest sees it wait.
 package locktable
 
 import (
@@ -59,9 +59,9 @@ type waiter[C any] struct {
 	granted chan struct{} // closed when the lock is the session's
 }
 
-// New returns a table in which names are one lock if fold makes them equal. It calls
-// granted in the moment in which a client becomes the holder of a lock; granted must
-// not call the table.
+// New returns a table in which names are one lock if fold makes them equal. It
+// calls granted in the moment in which a client becomes the holder of a lock;
+// granted must not call the table.
 func New[C any](fold func(name string) string, granted func(C)) *Table[C] {
 	return &Table[C]{fold: fold, granted: granted, locks: make(map[string]*lock[C])}
 }
@@ -74,9 +74,9 @@ func (t *Table[C]) Session(client C) *Session[C] {
 // Ended returns a channel that End closes.
 func (s *Session[C]) Ended() <-chan struct{} { return s.ended }
 
-// Get does what GET_LOCK does, and reports whether the lock was granted. A negative
-// timeout waits indefinitely. After an error of ctx the session must be ended: until
-// then it is in the queue.
+// Get does what GET_LOCK does, and reports whether the lock was granted. A
+// negative timeout waits indefinitely. After an error of ctx the session must
+// be ended: until then it is in the queue.
 func (s *Session[C]) Get(ctx context.Context, name string, timeout time.Duration) (granted bool, err error) {
 	w, err := s.enqueue(name, timeout != 0)
 	if w == nil {
@@ -108,8 +108,8 @@ func (s *Session[C]) Get(ctx context.Context, name string, timeout time.Duration
 	}
 }
 
-// enqueue returns a waiter that is granted already, or will be. It returns nil if the
-// session would have to wait and must not.
+// enqueue returns a waiter that is granted already, or will be. It returns nil
+// if the session would have to wait and must not.
 func (s *Session[C]) enqueue(name string, wait bool) (*waiter[C], error) {
 	t := s.table
 	t.mu.Lock()
@@ -147,7 +147,8 @@ func (s *Session[C]) hasEnded() bool {
 	}
 }
 
-// deadlocks reports whether w's session, were it to wait, would wait for itself.
+// deadlocks reports whether w's session, were it to wait, would wait for
+// itself.
 func (w *waiter[C]) deadlocks() bool {
 	seen := map[*Session[C]]bool{}
 	for reached := w.ahead(); len(reached) > 0; {
@@ -164,8 +165,8 @@ func (w *waiter[C]) deadlocks() bool {
 	return false
 }
 
-// ahead returns the sessions that w waits for: the lock's holder, and the waiters
-// before it.
+// ahead returns the sessions that w waits for: the lock's holder, and the
+// waiters before it.
 func (w *waiter[C]) ahead() []*Session[C] {
 	all := []*Session[C]{w.lock.holder}
 	for _, other := range w.lock.waiters {
@@ -207,8 +208,8 @@ func (w *waiter[C]) leave() {
 	w.lock.waiters = slices.DeleteFunc(w.lock.waiters, func(other *waiter[C]) bool { return other == w })
 }
 
-// Release does what RELEASE_LOCK does: it returns 1, 0 for a lock of another session,
-// and nil for one that is free.
+// Release does what RELEASE_LOCK does: it returns 1, 0 for a lock of another
+// session, and nil for one that is free.
 func (s *Session[C]) Release(name string) any {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -225,8 +226,8 @@ func (s *Session[C]) Release(name string) any {
 	return int64(1)
 }
 
-// ReleaseAll does what RELEASE_ALL_LOCKS does: it counts a lock as often as it was
-// taken.
+// ReleaseAll does what RELEASE_ALL_LOCKS does: it counts a lock as often as it
+// was taken.
 func (s *Session[C]) ReleaseAll() (released int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -241,7 +242,8 @@ func (s *Session[C]) releaseAll() (released int64) {
 	return released
 }
 
-// End ends the session's wait, and frees its locks. Calls after the first do nothing.
+// End ends the session's wait, and frees its locks. Calls after the first do
+// nothing.
 func (s *Session[C]) End() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -255,8 +257,8 @@ func (s *Session[C]) End() {
 	s.releaseAll()
 }
 
-// Next makes s the next holder of a lock that is held: the first of its waiters,
-// whether s waits for it already or not.
+// Next makes s the next holder of a lock that is held: the first of its
+// waiters, whether s waits for it already or not.
 func (s *Session[C]) Next(name string) {
 	t := s.table
 	t.mu.Lock()

@@ -54,7 +54,8 @@ func New() *Server {
 	return &Server{locks: locks, foreign: locks.Session(nil)}
 }
 
-// Open returns a pool of connections to the server, whose driver is configured by change.
+// Open returns a pool of connections to the server, whose driver is configured
+// by change.
 func (s *Server) Open(change ...func(*mysql.Config)) *sql.DB {
 	return sql.OpenDB(s.Connector(change...))
 }
@@ -68,7 +69,8 @@ func (s *Server) Connector(change ...func(*mysql.Config)) driver.Connector {
 	return connector
 }
 
-// Config returns what a driver needs to connect to the server, changed by change.
+// Config returns what a driver needs to connect to the server, changed by
+// change.
 func (s *Server) Config(change ...func(*mysql.Config)) *mysql.Config {
 	cfg := mysql.NewConfig()
 	cfg.InterpolateParams = true
@@ -87,8 +89,8 @@ func (s *Server) Config(change ...func(*mysql.Config)) *mysql.Config {
 	return cfg
 }
 
-// Serve serves clients at l until that is closed, and returns why. Sessions go on until
-// their clients leave.
+// Serve serves clients at l until that is closed, and returns why. Sessions go
+// on until their clients leave.
 func (s *Server) Serve(l net.Listener) error {
 	for {
 		conn, err := l.Accept()
@@ -99,8 +101,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// Script has every statement shown to f, which may hold it up, and answer it; nil
-// is for the server to answer.
+// Script has every statement shown to f, which may hold it up, and answer it;
+// nil is for the server to answer.
 func (s *Server) Script(f func(Statement) *Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +218,8 @@ func (s *Server) Lock(name string) {
 // Unlock undoes Lock.
 func (s *Server) Unlock(name string) { s.foreign.Release(name) }
 
-// Holder returns the session that has the lock: -1 if none has, 0 if a foreign one.
+// Holder returns the session that has the lock: -1 if none has, 0 if a foreign
+// one.
 func (s *Server) Holder(name string) int {
 	switch c, held := s.locks.Holder(name); {
 	case !held:

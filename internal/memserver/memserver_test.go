@@ -67,7 +67,8 @@ func TestServe(t *testing.T) {
 	assert.Equal(t, "1", <-granted)
 }
 
-// A wait that would be a deadlock is refused, as MariaDB does it. Nothing is lost by it.
+// A wait that would be a deadlock is refused, as MariaDB does it. Nothing is
+// lost by it.
 func TestDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()

@@ -30,8 +30,8 @@ func (c *session) prepare(w *wire, text string) error {
 	return w.write(packets...)
 }
 
-// bound returns the text of the prepared statement that the packet executes, with
-// its arguments put in. The driver sends their types each time.
+// bound returns the text of the prepared statement that the packet executes,
+// with its arguments put in. The driver sends their types each time.
 func (c *session) bound(packet []byte) string {
 	text := c.prepared[binary.LittleEndian.Uint32(packet[1:])-1]
 	n := strings.Count(text, "?")

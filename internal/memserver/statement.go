@@ -12,12 +12,14 @@ import (
 	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
-// As much of SQL as the library sends, and the code under its locks in the tests.
+// As much of SQL as the library sends, and the code under its locks in the
+// tests.
 
 // version is a MariaDB's.
 const version = "10.11.0-MariaDB"
 
-// defaults are the variables of a new session. Those that are missing are not known.
+// defaults are the variables of a new session. Those that are missing are not
+// known.
 var defaults = map[string]string{
 	"character_set_client":              "utf8mb4",
 	"character_set_connection":          "utf8mb4",
@@ -75,8 +77,8 @@ var (
 	setSession  = regexp.MustCompile(`(?:SESSION )?(\w+) = ('?)([^',]*)'?`)
 )
 
-// run carries a statement out and returns its answer. It returns false if the client has
-// gone.
+// run carries a statement out and returns its answer. It returns false if the
+// client has gone.
 func (c *session) run(text string) (answer *Reply, ok bool) {
 	mine, theirs := ofMariaDB, ofMySQL
 	if c.mySQL {
@@ -126,7 +128,8 @@ func (c *session) set(text string) {
 	}
 }
 
-// transact begins and ends transactions. It returns the number of an error, or 0.
+// transact begins and ends transactions. It returns the number of an error, or
+// 0.
 func (c *session) transact(text string) (number uint16) {
 	c.server.mu.Lock()
 	inTx := c.inTx
@@ -233,7 +236,8 @@ func split(list string) (parts []string) {
 	return append(parts, strings.TrimSpace(list[begin:]))
 }
 
-// evaluate returns the value of an expression, nil for NULL, or the number of an error.
+// evaluate returns the value of an expression, nil for NULL, or the number of
+// an error.
 func (c *session) evaluate(e string) (value any, number uint16) {
 	variable, isVariable := strings.CutPrefix(e, "@@")
 	switch {

@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// As much of the client/server protocol as the driver needs for statements with one
-// row as answer.
+// As much of the client/server protocol as the driver needs for statements with
+// one row as answer.
 
 const (
 	comQuit           = 1

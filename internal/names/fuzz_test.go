@@ -17,8 +17,8 @@ var seeds = []string{
 	"\xed\xa0\x80", "\uFFFD", "\uFFFF", "lock 🔒", strings.Repeat("x", 64), strings.Repeat("€", 65), "e\u0301", " ", "\t\n",
 }
 
-// FuzzCheck: Check agrees with the rule as the manual would put it, and says so by the
-// one sentinel.
+// FuzzCheck: Check agrees with the rule as the manual would put it, and says so
+// by the one sentinel.
 func FuzzCheck(f *testing.F) {
 	for _, name := range seeds {
 		f.Add(name)
@@ -36,8 +36,8 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// FuzzFold: a key is its own key, as valid as the name was, the same for all of the
-// name's letter cases, and the same whether the fast path was taken or not.
+// FuzzFold: a key is its own key, as valid as the name was, the same for all of
+// the name's letter cases, and the same whether the fast path was taken or not.
 func FuzzFold(f *testing.F) {
 	for _, name := range seeds {
 		f.Add(name)

@@ -45,7 +45,8 @@ func invalid(format string, args ...any) error {
 	return fault.Because(fault.ErrInvalidName, fault.ErrInvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
 }
 
-// MaxSlots is how many slots a name may have: one statement asks about all of them.
+// MaxSlots is how many slots a name may have: one statement asks about all of
+// them.
 const MaxSlots = 1000
 
 const (
@@ -53,7 +54,8 @@ const (
 	gate     = slotMark + "gate" // no shorter than the number of any slot
 )
 
-// Gate returns the name of the lock under which callers look for a slot of name.
+// Gate returns the name of the lock under which callers look for a slot of
+// name.
 func Gate(name string) string { return name + gate }
 
 // Slot returns the name of the lock that is a slot of name.

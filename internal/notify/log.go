@@ -7,8 +7,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/printable"
 )
 
-// Logger returns a logger whose lines n hands to l's handler: the handler is code of the
-// user's, and may block. Lines keep the time at which they were written.
+// Logger returns a logger whose lines n hands to l's handler: the handler is
+// code of the user's, and may block. Lines keep the time at which they were
+// written.
 func (n *Notifier) Logger(l *slog.Logger) *slog.Logger {
 	if l.Handler() == slog.DiscardHandler {
 		return l
@@ -16,8 +17,9 @@ func (n *Notifier) Logger(l *slog.Logger) *slog.Logger {
 	return slog.New(handler{l.Handler(), n})
 }
 
-// A handler passes lines on later. It takes all of them: to ask the one inside whether it
-// is enabled is for later, too, as is the text of an error, which may be of the user's code.
+// A handler passes lines on later. It takes all of them: to ask the one inside
+// whether it is enabled is for later, too, as is the text of an error, which
+// may be of the user's code.
 type handler struct {
 	inner slog.Handler
 	n     *Notifier

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// most is how many calls may be pending. A function that blocks must not fill the
-// memory.
+// most is how many calls may be pending. A function that blocks must not fill
+// the memory.
 const most = 10_000
 
-// A Notifier makes calls in the order in which it is told to. It has a goroutine only
-// while there is something to call.
+// A Notifier makes calls in the order in which it is told to. It has a
+// goroutine only while there is something to call.
 type Notifier struct {
 	mu      sync.Mutex // guards all below
 	pending []func()
@@ -19,8 +19,8 @@ type Notifier struct {
 	idle    chan struct{} // closed when nothing is pending; nil unless somebody waits
 }
 
-// Tell has f called soon, unless too many calls are pending: then it is dropped. Tell
-// never blocks.
+// Tell has f called soon, unless too many calls are pending: then it is
+// dropped. Tell never blocks.
 func (n *Notifier) Tell(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -42,8 +42,8 @@ func (n *Notifier) Dropped() int64 {
 	return n.dropped
 }
 
-// Drain waits until nothing is pending, but no longer than limit: a call may block for
-// ever.
+// Drain waits until nothing is pending, but no longer than limit: a call may
+// block for ever.
 func (n *Notifier) Drain(limit time.Duration) {
 	n.mu.Lock()
 	if !n.running {

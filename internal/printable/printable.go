@@ -13,7 +13,8 @@ import (
 
 // Text returns s with every character that is not printable escaped as in a Go
 // string literal: \n, \x1b, \u202e, and \xff for a byte that is not UTF-8. What
-// is printable stays as it is, a backslash too, so that Text(Text(s)) is Text(s).
+// is printable stays as it is, a backslash too, so that Text(Text(s)) is
+// Text(s).
 func Text(s string) string {
 	var b strings.Builder
 	done := 0 // up to here s is in b

@@ -8,7 +8,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// Start starts a MariaDB, or a MySQL where there is none on the machine. Stop ends it.
+// Start starts a MariaDB, or a MySQL where there is none on the machine. Stop
+// ends it.
 func Start() (*servers.Server, error) {
 	s, err := servers.Start(servers.MariaDB)
 	if errors.As(err, new(*servers.MissingError)) {

@@ -88,8 +88,8 @@ func (c *conn) ClosedByServer(session.Look) bool { return c.ended() }
 // IsValid implements driver.Validator.
 func (c *conn) IsValid() bool { return !c.ended() }
 
-// ResetSession implements driver.SessionResetter. Like go-sql-driver's it leaves the
-// session, and its locks, alone.
+// ResetSession implements driver.SessionResetter. Like go-sql-driver's it
+// leaves the session, and its locks, alone.
 func (c *conn) ResetSession(context.Context) error {
 	if c.ended() {
 		return driver.ErrBadConn

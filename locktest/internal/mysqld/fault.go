@@ -6,14 +6,16 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// faults are what is wrong between a process and the server. The server's mu guards them.
+// faults are what is wrong between a process and the server. The server's mu
+// guards them.
 type faults struct {
 	down   error              // connections are refused with that; nil: they are not
 	silent chan struct{}      // nothing gets through until it is closed; nil: all does
 	conns  map[*conn]struct{} // that live
 }
 
-// Fail has the server be away for p: its connections end, and new ones are refused with err. nil has it come back.
+// Fail has the server be away for p: its connections end, and new ones are
+// refused with err. nil has it come back.
 func (p *Process) Fail(err error) {
 	p.server.mu.Lock()
 	p.down = err
@@ -29,7 +31,8 @@ func (p *Process) Fail(err error) {
 	}
 }
 
-// Silence lets nothing through between p and the server until heal is called. What was sent comes then.
+// Silence lets nothing through between p and the server until heal is called.
+// What was sent comes then.
 func (p *Process) Silence() (heal func()) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
@@ -45,7 +48,8 @@ func (p *Process) Silence() (heal func()) {
 	}
 }
 
-// reach returns when the server can be reached, or an error. c is nil for a new connection.
+// reach returns when the server can be reached, or an error. c is nil for a new
+// connection.
 func (p *Process) reach(ctx context.Context, c *conn) error {
 	var gone <-chan struct{} // never
 	if c != nil {
@@ -74,8 +78,9 @@ func (p *Process) reach(ctx context.Context, c *conn) error {
 	}
 }
 
-// Depose ends the connection by which p holds the lock, and gives that to another session, before all who wait for it, until
-// reinstate is called. It returns false if p does not hold it.
+// Depose ends the connection by which p holds the lock, and gives that to
+// another session, before all who wait for it, until reinstate is called. It
+// returns false if p does not hold it.
 func (p *Process) Depose(name string) (reinstate func(), ok bool) {
 	owner := p.holder(name)
 	if owner == nil {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// The statements that ask who holds a lock join a list of locks to the process list
-// and to the connections' attributes. They are known by their shape, and not read.
+// The statements that ask who holds a lock join a list of locks to the process
+// list and to the connections' attributes. They are known by their shape, and
+// not read.
 var (
 	asksForHolders = regexp.MustCompile(`^SELECT ` + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "i.ATTR_VALUE", "h.ATTR_VALUE", "l.NAME") + ` FROM \((.*)\) AS l` +
 		` LEFT JOIN information_schema\.PROCESSLIST AS p ON p\.ID = l\.ID` + attribute("a", "program_name") + attribute("i", "_pid") + attribute("h", "client_host") + `$`)
@@ -22,7 +23,8 @@ func attribute(as, name string) string {
 	return ` LEFT JOIN performance_schema\.session_(?:account_)?connect_attrs AS ` + as + ` ON ` + as + `\.PROCESSLIST_ID = l\.ID AND ` + as + `\.ATTR_NAME = '` + name + `'`
 }
 
-// asUTF8 is an expression for columns of a text that does not depend on the session.
+// asUTF8 is an expression for columns of a text that does not depend on the
+// session.
 func asUTF8(columns ...string) string {
 	for i, column := range columns {
 		columns[i] = regexp.QuoteMeta("CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY)")
@@ -36,14 +38,15 @@ var (
 	countsNoRoom   = regexp.MustCompile(`\(SELECT VARIABLE_VALUE FROM performance_schema\.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost'\)`)
 )
 
-// What the process list shows of every session. There is no network, as on a socket. The
-// processes of a test are one; so no session shows a pid.
+// What the process list shows of every session. There is no network, as on a
+// socket. The processes of a test are one; so no session shows a pid.
 const (
 	user = "locktest"
 	host = "localhost"
 )
 
-// holdersOf returns what answers the statement if it asks for holders, and else nil.
+// holdersOf returns what answers the statement if it asks for holders, and else
+// nil.
 func holdersOf(plain string) func(*execution) ([][]driver.Value, error) {
 	m := asksForHolders.FindStringSubmatch(plain)
 	switch {
@@ -69,7 +72,8 @@ func holdersOf(plain string) func(*execution) ([][]driver.Value, error) {
 	return nil
 }
 
-// holder returns the row about the lock's holder. It is full of NULL for a free one.
+// holder returns the row about the lock's holder. It is full of NULL for a free
+// one.
 func (s *Server) holder(name string) []driver.Value {
 	if c, held := s.locks.Holder(name); held {
 		return c.shown(nil)

@@ -149,7 +149,8 @@ func TestWaitsEnd(t *testing.T) {
 	})
 }
 
-// Waiters are served first come first served, and when a holder's connection ends.
+// Waiters are served first come first served, and when a holder's connection
+// ends.
 func TestWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
@@ -176,8 +177,8 @@ func TestWaitersInOrder(t *testing.T) {
 	})
 }
 
-// Who closes a circle is refused, and keeps what it has; and who joins those that wait,
-// without closing one, is not.
+// Who closes a circle is refused, and keeps what it has; and who joins those
+// that wait, without closing one, is not.
 func TestDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()

@@ -1,10 +1,11 @@
-// Package mysqld is a server in memory, with named locks like MySQL's and nothing
-// else, behind a driver for database/sql.
+// Package mysqld is a server in memory, with named locks like MySQL's and
+// nothing else, behind a driver for database/sql.
 //
-// It understands the statements in the package documentation of namedlock, and shows
-// its locks to everybody. Locks are granted first come first served, counted within a
-// session, freed with it, and a wait that would be a deadlock is refused. A statement
-// that waits blocks on channels and timers only, so that a synctest bubble sees it wait.
+// It understands the statements in the package documentation of namedlock, and
+// shows its locks to everybody. Locks are granted first come first served,
+// counted within a session, freed with it, and a wait that would be a deadlock
+// is refused. A statement that waits blocks on channels and timers only, so
+// that a synctest bubble sees it wait.
 package mysqld
 
 import (
@@ -33,8 +34,9 @@ func New() *Server {
 	return &Server{locks: locktable.New(fold, (*conn).granted)}
 }
 
-// fold returns what MySQL compares names by. Its tables are older than Go's: late
-// capitals, of which these are the ones that were tried, have no small letter there.
+// fold returns what MySQL compares names by. Its tables are older than Go's:
+// late capitals, of which these are the ones that were tried, have no small
+// letter there.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == 'ẞ' || r == 'Ⱥ' {
@@ -44,8 +46,8 @@ func fold(name string) string {
 	}, name)
 }
 
-// getLock returns what GET_LOCK does. A negative timeout waits for ever. limit is the
-// statement's MAX_EXECUTION_TIME, 0 for none.
+// getLock returns what GET_LOCK does. A negative timeout waits for ever. limit
+// is the statement's MAX_EXECUTION_TIME, 0 for none.
 func (c *conn) getLock(ctx context.Context, name string, timeout, limit time.Duration) (int64, error) {
 	// The shorter of the two ends the wait.
 	atEnd := error(nil)
@@ -88,8 +90,8 @@ func (p *Process) failure() (err error) {
 	return err
 }
 
-// isUsedLock returns the id of the connection that holds the lock, nil for a free
-// one.
+// isUsedLock returns the id of the connection that holds the lock, nil for a
+// free one.
 func (s *Server) isUsedLock(name string) any {
 	if holder, held := s.locks.Holder(name); held {
 		return holder.id
@@ -97,8 +99,8 @@ func (s *Server) isUsedLock(name string) any {
 	return nil
 }
 
-// A Process is a client of the server. As a driver.Connector it opens connections,
-// which it then answers for.
+// A Process is a client of the server. As a driver.Connector it opens
+// connections, which it then answers for.
 type Process struct {
 	server   *Server
 	program  string  // what its sessions call themselves
@@ -111,8 +113,8 @@ type Process struct {
 // program_name.
 func (s *Server) Process(program string) *Process { return &Process{server: s, program: program} }
 
-// Held returns the names that connections of p hold locks by, as they wrote them,
-// in the order of the grants.
+// Held returns the names that connections of p hold locks by, as they wrote
+// them, in the order of the grants.
 func (p *Process) Held() []string {
 	names := []string{}
 	for _, g := range p.server.locks.Grants() {
@@ -133,8 +135,8 @@ func (p *Process) holder(name string) *conn {
 	return nil
 }
 
-// Kill closes the connection by which p holds the lock, as KILL does. It returns
-// false if there is none.
+// Kill closes the connection by which p holds the lock, as KILL does. It
+// returns false if there is none.
 func (p *Process) Kill(name string) bool {
 	c := p.holder(name)
 	if c != nil {
@@ -143,16 +145,16 @@ func (p *Process) Kill(name string) bool {
 	return c != nil
 }
 
-// FailRelease has the next RELEASE_LOCK for a lock that p holds fail with err. The
-// lock stays on its connection.
+// FailRelease has the next RELEASE_LOCK for a lock that p holds fail with err.
+// The lock stays on its connection.
 func (p *Process) FailRelease(err error) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
 	p.failures = append(p.failures, err)
 }
 
-// Hold takes the lock on a connection of its own, which release closes. It returns
-// false if others have kept it for so long.
+// Hold takes the lock on a connection of its own, which release closes. It
+// returns false if others have kept it for so long.
 func (p *Process) Hold(name string, timeout time.Duration) (release func(), ok bool) {
 	c := p.connect()
 	if granted, _ := c.locks.Get(context.Background(), name, timeout); !granted {

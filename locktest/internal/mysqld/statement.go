@@ -23,7 +23,8 @@ func errSyntax(text string) error {
 	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: the server of locktest supports named locks only, not %q", text))
 }
 
-// A statement is a SELECT of expressions, a SELECT of holders, or a SET SESSION.
+// A statement is a SELECT of expressions, a SELECT of holders, or a SET
+// SESSION.
 type statement struct {
 	text    string
 	columns []expression
@@ -285,8 +286,8 @@ func text(v driver.Value) string {
 	return fmt.Sprint(v)
 }
 
-// variable yields a system variable. An unknown one is an error when the statement
-// runs, as it is to a server that prepares.
+// variable yields a system variable. An unknown one is an error when the
+// statement runs, as it is to a server that prepares.
 func variable(name string) expression {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "global."), "session.")
 	switch name {

@@ -12,8 +12,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// The server has locks and nothing else. A transaction comes from a db that the test provides: the connection
-// passes on to it what is no statement about locks. It ends with the session, as a server's does.
+// The server has locks and nothing else. A transaction comes from a db that the
+// test provides: the connection passes on to it what is no statement about
+// locks. It ends with the session, as a server's does.
 
 // TxFrom says where transactions come from.
 func (p *Process) TxFrom(db *sql.DB) {
@@ -22,7 +23,8 @@ func (p *Process) TxFrom(db *sql.DB) {
 	p.txDB = db
 }
 
-// A txn is the transaction of a connection, on another connection of the test's.
+// A txn is the transaction of a connection, on another connection of the
+// test's.
 type txn struct {
 	conn  *conn
 	lease *sql.Conn   // keeps others from inner

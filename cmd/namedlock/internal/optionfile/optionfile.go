@@ -1,5 +1,5 @@
-// Package optionfile reads the option files of MySQL and MariaDB clients, such as
-// ~/.my.cnf, as "Using Option Files" in the MySQL manual describes them.
+// Package optionfile reads the option files of MySQL and MariaDB clients, such
+// as ~/.my.cnf, as "Using Option Files" in the MySQL manual describes them.
 package optionfile
 
 import (
@@ -36,8 +36,9 @@ func at(file string, line int, format string, args ...any) error {
 // maxDepth bounds how deep files include each other.
 const maxDepth = 10
 
-// Read returns the settings of the groups in the file and in those that it includes, in
-// the order in which they stand: a later one replaces an earlier one.
+// Read returns the settings of the groups in the file and in those that it
+// includes, in the order in which they stand: a later one replaces an earlier
+// one.
 func Read(file string, groups ...string) ([]Setting, error) {
 	return read(file, groups, 0)
 }
@@ -93,8 +94,8 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 	return settings, nil
 }
 
-// trusted refuses a file that another user can write to: it could send a password to a
-// server of that user's choice. root can write to any.
+// trusted refuses a file that another user can write to: it could send a
+// password to a server of that user's choice. root can write to any.
 func trusted(file string, info fs.FileInfo) error {
 	switch uid, owned := owner(info); {
 	case info.IsDir():
@@ -154,8 +155,8 @@ func include(text, file string, n int, groups []string, depth int) ([]Setting, e
 	return settings, nil
 }
 
-// parse takes a line apart: key, or key=value. It reads quotes as the clients do, also
-// where they are odd: a password that works there works here.
+// parse takes a line apart: key, or key=value. It reads quotes as the clients
+// do, also where they are odd: a password that works there works here.
 func parse(text string) (Setting, error) {
 	text = strings.TrimSpace(withoutComment(text))
 	key, value, given := strings.Cut(text, "=")
@@ -189,8 +190,8 @@ func withoutComment(text string) string {
 	return text
 }
 
-// unescape replaces the escape sequences of option files. A backslash before any other
-// character stays, as in C:\data.
+// unescape replaces the escape sequences of option files. A backslash before
+// any other character stays, as in C:\data.
 func unescape(value string) string {
 	if !strings.Contains(value, `\`) {
 		return value

@@ -1,10 +1,12 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
 
-// Package tree runs a command, and ends it with all the processes that it has started.
+// Package tree runs a command, and ends it with all the processes that it has
+// started.
 //
-// On Linux the process that starts a [Command] becomes the reaper of all descendants, whatever session or group they move to, and the
-// kernel kills the command when its parent dies. On other systems the process group alone is ended: a process that leaves it is
-// not found.
+// On Linux the process that starts a [Command] becomes the reaper of all
+// descendants, whatever session or group they move to, and the kernel kills the
+// command when its parent dies. On other systems the process group alone is
+// ended: a process that leaves it is not found.
 package tree
 
 import (
@@ -14,7 +16,8 @@ import (
 	"time"
 )
 
-// A Tree is a command that was started, and its descendants. A process has one Tree at a time.
+// A Tree is a command that was started, and its descendants. A process has one
+// Tree at a time.
 type Tree struct {
 	pid     int
 	group   int                               // the command's: its own, unless it shares that of its parent
@@ -35,7 +38,8 @@ type Command struct {
 	Shared    bool                              // stays in the process group of its parent; on Linux alone
 }
 
-// Start starts the command, as the leader of a process group of its own unless it is Shared.
+// Start starts the command, as the leader of a process group of its own unless
+// it is Shared.
 func (c Command) Start() (*Tree, error) {
 	if err := adopt(); err != nil {
 		return nil, err
@@ -95,7 +99,8 @@ func (t *Tree) Exited() <-chan struct{} { return t.exited }
 // Gone is closed when nothing is left.
 func (t *Tree) Gone() <-chan struct{} { return t.gone }
 
-// Status is the command's exit status, or 128 and the signal that ended it. It is valid when Exited is closed.
+// Status is the command's exit status, or 128 and the signal that ended it. It
+// is valid when Exited is closed.
 func (t *Tree) Status() int {
 	if t.status.Signaled() {
 		return 128 + int(t.status.Signal())
@@ -103,8 +108,8 @@ func (t *Tree) Status() int {
 	return t.status.ExitStatus()
 }
 
-// Signal sends the signal to the command's group, as a terminal does. Of a group that it shares the command and its descendants alone get
-// it.
+// Signal sends the signal to the command's group, as a terminal does. Of a
+// group that it shares the command and its descendants alone get it.
 func (t *Tree) Signal(sig syscall.Signal) {
 	switch {
 	case t.group != t.pid:
@@ -116,7 +121,8 @@ func (t *Tree) Signal(sig syscall.Signal) {
 	}
 }
 
-// hasGroup reports whether the number of the group is still that of the command's: until it is reaped, or while somebody is in it.
+// hasGroup reports whether the number of the group is still that of the
+// command's: until it is reaped, or while somebody is in it.
 func (t *Tree) hasGroup() bool {
 	select {
 	case <-t.gone:
@@ -128,8 +134,9 @@ func (t *Tree) hasGroup() bool {
 	}
 }
 
-// End asks all processes to end, and kills those that are left after grace, or when now is closed. It returns when nothing is left, and
-// reports whether it has killed.
+// End asks all processes to end, and kills those that are left after grace, or
+// when now is closed. It returns when nothing is left, and reports whether it
+// has killed.
 func (t *Tree) End(grace time.Duration, now <-chan struct{}) (killed bool) {
 	t.signalAll(syscall.SIGTERM)
 	t.signalAll(syscall.SIGCONT) // who is stopped cannot end
@@ -145,7 +152,8 @@ func (t *Tree) End(grace time.Duration, now <-chan struct{}) (killed bool) {
 	return true
 }
 
-// Kill kills all processes, again and again, since a process may have started another meanwhile. It returns when nothing is left.
+// Kill kills all processes, again and again, since a process may have started
+// another meanwhile. It returns when nothing is left.
 func (t *Tree) Kill() {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		t.signalAll(syscall.SIGKILL)

@@ -11,8 +11,9 @@ import (
 
 const prSetChildSubreaper = 36 // linux/prctl.h
 
-// adopt makes this process the parent of descendants whose own parent has ended. They are found in /proc, which has to be that of this
-// process: with the numbers of another namespace, others would be killed.
+// adopt makes this process the parent of descendants whose own parent has
+// ended. They are found in /proc, which has to be that of this process: with
+// the numbers of another namespace, others would be killed.
 func adopt() error {
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return fmt.Errorf("/proc does not show the processes of this PID namespace: mount it, as unshare --mount-proc does")
@@ -92,8 +93,8 @@ func readProcess(pid string) (p process, err error) {
 	return p, err
 }
 
-// descendants returns those of this process, by /proc. Their numbers cannot have gone to others if this process is their parent, and
-// hardly otherwise.
+// descendants returns those of this process, by /proc. Their numbers cannot
+// have gone to others if this process is their parent, and hardly otherwise.
 func descendants() []process {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -123,7 +124,8 @@ func Started() string {
 	return p.started
 }
 
-// Under reports whether this process is a descendant of the one with that number, which has Started so.
+// Under reports whether this process is a descendant of the one with that
+// number, which has Started so.
 func Under(ancestor int, started string) bool {
 	for pid := os.Getppid(); pid > 0; {
 		p, err := readProcess(strconv.Itoa(pid))
