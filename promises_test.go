@@ -56,7 +56,7 @@ func TestThePromisesHaveTests(t *testing.T) {
 		link := promiseLink.FindStringSubmatch(text)
 		assert.True(t, len(named) > 0 || link != nil, "promise %s names no test", number)
 		if link != nil {
-			assert.Contains(t, headingsOf(t, "docs/"+link[1]), link[2], "promise %s", number)
+			assert.Contains(t, anchorsOf(t, "docs/"+link[1]), link[2], "promise %s", number)
 		}
 	}
 	for test := range tests {
@@ -120,20 +120,6 @@ func forEachGoFile(t *testing.T, f func(file string, syntax *ast.File)) {
 	for file, syntax := range files {
 		f(file, syntax)
 	}
-}
-
-// headingsOf returns the anchors of a page's headings.
-func headingsOf(t *testing.T, file string) (anchors []string) {
-	page, err := os.ReadFile(file)
-	require.NoError(t, err)
-	for line := range strings.Lines(string(page)) {
-		if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
-			anchor := strings.ToLower(strings.TrimSpace(title))
-			anchor = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(anchor, "")
-			anchors = append(anchors, strings.ReplaceAll(anchor, " ", "-"))
-		}
-	}
-	return anchors
 }
 
 // A Locker with hooks is a *namedlock.Locker, the test double's has one, and what a hook adds to a context is what fn gets. No hook

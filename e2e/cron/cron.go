@@ -1,4 +1,4 @@
-// Package cron has what docs/CRON.md and docs/MIGRATIONS.md show: scheduled
+// Package cron has what docs/CRON.md and docs/MIGRATING.md show: scheduled
 // jobs, and migrations by golang-migrate, in one process of many. Its tests run
 // them on MariaDB and MySQL.
 package cron

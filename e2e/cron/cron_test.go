@@ -339,7 +339,7 @@ func TestPages(t *testing.T) {
 	require.NoError(t, err)
 	mod, err := os.ReadFile("go.mod")
 	require.NoError(t, err)
-	for page, want := range map[string]int{"../../docs/CRON.md": 3, "../../docs/MIGRATIONS.md": 1} {
+	for page, want := range map[string]int{"../../docs/CRON.md": 3, "../../docs/MIGRATING.md": 1} {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```").FindAllStringSubmatch(string(text), -1)

@@ -33,7 +33,7 @@ func main() {
 	}
 	fmt.Println("NOT RUN: the alerts of docs/OPERATIONS.md, which need Prometheus (123 MB): GOWORK=off go test -C e2e/alerts .")
 	fmt.Println("NOT RUN: wrappers around the driver, which are as much to download: GOWORK=off go test -C e2e/wrappers .")
-	fmt.Println("NOT RUN: the code of docs/CRON.md and docs/MIGRATIONS.md, which needs schedulers: GOWORK=off go test -C e2e/cron .")
+	fmt.Println("NOT RUN: the code of docs/CRON.md and docs/MIGRATING.md, which needs schedulers: GOWORK=off go test -C e2e/cron .")
 	fmt.Println("NOT RUN: the code of docs/ORM.md, which needs five ORMs: GOWORK=off go test -C e2e/orm .")
 	if !passed || err != nil {
 		os.Exit(1)
