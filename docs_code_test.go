@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// The code that README.md and the pages of docs show, where no example has it. It is
-// compiled, not run. TestDocs_Code compares it with the pages.
+// The code that README.md and the pages of docs show, where no example has it.
+// It is compiled, not run. TestDocs_Code compares it with the pages.
 
 type job struct{}
 
@@ -45,7 +45,7 @@ func _(ctx context.Context, locker *namedlock.Locker, refresh func(context.Conte
 	err := locker.WithLock(ctx, "cache-refresh", 0, refresh) // 0: try once
 	switch {
 	case errors.Is(err, namedlock.ErrNoSession):
-		// fn has not run: no connection was free. The lock may be free
+		// refresh has not run: no connection was free. The lock may be free
 	case errors.Is(err, namedlock.ErrTimeout):
 		// another process refreshes the cache
 	}

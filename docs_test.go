@@ -48,8 +48,9 @@ func readPage(t *testing.T, file string) string {
 	return string(text)
 }
 
-// Each relative link of a page leads to a file or folder, and to a heading there, if
-// it names one. So does each link to this repository's pages from anywhere.
+// Each relative link of a page leads to a file or folder, and to a heading
+// there, if it names one. So does each link to this repository's pages from
+// anywhere.
 func TestDocs_Links(t *testing.T) {
 	check := func(file, link, target string) {
 		where, anchor, _ := strings.Cut(target, "#")
@@ -114,8 +115,8 @@ func anchorsOf(t *testing.T, file string) (anchors []string) {
 	return anchors
 }
 
-// The figures that pages quote are those of bench/RESULTS.md. A quote is a link whose
-// text is a cell, and whose title names it: "section > row > column". See
+// The figures that pages quote are those of bench/RESULTS.md. A quote is a link
+// whose text is a cell, and whose title names it: "section > row > column". See
 // bench/README.md.
 func TestDocs_Figures(t *testing.T) {
 	cells := resultCells(t)
@@ -135,10 +136,10 @@ func TestDocs_Figures(t *testing.T) {
 	assert.Greater(t, quotes, 5)
 }
 
-// resultCells returns the cells of the tables of bench/RESULTS.md by "section > row >
-// column". A row whose first cell is not the only one of its section has the first
-// cell of the nearest such row above in front. Those of which there are several for
-// all that are left out.
+// resultCells returns the cells of the tables of bench/RESULTS.md by "section >
+// row > column". A row whose first cell is not the only one of its section has
+// the first cell of the nearest such row above in front. Those of which there
+// are several for all that are left out.
 func resultCells(t *testing.T) map[string]string {
 	t.Helper()
 	const results = "bench/RESULTS.md"
@@ -208,9 +209,9 @@ func resultCells(t *testing.T) map[string]string {
 	return cells
 }
 
-// Each block of Go on a page is code that is compiled: its lines are, in this order, in
-// a Go file of the repository. A line of three dots stands for what is left out. Code
-// that is on a page alone is in docs_code_test.go.
+// Each block of Go on a page is code that is compiled: its lines are, in this
+// order, in a Go file of the repository. A line of three dots stands for what
+// is left out. Code that is on a page alone is in docs_code_test.go.
 func TestDocs_Code(t *testing.T) {
 	var source strings.Builder
 	for _, file := range filesOfTheRepository(t, ".go") {
