@@ -141,7 +141,7 @@ var rules = []rule{
 	{name: "word", re: re(`(?i)\bfit for\b`), instead: "suitable for"},
 	{name: "word", re: re(`(?i)\banew\b`), instead: "again, starts over"},
 	{name: "word", re: re(`(?i)\bspelt\b`), instead: "spelled; written as literals"},
-	{name: "word", re: re(`(?i)\bhand(?:s|ed)? on\b`), instead: "pass on"},
+	{name: "word", re: re(`(?i)\bhand(?:s|ed)? on\b`), instead: "pass on", but: endsWith(`\bby|on`)},
 
 	// 12. The unit and the bound.
 	{name: "bound", re: re(`(?i)\bnoticeably\b`), instead: "the number"},
