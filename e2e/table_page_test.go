@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write docs/FAULTS.md anew")
+var update = flag.Bool("update", false, "write docs/FAULTS.md")
 
 const faultsPage = "../docs/FAULTS.md"
 
@@ -25,7 +25,7 @@ func TestFaultTable_Page(t *testing.T) {
 	}
 	got, err := os.ReadFile(faultsPage)
 	require.NoError(t, err)
-	assert.Equal(t, want, string(got), "go test -run TestFaultTable_Page -update writes it anew")
+	assert.Equal(t, want, string(got), "go test -run TestFaultTable_Page -update writes it")
 }
 
 // Each fault stands once at each step, and every outcome has been thought of.
@@ -50,30 +50,56 @@ func TestFaultTable_IsInOrder(t *testing.T) {
 	}
 }
 
-const pageHead = `# What becomes of a fault
+const pageHead = `# Failure table
 
-Each line below is a test (e2e/table_test.go) with WithLock and with Acquire: at one statement in the life of a lock one
-thing goes wrong. If the server takes part in the fault, the test runs on MySQL and on MariaDB; with Acquire it runs on a
-server in memory, unless the fault is a KILL. If the server gets nothing, both tests run on the server in memory, and MySQL
-and MariaDB check one fault of each kind. The statements of WithSlot and WithTerm are tested in memory; MySQL and MariaDB check
-each KILL, and one fault of each other kind with Open, except for the wait for a slot. This page is written by
-` + "`go test -C e2e -run TestFaultTable_Page -update`" + ` from the table that the tests read, and a test fails where the two differ.
+Each line below is a test ([table_test.go](../e2e/table_test.go)): one statement in the life of a lock fails in one way.
+The page shows the result. [TESTING.md](TESTING.md) describes how this fits in.
 
-Whatever the fault and its outcome, each test also checks that
+The **greeting** is the first query on a session: it reads what the server is, and releases locks that other code left.
+[STATEMENTS.md](STATEMENTS.md) has the full text of each statement.
 
-- the name is free on the server afterwards: another session takes it;
-- the code under the lock runs if and only if the call does not return an acquire error;
-- the Locker goes on. One from New whose connection has been discarded returns ErrUnavailable;
+## Reading the table
+
+- The outcomes of the columns Open and New are explained under [Outcomes](#outcomes). "–" means that the fault cannot
+  happen there.
+- "Done, then" means that the server has executed the statement, but the client does not get the answer.
+- "Silence" ends at the caller's deadline, or at the bound of a silent statement. That is 5 s without a lock on the
+  session, three quarters of a keep-alive interval with one, and WithReleaseTimeout for RELEASE_LOCK.
+- Errors are those of the server:
+
+| number | error |
+|---|---|
+| 1040, 1226 | too many connections; the user's resource limit |
+| 1045, 1142, 1227 | access denied; a privilege is missing |
+| 1059, 3057, 4163 | invalid lock name |
+| 1064, 1193, 1231, 1305 | syntax; unknown variable; invalid value; unknown function |
+| 1129 | host blocked |
+| 1205, 1213, 3058 | lock wait timeout; deadlock; deadlock |
+| 1243, 1615, 1295, 1461 | prepared statement unknown; out of date; cannot be prepared; too many |
+| 1317, 1969, 3024 | interrupted; statement time limit (MariaDB, MySQL) |
+| 2013 | connection lost (a proxy's answer) |
+| 4031 | closed for idleness |
+
+Whatever the outcome, each test also checks that
+
+- the name is free on the server afterwards: another session acquires it;
+- the code under the lock runs if and only if the call does not return an error of acquiring;
+- the Locker still works. One from New whose connection has been discarded returns ErrUnavailable;
 - Close returns, no connection stays in use, and a connection that is not listed as discarded goes back to the db.
 
-"Done" means that the server has carried the statement out, though the client does not know. "Silence" ends with the caller's
-deadline, or with what bounds a silent statement: 5 s where no lock is held on the session, three quarters of
-a keep-alive interval where one is, WithReleaseTimeout for RELEASE_LOCK. Errors are the server's, by their
-number: 1040 too many connections, 1045 access denied, 1059, 3057 and 4163 bad lock name, 1064 syntax, 1129 host blocked, 1142 and 1227
-privilege missing, 1193 unknown variable, 1205 lock wait timeout, 1213 and 3058 deadlock, 1226 resource limit of
-the user, 1231 bad value, 1243 and 1615 prepared statement unknown or out of date, 1295 cannot be prepared, 1305 unknown
-function, 1317 interrupted, 1461 too many prepared statements, 1969 and 3024 statement limit, 2013 connection lost (a proxy's
-answer), 4031 closed for idleness.
+## Where each test runs
+
+| the fault | WithLock | Acquire |
+|---|---|---|
+| a KILL | MySQL, MariaDB | MySQL, MariaDB |
+| another fault in which the server takes part | MySQL, MariaDB | a server in memory |
+| the server gets nothing | a server in memory; MySQL and MariaDB check one fault of each kind | a server in memory |
+
+The statements of WithSlot and WithTerm are tested in memory. MySQL and MariaDB check each KILL. They also check one
+fault of each other kind with Open, except for the wait for a slot.
+
+` + "`go test -C e2e -run TestFaultTable_Page -update`" + ` writes this page from the table that the tests read. A test fails if
+the two differ.
 
 `
 

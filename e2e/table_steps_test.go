@@ -58,13 +58,13 @@ var connecting = &step{is: "Connect", says: "opening a connection", how: spy.Con
 var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere("VERSION()")}
 
 var greetingPooled = &step{
-	is: "Greeting of a pooled connection", says: "the same, on a connection that has lain idle in the db", text: everywhere("VERSION()"),
+	is: "Greeting of a pooled connection", says: "the same, on a connection that was idle in the db", text: everywhere("VERSION()"),
 	ready: func(c *faultCase) { require.NoError(c.t, c.l.db.PingContext(c.t.Context())) },
 }
 
 var cluster = &step{
 	is:    "Cluster question",
-	says:  "`SELECT @@wsrep_on` or `SELECT @@group_replication_single_primary_mode`, where the greeting did not say 0",
+	says:  "`SELECT @@wsrep_on` or `SELECT @@group_replication_single_primary_mode`, if the greeting did not return 0",
 	text:  map[servers.Kind]string{servers.MariaDB: "SELECT @@wsrep_on", servers.MySQL: "SELECT @@group_replication_single_primary_mode"},
 	ready: clusterUnknown,
 }
@@ -106,22 +106,22 @@ var lease = &step{is: "Lease", says: "`SET SESSION wait_timeout = n`", text: eve
 var getText = &step{is: "GET_LOCK, as text", says: "`SELECT GET_LOCK(?, ?)`, the driver puts the arguments in", how: spy.Query, text: everywhere(getLock)}
 
 var getOnce = &step{
-	is: "GET_LOCK, tried once", says: "the same, of a call with timeout 0", how: spy.Query, text: everywhere(getLock), once: true,
+	is: "GET_LOCK, tried once", says: "the same, in a call with timeout 0", how: spy.Query, text: everywhere(getLock), once: true,
 }
 
-var getSpelt = &step{is: "GET_LOCK, spelt out", says: "`SELECT GET_LOCK('name', 0)`, where the driver does not", how: spy.Query, text: everywhere(getLock + "'"), plain: true}
+var getSpelt = &step{is: "GET_LOCK, as literals", says: "`SELECT GET_LOCK('name', 0)`, if the driver does not", how: spy.Query, text: everywhere(getLock + "'"), plain: true}
 
 var getPrepare = &step{is: "GET_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(getLock), ready: cycles(1)}
 
 var getExecute = &step{is: "GET_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(getLock), ready: cycles(2)}
 
 var releaseInCase = &step{
-	is: "RELEASE_LOCK, in case", says: "`SELECT RELEASE_LOCK(?)` after a GET_LOCK that answered NULL", text: everywhere(releaseLock),
+	is: "RELEASE_LOCK, in case", says: "`SELECT RELEASE_LOCK(?)` after a GET_LOCK that returned NULL", text: everywhere(releaseLock),
 	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Replace(nil)) },
 }
 
 var releaseForNothing = &step{
-	is: "RELEASE_LOCK, in case, and in vain", says: "the same, where nothing was granted", text: everywhere(releaseLock),
+	is: "RELEASE_LOCK, in case, without a lock", says: "the same, if nothing was granted", text: everywhere(releaseLock),
 	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Instead(nil)) },
 }
 
@@ -131,7 +131,7 @@ var timeLimit = &step{
 }
 
 var waiting = &step{
-	is: "Wait", says: "`SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)` or `SELECT GET_LOCK(?, ?)`, when the first said 0",
+	is: "Wait", says: "`SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)` or `SELECT GET_LOCK(?, ?)`, when the first returned 0",
 	text: everywhere(getLock), nth: 2, contended: true,
 }
 
@@ -151,11 +151,11 @@ var afterWait = &step{
 }
 
 var anyPrepare = &step{
-	is: "Any preparing", says: "each COM_STMT_PREPARE, where the driver puts the arguments in", how: spy.Prepare, text: everywhere(""), ready: cycles(1),
+	is: "Any preparing", says: "each COM_STMT_PREPARE, if the driver puts the arguments in", how: spy.Prepare, text: everywhere(""), ready: cycles(1),
 }
 
 var anyPreparePlain = &step{
-	is: "Any preparing, no interpolation", says: "each COM_STMT_PREPARE, where the driver does not", how: spy.Prepare, text: everywhere(""), plain: true,
+	is: "Any preparing, no interpolation", says: "each COM_STMT_PREPARE, if the driver does not", how: spy.Prepare, text: everywhere(""), plain: true,
 	ready: func(c *faultCase) {
 		if c.on.way == byOpen { // sends text the first time
 			cycles(1)(c)
@@ -172,7 +172,7 @@ var keepAlive = &step{
 
 var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(releaseLock), finally: true}
 
-var releaseSpelt = &step{is: "RELEASE_LOCK, spelt out", says: "`SELECT RELEASE_LOCK('name')`", how: spy.Query, text: everywhere(releaseLock + "'"), plain: true, finally: true}
+var releaseSpelt = &step{is: "RELEASE_LOCK, as literals", says: "`SELECT RELEASE_LOCK('name')`", how: spy.Query, text: everywhere(releaseLock + "'"), plain: true, finally: true}
 
 var releasePrepare = &step{is: "RELEASE_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(releaseLock), ready: cycles(1), finally: true}
 

@@ -154,7 +154,7 @@ func (r termRow) require(t *testing.T, on ground, f fault, table string) {
 // termPage writes the table as a part of the page.
 func termPage() string {
 	var b strings.Builder
-	b.WriteString("\n## WithTerm\n\nAt its own statements, in the second of two transactions or after it. What the first wrote stays committed. If WithTerm returns `ErrLost`, the connection is discarded.\n\n" +
+	b.WriteString("\n## WithTerm\n\nAt its own statements, in the second of two transactions or after it. The first transaction stays committed. If\nWithTerm returns `ErrLost`, the connection is discarded.\n\n" +
 		"| Statement | Fault | WithTx returns | fn | What fn wrote | WithTerm returns |\n|---|---|---|---|---|---|\n")
 	for _, r := range termTable {
 		for _, f := range r.faults {

@@ -101,7 +101,7 @@ func TestFaultTable_Tx(t *testing.T) {
 // txPage writes the table as a part of the page.
 func txPage() string {
 	var b strings.Builder
-	b.WriteString("\n## WithLockTx\n\nAt its own statements beside those above. (The savepoint is for drivers that do not show whether the transaction is open.) What is not committed is rolled back before the next holder has the lock.\n\n" +
+	b.WriteString("\n## WithLockTx\n\nAt its own statements, in addition to those above. The savepoint is for drivers that do not show whether the\ntransaction is open. Everything that is not committed is rolled back before the next holder has the lock.\n\n" +
 		"| Statement | Fault | The call returns | fn | What fn wrote | Connection |\n|---|---|---|---|---|---|\n")
 	for _, r := range txTable {
 		for _, f := range r.faults {
