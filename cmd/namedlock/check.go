@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A report is what check prints, as -json shows it. What the server does not
-// show is empty.
+// A report is the output of check, as -json prints it. A field that the server
+// does not show is empty.
 type report struct {
 	Fit         bool   `json:"fit"`
 	Problem     string `json:"problem,omitempty"`
@@ -65,8 +65,8 @@ func check(ctx context.Context, in *invocation) (int, error) {
 	return exitOK, unfit
 }
 
-// examine asks for what there is to know. What the server does not tell stays
-// empty: the verdict is the Locker's.
+// examine queries the server. A value that it does not return stays empty. The
+// verdict is the Locker's.
 func examine(ctx context.Context, db *sql.DB) report {
 	r := report{
 		Version:   value(ctx, db, "SELECT CONCAT(@@version, ' (', @@version_comment, ')')"),
@@ -115,7 +115,7 @@ func value(ctx context.Context, db *sql.DB, question string) string {
 	return answer.String
 }
 
-// roundTrip is the median of some.
+// roundTrip returns the median of nine round trips.
 func roundTrip(ctx context.Context, db *sql.DB) string {
 	var took []time.Duration
 	for range 9 {
@@ -129,7 +129,8 @@ func roundTrip(ctx context.Context, db *sql.DB) string {
 	return took[len(took)/2].Round(time.Microsecond).String()
 }
 
-// noticed takes a lock that nobody else asks for, to see what watches over it.
+// noticed acquires a lock of a random name, to find out how its loss would be
+// noticed.
 func noticed(ctx context.Context, locker *namedlock.Locker) string {
 	lock, err := locker.Acquire(ctx, namedlock.SafeName("namedlock check", fmt.Sprint(time.Now().UnixNano())), 0)
 	if err != nil {

@@ -18,13 +18,13 @@ var completionBash string
 //go:embed completion.zsh
 var completionZsh string
 
-// patienceAtPrompt is how long a shell waits for names to complete.
+// patienceAtPrompt bounds how long a shell waits for the names.
 const patienceAtPrompt = time.Second
 
-// namesForShell prints the names of the locks that are held, one a line, for
-// the completion scripts. A name that is not printable, or looks like a flag,
-// is left out. A server that cannot be asked, or does not list its locks, is an
-// exit code, and no line.
+// namesForShell prints the names of the held locks, one per line, for the
+// completion scripts. A name that is not printable, or looks like a flag, is
+// left out. If the server is unreachable or does not list its locks, nothing is
+// printed, and the exit code is not 0.
 func namesForShell(ctx context.Context, in *invocation) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, patienceAtPrompt)
 	defer cancel()

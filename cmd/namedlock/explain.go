@@ -12,19 +12,19 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// refusals are what servers answer to a user who may not: access denied, to a
-// database, a table, a column, an operation, without a password, from this
-// host, or with a password that has expired.
+// refusals are the error numbers for a user without permission. They mean that
+// access is denied: to a database, a table, a column or an operation, without a
+// password, from this host, or with an expired password.
 var refusals = []uint16{1044, 1045, 1130, 1142, 1143, 1227, 1370, 1396, 1524, 1698, 1820, 1862, 3118}
 
-// mistakes are what servers answer to a DSN or an option file that is wrong,
-// but for the user: an unknown database, variable, character set, collation or
-// time zone, a variable that no session can set, or a value that it does not
-// take.
+// mistakes are the error numbers for a wrong DSN or option file, except for a
+// wrong user. They mean an unknown database, variable, character set, collation
+// or time zone. They also mean a variable that a session cannot set, or a value
+// that it does not accept.
 var mistakes = []uint16{1049, 1064, 1115, 1193, 1229, 1231, 1232, 1238, 1273, 1298, 1621}
 
-// isMistake reports whether what is said of the server is wrong, which no time
-// mends.
+// isMistake reports whether the DSN or the option file is wrong, so that
+// retrying does not help.
 func isMistake(err error) bool {
 	var answer *mysql.MySQLError
 	if errors.As(err, &answer) {
@@ -36,8 +36,7 @@ func isMistake(err error) bool {
 		errors.Is(err, mysql.ErrCleartextPassword) || errors.Is(err, mysql.ErrNativePassword) || errors.Is(err, mysql.ErrOldPassword)
 }
 
-// mayPass reports whether the server may be asked with success in a while, as
-// after a failover.
+// mayPass reports whether a later attempt may succeed, as after a failover.
 func mayPass(err error) bool {
 	return (errors.Is(err, namedlock.ErrUnavailable) || errors.Is(err, fault.ErrReadOnly)) && codeOf(err) == exitUnavailable && !isMistake(err)
 }

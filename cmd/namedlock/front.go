@@ -16,26 +16,26 @@ import (
 	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/tree"
 )
 
-// run and lead are two processes. The front is the one that the shell, cron or
-// systemd has started. It passes on signals, and nothing else. The keeper has
-// the lock and the command. So the lock is kept while the front is stopped; and
-// whichever of the two is killed, or crashes, the other ends the command with
-// all that it has started (package tree says what of it):
+// run and lead are two processes. The front is the process that the shell, cron
+// or systemd started. It only forwards signals. The keeper holds the lock and
+// runs the command. So the lock is kept while the front is stopped. If either
+// process is killed or crashes, the other ends the command and the processes
+// that it started (see package tree):
 //
 //	front == pipes ==> keeper ──> the command, in a process group of its own
 //
-// One pipe takes signals, a byte each. Its end tells the keeper that the front
-// has died. The other takes the outcome. If there is none, the keeper has died.
-// A third is the keeper's standard error, for what the Go runtime writes when
-// it crashes: what the keeper and the command have to say goes to the front's
-// own.
+// One pipe carries signals, a byte each. When it is closed, the front has died.
+// The second pipe carries the outcome. If it carries none, the keeper has died.
+// The third pipe is the keeper's standard error, for the output of the Go
+// runtime in a crash. Messages of the keeper and of the command go to the
+// front's standard error.
 
 // keeperCommand is the first argument of a keeper. The second is its
 // birthright.
 const keeperCommand = "keeper"
 
-// runMain is the main function of these two processes; done reports whether
-// this is one of them.
+// runMain is the main function of these two processes. done reports whether
+// this process is one of them.
 func runMain(args []string) (code int, done bool) {
 	switch {
 	case len(args) > 0 && (args[0] == "run" || args[0] == "lead"):
@@ -47,7 +47,7 @@ func runMain(args []string) (code int, done bool) {
 	return 0, false
 }
 
-// An outcome is what a keeper hands over at its end.
+// An outcome is the last message of a keeper to its front.
 type outcome struct {
 	code        int
 	interrupted bool // by Ctrl-C
@@ -77,9 +77,10 @@ func receiveOutcome(pipe int) (o outcome, began, ok bool) {
 	return outcome{int(message[0]), message[1] == 1}, began, true
 }
 
-// A birthright is what a keeper gets by its arguments: the numbers of its ends
-// of two pipes, of the front's standard error, and of the front's process
-// group; whether it is under job control; and whether all share that group.
+// A birthright is the first argument of a keeper. It has the descriptors of two
+// pipes and of the front's standard error, and the front's process group. jobs:
+// the front is under job control. shared: the keeper and the command are in the
+// front's process group.
 type birthright struct {
 	orders, results, stderr, group int
 	jobs, shared                   bool
@@ -111,15 +112,15 @@ func front(args []string) (int, error) {
 	if err != nil {
 		return exitUnavailable, err
 	}
-	for _, own := range []int{orders[1], results[0], crash[0], crash[1]} { // the others are inherited, at numbers that nobody else uses
+	for _, own := range []int{orders[1], results[0], crash[0], crash[1]} { // the keeper inherits the others
 		syscall.CloseOnExec(own)
 	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, passedOn()...)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody reads what there is to say: that is no reason to end
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a closed standard error does not end this process
 	term, job := openTerminal(), isJob()
-	// In a PID namespace of its own, on the terminal of another, its group has no
-	// number: no other group could give the terminal back to it.
+	// In a PID namespace of its own, on a terminal of another namespace, its group
+	// has no number. Another group could not give the terminal back to it.
 	shared := syscall.Getpgrp() == 0 && term.file != nil
 	rights := birthright{orders[0], results[1], stderr, syscall.Getpgrp(), job && !shared, shared}
 	command := tree.Command{
@@ -157,8 +158,8 @@ func front(args []string) (int, error) {
 	}
 }
 
-// readCrash reads the pipe, and returns what it has read when asked, which is
-// to be after the keeper's death.
+// readCrash reads the pipe. crashed returns its content; call it after the
+// keeper has died.
 func readCrash(pipe int) (crashed func() string) {
 	text := make(chan string, 1)
 	go func() {
@@ -184,8 +185,8 @@ func died(status int, began bool, crash string) (int, error) {
 	return exitLost, fmt.Errorf("lost: the process holding the lock died (%s); %s", why, command)
 }
 
-// limit returns what the runtime has failed to get, "" if it has crashed for
-// another reason.
+// limit returns the resource that the runtime could not get, "" if it crashed
+// for another reason.
 func limit(crash string) string {
 	for _, phrase := range []string{"pthread_create failed", "failed to create new OS thread", "out of memory", "failed to reserve", "cannot reserve", "cannot allocate memory"} {
 		if strings.Contains(crash, phrase) {
@@ -195,9 +196,10 @@ func limit(crash string) string {
 	return ""
 }
 
-// interrupt ends this process as Ctrl-C would have, had the command not had the
-// terminal. A shell looks for that, to end a loop or a script. If it has
-// started this process in its own group it would have had the Ctrl-C, too.
+// interrupt ends this process as Ctrl-C would have ended it without the command
+// on the terminal. A shell checks for that, to end a loop or a script. If group
+// is true, the shell shares this process's group and gets the signal as well as
+// this process.
 func interrupt(group bool) {
 	if signal.Ignored(syscall.SIGINT) || os.Getpid() == 1 { // of a container, whose first process no signal ends
 		return
@@ -212,8 +214,8 @@ func interrupt(group bool) {
 	}
 }
 
-// goOn has a keeper go on that somebody has stopped: it would lose its lock,
-// and the command would not be told.
+// goOn continues a stopped keeper. A keeper that stays stopped would lose its
+// lock without ending the command.
 func goOn(keeper int, _ syscall.Signal) { _ = syscall.Kill(keeper, syscall.SIGCONT) }
 
 // isJob reports whether the parent is a shell that has put this process into a
@@ -232,10 +234,10 @@ func session(pid int) int {
 	return int(id)
 }
 
-// passedOn returns the signals that go to the command: all that can be caught,
-// but for those that tell of this process itself, and SIGHUP and SIGINT if
-// whoever has started it wants them to be ignored, as nohup does. (The runtime
-// does not tell of others.)
+// passedOn returns the signals that are forwarded to the command. These are all
+// that can be caught, except for signals about this process itself. SIGHUP and
+// SIGINT are left out if they were ignored at the start, as under nohup. (The
+// Go runtime does not report this for other signals.)
 func passedOn() (signals []os.Signal) {
 	for n := syscall.Signal(1); n < 65; n++ {
 		switch n {

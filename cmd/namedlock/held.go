@@ -16,23 +16,23 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// A command may run others that take locks of their own. Its environment has
-// which locks it runs under:
+// A command may run other commands that take locks. Its environment lists the
+// locks that it runs under:
 
-// heldVariable has an inheritance in JSON, for namedlock alone. It counts for
-// as long as the keeper that has written it is an ancestor of who reads it: an
-// environment outlives a lock where a daemon, at(1) or a terminal multiplexer
-// has it. The keeper of an outer run is an ancestor then, too.
+// heldVariable has an inheritance in JSON, for namedlock only. It is valid
+// while the keeper that wrote it is an ancestor of the reading process. An
+// environment can outlive a lock, for example in a daemon, at(1) or a terminal
+// multiplexer. The keeper of an outer run is an ancestor of the reading process
+// as well as the inner one.
 const heldVariable = "NAMEDLOCK_HELD"
 
-// nameVariable has the names of these locks, one a line, for people. It counts
-// for nothing.
+// nameVariable has the names of these locks, one per line, for people.
+// namedlock does not read it.
 const nameVariable = "NAMEDLOCK_NAME"
 
 const connectionVariable = "NAMEDLOCK_CONNECTION_ID"
 
-// slotVariable has the number of the slot that the innermost run -slots has
-// got.
+// slotVariable has the number of the slot of the innermost run -slots.
 const slotVariable = "NAMEDLOCK_SLOT"
 
 type inheritance struct {
@@ -55,8 +55,8 @@ func inherited() (in inheritance) {
 	return in
 }
 
-// has reports whether a lock is among them, as the library sees it: names that
-// differ in letter case alone are one lock.
+// has reports whether a lock is among them. As in the library, names that
+// differ only in letter case are one lock.
 func (in inheritance) has(config *mysql.Config, name string) bool {
 	return slices.ContainsFunc(in.Locks, func(l named) bool {
 		return l.Server == address(config) && names.Fold(l.Name) == names.Fold(name)
@@ -75,8 +75,8 @@ func (in inheritance) slot(config *mysql.Config, name string) (number int, has b
 	return 0, false
 }
 
-// environment returns the variables for a command that runs under the locks of
-// this keeper as well.
+// environment returns the variables for a command under the inherited locks and
+// those of this keeper.
 func (in inheritance) environment(keeper int, started string, config *mysql.Config, own []string) []string {
 	in.Keeper, in.Started = keeper, started
 	var all []string
@@ -93,8 +93,8 @@ func (in inheritance) environment(keeper int, started string, config *mysql.Conf
 	return []string{nameVariable + "=" + strings.Join(all, "\n"), heldVariable + "=" + string(text)}
 }
 
-// address is where the server is. One that is reached in two ways counts as
-// two.
+// address is the address of the server. A server with two addresses counts as
+// two servers.
 func address(config *mysql.Config) string {
 	addr := config.Addr
 	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "127.0.0.1" || host == "::1") {
@@ -103,7 +103,7 @@ func address(config *mysql.Config) string {
 	return fmt.Sprintf("%s(%s)", cmp.Or(config.Net, "tcp"), addr)
 }
 
-// held says whether this process runs under the lock.
+// held reports by its exit code whether this process runs under the lock.
 func held(_ context.Context, in *invocation) (int, error) {
 	if len(in.args) != 1 {
 		return 0, usagef("held takes exactly one lock name, got %d", len(in.args))

@@ -10,7 +10,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A lock is a lock that is held, as -json shows it. What the server does not
+// A lock is a held lock, as -json prints it. A field that the server does not
 // show is left out.
 type lock struct {
 	Name         string  `json:"name"`

@@ -25,21 +25,21 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// A job is what the command line of run or lead says.
+// A job is the command line of run or lead, parsed.
 type job struct {
 	server   serverFlags
 	timeout  time.Duration
-	retry    time.Duration // for how long a server that cannot be asked at the start is asked again
+	retry    time.Duration // how long to retry a server that is unreachable at the start
 	grace    time.Duration
-	atLeast  time.Duration // for how long the locks are held, counted from when they were acquired
-	atMost   time.Duration // for how long the command may run; 0: for ever
-	slots    int           // of the name, of which the command gets one; 0: it gets the lock
+	atLeast  time.Duration // how long the locks are held at least, counted from when they were acquired
+	atMost   time.Duration // how long the command may run; 0: without limit
+	slots    int           // how many slots the name has, one of which the command gets; 0: it gets the lock
 	exitBusy int
 	quiet    bool
 	verbose  bool
 
 	names []string
-	slot  int // that it has got
+	slot  int // the number of its slot
 	argv  []string
 	path  string // of argv[0]
 
@@ -147,7 +147,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, err
 }
 
-// prepare finds what is wrong without a question to the server.
+// prepare checks everything that can be checked without the server.
 func (j *job) prepare(stderr *voice) (err error) {
 	j.stderr, j.server.stderr = stderr, stderr
 	for _, name := range j.names {
@@ -190,19 +190,19 @@ func (j *job) open(opts ...namedlock.Option) (locker *namedlock.Locker, done fun
 	return locker, func() { _, _ = locker.Close(), db.Close() }, nil
 }
 
-// A startError is why the command could not be started.
+// A startError is the reason why the command could not be started.
 type startError struct{ error }
 
 func (e startError) Unwrap() error { return e.error }
 
-// tell says what only -verbose wants to hear.
+// tell writes a message of -verbose.
 func (j *job) tell(format string, args ...any) {
 	if j.verbose {
 		j.stderr.sayf(format, args...)
 	}
 }
 
-// complain says what -quiet does not want to hear.
+// complain writes a message unless -quiet is set.
 func (j *job) complain(format string, args ...any) {
 	if !j.quiet {
 		j.stderr.sayf(format, args...)
@@ -229,13 +229,13 @@ func (j *job) wanted() []string {
 	return wanted
 }
 
-// connection returns the id of the connection that has the lock, 0 if the
-// server does not tell. transaction runs a function on that connection: asked
-// on another, the answer would cost one more; and behind a proxy
-// CONNECTION_ID() can be the proxy's.
+// connection returns the id of the connection that holds the lock, 0 if the
+// server does not return it. transaction runs a function on that connection, so
+// that no other connection is needed. Behind a proxy, CONNECTION_ID() can be
+// the proxy's.
 func connection(ctx context.Context, name string, transaction func(context.Context, func(context.Context, *sql.Tx) error) error) (id uint64) {
-	// A ctx that ended in the middle of a statement would cut the connection off,
-	// and with it the lock.
+	// If ctx ended during the statement, the connection would be closed, and the
+	// lock lost.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := transaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -247,7 +247,7 @@ func connection(ctx context.Context, name string, transaction func(context.Conte
 	return id
 }
 
-// environment is what the command gets.
+// environment returns the environment of the command.
 func (j *job) environment(id uint64) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		key, _, _ := strings.Cut(v, "=")
@@ -263,7 +263,7 @@ func (j *job) environment(id uint64) []string {
 	return env
 }
 
-// ending returns the exit code for an error of run, and what there is to say.
+// ending returns the exit code for an error of run, and the message.
 func (j *job) ending(err error) (int, error) {
 	var start startError
 	var failed *namedlock.Error

@@ -19,33 +19,33 @@ import (
 	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/tree"
 )
 
-// A keeper has the lock, and the command that runs under it.
+// A keeper holds the lock, and runs the command under it.
 type keeper struct {
 	*job
 
 	term        terminal
-	interactive bool // the command gets the terminal at once; otherwise when it wants to read
+	interactive bool // the command gets the terminal at once; otherwise when it reads from it
 	front       int  // the front's process group
-	jobs        bool // somebody continues the front when it stops
-	leads       bool // and does not just run
+	jobs        bool // a shell continues the front when it stops
+	leads       bool // the subcommand is lead, not run
 	end         context.CancelCauseFunc
 	frontDied   chan struct{}
 	interrupted bool // Ctrl-C has ended the command, or the wait for it
-	toldLoss    bool // of the lock that was held last
+	toldLoss    bool // the loss of the last lock was reported
 
 	shared    bool           // the command is in the front's group, and so is this process
-	own       chan os.Signal // what came to this process itself
-	begin     func()         // tells the front that the command has been started
+	own       chan os.Signal // signals to this process itself
+	begin     func()         // reports to the front that the command was started
 	ttinStays bool           // SIGTTIN was ignored, as in bash's $(…)
 
 	mu       sync.Mutex
 	command  *tree.Tree              // nil before it begins and after it has ended. Guarded by mu, as are:
-	asked    syscall.Signal          // the last that asked the command to end
+	asked    syscall.Signal          // the last signal that asked the command to end
 	withdraw context.CancelCauseFunc // ends the wait for the lock; nil before the first
 	halted   chan struct{}           // nil unless the job was stopped without a command; closed when it goes on
 }
 
-// A signalled is why a wait was ended.
+// A signalled is the signal that ended a wait.
 type signalled syscall.Signal
 
 func (s signalled) Error() string { return "ended by a signal: " + syscall.Signal(s).String() }
@@ -53,8 +53,8 @@ func (s signalled) Error() string { return "ended by a signal: " + syscall.Signa
 // endings are the signals that ask for the end.
 var endings = map[syscall.Signal]bool{syscall.SIGHUP: true, syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGTERM: true}
 
-// errHalted is why a wait was ended: the job was stopped, and stands in
-// nobody's way.
+// errHalted ends a wait of a stopped job, so that it does not delay other
+// waiters.
 var errHalted = errors.New("the job is stopped")
 
 var errFrontDied = errors.New("parent process died")
@@ -68,11 +68,11 @@ func keeperMain(rights string, args []string) int {
 	for _, fd := range []int{r.orders, r.results, r.stderr} {
 		syscall.CloseOnExec(fd)
 	}
-	// A signal for all processes of a service, or of a terminal, comes by the pipe
-	// as well. Here it would be one too many.
+	// A signal to all processes of a service or a terminal also arrives through
+	// the pipe. The copy that arrives here is dropped.
 	own := make(chan os.Signal, 64)
 	signal.Notify(own, append(passedOn(), syscall.SIGPIPE)...)
-	signal.Ignore(syscall.SIGTTOU) // by stty tostop, or for giving the terminal away: it would stop the keeper
+	signal.Ignore(syscall.SIGTTOU) // sent under stty tostop, or when the terminal is given away; it would stop the keeper
 
 	stderr := newVoice(os.NewFile(uintptr(r.stderr), "stderr"))
 	k := &keeper{
@@ -80,7 +80,7 @@ func keeperMain(rights string, args []string) int {
 		shared: r.shared, own: own, begin: sync.OnceFunc(func() { _, _ = syscall.Write(r.results, []byte{begun}) }), ttinStays: signal.Ignored(syscall.SIGTTIN),
 	}
 	if r.shared {
-		k.front = -1 // which no terminal has
+		k.front = -1 // not the group of any terminal
 	}
 	code, err := k.keep(os.NewFile(uintptr(r.orders), "pipe"), args, stderr)
 	code = say(code, err, os.Stdout, stderr)
@@ -123,7 +123,8 @@ func (k *keeper) keep(orders io.Reader, args []string, stderr *voice) (code int,
 	return k.ending(err)
 }
 
-// obey does what the front passes on, and ends everything when that dies.
+// obey delivers the signals that the front forwards, and ends everything when
+// the front dies.
 func (k *keeper) obey(pipe io.Reader) {
 	for sig := make([]byte, 1); ; {
 		if _, err := io.ReadFull(pipe, sig); err != nil {
@@ -135,8 +136,8 @@ func (k *keeper) obey(pipe io.Reader) {
 	}
 }
 
-// fromKeys reports whether a signal comes from the keys of a terminal to all in
-// the shared group: then the command has it, as this process has.
+// fromKeys reports whether a signal was sent by a key of the terminal to the
+// whole shared group. The command then has received it, like this process.
 func (k *keeper) fromKeys(sig syscall.Signal) bool {
 	if !k.shared || (sig != syscall.SIGINT && sig != syscall.SIGQUIT && sig != syscall.SIGTSTP) {
 		return false
@@ -180,7 +181,7 @@ func (k *keeper) deliver(sig syscall.Signal, hasIt bool) {
 	case sig == syscall.SIGCONT && k.halted != nil:
 		close(k.halted)
 		k.halted = nil
-	case sig == syscall.SIGHUP && k.leads && k.term.file == nil: // a wish to read a configuration again, sent to all machines
+	case sig == syscall.SIGHUP && k.leads && k.term.file == nil: // probably a request to reload a configuration, sent to all machines
 	case endings[sig]:
 		k.end(signalled(sig))
 	}
@@ -240,11 +241,13 @@ func (k *keeper) wait(ctx context.Context) (wait context.Context, end func()) {
 	return wait, func() { withdraw(nil) }
 }
 
-// stopFront has the shell see that its job is stopped. There must be a job.
+// stopFront stops the front, so that the shell reports its job as stopped.
+// There must be a job.
 func (k *keeper) stopFront() { _ = syscall.Kill(-k.front, syscall.SIGSTOP) }
 
-// run runs the command under the lock. ctx ends with that. It returns the
-// command's exit status when nothing that it has started is left.
+// run runs the command under the lock. ctx ends with the lock. It returns the
+// command's exit status after all processes that the command started have
+// ended.
 func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 	command, err := k.start(ctx, id)
 	if err != nil {
@@ -281,14 +284,14 @@ func (k *keeper) run(ctx context.Context, id uint64) (int, error) {
 	return command.Status(), nil
 }
 
-// endCommand ends the command, with all that it has started.
+// endCommand ends the command and all processes that it started.
 func (k *keeper) endCommand(command *tree.Tree) {
 	if command.End(k.grace, k.frontDied) {
 		k.stderr.sayf("killed the command, which had not ended %v after SIGTERM", k.grace)
 	}
 }
 
-// tellLoss says that the lock was lost, once.
+// tellLoss reports a loss of the lock, once.
 func (k *keeper) tellLoss(format string, args ...any) {
 	if !k.toldLoss {
 		k.stderr.sayf(format, args...)
@@ -296,14 +299,15 @@ func (k *keeper) tellLoss(format string, args ...any) {
 	k.toldLoss = true
 }
 
-// settling is how long what the command has left behind may take to end by
-// itself, without a word: the other end of a pipe does.
+// settling is how long processes that the command left behind have to end by
+// themselves before they are reported. The other end of a pipe, for example,
+// ends by itself.
 const settling = 100 * time.Millisecond
 
-// mostLeft is how many processes a line names.
+// mostLeft bounds how many processes a message names.
 const mostLeft = 5
 
-// endRest ends what the command has left behind, and says so.
+// endRest ends the processes that the command left behind, and reports them.
 func (k *keeper) endRest(command *tree.Tree) {
 	select {
 	case <-command.Gone():
@@ -332,10 +336,10 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 	}
 	front := k.term.foreground() == k.front
 	own := front && k.interactive
-	speak := k.stderr.hush()                 // what is written meanwhile could stop the child before its exec
-	defaults := []os.Signal{syscall.SIGTTOU} // or the command would ignore it
+	speak := k.stderr.hush()                 // writing now could stop the child before its exec
+	defaults := []os.Signal{syscall.SIGTTOU} // otherwise the command would ignore it
 	if front || !k.ttinStays {
-		defaults = append(defaults, syscall.SIGTTIN) // by which stopped learns that the command wants to read
+		defaults = append(defaults, syscall.SIGTTIN) // by it, stopped detects that the command reads from the terminal
 	}
 	signal.Notify(make(chan os.Signal, 1), defaults...)
 	command, err := k.execute(id)
@@ -348,7 +352,7 @@ func (k *keeper) start(ctx context.Context, id uint64) (*tree.Tree, error) {
 	k.command, k.asked, k.interrupted = command, 0, false
 	if own {
 		k.term.give(command.PID())
-		command.Signal(syscall.SIGCONT) // it may have asked for the terminal a moment too early
+		command.Signal(syscall.SIGCONT) // it may have used the terminal a moment too early
 	}
 	k.tell("running %q, process %d", k.argv, command.PID())
 	return command, nil
@@ -379,15 +383,15 @@ func isText(path string) bool {
 	return (err == nil || err == io.EOF || err == io.ErrUnexpectedEOF) && !bytes.Contains(begin[:n], []byte{0})
 }
 
-// stopped does what a shell would when the command was stopped by a key, or for
-// reading from a terminal that it does not have.
+// stopped acts as a shell does if the command was stopped by a key, or because
+// it read from a terminal that it does not have.
 func (k *keeper) stopped(pid int, sig syscall.Signal) {
-	k.mu.Lock() // start has given the terminal away before, and takes it from nobody who gets it here
+	k.mu.Lock() // start has given the terminal away before, and does not take it from a process that gets it here
 	defer k.mu.Unlock()
 	keys := k.term.foreground()
 	wants := sig == syscall.SIGTTIN || sig == syscall.SIGTTOU
 	switch {
-	case keys == 0: // no terminal: whoever stops it continues it
+	case keys == 0: // no terminal: the sender of the signal continues it
 	case wants && (keys == k.front || keys == pid):
 		k.term.give(pid)
 		_ = syscall.Kill(-pid, syscall.SIGCONT)
@@ -396,7 +400,7 @@ func (k *keeper) stopped(pid int, sig syscall.Signal) {
 			k.term.give(k.front)
 		}
 		k.stopFront()
-	case keys == pid: // nobody would continue it
+	case keys == pid: // no shell would continue it
 		_ = syscall.Kill(-pid, syscall.SIGCONT)
 	}
 }

@@ -21,16 +21,17 @@ const (
 	steady     = time.Minute
 )
 
-// lead keeps the command running for as long as this process leads, and stands
-// for it again after a loss. A command that fails resigns: another machine may
-// do better. lead returns when the command has succeeded, or was asked to end.
+// lead keeps the command running while this process leads, and tries to lead
+// again after a loss. If the command fails, the process resigns, so that
+// another machine can lead. lead returns when the command has succeeded, or was
+// asked to end.
 func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	opts := []namedlock.Option{namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) {
 		if e.Err != nil {
-			k.tellLoss("lost the lock: %s", oneLine(e.Err)) // as its release has found
+			k.tellLoss("lost the lock: %s", oneLine(e.Err)) // found by its release
 		}
 	}})}
-	if !k.quiet { // an outage is to be seen in the journal, since lead goes on
+	if !k.quiet { // lead continues after an outage, so the journal has to show it
 		opts = append(opts, namedlock.WithLogger(slog.New(logLines{k.stderr, slog.LevelWarn, ""})))
 	}
 	locker, done, err := k.open(opts...)
@@ -40,7 +41,7 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	defer done()
 	k.stderr.spoken.Store(false)
 	if err := k.reach(ctx, locker, namedlock.Forever, "cannot reach a writable server; retrying"); isMistake(err) {
-		return 0, usageError{err} // Lead would go on asking
+		return 0, usageError{err} // Lead would retry
 	} else if codeOf(err) == exitDenied {
 		return 0, err
 	}
@@ -61,14 +62,14 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 				k.complain("leading, connection %d", id)
 			}
 			code, err = k.run(ctx, id)
-			if ran = ran || err == nil; ran && errors.As(err, new(startError)) { // it is being replaced by another version, say
+			if ran = ran || err == nil; ran && errors.As(err, new(startError)) { // for example, its file is being replaced
 				code, err = k.ending(err)
 				k.complain("%v", err)
 				return nil
 			}
 			if err == nil && k.isLast(code, ctx.Err() != nil) {
 				over = true
-				stop() // even if the lock is lost meanwhile
+				stop() // even if the lock is lost at this moment
 			}
 			return err
 		})
@@ -94,9 +95,9 @@ func (k *keeper) lead(ctx context.Context) (code int, err error) {
 	}
 }
 
-// isLast reports whether a command that has ended with that code is not to run
-// again. One that ended since the lock was lost is, unless it had been asked to
-// end as well.
+// isLast reports whether a command that ended with that code must not run
+// again. After a loss of the lock the command runs again, unless a signal asked
+// it to end.
 func (k *keeper) isLast(code int, lost bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -104,9 +105,9 @@ func (k *keeper) isLast(code int, lost bool) bool {
 	switch {
 	case k.asked == syscall.SIGINT, k.asked == syscall.SIGQUIT, k.asked == syscall.SIGTERM:
 		return true
-	case k.asked == syscall.SIGHUP && (died == syscall.SIGHUP || k.term.file != nil): // many take it for a wish to read their configuration again
+	case k.asked == syscall.SIGHUP && (died == syscall.SIGHUP || k.term.file != nil): // many programs reload their configuration on it
 		return true
-	case k.interactive && (died == syscall.SIGINT || died == syscall.SIGQUIT || died == syscall.SIGHUP): // the terminal tells the command alone
+	case k.interactive && (died == syscall.SIGINT || died == syscall.SIGQUIT || died == syscall.SIGHUP): // the terminal signals only the command
 		return true
 	}
 	return code == exitOK && !lost

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// What this process and the keeper take beside what they have at their start,
-// with a margin: threads, and bytes of address space. A Go program that gets
-// neither crashes.
+// The threads and the bytes of address space that this process and the keeper
+// need in addition to those at their start, with a margin. A Go program that
+// cannot get them crashes.
 const (
 	neededThreads = 24
 	neededSpace   = 256 << 20
@@ -39,7 +39,8 @@ func roomToRun() error {
 	return nil
 }
 
-// addressSpace is how much this process has, 0 if that is not known.
+// addressSpace returns the bytes of address space of this process, 0 if
+// unknown.
 func addressSpace() uint64 {
 	text, _ := os.ReadFile("/proc/self/statm")
 	pages, _, _ := strings.Cut(string(text), " ")

@@ -1,5 +1,5 @@
 // Command namedlock runs commands under named locks of a MySQL or MariaDB
-// server, and asks the server about such locks.
+// server. It also shows which locks are held, and by which sessions.
 //
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
@@ -27,21 +27,21 @@ import (
 	"time"
 )
 
-// The exit codes, as sysexits.h has them but for the first two.
+// The exit codes. Those from 64 to 77 are from sysexits.h.
 const (
 	exitOK            = 0
-	exitNobody        = 1   // nobody holds the lock; this process is not under it
-	exitUsage         = 64  // a flag, a name, a DSN or an option file is wrong
-	exitUnavailable   = 69  // the server cannot be asked, or does not tell, or is not fit
+	exitNobody        = 1   // no session holds the lock; this process does not run under it
+	exitUsage         = 64  // a flag, a lock name, the DSN or the option file is invalid
+	exitUnavailable   = 69  // the server is unreachable, or not suitable for locks
 	exitLost          = 70  // the lock was lost while the command ran
 	exitBusy          = 75  // the lock was not acquired in time
-	exitDenied        = 77  // the server refuses this user
-	exitTooLong       = 124 // the command ran for longer than -at-most; as timeout(1) has it
+	exitDenied        = 77  // the server denied access to the user
+	exitTooLong       = 124 // the command ran for longer than -at-most; timeout(1) uses the same code
 	exitNotExecutable = 126
 	exitNotFound      = 127
 )
 
-// patience is how long a server may take to answer.
+// patience bounds how long the server may take to answer.
 const patience = 10 * time.Second
 
 func main() {
@@ -54,12 +54,12 @@ func main() {
 	os.Exit(code)
 }
 
-// A usageError is a mistake on the command line, or in what it names.
+// A usageError is a mistake on the command line, or in a file that it names.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// run is main with everything that it touches as arguments. It returns the exit
+// run is main, with its inputs and outputs as arguments. It returns the exit
 // code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -116,7 +116,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (int
 	return code, err
 }
 
-// version is that of the module, with the commit where Go knows it.
+// version returns the version of the module, with the commit if the build
+// recorded it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -125,7 +126,7 @@ func version() string {
 	return cmp.Or(info.Main.Version, "(unknown version)") + ", " + info.GoVersion
 }
 
-// parseFlags returns what stands behind the flags.
+// parseFlags returns the arguments after the flags.
 func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	flags.SetOutput(io.Discard)
 	isOfFlock := func(name string) bool { return flags.Name() == "run" && insteadOf(name, args) != "" }
@@ -156,8 +157,8 @@ func parseFlags(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	return rest, nil
 }
 
-// insteadOf returns what to write instead of a flag of flock, "" for anything
-// else.
+// insteadOf returns the replacement for a flag of flock, "" for any other
+// argument.
 func insteadOf(flag string, args []string) string {
 	if !strings.HasPrefix(flag, "-") {
 		return ""
@@ -187,7 +188,7 @@ func insteadOf(flag string, args []string) string {
 	return ""
 }
 
-// An invocation is what the command line says.
+// An invocation is the parsed command line.
 type invocation struct {
 	server serverFlags
 	json   bool
@@ -195,7 +196,7 @@ type invocation struct {
 	stdout io.Writer
 }
 
-// define adds the flags that a subcommand has, but for run and lead.
+// define adds the flags of a subcommand other than run and lead.
 func (in *invocation) define(name string, flags *flag.FlagSet) {
 	if name != "completion" {
 		in.server.define(flags)

@@ -26,7 +26,7 @@ func TestIsLast(t *testing.T) {
 		{code: 0, last: true},
 		{code: 0, lost: true},
 		{code: 3},
-		{code: 143}, // by somebody else
+		{code: 143}, // by another process
 		{asked: term, code: 143, last: true},
 		{asked: term, code: 7, lost: true, last: true},
 		{asked: intr, code: 0, lost: true, last: true},

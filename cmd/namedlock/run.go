@@ -15,9 +15,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// under takes the locks and has fn run under them. It returns the exit code. A
-// server that cannot be asked at the start is asked again for as long as -retry
-// says; one that goes away later, until the timeout has passed.
+// under acquires the locks and runs fn under them. It returns the exit code. If
+// the server is unreachable at the start, under retries for as long as -retry
+// allows. If the server goes away later, under retries until the timeout.
 func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64) (int, error)) (code int, err error) {
 	locker, done, err := j.open()
 	if err != nil {
@@ -45,7 +45,7 @@ func (j *job) under(ctx context.Context, fn func(ctx context.Context, id uint64)
 		if ran || left <= 0 || !mayPass(err) {
 			return code, err
 		}
-		if time.Since(tried) > lastOutagePause { // it has waited: this is another outage
+		if time.Since(tried) > lastOutagePause { // it waited, so this is a new outage
 			outage = pauses{}
 		}
 		if outage.next == 0 {
@@ -68,7 +68,7 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 		acquired()
 		waits.Wait()
 		id := connection(ctx, j.locks()[0], func(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
-			aside := namedlock.SafeName("namedlock run", crand.Text()) // it nests on the connection that has the others
+			aside := namedlock.SafeName("namedlock run", crand.Text()) // nested on the connection of the other locks
 			return locker.WithLockTx(ctx, aside, 0, nil, fn)
 		})
 		defer func(began time.Time) {
@@ -92,18 +92,18 @@ func (j *job) attempt(ctx context.Context, locker *namedlock.Locker, timeout tim
 	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &failed) && (failed.Holder == nil || j.slots > 0) {
 		inTheWay := failed.Name
 		if j.slots > 0 {
-			inTheWay = names.Slot(failed.Name, 0) // any will do
+			inTheWay = names.Slot(failed.Name, 0) // any slot is suitable
 		}
-		if h, held, _ := locker.Holder(ctx, inTheWay); held { // which a try without a wait does not ask for
+		if h, held, _ := locker.Holder(ctx, inTheWay); held { // a call without a wait does not look it up
 			failed.Holder = &h
 		}
 	}
 	return code, err
 }
 
-// reach returns nil when the server has answered, and is fit for locks, or an
-// error for that which no time mends. A server that may be there soon is asked
-// again for as long as within says.
+// reach returns nil when the server has answered and is suitable for locks. It
+// returns an error at once if retrying does not help, and otherwise retries for
+// the duration within.
 func (j *job) reach(ctx context.Context, locker *namedlock.Locker, within time.Duration, outage string) error {
 	began := time.Now()
 	for again := (pauses{}); ; {
@@ -121,8 +121,7 @@ func (j *job) reach(ctx context.Context, locker *namedlock.Locker, within time.D
 	}
 }
 
-// pauses are those between questions to a server that does not answer. They
-// double.
+// pauses are the pauses between attempts to reach a server. They double.
 type pauses struct{ next time.Duration }
 
 const (
@@ -133,7 +132,7 @@ const (
 // pause waits, but no longer than most. It reports whether ctx lasts.
 func (p *pauses) pause(ctx context.Context, most time.Duration) bool {
 	p.next = min(max(2*p.next, firstOutagePause), lastOutagePause)
-	jitter := rand.N(p.next / 4) // or all that wait for one server come at once
+	jitter := rand.N(p.next / 4) // without it, all clients of a server would retry at the same moment
 	select {
 	case <-time.After(min(p.next-jitter, most)):
 		return true
@@ -142,11 +141,11 @@ func (p *pauses) pause(ctx context.Context, most time.Duration) bool {
 	}
 }
 
-// patienceBeforeTelling is how long a wait is nothing to talk about.
+// patienceBeforeTelling is how long a wait lasts before it is reported.
 const patienceBeforeTelling = 2 * time.Second
 
-// tellWhoIsInTheWay says who has the locks, when the wait has lasted, and again
-// when that is another.
+// tellWhoIsInTheWay reports the holders of the locks during a long wait, and
+// again when a holder changes.
 func (j *job) tellWhoIsInTheWay(ctx context.Context, locker *namedlock.Locker) {
 	told := map[string]uint64{}
 	tick := time.NewTicker(patienceBeforeTelling)

@@ -25,11 +25,11 @@ import (
 	"github.com/go-namedlock/namedlock/cmd/namedlock/internal/optionfile"
 )
 
-// serverFlags say where the server is.
+// serverFlags are the flags that set the server.
 type serverFlags struct {
 	dsn, defaultsFile string
 
-	program string    // which the server shows for the connection; else namedlock
+	program string    // the program name that the server shows; if empty, namedlock
 	stderr  io.Writer // for a warning
 }
 
@@ -37,7 +37,7 @@ type serverFlags struct {
 func (f *serverFlags) define(flags *flag.FlagSet) {
 	for name, value := range map[string]*string{"dsn": &f.dsn, "defaults-file": &f.defaultsFile} {
 		flags.Func(name, "", func(text string) error {
-			if *value = text; text == "" { // of an unset variable: the server of another source may be a wrong one
+			if *value = text; text == "" { // for example from an unset variable: another source could name the wrong server
 				return errors.New("must not be empty")
 			}
 			return nil
@@ -45,7 +45,7 @@ func (f *serverFlags) define(flags *flag.FlagSet) {
 	}
 }
 
-// open returns a Locker on the server, and its db. It asks nothing yet.
+// open returns a Locker on the server, and its db. It does no I/O.
 func (f serverFlags) open(opts ...namedlock.Option) (*namedlock.Locker, *sql.DB, error) {
 	config, err := f.config()
 	if err != nil {
@@ -98,8 +98,8 @@ func (f serverFlags) config() (*mysql.Config, error) {
 	return config, err
 }
 
-// parseDSN does not show any part of the DSN: a password can be in each of them
-// if the DSN is wrong.
+// parseDSN puts no part of the DSN into an error: in a wrong DSN, any part can
+// contain a password.
 func parseDSN(source, dsn string) (*mysql.Config, error) {
 	config, err := mysql.ParseDSN(dsn)
 	if err == nil && slices.Contains(networks, config.Net) {
@@ -108,17 +108,17 @@ func parseDSN(source, dsn string) (*mysql.Config, error) {
 	return nil, errors.New(source + " is not a valid DSN (want user:password@tcp(host:3306)/): " + whyNot(dsn, err))
 }
 
-// networks are those that the command can dial.
+// networks are the networks that the command can dial.
 var networks = []string{"tcp", "tcp4", "tcp6", "unix"}
 
-// parameters are those of a DSN whose values the driver checks.
+// parameters are the DSN parameters whose values the driver checks.
 var parameters = []string{
 	"allowAllFiles", "allowCleartextPasswords", "allowFallbackToPlaintext", "allowNativePasswords", "allowOldPasswords", "checkConnLiveness", "clientFoundRows",
 	"collation", "columnsWithAlias", "compress", "connectionAttributes", "interpolateParams", "loc", "maxAllowedPacket", "multiStatements", "parseTime",
 	"readTimeout", "rejectReadOnly", "serverPubKey", "strict", "timeTruncate", "timeout", "tls", "writeTimeout",
 }
 
-// whyNot returns a reason in words of its own.
+// whyNot returns the reason, without any part of the DSN.
 func whyNot(dsn string, err error) string {
 	const constant = "invalid DSN: " // the driver's errors that begin so quote nothing
 	if err != nil && strings.HasPrefix(err.Error(), constant) {
@@ -138,7 +138,7 @@ func whyNot(dsn string, err error) string {
 	return "the part after the last / is not valid (write % as %25 there)"
 }
 
-// noMatter are keys of clients that make no difference to a lock.
+// noMatter are keys of clients that do not affect locks.
 var noMatter = map[string]bool{
 	"auto-rehash": true, "beep": true, "character-sets-dir": true, "compress": true, "compression-algorithms": true, "database": true,
 	"default-auth": true, "default-character-set": true, "get-server-public-key": true, "init-command": true, "line-numbers": true, "local-infile": true,
@@ -146,10 +146,10 @@ var noMatter = map[string]bool{
 	"reconnect": true, "secure-auth": true, "verbose": true, "zstd-compression-level": true,
 }
 
-// sockets are where servers listen, if the file names neither host nor socket.
+// sockets are the usual sockets of servers, for a file without host and socket.
 var sockets = []string{"/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"}
 
-// A client is what the file says.
+// A client is the content of an option file.
 type client struct {
 	config             *mysql.Config
 	host, port, socket string
@@ -164,7 +164,7 @@ func (f serverFlags) fromOptionFile(file string) (*mysql.Config, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(settings) == 0: // with a typo in the group the server would be another one
+	case len(settings) == 0: // after a typo in the group, the default server would be used
 		return nil, errors.New("option file " + file + " has no settings in [client]")
 	}
 	c := client{config: mysql.NewConfig(), port: "3306"}
@@ -179,7 +179,7 @@ func (f serverFlags) fromOptionFile(file string) (*mysql.Config, error) {
 	if err := c.dial(); err != nil {
 		return nil, err
 	}
-	if c.config.User == "" { // as the clients have it
+	if c.config.User == "" { // as in the clients
 		if login, err := user.Current(); err == nil {
 			c.config.User = login.Username
 		}
@@ -256,8 +256,8 @@ func isOn(value string) bool {
 	return true
 }
 
-// dial says where the server listens. As the clients have it, localhost means
-// the socket.
+// dial sets the address of the server. As in the clients, localhost means the
+// socket.
 func (c *client) dial() error {
 	local := c.host == "" || c.host == "localhost"
 	if c.socket == "" && local && c.protocol != "tcp" {
@@ -282,8 +282,8 @@ func (c *client) dial() error {
 	return nil
 }
 
-// secure sets up TLS. As MySQL's client has it, the default is to use it where
-// the server can, and an ssl-ca has the chain verified.
+// secure sets up TLS. As in MySQL's client, the default is TLS if the server
+// supports it. With an ssl-ca, the certificate chain is verified.
 func (c *client) secure() error {
 	mode := c.mode
 	switch {
@@ -296,7 +296,7 @@ func (c *client) secure() error {
 	case mode == "":
 		mode = "PREFERRED"
 	}
-	t := &tls.Config{InsecureSkipVerify: true} // but for the modes that verify
+	t := &tls.Config{InsecureSkipVerify: true} // except in the modes that verify
 	switch mode {
 	case "DISABLED":
 		return nil
@@ -331,7 +331,7 @@ func (c *client) secure() error {
 	return nil
 }
 
-// verifyChain verifies who has signed the server's certificate, but not its
+// verifyChain verifies the certificate chain of the server, but not its host
 // name.
 func verifyChain(roots *x509.CertPool, state tls.ConnectionState) error {
 	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}

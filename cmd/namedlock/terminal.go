@@ -9,7 +9,8 @@ import (
 	"unsafe"
 )
 
-// A terminal is the one that controls this process. The zero terminal is none.
+// A terminal is the controlling terminal of this process. The zero terminal
+// stands for none.
 type terminal struct{ file *os.File }
 
 func openTerminal() terminal {
@@ -37,12 +38,12 @@ func foregroundOf(file *os.File) (group int, ok bool) {
 	return int(id), errno == 0
 }
 
-// give has the terminal's keys go to the process group.
+// give makes the process group the terminal's foreground group.
 func (t terminal) give(group int) {
 	if t.file == nil {
 		return
 	}
-	signal.Ignore(syscall.SIGTTOU) // what a background process gets that does this
+	signal.Ignore(syscall.SIGTTOU) // a background process that does this gets it
 	to := int32(group)
 	_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, t.file.Fd(), syscall.TIOCSPGRP, uintptr(unsafe.Pointer(&to)))
 }

@@ -11,11 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// Names, programs, users, and the texts of servers are of anybody's choice. All
-// that the command writes goes through clean.
+// Names, programs, users and the texts of servers are not trusted. All output
+// of the command goes through clean.
 
-// clean quotes what is not printable, as Go does: it could move a terminal's
-// cursor, or break a line.
+// clean quotes characters that are not printable, as Go does. They could move a
+// terminal's cursor, or break a line.
 func clean(text string) string {
 	var out strings.Builder
 	for len(text) > 0 {
@@ -32,8 +32,8 @@ func clean(text string) string {
 }
 
 // oneLine returns the text of err in one line, without the prefix of the
-// library's errors: cron mails lines. An option of the library is nothing that
-// its reader can give.
+// library's errors, for the mails of cron. It leaves out an option of the
+// library, which the command does not have.
 func oneLine(err error) string {
 	text := strings.ReplaceAll(err.Error(), ", or override with WithoutServerCheck", "")
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
@@ -45,7 +45,7 @@ func oneLine(err error) string {
 
 const prefix = "namedlock: "
 
-// sayTo writes a line of this command's.
+// sayTo writes a message of this command, in one line.
 func sayTo(w io.Writer, text string) { _, _ = fmt.Fprintf(w, "%s%s\n", prefix, clean(text)) }
 
 func print(w io.Writer, text string) error {
@@ -53,7 +53,8 @@ func print(w io.Writer, text string) error {
 	return err
 }
 
-// printJSON escapes what is not printable also where JSON need not.
+// printJSON escapes characters that are not printable, even if JSON allows
+// them.
 func printJSON(w io.Writer, v any) error {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)

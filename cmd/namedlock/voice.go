@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// A voice writes lines without ever being in the way of who has something to
-// say: the end of the command must not wait for somebody who does not read
-// standard error. When too many lines wait to be read, more are dropped.
+// A voice writes lines without blocking its callers. The end of the command
+// must not wait for a reader of standard error. If more than mostLines lines
+// are unread, further lines are dropped.
 type voice struct {
 	lines  chan []byte
 	silent chan struct{} // closed when all is written
-	turn   chan struct{} // has one while a line is being written, or nothing may be
+	turn   chan struct{} // has an element while a line is being written, or writing is suspended
 	file   *os.File
-	spoken atomic.Bool // a line was said since this was set to false
+	spoken atomic.Bool // a line was written since this was set to false
 }
 
 const (
 	mostLines = 256
-	lastWords = 5 * time.Second // for what is left to be read at the end
+	lastWords = 5 * time.Second // how long finish waits for unread lines
 )
 
 func newVoice(w *os.File) *voice {
@@ -55,13 +55,13 @@ func (v *voice) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// sayf says a line of this command's.
+// sayf writes a message of this command.
 func (v *voice) sayf(format string, args ...any) {
 	sayTo(v, fmt.Sprintf(format, args...))
 }
 
-// hush has nothing written until speak is called. It does not wait long for a
-// line that nobody reads.
+// hush suspends writing until speak is called. It waits at most 100 ms for a
+// line that is not being read.
 func (v *voice) hush() (speak func()) {
 	select {
 	case v.turn <- struct{}{}:
@@ -71,8 +71,8 @@ func (v *voice) hush() (speak func()) {
 	}
 }
 
-// finish returns when all is written, or nobody has read it in time. What is
-// said later is lost.
+// finish returns when all lines are written, or after lastWords. Later lines
+// are lost.
 func (v *voice) finish() {
 	inTime := time.After(lastWords)
 	select {
@@ -86,13 +86,12 @@ func (v *voice) finish() {
 	}
 }
 
-// logLines is a handler of a log that writes lines like all others of this
-// command. It leaves out errors: they tell of losses, of which the command
-// tells itself.
+// logLines is a log handler that writes lines in the form of this command. It
+// leaves out errors: they are about losses, which the command reports itself.
 type logLines struct {
 	w     io.Writer
 	level slog.Level
-	with  string // what every line ends with
+	with  string // the end of every line
 }
 
 func (l logLines) Enabled(_ context.Context, level slog.Level) bool {

@@ -24,7 +24,7 @@ type Setting struct {
 	Open bool // all users can read the file
 }
 
-// Errorf returns an error that says where the setting stands.
+// Errorf returns an error with the file and the line of the setting.
 func (s Setting) Errorf(format string, args ...any) error {
 	return at(s.File, s.Line, format, args...)
 }
@@ -36,9 +36,8 @@ func at(file string, line int, format string, args ...any) error {
 // maxDepth bounds how deep files include each other.
 const maxDepth = 10
 
-// Read returns the settings of the groups in the file and in those that it
-// includes, in the order in which they stand: a later one replaces an earlier
-// one.
+// Read returns the settings of the groups in the file and in the files that it
+// includes, in their order. A later setting replaces an earlier one.
 func Read(file string, groups ...string) ([]Setting, error) {
 	return read(file, groups, 0)
 }
@@ -94,8 +93,8 @@ func read(file string, groups []string, depth int) ([]Setting, error) {
 	return settings, nil
 }
 
-// trusted refuses a file that another user can write to: it could send a
-// password to a server of that user's choice. root can write to any.
+// trusted refuses a file that another user can write to. That user could direct
+// a password to another server. A file that root can write to is accepted.
 func trusted(file string, info fs.FileInfo) error {
 	switch uid, owned := owner(info); {
 	case info.IsDir():
@@ -155,8 +154,8 @@ func include(text, file string, n int, groups []string, depth int) ([]Setting, e
 	return settings, nil
 }
 
-// parse takes a line apart: key, or key=value. It reads quotes as the clients
-// do, also where they are odd: a password that works there works here.
+// parse splits a line into key, or key=value. It reads quotes exactly as the
+// clients do, so a password that works in the clients works here.
 func parse(text string) (Setting, error) {
 	text = strings.TrimSpace(withoutComment(text))
 	key, value, given := strings.Cut(text, "=")
@@ -172,7 +171,7 @@ func parse(text string) (Setting, error) {
 	return s, nil
 }
 
-// withoutComment cuts the text at the first # that no quotes are around.
+// withoutComment cuts the text at the first # outside quotes.
 func withoutComment(text string) string {
 	var quote byte
 	for i := 0; i < len(text); i++ {

@@ -115,7 +115,7 @@ func TestRead_Open(t *testing.T) {
 	assert.True(t, settings[1].Open)
 }
 
-// A file of another user is refused, but for root's.
+// A file of another user is refused, unless that user is root.
 func TestRead_Foreign(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root gives files away")

@@ -1,7 +1,6 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
 
-// Package tree runs a command, and ends it with all the processes that it has
-// started.
+// Package tree runs a command, and ends it and all processes that it started.
 //
 // On Linux the process that starts a [Command] becomes the reaper of all
 // descendants, whatever session or group they move to, and the kernel kills the
@@ -33,8 +32,8 @@ type Command struct {
 	Path      string
 	Argv, Env []string
 	Stderr    uintptr                           // the descriptor that is its standard error
-	Stopped   func(pid int, sig syscall.Signal) // if not nil, called when a signal has stopped the command; no other process is reaped meanwhile
-	Survives  bool                              // the end of its parent: it sees to that itself
+	Stopped   func(pid int, sig syscall.Signal) // if not nil, called when a signal has stopped the command; no process is reaped during the call
+	Survives  bool                              // the end of its parent, which it handles itself
 	Shared    bool                              // stays in the process group of its parent; on Linux alone
 }
 

@@ -12,7 +12,7 @@ func adopt() error { return nil }
 
 func (c Command) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// awaitGroup waits until nobody is left in the group.
+// awaitGroup waits until the group has no process.
 func (t *Tree) awaitGroup() {
 	for t.inGroup() {
 		time.Sleep(10 * time.Millisecond)
