@@ -7,12 +7,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/inside"
 )
 
-// AssertHeld fails the test unless ctx is that of code under the lock: the one
-// that fn got from WithLock or WithLocks, or Lock.Context, or made from these.
-// So it finds code that runs without the lock, that was given another ctx, and
-// that goes on after a loss. It belongs into the test's stand-ins for what the
-// lock protects. It is no call: neither Calls nor Stats count it, and no hook
-// is told.
+// AssertHeld fails the test unless ctx is the context of code under the lock:
+// the ctx passed to fn by WithLock or WithLocks, Lock.Context, or one derived
+// from these. It detects code that runs without the lock, with another ctx, or
+// after a loss. Call it in the test doubles of the things that the lock
+// protects. Neither Calls nor Stats count it, and it calls no hook.
 func AssertHeld(tb testing.TB, ctx context.Context, l *Locker, name string) {
 	tb.Helper()
 	switch {

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// A Call is a call of one of a Locker's methods that take locks.
+// A Call is one call of a method of Locker that acquires locks.
 type Call struct {
 	Method   string        // "WithLock", "WithLockTx", "WithTerm", "WithSlot", "WithLocks", "Acquire" or "Lead"
 	Name     string        // as the caller wrote it; empty for WithLocks
-	Names    []string      // WithLocks alone: all, as the caller wrote them
+	Names    []string      // of WithLocks: all names, as the caller wrote them
 	Timeout  time.Duration // as the caller gave it; namedlock.Forever for Lead
-	Acquired bool          // the lock was had, or all locks: the function began (of Lead: a term), or Acquire returned a lock
+	Acquired bool          // all locks were acquired: fn began (for Lead, a term), or Acquire returned a lock
 	Returned bool          // the call has returned, or panicked
-	Err      error         // what it returned
+	Err      error         // the error that it returned
 }
 
-// Calls returns the calls of l's methods so far, in the order in which they
-// began. One of WithLocks is one call, however many locks it takes.
+// Calls returns the calls so far, in the order in which they began. A WithLocks
+// is one call, regardless of its number of locks.
 func (l *Locker) Calls() []Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()

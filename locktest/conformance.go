@@ -9,11 +9,11 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A Process is what Run tests: one user of the locks, which shares nothing with
-// others but the server. Only WithLock is required. What is nil is not tested,
-// and the tests that need it are skipped.
+// A Process is one user of the locks under test by Run. Processes share only
+// the server. Only WithLock is required. The tests that need a field which is
+// nil are skipped.
 //
-// Errors have to be those of package namedlock: an *Error, with the name, that
+// Errors must be those of package namedlock: an *Error, with the name, that
 // matches one of the sentinels or the context's error.
 type Process struct {
 	namedlock.Interface
@@ -34,31 +34,31 @@ type Process struct {
 	// Close is that of a *namedlock.Locker. Run calls it at the end of each test.
 	Close func() error
 
-	// Lose takes a lock of the process away from it, in a way that it notices
-	// within a second or so: by a KILL of the session, say.
+	// Lose takes a lock away from the process, for example by a KILL of the
+	// session. The process must notice it within about 1 s.
 	Lose func(name string)
 
-	// LossIsFinal says that after a loss the process takes no more locks, as a
-	// Locker from namedlock.New does not, whose connection has gone.
+	// LossIsFinal says that the process acquires no lock after a loss, like a
+	// Locker from namedlock.New, whose only connection is then closed.
 	LossIsFinal bool
 }
 
-// A Lock is what Process.Acquire returns, as *namedlock.Lock is.
+// A Lock is the result of Process.Acquire. *namedlock.Lock implements it.
 type Lock interface {
 	Name() string
 	Context() context.Context
 	Release() error
 }
 
-// A Factory sets up for one test. It returns a function that starts one
-// process, as often as the test wants one, all on the same server. What they
-// need to be stopped, beside Process.Close, goes into t.Cleanup.
+// A Factory prepares one test. It returns a function that starts one process at
+// each call, all on the same server. Use t.Cleanup for everything that must be
+// stopped in addition to Process.Close.
 type Factory func(t *testing.T) (start func() Process)
 
-// ProcessOf returns the Process that a *namedlock.Locker is, without Lose, or a
-// Locker of this package, with it. WithLocks, WithSlot and WithLockTx are set
-// for whatever has them; a Locker of this package has the latter if it has a db
-// for transactions (TxFrom).
+// ProcessOf returns a Process for a *namedlock.Locker, without Lose, or for a
+// Locker of this package, with Lose. It sets WithLocks, WithSlot and WithLockTx
+// if l has these methods. For a Locker of this package, it sets WithLockTx only
+// if TxFrom was called.
 func ProcessOf(l interface {
 	namedlock.Interface
 	Acquire(ctx context.Context, name string, timeout time.Duration) (*namedlock.Lock, error)
@@ -94,12 +94,12 @@ func ProcessOf(l interface {
 }
 
 // Run tests that an implementation of namedlock.Interface keeps the promises of
-// package namedlock, as far as they show to its users: one subtest for each,
-// named by its number, or WithLocks or WithSlot if it is about that, and what
-// it says. It takes names of its own, so that it can run on a server that
-// others use; and it takes real time, some seconds, or some minutes if much
-// fails. A WithLock that does not come back at all panics, so that it is seen.
-// This package's Locker passes it, as do Lockers on MySQL and on MariaDB.
+// package namedlock, as far as its users can observe them. Each promise is a
+// subtest. Its name has the number of the promise, or WithLocks or WithSlot,
+// and a summary. Run uses its own lock names, so it can run on a shared server.
+// It takes real time: some seconds, or some minutes if many tests fail. If
+// WithLock does not return, Run panics. The Locker of this package passes, as
+// do Lockers on MySQL and on MariaDB.
 func Run(t *testing.T, factory Factory) {
 	t.Helper()
 	if !t.Run("00_ProcessesShareAServer", func(t *testing.T) { promise{test: shareAServer}.run(t, factory) }) {

@@ -11,9 +11,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// HoldElsewhere takes the lock as another process would, and holds it until
-// release, which may be called again. It panics if the name is invalid, or if
-// somebody holds the lock and does not let go of it within a second.
+// HoldElsewhere acquires the lock like another process, and holds it until
+// release is called. Further calls of release do nothing. It panics if the name
+// is invalid, or if the lock is held and is not released within 1 s.
 func (l *Locker) HoldElsewhere(name string) (release func()) {
 	if err := names.Check(l.on(name)); err != nil {
 		misuse("HoldElsewhere(%q): %v", name, err)
@@ -25,21 +25,22 @@ func (l *Locker) HoldElsewhere(name string) (release func()) {
 	return release
 }
 
-// Lose takes the lock away from l, which holds it, by closing its session, as
-// KILL or a restart of the server does. The next in line has it at once. The
-// code under it is told within 25 ms (see namedlock.WithProbe), by the end of
-// its context, or by the release if that comes first. Locks that are nested in
-// it share its session, and go with it, as do all of one WithLocks. Lose panics
-// if l does not hold the lock.
+// Lose takes the lock away from l by closing its session, as KILL or a restart
+// of the server does. The next waiter gets the lock at once. The context of the
+// code under the lock ends within 25 ms (see namedlock.WithProbe), unless the
+// release finds the loss first. Locks nested in it share its session and are
+// lost with it, as are all locks of one WithLocks. Lose panics if l does not
+// hold the lock.
 func (l *Locker) Lose(name string) {
 	if !l.process.Kill(l.on(name)) {
 		misuse("Lose(%q): this Locker does not hold the lock; held locks: %q", name, l.HeldNames())
 	}
 }
 
-// Depose has another process get the lock that l holds, be it as a leader, and
-// keep it until reinstate is called: it ends l's session, as Lose does, and
-// comes before all who wait. It panics if l does not hold the lock.
+// Depose takes the lock away from l, as Lose does, and gives it to another
+// process, before all waiters. That process holds it until reinstate is called.
+// The lock may also be that of a leader. It panics if l
+// does not hold the lock.
 func (l *Locker) Depose(name string) (reinstate func()) {
 	reinstate, ok := l.process.Depose(l.on(name))
 	if !ok {
@@ -48,28 +49,29 @@ func (l *Locker) Depose(name string) (reinstate func()) {
 	return reinstate
 }
 
-// Fail has the server be away, for l alone, until Fail(nil): its sessions end,
-// with the locks on them, and connections are refused with err, as in an outage
-// that lasts. Calls then return namedlock.ErrUnavailable, and match err; one
-// that waits goes on trying, as namedlock.ErrUnavailable says.
+// Fail makes the server unavailable for l only, as in an outage, until
+// Fail(nil). The sessions of l end, with the locks on them, and new connections
+// are refused with err. Calls then return errors that match
+// namedlock.ErrUnavailable and err. A waiting call keeps trying, as described
+// for namedlock.ErrUnavailable.
 func (l *Locker) Fail(err error) { l.process.Fail(err) }
 
-// Silence has the network between l and the server fall silent until heal is
-// called: nothing is answered, and no connection ends. Locks that are held are
-// lost within two keep-alive intervals (see namedlock.WithKeepAlive), when l
-// closes their connections; a real server would notice that only at the end of
-// the lease.
+// Silence makes the network between l and the server silent until heal is
+// called. Nothing is answered, and no connection ends. Held locks are lost
+// within two keep-alive intervals (see namedlock.WithKeepAlive), when l closes
+// their connections. A real server would notice that only at the end of the
+// lease.
 func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
 
-// FailNextAcquire has the next call of WithLock, WithLockTx, WithTerm,
+// FailNextAcquire makes the next call of WithLock, WithLockTx, WithTerm,
 // WithSlot, WithLocks, Acquire or Lead fail with err, before it does anything.
-// Called again before that, it is for the call after the next.
+// A second FailNextAcquire before that call applies to the call after it.
 //
-// The call returns what a Locker would: an *Error that matches err, with the
-// name; of several, the one that is taken first. If err is none of namedlock's
-// errors, nor a context's, it is taken for what the driver said, and matches
-// namedlock.ErrUnavailable as well. Calls has the call; Stats and hooks do not:
-// it comes to none of the Locker's.
+// The call returns an *Error that matches err, with the name of the lock; of
+// several, the one that is acquired first. If err is not an error of namedlock
+// or of a context, it is treated as an error of the driver, and the *Error also
+// matches namedlock.ErrUnavailable. Calls records the call. Stats and hooks do
+// not, because it does not reach the underlying Locker.
 func (l *Locker) FailNextAcquire(err error) {
 	if err == nil {
 		misuse("FailNextAcquire(nil): the error must not be nil")
@@ -79,9 +81,9 @@ func (l *Locker) FailNextAcquire(err error) {
 	l.failures = append(l.failures, err)
 }
 
-// FailNextRelease has the next RELEASE_LOCK fail with err, as a broken
-// connection makes it. Called again before that, it is for the one after the
-// next.
+// FailNextRelease makes the next RELEASE_LOCK fail with err, like a broken
+// connection. A second FailNextRelease before that applies to the RELEASE_LOCK
+// after it.
 //
 // The release then reports an *Error that matches err and namedlock.ErrLost,
 // and the lock is not held any more.

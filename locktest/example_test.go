@@ -42,9 +42,9 @@ func (s store) Save(ctx context.Context, customer int) error { return s(ctx, cus
 
 func saved(context.Context, int) error { return nil }
 
-// What is saved is saved under the lock: AssertHeld, in the stand-in for the
-// database, fails the test if the lock is not held, or ctx is not the one that
-// came with it.
+// Invoices are saved under the lock. AssertHeld, in the test double of the
+// database, fails the test if the lock is not held, or if ctx is not the one
+// that fn received.
 func TestInvoices_UnderTheLock(t *testing.T) {
 	locks := locktest.New()
 	defer locks.Close()
@@ -58,8 +58,8 @@ func TestInvoices_UnderTheLock(t *testing.T) {
 	}
 }
 
-// Somebody else has the lock for longer than the service waits. In a bubble the
-// five seconds take no time.
+// Another process holds the lock for longer than the service waits. In a bubble
+// the 5 s take no time.
 func TestInvoices_Busy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -76,7 +76,7 @@ func TestInvoices_Busy(t *testing.T) {
 	})
 }
 
-// Somebody else has it, and lets go in time.
+// Another process holds the lock, and releases it in time.
 func TestInvoices_Waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -166,7 +166,7 @@ func TestInvoices_TwoProcesses(t *testing.T) {
 	})
 }
 
-// What was asked, by whom, and what came of it.
+// The calls of two Lockers, and their results.
 func ExampleLocker_Calls() {
 	locks := locktest.New()
 	defer locks.Close()
@@ -201,7 +201,7 @@ func ExampleRun() {
 	_ = TestMyLocks
 }
 
-// server is whatever stands behind your implementation.
+// server is the server of your implementation.
 type server struct{ locks *locktest.Locker }
 
 func newServer() server { return server{locktest.New()} }

@@ -15,8 +15,8 @@ import (
 
 var errRefused = errors.New("connection refused")
 
-// An outage lasts until it is told to end. Locks are lost in it, and others are
-// not concerned.
+// An outage lasts until Fail(nil). It ends the locks of its Locker, and does
+// not affect other Lockers.
 func TestFail(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := locktest.New()
@@ -86,7 +86,7 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// A silence that is over before anybody minds is no loss.
+// A silence shorter than the keep-alive's bound is not a loss.
 func TestSilence_Short(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := locktest.New(namedlock.WithKeepAlive(time.Second))

@@ -1,38 +1,36 @@
-// Package locktest is for unit tests of code that takes named locks: a Locker
-// without a server, which the test can drive.
+// Package locktest has a Locker that needs no server, for unit tests of code
+// that takes named locks. The test controls its faults.
 //
 //	locks := locktest.New()
 //	defer locks.Close()
 //	locks.HoldElsewhere("nightly-report") // as another process would
-//	err := job.Run(ctx, locks)            // wants a namedlock.Interface
+//	err := job.Run(ctx, locks)            // needs a namedlock.Interface
 //
 // A Locker of this package is a real *namedlock.Locker over a MySQL in memory.
-// So it has all of its methods, and they do what they do in production:
-// timeouts, ErrReentrant, names, deadlocks, Close, the order in which waiters
-// are served. To make another process play against it, take its Peer. Letter
-// case is where MySQL and MariaDB differ, and here it is as on MySQL: foo and
-// FOO are one lock for all processes.
+// It has all methods of *namedlock.Locker, with their behavior in production:
+// timeouts, ErrReentrant, names, deadlocks, Close, the order of waiters. For a
+// second process, use its Peer. Letter case is as on MySQL: foo and FOO are one
+// lock for all processes. (On MariaDB they are two.)
 //
-// In a bubble of testing/synctest, which is the best place for such a test, a
-// timeout of five seconds takes no time. Make the Locker inside the bubble, and
-// close it before the bubble ends (t.Cleanup will do): otherwise the test says
-// "deadlock: main bubble goroutine has exited but blocked goroutines remain".
-// When synctest.Wait has returned, Stats().Waiting tells whether the code under
-// test waits for a lock.
+// Use it in a bubble of testing/synctest, where a timeout of 5 s takes no time.
+// Make the Locker inside the bubble, and close it before the bubble ends, for
+// example in t.Cleanup. Otherwise the test fails with "deadlock: main bubble
+// goroutine has exited but blocked goroutines remain". After synctest.Wait,
+// Stats().Waiting is the number of calls that wait for a lock.
 //
-// What a test can play, and what it stands for:
+// The faults that a test can cause, and what they stand for:
 //
 //	HoldElsewhere    another process has the lock
-//	Lose             KILL, a restart of the server, a cut network: the next in line has the lock at once
-//	Depose           the same, and another process has the lock: a leader that was stopped for longer than its lease
-//	Fail, Fail(nil)  a server that is away for a while, and comes back
+//	Lose             KILL, a restart of the server, a cut network: the next waiter gets the lock at once
+//	Depose           the same, but another process gets the lock: a leader that was stopped for longer than its lease
+//	Fail, Fail(nil)  a server that is unavailable for a while
 //	Silence          a network that drops everything
 //	FailNextRelease  a connection that breaks under RELEASE_LOCK
-//	FailNextAcquire  any error of a call, without a cause
-//	Peer             another process, with all of its own
+//	FailNextAcquire  any error of a call
+//	Peer             another process
 //
-// The package also has the promises of namedlock as a suite of tests, for
-// whoever implements namedlock.Interface: see Run.
+// Run tests whether another implementation of namedlock.Interface keeps the
+// promises of namedlock.
 package locktest
 
 import (
@@ -50,12 +48,12 @@ import (
 	"github.com/go-namedlock/namedlock/locktest/internal/mysqld"
 )
 
-// A Locker is a *namedlock.Locker whose server is in memory. Beside the methods
-// of that, which are safe for concurrent use as ever, it has some for the test
-// to say what goes wrong, and to see what was asked; so are these.
+// A Locker is a *namedlock.Locker whose server is in memory. It adds methods
+// that cause faults and record calls. All its methods are safe for concurrent
+// use.
 //
-// Names are written as the code under test writes them, without a namespace
-// that the Locker may have been given.
+// Its methods take and return names as the code under test writes them, without
+// the namespace of WithNamespace.
 type Locker struct {
 	*namedlock.Locker
 
@@ -72,25 +70,24 @@ type Locker struct {
 	failures []error // of the next calls
 }
 
-// New returns a Locker on a server of its own, opened as namedlock.Open would
-// with these options. It panics if one of them is invalid. Close it when the
-// test is over.
+// New returns a Locker on a new server, as namedlock.Open does with these
+// options. It panics if an option is invalid. Close it at the end of the test.
 func New(opts ...namedlock.Option) *Locker {
 	return open(mysqld.New(), new(atomic.Int64), "New", opts)
 }
 
-// TxFrom has the transactions of WithLockTx and Term.WithTx come from db: a
-// mock, say, or a database in a file. Without it they fail, with an error that
-// says so, and the lock stays. The lock is in memory as ever. Lose rolls back,
-// as a server does. Peers that are made after it have the same db.
+// TxFrom sets db as the source of the transactions of WithLockTx and
+// Term.WithTx, for example a mock, or a database in a file. Without it, these
+// calls return an error, and the lock stays held. The locks stay in memory.
+// Lose rolls back, as a server does. Peers that are made later have the same
+// db.
 func (l *Locker) TxFrom(db *sql.DB) {
 	l.txDB = db
 	l.process.TxFrom(db)
 }
 
-// Peer returns what another process would have: another Locker on the same
-// server. It has the options of l, and opts beside them. It is to be closed by
-// itself.
+// Peer returns a Locker of another process on the same server. It has the
+// options of l, followed by opts. Close it as well as l.
 func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
 	program := fmt.Sprintf("Peer %d", l.peers.Add(1))
 	peer := open(l.server, l.peers, program, slices.Concat(l.opts, opts))
@@ -116,13 +113,13 @@ func open(server *mysqld.Server, peers *atomic.Int64, program string, opts []nam
 	}
 }
 
-// stuck is how long Close waits for locks before it takes them for forgotten.
+// stuck is how long Close waits for locks before it panics.
 const stuck = time.Hour
 
-// Close is that of a *namedlock.Locker: it waits until l's locks are released.
-// No goroutine is left then. It panics if some are still held after an hour,
-// which in a bubble takes no time: a Lock whose Release was forgotten, or a
-// call whose fn waits for the test, which waits in Close.
+// Close waits until l's locks are released, as Close of *namedlock.Locker does.
+// No goroutine is left then. Close panics if a lock is still held after an
+// hour, which takes no time in a bubble. The usual causes are a missing
+// Release, and an fn that waits for the test while the test waits in Close.
 func (l *Locker) Close() error {
 	closed := make(chan error, 1)
 	go func() { closed <- l.Locker.Close() }()
@@ -250,7 +247,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 }
 
 // HeldNames returns the names of the locks that l holds now, in the order in
-// which it got them. What is held elsewhere is not among them.
+// which it acquired them. Locks that are held elsewhere are not included.
 func (l *Locker) HeldNames() []string {
 	held := l.process.Held()
 	for i, name := range held {
@@ -259,7 +256,7 @@ func (l *Locker) HeldNames() []string {
 	return held
 }
 
-// on is what a name is to the server.
+// on returns a name as the server has it.
 func (l *Locker) on(name string) string { return l.namespace + name }
 
 // misuse panics for a mistake in the test.

@@ -368,8 +368,7 @@ func heldBy(t *testing.T, l *locktest.Locker, prefix string) map[string]string {
 	return by
 }
 
-// Holder and Holders see what l holds, what its peers do, and what is held
-// elsewhere.
+// Holder and Holders report the locks of l, of its peers, and of other holders.
 func TestHolder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := start(t, namedlock.WithNamespace("App/"))

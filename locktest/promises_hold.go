@@ -68,9 +68,9 @@ func neverTwice(s *suite) {
 	s.equal(sections.Load(), int32((len(alike)+1)*callers), "sections")
 }
 
-// Callers of one process are served in the order in which they came, in
-// whatever case they write the name, if its holder is in the process, too. If
-// it is in another process, a name in another case may be another lock.
+// Callers of one process are served in the order of their calls, in whatever
+// letter case they write the name, if the holder is in the same process. If the
+// holder is in another process, a name in another case may be another lock.
 func firstInFirstOut(s *suite) {
 	p, other, name := s.start(), s.start(), s.name("order")
 	for _, same := range []bool{true, false} {
@@ -188,7 +188,7 @@ func otherNamesNest(s *suite) {
 	s.noError(nest(s.Context(), 0), "nested locks")
 }
 
-// A context that outlives its lock is no chain any more.
+// A context that outlives its lock no longer belongs to a call chain.
 func contextKept(s *suite) {
 	p, name := s.start(), s.name("kept")
 	holder, ctx := s.hold(s.Context(), p, name)

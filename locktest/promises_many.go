@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// names returns so many names that nobody else has.
+// names returns n names that no other caller uses.
 func (s *suite) names(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -94,7 +94,7 @@ func allOrNothing(s *suite) {
 	}
 }
 
-// The time that one lock has taken is not there for the next.
+// One timeout bounds the waits for all locks together.
 func oneTimeoutForAll(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(2)
 	s.prompt(100*time.Millisecond, "a timeout for two locks", func() time.Duration {
@@ -129,8 +129,8 @@ func (s *suite) first(p, other Process, names []string) string {
 	return e.Name
 }
 
-// Whoever takes some of the same names, in whatever order it has written them,
-// gets them in the end, and alone.
+// Calls with some names in common, in whatever order they are written, all get
+// their locks, one call at a time.
 func overlapIsNoDeadlock(s *suite) {
 	p, names := s.starting("WithLocks"), s.names(4)
 	processes := []Process{p, s.start(), s.start()}
@@ -211,9 +211,9 @@ func oneHeldAgain(s *suite) {
 	s.free(other, names...)
 }
 
-// Who waits for the lock that is taken first finds the others free when it
-// comes. They are many, so that one who released them in another order would be
-// caught at it.
+// A waiter for the lock that is acquired first finds the other locks free when
+// it gets that lock. There are many locks, so that a release in another order
+// would show.
 func releasedInReverse(s *suite) {
 	p, other, names := s.starting("WithLocks"), s.start(), s.names(30)
 	first := s.first(p, other, names)

@@ -53,12 +53,12 @@ func (s *suite) start() Process {
 	return p
 }
 
-// watched is an implementation whose WithLock does not wait for ever without a
-// word.
+// watched is an implementation whose WithLock does not block indefinitely
+// without a message.
 type watched struct{ namedlock.Interface }
 
-// WithLock panics if it has neither returned nor run fn long after the timeout:
-// where it was called is in the way of any other word.
+// WithLock panics if it has neither returned nor called fn long after the
+// timeout. The blocked goroutine cannot report it in another way.
 func (w watched) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error {
 	if fn == nil || timeout < 0 || timeout > patience {
 		return w.Interface.WithLock(ctx, name, timeout, fn)
@@ -102,7 +102,7 @@ var (
 	nameCount atomic.Int64
 )
 
-// name returns a name that nobody else has.
+// name returns a name that no other caller uses.
 func (s *suite) name(about string) string {
 	return fmt.Sprintf("locktest-%s-%s-%d", about, thisRun, nameCount.Add(1))
 }
@@ -201,7 +201,7 @@ func (s *suite) freeSoon(p Process, name string) {
 	s.noError(p.WithLock(s.Context(), name, patience, nothing), "acquiring "+name+", which must become free")
 }
 
-// taken fails the test unless somebody else than p holds the name.
+// taken fails the test unless a process other than p holds the name.
 func (s *suite) taken(p Process, name string) {
 	s.Helper()
 	s.isError(p.WithLock(s.Context(), name, 0, s.unexpected), namedlock.ErrTimeout, name)
@@ -216,7 +216,7 @@ func (s *suite) unexpected(context.Context) error {
 }
 
 // prompt fails the test unless f, which says how long something took, stays
-// within limit and this machine's own lateness meanwhile.
+// within limit and the lateness of this machine in that time.
 func (s *suite) prompt(limit time.Duration, what string, f func() time.Duration) {
 	s.Helper()
 	var took time.Duration
@@ -266,7 +266,8 @@ func (s *suite) begin(ctx context.Context, p Process, name string, timeout time.
 	return c
 }
 
-// noticed is a context that tells when somebody begins to wait for its end.
+// noticed is a context that reports when a goroutine begins to wait for its
+// end.
 type noticed struct {
 	context.Context
 	notice func()
@@ -285,9 +286,9 @@ func (s *suite) hold(ctx context.Context, p Process, name string) (*call, contex
 	return c, c.holds()
 }
 
-// queued waits until the call waits in line, or is beyond that. If the
-// implementation does not look at the context when it begins to wait, it should
-// have begun after a while.
+// queued waits until the call is in the queue, or past it. If the
+// implementation does not use the context when it begins to wait, queued waits
+// for a fixed time.
 func (c *call) queued() {
 	c.Helper()
 	select {

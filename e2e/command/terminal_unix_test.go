@@ -255,7 +255,7 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 		s.shows("then two")
 		// What is left behind, and a group of its own, end.
 		s.types(unshare + "$NL run x -- sh -c 'setsid sleep 1000 & sleep 1000 &'\n")
-		s.shows("which are ended: ")
+		s.shows("processes that the command left behind: ")
 		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
 		b.free("x")
 	})

@@ -1,5 +1,5 @@
-// Package fault holds the sentinel errors that the machinery returns and the
-// root package publishes; what each means stands there, in errors.go.
+// Package fault has the sentinel errors that the internal packages return. The
+// root package publishes them, and documents them in errors.go.
 package fault
 
 import (
@@ -23,25 +23,25 @@ var (
 	ErrNoSession      = fmt.Errorf("%w: no session was free", ErrTimeout)
 	ErrInTransaction  = errors.New("already in a transaction")
 
-	// ErrTxUnseen: the session of a transaction has gone, and nothing had shown
-	// whether the transaction was still open.
+	// ErrTxUnseen: the session of a transaction has ended, and it could not be
+	// determined whether the transaction was still open.
 	ErrTxUnseen = errors.New("could not determine whether the transaction was still open")
 
-	// ErrReadOnly is an ErrUnsupported that may pass: the server may become the
+	// ErrReadOnly is an ErrUnsupported that can end: the server may become the
 	// primary.
 	ErrReadOnly = fmt.Errorf("%w: the server is read-only", ErrUnsupported)
 )
 
-// Reason is a sentinel with the story of this one case: it reads as the story
-// alone and matches the sentinel and the cause, where there is one.
+// Reason is an error with a text for one case. Its text is Text and the text of
+// Cause, if there is one. It matches Sentinel and Cause.
 type Reason struct {
 	Sentinel error
 	Text     string
 	Cause    error
 }
 
-// Because returns sentinel with a text of its own and, unless it is nil, a
-// cause that is added to the text.
+// Because returns a Reason. If text is empty, the text of sentinel is used. If
+// cause is not nil, its text is appended.
 func Because(sentinel error, text string, cause error) error {
 	return &Reason{Sentinel: sentinel, Text: text, Cause: cause}
 }

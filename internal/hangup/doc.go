@@ -1,15 +1,15 @@
-// Package hangup tells when the other side of a connection closes it: at once,
-// and for nothing until then, since the kernel says so. It does on Linux;
-// elsewhere nobody can be listened to.
+// Package hangup reports when the other side closes a connection. The kernel
+// reports it at once, and the wait costs nothing. This works on Linux only. On
+// other systems, Add returns an error.
 //
 // # States
 //
 //	           first Add               last Remove
 //	no epoller ---------> an epoller -------------> no epoller
 //
-// A Listener that listens to nobody has no descriptor, and needs no closing.
-// Wait goes on, without one, until its time is up; an Add meanwhile has it
-// begin anew.
+// A Listener without connections has no descriptor, and need not be closed.
+// Wait without an epoller continues until its time is up. An Add in that time
+// makes it start over.
 //
 // # Mutexes
 //
@@ -18,7 +18,8 @@
 //
 // # Goroutines
 //
-// There is none. Wait runs in the caller's, one at a time.
+// There are none. Wait runs in the goroutine of its caller. Only one Wait runs
+// at a time.
 //
 // # Races that were lost once
 //

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// An epoller is an epoll instance of its own, whose descriptor is waited on as
-// any other is. It asks for the end of the stream alone (EPOLLRDHUP), so that
-// answers to statements wake nobody. The kernel forgets a socket that is closed
-// on this side.
+// An epoller is an epoll instance. The Go runtime waits on its descriptor as on
+// any other. It asks only for the end of the stream (EPOLLRDHUP), so answers to
+// statements do not wake it. The kernel removes a socket that is closed on this
+// side.
 type epoller struct {
 	fd   int
 	file *os.File // of fd
@@ -21,7 +21,7 @@ func newEpoller() (*epoller, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	// A descriptor that does not block is one that the runtime waits on.
+	// The runtime waits on a descriptor that does not block.
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		_ = syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
@@ -42,9 +42,9 @@ func (e *epoller) wait(d time.Duration, woken <-chan struct{}) (ids []int32) {
 		return nil // closed
 	}
 	select {
-	case <-woken: // perhaps before the deadline was set, which has undone wake's
+	case <-woken: // perhaps set before the deadline, which has replaced wake's
 		return nil
-	default: // who rings from now on moves the deadline
+	default: // a later wake moves the deadline
 	}
 	var events [16]syscall.EpollEvent
 	_ = e.raw.Read(func(fd uintptr) (done bool) {
@@ -60,10 +60,10 @@ func (e *epoller) wait(d time.Duration, woken <-chan struct{}) (ids []int32) {
 func (e *epoller) wake() { _ = e.file.SetReadDeadline(time.Unix(1, 0)) }
 
 func (e *epoller) add(socket int, id int32) error {
-	// EPOLLHUP and EPOLLERR are always told. Once is enough.
+	// EPOLLHUP and EPOLLERR are always reported. Once is enough.
 	event := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: id}
 	err := syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_ADD, socket, &event)
-	if err == syscall.EEXIST { // it was let go of where nobody could say so
+	if err == syscall.EEXIST { // it was closed without a Remove
 		err = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_MOD, socket, &event)
 	}
 	return os.NewSyscallError("epoll_ctl", err)

@@ -7,22 +7,23 @@ import (
 	"time"
 )
 
-// A Listener listens for the ends of connections. It needs no closing: it has a
-// descriptor as long as there is somebody to listen to, and no goroutine.
+// A Listener listens for the ends of connections. It has a descriptor while
+// there is a connection to listen to, and no goroutine, so it need not be
+// closed.
 type Listener struct {
-	woken chan struct{} // has room for one: Wait is to end
+	woken chan struct{} // has room for one; an element ends Wait
 
-	mu            sync.Mutex // guards what follows
-	epoller       *epoller   // nil: there is nobody to listen to
-	registrations int        // how many there are
-	last          int32      // the id given last
-	without       bool       // a Wait has begun without an epoller, and is to begin anew if there is one
+	mu            sync.Mutex // guards the fields below
+	epoller       *epoller   // nil: there is no connection
+	registrations int        // the number of connections
+	last          int32      // the last id
+	without       bool       // a Wait has begun without an epoller, and must start over when there is one
 }
 
-// New returns a listener that listens to nobody yet.
+// New returns a Listener without connections.
 func New() *Listener { return &Listener{woken: make(chan struct{}, 1)} }
 
-var errNoSocket = errors.New("hangup: the connection is no socket")
+var errNoSocket = errors.New("hangup: the connection is not a socket")
 
 // Add begins to listen to conn, and returns its id, which is not 0. Unless Add
 // fails, Remove must follow.
@@ -32,7 +33,7 @@ func (l *Listener) Add(conn any) (id int32, err error) {
 		return 0, err
 	}
 	var failed error
-	// The mutex is taken inside: Control may be code of the user's dialer.
+	// The mutex is locked inside: Control may be code of the user's dialer.
 	if err := socket.Control(func(fd uintptr) { id, failed = l.add(int(fd)) }); err != nil {
 		return 0, err
 	}
@@ -59,8 +60,8 @@ func (l *Listener) add(socket int) (id int32, err error) {
 	return l.last, nil
 }
 
-// Remove undoes Add. A connection that has been closed on this side needs no
-// more than to be counted: then conn may be nil.
+// Remove undoes Add. conn may be nil for a connection that was closed on this
+// side.
 func (l *Listener) Remove(conn any) {
 	if socket, err := rawConn(conn); err == nil {
 		_ = socket.Control(func(fd uintptr) {
@@ -82,9 +83,9 @@ func (l *Listener) closeIfUnusedLocked() {
 	}
 }
 
-// Wait returns when connections have been closed by their other sides, with
-// their ids, each of which is told once; or without any when d has passed,
-// after a Wake, and perhaps before. One goroutine at a time may wait.
+// Wait returns the ids of connections that were closed by their other sides. It
+// returns each id once. It returns no id after d, after a Wake, and sometimes
+// earlier. Only one goroutine at a time may call it.
 func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	l.mu.Lock()
 	epoller := l.epoller
@@ -105,7 +106,7 @@ func (l *Listener) Wait(d time.Duration) (ids []int32) {
 	return nil
 }
 
-// Wake ends the Wait that is under way, or else the next.
+// Wake ends the current Wait, or the next one if there is none.
 func (l *Listener) Wake() {
 	l.wake()
 	l.mu.Lock()
@@ -122,7 +123,7 @@ func (l *Listener) wake() {
 	}
 }
 
-// rawConn returns what conn is beneath, if that has a descriptor.
+// rawConn returns the connection beneath conn, if it has a descriptor.
 func rawConn(conn any) (syscall.RawConn, error) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {

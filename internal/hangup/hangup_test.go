@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is for what must happen; it decides nothing.
+// patience bounds waits for events that must happen. No result depends on it.
 const patience = 20 * time.Second
 
 func listener(t *testing.T) *Listener {
@@ -78,7 +78,7 @@ func TestToldOfAHangup(t *testing.T) {
 	}
 }
 
-// Who waits already is told, too.
+// A Wait that has begun reports a new connection's end.
 func TestToldWhileWaiting(t *testing.T) {
 	l := listener(t)
 	id, ours, theirs := added(t, l)
@@ -89,7 +89,7 @@ func TestToldWhileWaiting(t *testing.T) {
 	l.Remove(ours)
 }
 
-// So is who begins to wait before there is anybody to listen to.
+// So does a Wait that began before there was any connection.
 func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 	l := listener(t)
 	ids := make(chan []int32)
@@ -101,7 +101,7 @@ func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 			}
 		}
 	}()
-	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the epoller: either will do
+	time.Sleep(10 * time.Millisecond) // it waits by now, or finds the epoller; both are suitable
 	id, ours, theirs := added(t, l)
 	require.NoError(t, theirs.Close())
 	select {
@@ -113,7 +113,7 @@ func TestToldOfOneAddedWhileWaiting(t *testing.T) {
 	l.Remove(ours)
 }
 
-// What was said last does not hide that it was the last.
+// Unread data does not hide the end of the connection.
 func TestToldBehindUnreadWords(t *testing.T) {
 	l := listener(t)
 	id, ours, theirs := added(t, l)
@@ -127,8 +127,7 @@ func TestToldBehindUnreadWords(t *testing.T) {
 	l.Remove(ours)
 }
 
-// An answer is no hangup, nor is the end of a connection that is closed on this
-// side.
+// An answer is not a hangup, and neither is a close on this side.
 func TestNotToldOfAnythingElse(t *testing.T) {
 	l := listener(t)
 	_, ours, theirs := added(t, l)
@@ -143,7 +142,7 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, theirs.Close())
 
-	// Who hangs up behind all that is the first to be told of.
+	// The first hangup after these is the first to be reported.
 	id, last, other := added(t, l)
 	require.NoError(t, other.Close())
 	assert.Equal(t, []int32{id}, told(t, l, 1))
@@ -152,7 +151,7 @@ func TestNotToldOfAnythingElse(t *testing.T) {
 	assert.Nil(t, l.epoller)
 }
 
-// A connection that has been removed is somebody else's.
+// A removed connection is not reported.
 func TestNotToldOfWhatWasRemoved(t *testing.T) {
 	l := listener(t)
 	id, stays, last := added(t, l)
@@ -164,7 +163,7 @@ func TestNotToldOfWhatWasRemoved(t *testing.T) {
 	l.Remove(stays)
 }
 
-// One that was not removed, as nobody could any more, is listened to anew.
+// A connection that was closed without a Remove can be added again.
 func TestAddedTwice(t *testing.T) {
 	l := listener(t)
 	_, other, _ := added(t, l)
@@ -178,7 +177,7 @@ func TestAddedTwice(t *testing.T) {
 	l.Remove(other)
 }
 
-// Many at once are each told of, once.
+// Many at the same time are each reported once.
 func TestManyHangUpAtOnce(t *testing.T) {
 	l := listener(t)
 	var ours, theirs []net.Conn
@@ -197,8 +196,7 @@ func TestManyHangUpAtOnce(t *testing.T) {
 	assert.Nil(t, l.epoller)
 }
 
-// A wait ends by its time, by stop, and when there is nobody to listen to any
-// more.
+// A wait ends after its time, by Wake, and when the last connection is removed.
 func TestWaitEnds(t *testing.T) {
 	l := listener(t)
 	for what, add := range map[string]bool{"listening": true, "to nobody": false} {
@@ -220,9 +218,9 @@ func TestWaitEnds(t *testing.T) {
 				close(woke)
 			})
 			assert.Empty(t, l.Wait(time.Hour))
-			<-woke // or the rest of Wake would end the first Wait of the next test
+			<-woke // otherwise the rest of Wake would end the first Wait of the next test
 			if add {
-				_ = l.Wait(0) // what is left of that ring
+				_ = l.Wait(0) // takes what is left of that Wake
 				time.AfterFunc(10*time.Millisecond, func() { l.Remove(ours) })
 				assert.Empty(t, l.Wait(time.Hour))
 			}
@@ -230,7 +228,8 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// What is no socket cannot be listened to, and that leaves nothing.
+// A connection that is not a socket cannot be added, and Add leaves nothing
+// behind.
 func TestNoSocket(t *testing.T) {
 	l := listener(t)
 	a, b := net.Pipe()
@@ -244,7 +243,8 @@ func TestNoSocket(t *testing.T) {
 	assert.Nil(t, l.epoller)
 }
 
-// A guarded is a connection of a user's dialer. Its code runs under no mutex.
+// A guarded is a connection of a user's dialer. Its code must not run under a
+// mutex.
 type guarded struct {
 	net.Conn
 	l *Listener

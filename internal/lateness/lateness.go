@@ -7,14 +7,14 @@ import "time"
 const (
 	// period is the time between two ticks.
 	period = 2 * time.Millisecond
-	// hops is how often, at most, what a test waits for passes from one thread to
-	// another, of the client or of the server. Each may be as late as a tick.
+	// hops bounds how often an event under test passes from one thread to another,
+	// of the client or of the server. Each hop may be as late as a tick.
 	hops = 10
 )
 
-// Of runs f, and returns what this machine's own lateness may have added to the
-// time that f took: at every hop, the worst that a plain ticking goroutine saw
-// meanwhile.
+// Of runs f, and returns the time that the lateness of this machine may have
+// added to f. For each hop, that is the worst lateness that a ticking goroutine
+// measured while f ran.
 func Of(f func()) time.Duration {
 	stop, worst := make(chan struct{}), make(chan time.Duration, 1)
 	go func() { worst <- tick(stop) }()
@@ -25,9 +25,9 @@ func Of(f func()) time.Duration {
 	return hops * <-worst
 }
 
-// tick returns by how much the worst of the ticks until stop was late. It
-// measures from one reading of the clock to the next, so that it also counts
-// the time for which it is itself kept from running between two of its steps.
+// tick returns the worst lateness of the ticks until stop. It measures between
+// successive readings of the clock. So it also counts the time for which it is
+// itself kept from running between two of its steps.
 func tick(stop <-chan struct{}) (worst time.Duration) {
 	timer := time.NewTimer(period)
 	defer timer.Stop()

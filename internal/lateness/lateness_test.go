@@ -15,7 +15,7 @@ func TestOf(t *testing.T) {
 			assert.Zero(t, Of(func() { <-time.After(time.Second) }))
 		})
 	})
-	// One processor, which f keeps for as long as Go lets a goroutine run: 10 ms.
+	// There is one processor, and Go lets f run on it for up to 10 ms.
 	t.Run("busy", func(t *testing.T) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		late := Of(func() {

@@ -20,13 +20,14 @@ const (
 	looks, pause = 10, 10 * time.Millisecond
 )
 
-// Stretch returns d, for an interval in which a server has to answer: d as it
-// is on a machine with up to four threads to run for each processor, twice d
-// with eight, and four times d with 16 or more. It takes 100 ms. Systems other
-// than Linux do not report the number of threads; there it returns d.
+// Stretch returns d, stretched on a busy machine, for an interval in which a
+// server has to answer. It returns d with up to four runnable threads for each
+// processor, twice d with eight, and four times d with 16 or more. It takes 100
+// ms. Systems other than Linux do not report the number of threads; there it
+// returns d.
 func Stretch(d time.Duration) time.Duration {
 	least := crowd()
-	for range looks { // a crowd that is there for a moment does not count
+	for range looks { // many threads in only one count do not matter
 		time.Sleep(pause)
 		least = min(least, crowd())
 	}

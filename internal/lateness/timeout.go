@@ -20,13 +20,13 @@ const (
 
 // A TimeoutError is the cause of a context whose timeout has passed.
 type TimeoutError struct {
-	Limit time.Duration // as WithTimeout was asked
-	After time.Duration // what it took
+	Limit time.Duration // the argument of WithTimeout
+	After time.Duration // the time that passed
 }
 
-// Busy reports whether the machine had, on average, twice as many threads to
-// run as processors, or more. What was not ready in time then says nothing
-// about what is tested.
+// Busy reports whether the machine had, on average, at least twice as many
+// runnable threads as processors. A timeout on such a machine is not evidence
+// of a bug.
 func (e *TimeoutError) Busy() bool { return e.After >= 2*e.Limit }
 
 func (e *TimeoutError) Error() string {
@@ -38,9 +38,9 @@ func (e *TimeoutError) Error() string {
 
 // WithTimeout returns a context that ends with ctx, or with a *TimeoutError as
 // its cause when limit has passed. While the machine has n times as many
-// threads to run as processors, time counts an nth: so much of it goes to one
-// that needs a processor. On a machine that stays busy the context ends after
-// ten times limit. Systems other than Linux do not report the number of
+// runnable threads as processors, time counts as an nth, since a thread gets
+// that share of a processor. On a machine that stays busy the context ends
+// after ten times limit. Systems other than Linux do not report the number of
 // threads; there time counts in full.
 func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return withTimeout(ctx, limit, crowd)
@@ -71,7 +71,7 @@ func withTimeout(ctx context.Context, limit time.Duration, crowd func() float64)
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// crowd returns how many threads want to run for each processor, at least 1.
+// crowd returns the number of runnable threads for each processor, at least 1.
 func crowd() float64 {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -80,8 +80,8 @@ func crowd() float64 {
 	return max(1, running(stat)/float64(runtime.NumCPU()))
 }
 
-// running returns the number of threads that run or want to, 0 if stat does not
-// contain it.
+// running returns the number of runnable threads, 0 if stat does not contain
+// it.
 func running(stat []byte) float64 {
 	_, after, _ := bytes.Cut(stat, []byte("\nprocs_running "))
 	line, _, _ := bytes.Cut(after, []byte("\n"))

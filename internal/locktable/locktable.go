@@ -1,10 +1,9 @@
-// Package locktable has the named locks of a server in memory. They are granted
-// first come, first served, counted within a session, and freed with it; a wait
-// that would be a deadlock is refused. The servers of internal/memserver and of
-// locktest have their locks here.
+// Package locktable has the named locks of a server in memory. Locks are
+// granted first come, first served, counted within a session, and freed at its
+// end. A wait that would be a deadlock is refused. internal/memserver and
+// locktest use it.
 //
-// A wait blocks on channels and timers only, so that a bubble of
-// testing/synctest sees it wait.
+// A wait blocks only on channels and timers, as testing/synctest requires.
 package locktable
 
 import (
@@ -17,7 +16,7 @@ import (
 	"time"
 )
 
-// What [Session.Get] returns.
+// The errors of [Session.Get].
 var (
 	ErrDeadlock = errors.New("locktable: deadlock")
 	ErrEnded    = errors.New("locktable: the session has ended")
@@ -33,7 +32,7 @@ type Table[C any] struct {
 	grants int
 }
 
-// A Session has locks, and waits for one at most.
+// A Session holds locks, and waits for at most one.
 type Session[C any] struct {
 	Client C
 
@@ -74,7 +73,7 @@ func (t *Table[C]) Session(client C) *Session[C] {
 // Ended returns a channel that End closes.
 func (s *Session[C]) Ended() <-chan struct{} { return s.ended }
 
-// Get does what GET_LOCK does, and reports whether the lock was granted. A
+// Get works like GET_LOCK, and reports whether the lock was granted. A
 // negative timeout waits indefinitely. After an error of ctx the session must
 // be ended: until then it is in the queue.
 func (s *Session[C]) Get(ctx context.Context, name string, timeout time.Duration) (granted bool, err error) {
@@ -208,8 +207,8 @@ func (w *waiter[C]) leave() {
 	w.lock.waiters = slices.DeleteFunc(w.lock.waiters, func(other *waiter[C]) bool { return other == w })
 }
 
-// Release does what RELEASE_LOCK does: it returns 1, 0 for a lock of another
-// session, and nil for one that is free.
+// Release works like RELEASE_LOCK. It returns 1 for the session's own lock, 0
+// for a lock of another session, and nil for a free lock.
 func (s *Session[C]) Release(name string) any {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -226,8 +225,8 @@ func (s *Session[C]) Release(name string) any {
 	return int64(1)
 }
 
-// ReleaseAll does what RELEASE_ALL_LOCKS does: it counts a lock as often as it
-// was taken.
+// ReleaseAll works like RELEASE_ALL_LOCKS. It counts a lock as often as the
+// session acquired it.
 func (s *Session[C]) ReleaseAll() (released int64) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()

@@ -1,8 +1,7 @@
 // Package memserver is a database server in memory, to which the real driver
-// connects. It knows the statements that the library sends, has named locks
-// like MariaDB's, which package locktable keeps, and reports transactions by
-// its status flags. It has no tables. Any other statement is a syntax error
-// (1064).
+// connects. It supports the statements that the library sends. It has named
+// locks like MariaDB's, in package locktable, and reports transactions by its
+// status flags. It has no tables. Any other statement is a syntax error (1064).
 //
 // [Server.Open] is for tests in a bubble of testing/synctest: the driver
 // connects by pipes, so that nothing waits for anything but channels and the
@@ -19,10 +18,10 @@
 //	    command  ▼ │  answer
 //	           answer ──> run ──> waits for a lock
 //
-// Each session has two goroutines: serve answers, and beside it one reads, for
-// a client can go while its statement runs. Both end when the connection is
-// closed: by the client, Kill or a Reply. A bubble waits for all goroutines in
-// it, so a session that outlives its test fails the test.
+// Each session has two goroutines. serve answers, and the other one reads,
+// since a client can disconnect while its statement runs. Both end when the
+// connection is closed: by the client, Kill or a Reply. A bubble waits for all
+// goroutines in it, so a session that outlives its test fails the test.
 //
 // Server.mu and the lock table's are the only mutexes. No script is called, no
 // answer is sent and no lock is waited for under one of them.

@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
-// A Server has nothing to be closed: its sessions end with their clients.
+// A Server need not be closed: its sessions end with their clients.
 type Server struct {
 	locks   *locktable.Table[*session]
 	foreign *locktable.Session[*session] // of no client, for Lock
@@ -31,7 +31,7 @@ type Server struct {
 	closing  func()        // called by the client's end of a connection before it closes; nil: nothing
 }
 
-// A Statement is what a session was asked.
+// A Statement is a statement that a session received.
 type Statement struct {
 	Session int
 	Text    string
@@ -47,7 +47,7 @@ type Reply struct {
 	Drop     bool   // close the connection
 }
 
-// New returns a server that knows no session yet.
+// New returns a server without sessions.
 func New() *Server {
 	// foo and FOO are two locks, as on MariaDB.
 	locks := locktable.New(func(name string) string { return name }, func(*session) {})
@@ -89,8 +89,8 @@ func (s *Server) Config(change ...func(*mysql.Config)) *mysql.Config {
 	return cfg
 }
 
-// Serve serves clients at l until that is closed, and returns why. Sessions go
-// on until their clients leave.
+// Serve serves clients at l until l is closed, and returns the error of Accept.
+// Sessions continue until their clients disconnect.
 func (s *Server) Serve(l net.Listener) error {
 	for {
 		conn, err := l.Accept()
@@ -101,8 +101,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// Script has every statement shown to f, which may hold it up, and answer it;
-// nil is for the server to answer.
+// Script calls f for every statement. f may delay the statement, and may return
+// the answer; if it returns nil, the server answers.
 func (s *Server) Script(f func(Statement) *Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,8 @@ func (s *Server) Sent(text string) (sent []Statement) {
 	return sent
 }
 
-// Sessions returns how many there have been, and how many of them live.
+// Sessions returns the number of sessions so far, and the number of those that
+// are alive.
 func (s *Server) Sessions() (all, alive int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,15 +161,15 @@ func (s *Server) Kill(session int) {
 	s.end(c)
 }
 
-// SetDialing has it take so long to connect.
+// SetDialing sets how long connecting takes.
 func (s *Server) SetDialing(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dialing = d
 }
 
-// SetClosing has f called before a client closes its end of a connection, as
-// the Close of a user's dialer would be.
+// SetClosing sets a function that is called before a client closes its end of a
+// connection, like the Close of a user's dialer.
 func (s *Server) SetClosing(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +208,7 @@ func (s *Server) isReadOnly() bool {
 // foreignID is the connection id of the session of Lock.
 const foreignID = 1_000_000
 
-// Lock has a foreign session take a lock that is free.
+// Lock acquires a free lock for a foreign session.
 func (s *Server) Lock(name string) {
 	if s.Holder(name) >= 0 {
 		panic(fmt.Sprintf("memserver: %q is not free", name))
@@ -218,8 +219,8 @@ func (s *Server) Lock(name string) {
 // Unlock undoes Lock.
 func (s *Server) Unlock(name string) { s.foreign.Release(name) }
 
-// Holder returns the session that has the lock: -1 if none has, 0 if a foreign
-// one.
+// Holder returns the session that holds the lock: -1 for none, 0 for a foreign
+// session.
 func (s *Server) Holder(name string) int {
 	switch c, held := s.locks.Holder(name); {
 	case !held:
@@ -231,10 +232,10 @@ func (s *Server) Holder(name string) int {
 	}
 }
 
-// Steal takes a lock away from a session that lives on.
+// Steal takes a lock away from a session, which stays alive.
 func (s *Server) Steal(name string) { s.locks.Steal(name) }
 
-// Jump has a session that waits for the lock be the next.
+// Jump makes a session that waits for the lock the first in the queue.
 func (s *Server) Jump(name string, session int) {
 	s.mu.Lock()
 	c := s.sessions[session-1]
@@ -249,7 +250,7 @@ func (s *Server) InTx(session int) bool {
 	return s.sessions[session-1].inTx
 }
 
-// end frees what a session had.
+// end frees the locks of a session.
 func (s *Server) end(c *session) {
 	s.mu.Lock()
 	c.dead, c.inTx = true, false

@@ -52,7 +52,7 @@ func (c *session) serve() {
 		return
 	}
 	commands := make(chan []byte)
-	go func() { // beside, for a client can go while its statement runs
+	go func() { // a client can disconnect while its statement runs
 		defer c.leave()
 		for {
 			packet, err := w.read()

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// A socket is the client's end. To the driver's look it shows that the server
-// has closed the session, as a real one would.
+// A socket is the client's end. The driver's check of the socket detects that
+// the server has closed the session, as with a real server.
 type socket struct {
 	net.Conn
 	session *session

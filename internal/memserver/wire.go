@@ -33,7 +33,7 @@ const (
 	varString = 0xfd
 )
 
-// A wire is one connection. Packets are numbered anew from every command.
+// A wire is one connection. Each command starts the numbers of packets over.
 type wire struct {
 	conn   net.Conn
 	seq    byte
@@ -68,7 +68,7 @@ func (w *wire) write(packets ...[]byte) error {
 	return err
 }
 
-// greet lets anybody in.
+// greet accepts every user.
 func (w *wire) greet(id int, version string) error {
 	p := append([]byte{10}, version...)
 	p = append(p, 0)

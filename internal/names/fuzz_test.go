@@ -36,8 +36,9 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// FuzzFold: a key is its own key, as valid as the name was, the same for all of
-// the name's letter cases, and the same whether the fast path was taken or not.
+// FuzzFold checks these properties. A key is its own key, as valid as the name
+// was, the same for all of the name's letter cases, and the same whether the
+// fast path was taken or not.
 func FuzzFold(f *testing.F) {
 	for _, name := range seeds {
 		f.Add(name)

@@ -1,5 +1,5 @@
-// Package names knows which lock names every server stores without change, and
-// which names some server takes for one.
+// Package names checks whether every server stores a lock name unchanged, and
+// reports which names a server may treat as one.
 package names
 
 import (
@@ -17,8 +17,8 @@ import (
 // bytes.
 const MaxLen = 64
 
-// Check returns nil if every supported server stores name without change, and
-// otherwise an error that matches fault.ErrInvalidName and says what is wrong.
+// Check returns nil if every supported server stores name unchanged. Otherwise
+// it returns an error that matches fault.ErrInvalidName, with the reason.
 func Check(name string) error {
 	if name == "" {
 		return invalid("empty; a name has 1 to %d characters", MaxLen)
@@ -45,13 +45,13 @@ func invalid(format string, args ...any) error {
 	return fault.Because(fault.ErrInvalidName, fault.ErrInvalidName.Error()+": "+fmt.Sprintf(format, args...), nil)
 }
 
-// MaxSlots is how many slots a name may have: one statement asks about all of
-// them.
+// MaxSlots is the highest number of slots of a name. One statement queries all
+// of them.
 const MaxSlots = 1000
 
 const (
 	slotMark = "#"
-	gate     = slotMark + "gate" // no shorter than the number of any slot
+	gate     = slotMark + "gate" // at least as long as the number of any slot
 )
 
 // Gate returns the name of the lock under which callers look for a slot of
@@ -72,7 +72,7 @@ func CheckSlots(name string, n int) error {
 	return Check(name)
 }
 
-// ASCII reports whether name means the same in every character set that a
+// ASCII reports whether name has the same bytes in every character set that a
 // session can have.
 func ASCII(name string) bool {
 	for i := range len(name) {
@@ -84,8 +84,8 @@ func ASCII(name string) bool {
 }
 
 // Fold returns a key that is equal for all names that any supported server
-// takes for one lock. It may be equal for names that a server keeps apart
-// (MySQL: ı and I; MariaDB: foo and FOO), never the other way round.
+// treats as one lock. It may also be equal for names that a server treats as
+// two locks (MySQL: ı and I; MariaDB: foo and FOO).
 func Fold(name string) string {
 	for i := range len(name) {
 		if c := name[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
@@ -95,8 +95,8 @@ func Fold(name string) string {
 	return name
 }
 
-// foldRune maps all runes that are alike but for letter case to one of them:
-// the smallest, or its lower case where that is ASCII, so that the commonest
+// foldRune maps all runes that differ only in letter case to one of them. That
+// is the smallest, or its lower case if that is ASCII, so that the most common
 // names fold to themselves.
 func foldRune(r rune) rune {
 	if r == 'İ' {

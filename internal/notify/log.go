@@ -7,9 +7,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/printable"
 )
 
-// Logger returns a logger whose lines n hands to l's handler: the handler is
-// code of the user's, and may block. Lines keep the time at which they were
-// written.
+// Logger returns a logger whose lines n passes to l's handler, which is code of
+// the user and may block. Lines keep the time at which they were logged.
 func (n *Notifier) Logger(l *slog.Logger) *slog.Logger {
 	if l.Handler() == slog.DiscardHandler {
 		return l
@@ -17,9 +16,9 @@ func (n *Notifier) Logger(l *slog.Logger) *slog.Logger {
 	return slog.New(handler{l.Handler(), n})
 }
 
-// A handler passes lines on later. It takes all of them: to ask the one inside
-// whether it is enabled is for later, too, as is the text of an error, which
-// may be of the user's code.
+// A handler passes lines on later. It accepts all lines. Calling Enabled of the
+// inner handler, or Error of an error, could run code of the user. So both are
+// called later.
 type handler struct {
 	inner slog.Handler
 	n     *Notifier
@@ -31,13 +30,14 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	r = r.Clone()
 	h.n.Tell(func() {
 		if h.inner.Enabled(ctx, r.Level) {
-			_ = h.inner.Handle(ctx, shown(r)) // as slog.Logger does
+			_ = h.inner.Handle(ctx, shown(r)) // the error is dropped, as slog.Logger does
 		}
 	})
 	return nil
 }
 
-// shown is r without the control characters of what a server reports.
+// shown returns r without the control characters of texts that a server
+// reports.
 func shown(r slog.Record) slog.Record {
 	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {

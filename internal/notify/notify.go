@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// most is how many calls may be pending. A function that blocks must not fill
-// the memory.
+// most bounds the number of pending calls, so that a blocking function does not
+// fill the memory.
 const most = 10_000
 
-// A Notifier makes calls in the order in which it is told to. It has a
-// goroutine only while there is something to call.
+// A Notifier makes calls in the order of Tell. It has a goroutine only while
+// calls are pending.
 type Notifier struct {
 	mu      sync.Mutex // guards all below
 	pending []func()
 	running bool
 	dropped int64
-	idle    chan struct{} // closed when nothing is pending; nil unless somebody waits
+	idle    chan struct{} // closed when nothing is pending; nil unless a Drain waits
 }
 
-// Tell has f called soon, unless too many calls are pending: then it is
-// dropped. Tell never blocks.
+// Tell queues a call of f. If too many calls are pending, f is dropped. Tell
+// never blocks.
 func (n *Notifier) Tell(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -42,8 +42,8 @@ func (n *Notifier) Dropped() int64 {
 	return n.dropped
 }
 
-// Drain waits until nothing is pending, but no longer than limit: a call may
-// block for ever.
+// Drain waits until nothing is pending, but no longer than limit, since a call
+// may block indefinitely.
 func (n *Notifier) Drain(limit time.Duration) {
 	n.mu.Lock()
 	if !n.running {
@@ -94,6 +94,6 @@ func (n *Notifier) next() func() {
 }
 
 func (n *Notifier) call(f func()) {
-	defer func() { _ = recover() }() // where should it be told?
+	defer func() { _ = recover() }() // there is no caller to report it to
 	f()
 }

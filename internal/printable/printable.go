@@ -1,6 +1,6 @@
-// Package printable shows text that others have chosen, such as the names of
-// programs and the errors that a server reports. In an error or a line of a log
-// such text cannot end the line, nor move a terminal's cursor.
+// Package printable escapes text from outside, such as the names of programs
+// and the errors of a server. In an error or a log line, such text can then
+// neither end the line nor move a terminal's cursor.
 package printable
 
 import (
@@ -12,12 +12,12 @@ import (
 )
 
 // Text returns s with every character that is not printable escaped as in a Go
-// string literal: \n, \x1b, \u202e, and \xff for a byte that is not UTF-8. What
-// is printable stays as it is, a backslash too, so that Text(Text(s)) is
-// Text(s).
+// string literal: \n, \x1b, \u202e, and \xff for a byte that is not UTF-8.
+// Printable characters stay unchanged, and so does a backslash, so that
+// Text(Text(s)) is Text(s).
 func Text(s string) string {
 	var b strings.Builder
-	done := 0 // up to here s is in b
+	done := 0 // s[:done] is in b
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		invalid := r == utf8.RuneError && size == 1
@@ -39,8 +39,8 @@ func Text(s string) string {
 	return b.String() + s[done:]
 }
 
-// Attr returns a with the text of its value shown by Text: that of a string, of
-// strings, or of an error, which stays one for errors.Is and errors.As.
+// Attr returns a with Text applied to its value: a string, a slice of strings,
+// or an error. An error still works with errors.Is and errors.As.
 func Attr(a slog.Attr) slog.Attr {
 	switch value := a.Value.Any().(type) {
 	case string:

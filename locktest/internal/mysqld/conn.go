@@ -18,10 +18,10 @@ type conn struct {
 	id      int64
 	locks   *locktable.Session[*conn] // ends with the connection
 
-	tx *txn // that is open; whoever may use the connection has it
+	tx *txn // the open transaction; guarded by the right to use the connection
 
 	// Guarded by server.mu.
-	waitTimeout int64     // in seconds; nobody is so silent here that it mattered
+	waitTimeout int64     // in seconds; it never takes effect here
 	statement   string    // that runs now
 	since       time.Time // when it, or the silence, began
 }

@@ -31,8 +31,8 @@ func (p *Process) Fail(err error) {
 	}
 }
 
-// Silence lets nothing through between p and the server until heal is called.
-// What was sent comes then.
+// Silence holds up all traffic between p and the server until heal is called.
+// It is delivered then.
 func (p *Process) Silence() (heal func()) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
@@ -78,9 +78,9 @@ func (p *Process) reach(ctx context.Context, c *conn) error {
 	}
 }
 
-// Depose ends the connection by which p holds the lock, and gives that to
-// another session, before all who wait for it, until reinstate is called. It
-// returns false if p does not hold it.
+// Depose ends the connection by which p holds the lock. It gives the lock to
+// another session, before all waiters, until reinstate is called. It returns
+// false if p does not hold the lock.
 func (p *Process) Depose(name string) (reinstate func(), ok bool) {
 	owner := p.holder(name)
 	if owner == nil {

@@ -177,8 +177,8 @@ func TestWaitersInOrder(t *testing.T) {
 	})
 }
 
-// Who closes a circle is refused, and keeps what it has; and who joins those
-// that wait, without closing one, is not.
+// A wait that closes a circle is refused, and its session keeps its locks. A
+// wait that does not close a circle is not refused.
 func TestDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()

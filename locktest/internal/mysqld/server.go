@@ -1,11 +1,11 @@
 // Package mysqld is a server in memory, with named locks like MySQL's and
 // nothing else, behind a driver for database/sql.
 //
-// It understands the statements in the package documentation of namedlock, and
-// shows its locks to everybody. Locks are granted first come first served,
-// counted within a session, freed with it, and a wait that would be a deadlock
-// is refused. A statement that waits blocks on channels and timers only, so
-// that a synctest bubble sees it wait.
+// It supports the statements in the package documentation of namedlock, and
+// shows its locks to all users. Locks are granted first come, first served,
+// counted within a session, and freed at its end. A wait that would be a
+// deadlock is refused. A waiting statement blocks only on channels and timers,
+// as testing/synctest requires.
 package mysqld
 
 import (
@@ -29,7 +29,7 @@ type Server struct {
 	lastID int64      // of connections
 }
 
-// New returns a server that nobody is connected to.
+// New returns a server without connections.
 func New() *Server {
 	return &Server{locks: locktable.New(fold, (*conn).granted)}
 }
@@ -46,8 +46,8 @@ func fold(name string) string {
 	}, name)
 }
 
-// getLock returns what GET_LOCK does. A negative timeout waits for ever. limit
-// is the statement's MAX_EXECUTION_TIME, 0 for none.
+// getLock returns the result of GET_LOCK. A negative timeout waits
+// indefinitely. limit is the statement's MAX_EXECUTION_TIME, 0 for none.
 func (c *conn) getLock(ctx context.Context, name string, timeout, limit time.Duration) (int64, error) {
 	// The shorter of the two ends the wait.
 	atEnd := error(nil)
@@ -153,8 +153,8 @@ func (p *Process) FailRelease(err error) {
 	p.failures = append(p.failures, err)
 }
 
-// Hold takes the lock on a connection of its own, which release closes. It
-// returns false if others have kept it for so long.
+// Hold acquires the lock on a new connection, which release closes. It returns
+// false if the lock was not free within timeout.
 func (p *Process) Hold(name string, timeout time.Duration) (release func(), ok bool) {
 	c := p.connect()
 	if granted, _ := c.locks.Get(context.Background(), name, timeout); !granted {

@@ -12,11 +12,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// The server has locks and nothing else. A transaction comes from a db that the
-// test provides: the connection passes on to it what is no statement about
-// locks. It ends with the session, as a server's does.
+// The server has only locks. Transactions come from a db that the test
+// provides. The connection passes every statement on to it that is not about
+// locks. A transaction ends with the session, as on a server.
 
-// TxFrom says where transactions come from.
+// TxFrom sets the db of the transactions.
 func (p *Process) TxFrom(db *sql.DB) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()

@@ -2,10 +2,10 @@
 
 // Package tree runs a command, and ends it and all processes that it started.
 //
-// On Linux the process that starts a [Command] becomes the reaper of all
-// descendants, whatever session or group they move to, and the kernel kills the
-// command when its parent dies. On other systems the process group alone is
-// ended: a process that leaves it is not found.
+// On Linux, the process that starts a [Command] becomes the reaper of all
+// descendants, even if they move to another session or group. The kernel kills
+// the command when its parent dies. On other systems, only the process group is
+// ended; a process that leaves the group is not found.
 package tree
 
 import (
@@ -120,8 +120,8 @@ func (t *Tree) Signal(sig syscall.Signal) {
 	}
 }
 
-// hasGroup reports whether the number of the group is still that of the
-// command's: until it is reaped, or while somebody is in it.
+// hasGroup reports whether the group number still belongs to the command. It
+// does until the command is reaped, and while a process is in the group.
 func (t *Tree) hasGroup() bool {
 	select {
 	case <-t.gone:
@@ -138,7 +138,7 @@ func (t *Tree) hasGroup() bool {
 // has killed.
 func (t *Tree) End(grace time.Duration, now <-chan struct{}) (killed bool) {
 	t.signalAll(syscall.SIGTERM)
-	t.signalAll(syscall.SIGCONT) // who is stopped cannot end
+	t.signalAll(syscall.SIGCONT) // a stopped process cannot end
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -151,8 +151,8 @@ func (t *Tree) End(grace time.Duration, now <-chan struct{}) (killed bool) {
 	return true
 }
 
-// Kill kills all processes, again and again, since a process may have started
-// another meanwhile. It returns when nothing is left.
+// Kill kills all processes, repeatedly, since a process may start another one
+// in between. It returns when no process is left.
 func (t *Tree) Kill() {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		t.signalAll(syscall.SIGKILL)

@@ -93,8 +93,9 @@ func readProcess(pid string) (p process, err error) {
 	return p, err
 }
 
-// descendants returns those of this process, by /proc. Their numbers cannot
-// have gone to others if this process is their parent, and hardly otherwise.
+// descendants returns the descendants of this process, read from /proc. A
+// number cannot be reused for another process if this process is the parent.
+// For other descendants, a reuse is unlikely.
 func descendants() []process {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
