@@ -6,13 +6,13 @@ import (
 	"iter"
 )
 
-// errorTypes has every sentinel, the most specific first: errors.Is may match
-// several of them.
+// errorTypes has every sentinel, the most specific first, because errors.Is may
+// match several of them.
 var errorTypes = []struct {
 	is  error
 	typ string
 }{
-	// They tell more than the error of fn that they are joined to.
+	// These say more than the error of fn that they are joined to.
 	{ErrCommitUnknown, "commit_unknown"},
 	{ErrTxEnded, "tx_ended"},
 	// A lost lock ends the context of the waits under it.
@@ -20,7 +20,7 @@ var errorTypes = []struct {
 	// The cause of a context may be any of the errors below.
 	{context.Canceled, "canceled"},
 	{context.DeadlineExceeded, "deadline_exceeded"},
-	// It matches ErrTimeout, too.
+	// ErrNoSession also matches ErrTimeout.
 	{ErrNoSession, "no_session"},
 	{ErrTimeout, "timeout"},
 	{ErrReentrant, "reentrant"},
@@ -34,8 +34,9 @@ var errorTypes = []struct {
 	{ErrClosed, "closed"},
 }
 
-// ErrorType returns a short text for what went wrong, for a label of a metric or
-// OpenTelemetry's error.type. It depends on the sentinel that err matches alone:
+// ErrorType returns a short text that classifies err, for a label of a metric
+// or OpenTelemetry's error.type. It depends only on the sentinel that err
+// matches:
 //
 //	ErrCommitUnknown  commit_unknown      ErrDeadlock        deadlock
 //	ErrTxEnded        tx_ended            ErrInterrupted     interrupted
@@ -48,8 +49,8 @@ var errorTypes = []struct {
 //	ErrReentrant      reentrant           nil                the empty string
 //	ErrInTransaction  in_transaction
 //
-// If err matches several of them, the first in the order of the columns counts. An
-// error that fn returned can match, too: see [Error].
+// If err matches several of them, the first in the order of the columns counts.
+// An error that fn returned can also match: see [Error].
 func ErrorType(err error) string {
 	if err == nil {
 		return ""
@@ -62,9 +63,9 @@ func ErrorType(err error) string {
 	return "other"
 }
 
-// ErrorTypes returns what [ErrorType] can return, with the error that each is for,
-// in the order in which ErrorType tries them. The empty string and "other" are not
-// among them. With it a program can export a counter for each type before the first
+// ErrorTypes returns each type that [ErrorType] can return, with its error, in
+// the order in which ErrorType tries them. The empty string and "other" are
+// left out. So a program can export a counter for each type before the first
 // error.
 func ErrorTypes() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {

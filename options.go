@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// An Option changes a default of New or Open. A value that is out of range is an
-// error from there.
+// An Option changes a default of [New] or [Open]. If its value is out of range,
+// New or Open returns an error.
 type Option func(*options) error
 
 type options struct {
@@ -49,8 +49,9 @@ func collect(opts []Option, lease time.Duration) (options, error) {
 	return o, nil
 }
 
-// atLeast returns an error unless d is at least least, or 0 where zero says what that does.
-// What is positive and less is a number whose unit was forgotten.
+// atLeast returns an error unless d is at least least. It accepts 0 if zero is
+// not empty; zero is the text that says what 0 does. A positive d below least
+// is usually a number without a unit.
 func atLeast(option string, d, least time.Duration, zero string) error {
 	switch {
 	case d >= least, d == 0 && zero != "":
@@ -63,11 +64,13 @@ func atLeast(option string, d, least time.Duration, zero string) error {
 	return fmt.Errorf("namedlock: %s(%v): must be at least %v; a number without a unit counts nanoseconds: write 5*time.Second, not 5", option, d, least)
 }
 
-// WithReleaseTimeout bounds RELEASE_LOCK. When it has passed the session is
-// discarded, which frees the lock too, and the release reports [ErrLost]. Before it,
-// a release may have to wait for another statement on its session, of which none
-// of the Locker's takes longer than a second or two while the server answers. The default
-// is 5s, the least 10ms.
+// WithReleaseTimeout limits how long the server may take to answer
+// RELEASE_LOCK. After d the session is discarded, which also frees the lock,
+// and the release returns [ErrLost]. The default is 5s, the minimum 10ms.
+//
+// The time that a release waits for another statement on its session does not
+// count. While the server answers, none of the Locker's own statements takes
+// longer than 2 s there.
 func WithReleaseTimeout(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithReleaseTimeout", d, 10*time.Millisecond, ""); err != nil {
@@ -78,13 +81,19 @@ func WithReleaseTimeout(d time.Duration) Option {
 	}
 }
 
-// WithKeepAlive sets how often a session that holds locks proves, by a statement,
-// that it still holds them and that the server can be written to; where a third of
-// the session's wait_timeout, of the lease, or of a limit for idle transactions
-// ([WithLease]) is less, it is that. What the socket
-// does not show (a silent network, a lock that has gone from a living session, a
-// primary that has become a replica) is noticed within two of these. The default
-// is 5s, the least 10ms.
+// WithKeepAlive sets the keep-alive interval. At this interval a session that
+// holds locks proves, by a statement, that it still holds them and that the
+// server is not read-only. The default is 5s, the minimum 10ms.
+//
+// The interval is shorter if a third of one of these is shorter: the session's
+// wait_timeout, the lease, or a limit for idle transactions (see [WithLease]
+// for both).
+//
+// Some losses do not show at the socket: the network has gone silent, a living
+// session no longer holds the lock, or a primary has become a replica. They are
+// noticed within two intervals. Exceptions are a COMMIT or ROLLBACK (see
+// WithLease) and another statement of a transaction: no keep-alive is sent
+// during these.
 func WithKeepAlive(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithKeepAlive", d, 10*time.Millisecond, ""); err != nil {
@@ -95,17 +104,27 @@ func WithKeepAlive(d time.Duration) Option {
 	}
 }
 
-// WithProbe sets how often the sockets of sessions that hold locks are looked at,
-// which costs a microsecond and no traffic. It shows at once that the server has
-// closed a session. On Linux the kernel tells of that by itself, and a look is taken
-// when it does, and every quarter of a second. 0 turns both off; they are off anyway
-// for drivers other than go-sql-driver, behind a wrapper that hides it ([WithUnwrap]),
-// under its DSN parameter
-// checkConnLiveness=false, and where a custom dialer returns connections that are no
-// syscall.Conn. While rows of a query are open on the session (in a transaction, or on a
-// connection given to New), the kernel alone can report it: on Linux, after the rows that
-// the server had sent. Elsewhere a loss shows then when the rows are read to their end, or closed.
-// The default is 25ms, the least 100µs.
+// WithProbe sets how often the sockets of sessions that hold locks are checked.
+// A check shows at once that the server has closed a session. It costs about
+// 1µs and no traffic. The default is 25ms, the minimum 100µs.
+//
+// On Linux the kernel reports the close. A check is then made when it does, and
+// at least every 250 ms. WithProbe(0) turns off the checks and these reports.
+//
+// A socket cannot be checked in these cases, and a loss is then noticed by
+// keep-alives ([WithKeepAlive]):
+//
+//   - The driver is not go-sql-driver, or a wrapper hides it (see
+//     [WithUnwrap]).
+//   - The DSN has checkConnLiveness=false.
+//   - A custom dialer returns connections that are not a syscall.Conn.
+//   - The system is Windows, Plan 9, js or wasip1, where go-sql-driver does not
+//     check sockets.
+//
+// While rows of a query are open on the session, only the Linux kernel can
+// report a loss, after the rows that the server had sent. (Rows can be open in
+// a transaction, or on a connection given to [New].) On other systems the loss
+// shows when the rows have been read to their end, or are closed.
 func WithProbe(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithProbe", d, 100*time.Microsecond, "turns the probe off"); err != nil {
@@ -116,26 +135,26 @@ func WithProbe(d time.Duration) Option {
 	}
 }
 
-// WithUnwrap gives the Locker a function that returns the connection beneath a
-// wrapper around the driver (for tracing, for example), or nil for a connection that
-// it does not recognize. Statements still go through the wrapper. The Locker looks at
-// the socket and the status flags of go-sql-driver's connection beneath it, and closes
-// its socket, so that a loss shows as soon as without the wrapper.
+// WithUnwrap sets a function that returns the connection beneath a wrapper
+// around the driver (for tracing, for example). With it, losses are noticed as
+// soon as without the wrapper. Statements still go through the wrapper. The
+// Locker uses go-sql-driver's connection beneath it to check the socket, to
+// read the status flags, and to close the socket.
 //
-// Most wrappers need no function. The Locker itself follows a method
-// Raw() driver.Conn, a method WrappedConn() driver.Conn, and the exported fields of
-// a struct if they contain exactly one driver.Conn. It goes on until it finds the
-// connection of go-sql-driver, through ten wrappers at most, and asks unwrap first at
-// each. The documentation's [GUIDE.md] has a table of wrappers, with a function for
-// those that need one.
+// Most wrappers need no function. The Locker itself follows a method Raw()
+// driver.Conn, a method WrappedConn() driver.Conn, and the exported fields of a
+// struct if they contain exactly one driver.Conn. It goes on until it finds the
+// connection of go-sql-driver, through at most ten wrappers. At each wrapper it
+// calls unwrap first. The guide has a table of wrappers, with a function for
+// those that need one:
+// https://github.com/go-namedlock/namedlock/blob/main/docs/GUIDE.md#behind-a-wrapper
 //
-// unwrap must return the connection that every statement on its argument goes to:
-// the Locker closes the socket of what it finds. It is called once for each
-// connection, and must neither use the connection nor block. If it panics, or runs
-// for more than a second, the error is logged, and the connection counts as one
-// that cannot be seen.
-//
-// [GUIDE.md]: https://github.com/go-namedlock/namedlock/blob/main/docs/GUIDE.md#behind-a-wrapper
+// unwrap must return the connection that receives every statement of its
+// argument, because the Locker closes the socket of the connection that it
+// finds. For a connection that it does not recognize, unwrap must return nil.
+// It must neither use the connection nor block. The Locker searches once for
+// each connection. If unwrap panics, or the search takes longer than 1 s, the
+// error is logged, and the connection counts as hidden (see [WithProbe]).
 func WithUnwrap(unwrap func(driver.Conn) driver.Conn) Option {
 	return func(o *options) error {
 		if unwrap == nil {
@@ -146,23 +165,28 @@ func WithUnwrap(unwrap func(driver.Conn) driver.Conn) Option {
 	}
 }
 
-// WithLease sets how long the server waits for a word of a session before it gives
-// its locks away: the locks of a machine that has lost its power or its network are
-// free after that. A holder that is cut off learns of it before, through its
-// context. It is rounded down to whole seconds and set as the session's
-// wait_timeout, unless that is shorter; it is set back when the session is over. 0
-// leaves wait_timeout alone. The default is 1m with Open, 0 with New.
+// WithLease sets how long the server keeps the locks of a session from which it
+// receives nothing. So the locks of a machine that has lost its power or its
+// network are free after d. A holder that is cut off is told before that, by
+// the end of its context. The default is 1m with [Open], 0 with [New]. The
+// minimum is 1s, the maximum 365 days.
 //
-// MariaDB has other limits for a session that is idle in a transaction:
+// The Locker sets the session's wait_timeout to d, rounded down to whole
+// seconds, unless wait_timeout is already shorter. It restores wait_timeout
+// when the session is over. 0 leaves wait_timeout unchanged.
+//
+// # Transactions
+//
+// COMMIT and ROLLBACK may each take half of the lease, or half of a shorter
+// limit of the server, and at most 35 s. The holder is therefore told that the
+// network has gone silent before the server frees the lock.
+//
+// MariaDB has three other limits for a session that is idle in a transaction:
 // idle_transaction_timeout, idle_readonly_transaction_timeout and
 // idle_write_transaction_timeout. Before the first transaction on a session
-// ([Locker.WithLockTx], [Term.WithTx]), those that are longer than the lease are
-// set to it, and set back when the session is over. Those that are shorter stay,
-// and keep-alives take them into account.
-//
-// COMMIT and ROLLBACK may each take half of the lease, or of a limit that is
-// shorter, and at most 35 s, so that the holder is told of a silent network before
-// the server frees the lock.
+// ([Locker.WithLockTx], [Term.WithTx]), limits that are longer than the lease
+// are set to it. They are restored when the session is over. Shorter limits
+// stay, and keep-alives take them into account.
 func WithLease(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithLease", d, time.Second, "leaves wait_timeout alone"); err != nil {
@@ -176,24 +200,32 @@ func WithLease(d time.Duration) Option {
 	}
 }
 
-// WithHandOff lets callers of this Locker pass a lock on among themselves, without
-// the server, for at most d since the server granted it. Then it is released, and
-// queued for again behind the waiters of other processes. It makes a lock that many
-// goroutines of one process want many times as fast, and is off by default, as is a
-// d of 0, because it changes two things:
+// WithHandOff lets callers of this Locker pass a lock to each other without
+// asking the server, for at most d after the server granted it. Then the Locker
+// releases the lock and queues for it again, behind waiters in other processes.
+// This makes a lock that many goroutines of one process want many times faster.
+// A good value is 10ms, the minimum 100µs. The default, 0, turns it off,
+// because hand-off has two costs:
 //
-//   - Fairness. Callers of one process are served first come first served as ever,
-//     but overtake those of other processes, who wait for up to d longer.
-//   - Proof. What proves that the lock was held to the end of a section is, in the
-//     middle of such a run, a look at the socket rather than RELEASE_LOCK, which
-//     comes at the end of the run and speaks for its last section. A network takes its
-//     time to tell that a session has ended, by a KILL say: a section that ends in the
-//     meantime returns nil, though others may have had the lock by then.
+//   - Fairness. Callers in this process are still served in order, but they
+//     overtake waiters in other processes, which wait for up to d longer.
+//   - Proof. Without hand-off, RELEASE_LOCK proves that the lock was held until
+//     fn returned. With hand-off, RELEASE_LOCK comes at the end of a run of
+//     calls and proves only the last one. For the other calls the Locker checks
+//     that the socket is still open. After a KILL, for example, the close takes
+//     time to travel through the network. A call whose fn returns in that time
+//     returns nil, although another process may already hold the lock.
 //
-// A lock is passed on only to a caller who wrote its name byte for byte the same,
-// with no other lock in either's call chain or on the session, and only where the
-// socket can be seen ([WithProbe] says where that is). The technique is lock cohorting:
-// Dice, Marathe and Shavit, PPoPP 2012. 10ms is a good value for d.
+// A lock is passed on only if all of these are true:
+//
+//   - The next caller spelled the name identically, byte for byte.
+//   - Neither caller holds another lock, and no other lock is on the session.
+//   - The socket can be checked (see [WithProbe]).
+//   - Neither call is a [Locker.WithLockTx], [Locker.WithTerm],
+//     [Locker.WithSlot] or [Locker.Lead].
+//
+// The technique is known as lock cohorting: Dice, Marathe and Shavit, PPoPP
+// 2012.
 func WithHandOff(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithHandOff", d, 100*time.Microsecond, "turns it off"); err != nil {
@@ -204,46 +236,50 @@ func WithHandOff(d time.Duration) Option {
 	}
 }
 
-// WithMaxSessions limits how many sessions of a Locker from [Open] serve locks
-// whose code needs a second connection of the db: the locks of [Locker.WithLock],
-// [Locker.Acquire], [Locker.WithLocks] and [Locker.WithSlot]. The default is half of the db's
-// MaxOpenConns, but at least 2, or 16 if that is unlimited. n must be less than
-// MaxOpenConns; otherwise Open returns an error. With [New] there is one session.
+// WithMaxSessions sets the cap: how many sessions a Locker from [Open] uses for
+// locks whose code needs a second connection of the db. These are the locks of
+// [Locker.WithLock], [Locker.Acquire], [Locker.WithLocks] and
+// [Locker.WithSlot]. The default is half of the db's MaxOpenConns, but at least
+// 2, or 16 if MaxOpenConns is unlimited. n must be at least 1 and less than
+// MaxOpenConns; otherwise Open returns an error. With [New] there is one
+// session.
 //
-// # What counts
+// # What counts towards the cap
 //
 //   - A lock that is held counts 1. Locks nested in it count 0.
-//   - A name that callers of the Locker wait for counts 1, however many they are. This
-//     includes the name of a [Locker.WithLockTx], until that has its lock.
-//   - A WithLockTx or [Locker.WithTerm] that has its lock does not count, nor does a [Locker.Lead],
-//     whether it waits or leads: their code has the connection of the lock.
-//   - The callers of [Locker.WithSlot] that wait for a name count as those that wait
-//     for a lock, and one of them, which looks for a free slot, counts 1.
+//   - A name for which callers of the Locker wait counts 1, however many wait.
+//     This includes the name of a [Locker.WithLockTx] that waits for its lock.
+//   - A WithLockTx or [Locker.WithTerm] that holds its lock does not count. Nor
+//     does a [Locker.Lead], whether it waits or leads. Their code uses the
+//     connection of the lock.
+//   - Callers of WithSlot that wait for a name count 1, however many wait. The
+//     one of them that looks for a free slot counts 1 more.
 //   - [Locker.Holder], [Locker.Holders] and [Locker.Check] do not count. Each
-//     borrows one connection more for a moment. So does the end of a wait, to name
-//     the holder, if the db has another to spare.
+//     borrows one more connection for a moment. So does the end of a wait, to
+//     name the holder, if the db has another to spare.
 //
 // # Beyond the cap
 //
-// Nothing fails beyond the cap. Locks share sessions: a KILL then takes several of
-// them, and the server cannot see deadlocks between those that share. A name for
-// which there is no session to wait on is polled every 50 ms or less often, and
-// does not have a place in the server's queue.
+// Calls do not fail because of the cap: locks share sessions. A KILL of a
+// shared session takes all locks on it. The server cannot see deadlocks between
+// locks that share a session. If there is no session to wait for a name, the
+// name is polled, every 50 ms or less often. It then has no place in the
+// server's queue.
 //
 // # The db's connections
 //
-// All Lockers of one *sql.DB, with their transactions and Leads, together leave it
-// one connection, for the code under the locks. MaxOpenConns is read again
-// whenever a session is needed, and the cap is never more than what it leaves:
-// MaxOpenConns − 1 − the number of Leads, but at least 1.
+// All Lockers of one *sql.DB, with their transactions and Leads, together leave
+// it one connection, for the code under the locks. MaxOpenConns is read again
+// whenever a session is needed. The cap is never more than MaxOpenConns − 1 −
+// the number of Leads, but at least 1.
 //
-// A WithLockTx is bounded by MaxOpenConns alone, or, if that is unlimited, by the
-// server's max_connections. One that is called under a lock, while no other
-// transaction or Lead of the Locker has a session, may have the last connection:
-// its code needs no other.
+// A WithLockTx is limited only by MaxOpenConns, or, if that is unlimited, by
+// the server's max_connections. If it is called under a lock, it may take the
+// last connection, because its code needs no other. This holds while no other
+// transaction or Lead of the Locker has a session.
 //
-// A call for which no session is free waits, within its timeout, and then returns
-// [ErrNoSession].
+// A call for which no session is free waits, within its timeout, and then
+// returns [ErrNoSession].
 func WithMaxSessions(n int) Option {
 	return func(o *options) error {
 		if n < 1 {
@@ -254,9 +290,10 @@ func WithMaxSessions(n int) Option {
 	}
 }
 
-// WithNamespace puts prefix in front of every name on its way to the server:
-// names are one per server, not one per schema. It counts towards the 64
-// characters of a name. Error.Name, [Lock.Name] and hooks have names without it.
+// WithNamespace adds prefix in front of every name that is sent to the server.
+// It keeps applications apart, because names are shared by the whole server,
+// not by one schema. prefix counts towards the 64 characters of a name.
+// Error.Name, [Lock.Name] and hooks have names without it.
 func WithNamespace(prefix string) Option {
 	return func(o *options) error {
 		if err := names.Check(prefix + "x"); err != nil {
@@ -267,17 +304,41 @@ func WithNamespace(prefix string) Option {
 	}
 }
 
-// WithLogger has what a person on call would want to know written to l. Errors: a
-// session that was lost with its locks, a lock that its release found lost, a hook
-// that panicked, a transaction that had ended before its code panicked. Warnings: a call that
-// has waited for 5 s for a lock (once a minute for each name) or for a session (once a minute), a
-// Close that has waited for so long for locks that are held, a connection that was
-// discarded, locks that other code had left on a pooled connection, or that the code under a
-// lock had taken by hand, a driver behind which a loss shows late. Infos: a lock acquired after such a wait, a term of Lead. The default logs nothing.
+// WithLogger writes events to l. The default logs nothing. docs/OPERATIONS.md
+// lists the log lines.
 //
-// Lines are written by a goroutine of their own, a moment after the event, with the time of
-// the event: a handler that blocks or panics holds nobody up. If 10,000 lines are pending,
-// further ones are dropped (Stats counts them). Close waits for them, for 5 s at most.
+// These are errors:
+//
+//   - A session was lost with its locks, or a release found its lock lost.
+//   - Code panicked after its lock was lost, or after its transaction had
+//     ended.
+//   - A hook, the function of [WithUnwrap] or a wrapper panicked, or the search
+//     beneath a wrapper took longer than 1 s.
+//
+// These are warnings:
+//
+//   - A call has waited for a lock for 5 s, or has failed after that. There is
+//     at most one line a minute for each name.
+//   - A call has waited for a session for 5 s. There is at most one line a
+//     minute.
+//   - Close has waited for held locks for 5 s.
+//   - Lead cannot reach a writable server. There is one line for each outage.
+//   - A connection was discarded, or cannot be closed, or its wait_timeout
+//     could not be restored.
+//   - Locks of other code were found on a connection, or code under a lock had
+//     taken locks with GET_LOCK.
+//   - The lease has no effect, or losses will be noticed late.
+//
+// These are infos:
+//
+//   - A lock was acquired after a wait of 5 s or more.
+//   - A term of Lead began.
+//   - A leader's function returned an error after a loss.
+//
+// A separate goroutine writes the lines, a moment after the event, with the
+// time of the event. So a handler that blocks or panics delays no call. If
+// 10,000 lines are pending, further lines are dropped and counted ([Stats]).
+// Close waits for pending lines, for at most 5 s.
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) error {
 		if l == nil {
@@ -288,11 +349,13 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithoutServerCheck takes the server as it is, be it a node of a cluster whose
-// locks do not exclude, or read-only. A Locker from New then sends no greeting
-// before the first lock either, unless it has a lease to set: an uncontended lock
-// is exactly its two statements, locks that other code has left on the connection
-// are not dropped, and its wait_timeout is not known before the first keep-alive.
+// WithoutServerCheck accepts any server, even one that is read-only or a node
+// of a cluster whose locks do not exclude each other.
+//
+// A Locker from [New] then sends no greeting before the first lock, unless it
+// has a lease to set. An uncontended lock is exactly its two statements. Locks
+// that other code has left on the connection are not released, and its
+// wait_timeout is not read before the first keep-alive.
 func WithoutServerCheck() Option {
 	return func(o *options) error {
 		o.sessions.CheckServer = false
