@@ -11,32 +11,37 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// Lead runs fn in one process at a time, among all that call Lead for name, until
-// ctx ends. It waits for the lock, runs fn as the leader, and waits again if the
-// lock is lost. fn should run until its ctx ends.
+// Lead runs fn in one process at a time, among all that call Lead for name,
+// until ctx ends. It waits for the lock, runs fn as the leader, and waits again
+// if the lock is lost. fn should run until its ctx ends.
 //
 // # What Lead returns
 //
-//   - If ctx ends, Lead waits for fn to return. Its error matches ctx.Err(), and
-//     also fn's error if that is a different one.
+//   - If ctx ends, Lead waits for fn to return. Its error matches ctx.Err(),
+//     and also fn's error if that is a different one.
 //   - If fn returns while it still leads, it resigns, and another process leads
 //     next. Lead returns fn's result, nil included.
 //   - If fn returns after the lock was lost, its result is logged and otherwise
 //     ignored. Lead waits for the next term.
-//   - If an error cannot be cured by waiting, Lead returns it: [ErrInvalidName],
-//     [ErrClosed]; [ErrUnsupported], unless the server is only read-only;
-//     [ErrReentrant], [ErrInTransaction] and [ErrDeadlock] of a Lead that is called
-//     under another lock; and [ErrUnavailable] if the connection given to [New] has
-//     gone.
+//   - If an error cannot be cured by waiting, Lead returns it.
+//
+// These errors cannot be cured by waiting:
+//
+//   - [ErrInvalidName], [ErrClosed], and the error for a nil fn or ctx;
+//   - [ErrUnsupported], unless the server is only read-only;
+//   - [ErrReentrant], [ErrInTransaction] and [ErrDeadlock], if Lead is called
+//     under another lock;
+//   - [ErrUnavailable], if the connection given to [New] is gone.
 //
 // # The leader's function
 //
 // fn's ctx ends when ctx ends and when the lock is lost (its cause then matches
 // [ErrLost]). fn must then return. Until it does, the lock is not released, and
-// this process does not stand for the next term.
+// this process does not wait for the next term.
 //
 // A process that is paused for longer than the lease does not know that another
-// leads. Nothing that it writes through [Term.WithTx] is committed then.
+// process leads. Nothing that it writes through [Term.WithTx] is committed
+// then.
 //
 // # Shutting down
 //
@@ -45,25 +50,28 @@ import (
 //
 // # Outages
 //
-// If the server is unreachable or read-only, as in a failover, Lead retries, with
-// pauses that grow from 100 ms to 5 s. It logs this once per outage ([WithLogger]).
+// If the server is unreachable or read-only, as in a failover, Lead retries,
+// with pauses that grow from 100 ms to 5 s. It logs this once for each outage
+// ([WithLogger]).
 //
-// It also pauses if terms are lost one after the other, from the second loss on,
-// unless the last term was longer than 5 s. For fn itself may be breaking its
-// session, for example with a statement that is too long.
+// Lead also pauses if terms are lost one after the other, from the second loss
+// on. There is no pause after a term that lasted longer than 5 s. The reason is
+// that fn itself may be breaking its session, for example with a statement that
+// is too long.
 //
 // # Sessions
 //
 // A Lead has a session to itself for as long as it runs, whether it waits or
 // leads. The session does not count towards [WithMaxSessions], but it is one of
-// the db's connections. All Leads of one db together leave it two: one for other
-// locks, and one for the code under them. A Lead for which there is none left
-// returns [ErrUnsupported] at once, with the number of connections
-// (sql.DB.SetMaxOpenConns) that is enough. This number includes the Leads of all
-// Lockers of the db.
+// the db's connections. All Leads of one db together leave it two: one for
+// other locks, and one for the code under them.
 //
-// With [New] there is only one session. While its Lead leads, other callers get no
-// lock ([ErrNoSession]), except under fn's ctx.
+// A Lead for which there is no connection left returns [ErrUnsupported] at
+// once. The text has the number of connections that is enough
+// (sql.DB.SetMaxOpenConns), with the Leads of all Lockers of the db included.
+//
+// With [New] there is only one session. While its Lead leads, other callers get
+// no lock ([ErrNoSession]), except under fn's ctx.
 func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -95,7 +103,7 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 			return err
 		default:
 			if lock.call.waits {
-				out = outage{} // which begins with the end of the session that waited: the log has that
+				out = outage{} // it began with the end of the session that waited, which is logged
 			} else if !out.told {
 				out.told = true
 				l.observer.logger.WarnContext(ctx, "namedlock: Lead cannot reach a writable server; retrying", "name", name, "error", err)
@@ -108,14 +116,14 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	}
 }
 
-// LeadInterface is what code needs of a Locker that calls [Locker.Lead]. *Locker and the
-// Locker of package locktest have it.
+// LeadInterface has the method of a Locker that calls [Locker.Lead]. *Locker
+// and the Locker of package locktest implement it.
 type LeadInterface interface {
 	Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error
 }
 
-// endedWhile is the error for the end of ctx while an attempt failed by err:
-// one that another attempt may mend does not matter any more.
+// endedWhile is the error if ctx ends while an attempt fails with err. An err
+// that another attempt may cure is left out.
 func (l *Locker) endedWhile(ctx context.Context, name string, err error) error {
 	switch {
 	case errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)):
@@ -129,7 +137,7 @@ func (l *Locker) endedWhile(ctx context.Context, name string, err error) error {
 	return acquireError(name, fmt.Errorf("%w: %w", queue.ContextError(ctx), err))
 }
 
-// mayMend reports whether another attempt may succeed where one has failed by err.
+// mayMend reports whether another attempt may succeed after err.
 func (l *Locker) mayMend(err error) bool {
 	switch {
 	case errors.Is(err, fault.ErrReadOnly), errors.Is(err, ErrInterrupted):
@@ -138,11 +146,12 @@ func (l *Locker) mayMend(err error) bool {
 	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
 }
 
-// An outage is a time in which the server cannot be asked for the lock, or every lock is lost soon.
+// An outage is a time in which the server cannot be asked for the lock, or
+// every lock is lost soon.
 type outage struct {
-	pause  time.Duration // the last
-	told   bool          // the log has been, with the cause
-	losses int           // one soon after the other
+	pause  time.Duration // the last one
+	told   bool          // the outage is logged, with its cause
+	losses int           // terms lost soon, one after the other
 }
 
 const (
@@ -150,8 +159,10 @@ const (
 	lastPause  = 5 * time.Second
 )
 
-// lost notes the loss of a term, of which the log has told, and reports whether to pause before the next. It may be fn that
-// breaks the session, say by a statement that is too long: it would do so again at once. Others lead meanwhile.
+// lost notes the loss of a term, which is logged already, and reports whether
+// to pause before the next term. Without a pause, fn could break the session
+// again at once, for example with a statement that is too long. In the pause
+// another process can lead.
 func (o *outage) lost(lasted time.Duration) bool {
 	if lasted > lastPause {
 		*o = outage{}
@@ -164,10 +175,11 @@ func (o *outage) lost(lasted time.Duration) bool {
 	return o.losses > 1
 }
 
-// sitOut passes the time until the next attempt. It returns an error if ctx has ended, or Close has begun.
+// sitOut passes the time until the next attempt. It returns an error if ctx has
+// ended, or if Close has begun.
 func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 	o.pause = min(max(2*o.pause, firstPause), lastPause)
-	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // those whom one outage has hit do not all come at once
+	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // so that the Leads that one outage has hit do not all ask at once
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -179,8 +191,8 @@ func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 	}
 }
 
-// lead runs fn for one term of a Lead, and releases the lock. over: the Lead ends with
-// err, since fn has resigned or ctx has ended.
+// lead runs fn for one term of a Lead, and releases the lock. over reports that
+// the Lead ends with err, because fn has resigned or ctx has ended.
 func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, err error) {
 	ctx := k.ctx
 	k.call.locker.observer.logger.InfoContext(ctx, "namedlock: this process is now the leader", "name", k.name, "waited", k.call.event.Waited)
@@ -191,11 +203,12 @@ func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, 
 	case !led && ctx.Err() != nil:
 		return true, k.ended(ctx, k.counting(returned))
 	}
-	k.discount(returned) // after a loss, which perhaps only the release has found
+	k.discount(returned) // after a loss, which may have been found only by the release
 	return false, nil
 }
 
-// counting returns what fn returned if that counts: before a loss.
+// counting returns the error of fn if it returned before a loss. After a loss
+// its error does not count.
 func (k *Lock) counting(err error) error {
 	if !errors.Is(context.Cause(k.ctx), ErrLost) {
 		return err
@@ -204,14 +217,15 @@ func (k *Lock) counting(err error) error {
 	return nil
 }
 
-// discount logs what fn returned after a loss, which does not count.
+// discount logs the error that fn returned after a loss. It does not count.
 func (k *Lock) discount(err error) {
 	if err != nil && err != context.Canceled {
 		k.call.locker.observer.logger.InfoContext(k.ctx, "namedlock: leader's function returned after a loss; its result is ignored", "name", k.name, "error", err)
 	}
 }
 
-// ended is the error for the end of ctx, and of what fn returned then if that is not the same.
+// ended is the error for the end of ctx, joined with fn's error if that is a
+// different one.
 func (k *Lock) ended(ctx context.Context, err error) error {
 	over := &Error{Op: OpHold, Name: k.name, Err: contextEnded(ctx)}
 	if err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {

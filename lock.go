@@ -12,26 +12,40 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// Forever, as a timeout, waits for others until the context is done. It does not wait for a
-// server that cannot be asked: that is [ErrUnavailable]. A wait that has begun outlasts an
-// outage of the server only if the context has a deadline.
+// Forever, as a timeout, waits for other holders until ctx is done. It does not
+// wait for a server that is down: see [ErrUnavailable]. A wait with Forever
+// that has started outlasts an outage of the server only if ctx has a deadline.
 const Forever time.Duration = math.MaxInt64
 
-// WithLock runs GET_LOCK, then fn, then RELEASE_LOCK, on one session.
+// WithLock acquires the lock, runs fn, and releases the lock. It sends GET_LOCK
+// and RELEASE_LOCK on one session.
 //
-// timeout bounds the wait for others: 0 tries once, Forever waits for ctx alone. At its
-// end the error matches [ErrTimeout], and [ErrNoSession], too, if no session was free. No
-// timeout waits for a server that is down: see [ErrUnavailable]. fn runs if and only if the
-// lock was acquired; otherwise the error says why, and nothing is held. The lock is
-// released however fn ends: by a return, an error, a panic, runtime.Goexit, and also when
-// ctx has ended meanwhile. A panic goes on with its own value and stack.
+// # Parameters
 //
-// The ctx that fn gets ends with ctx, when the lock is lost (its cause then
-// matches [ErrLost]) and when fn has returned. Locks that are taken under it nest;
-// to take the same one again is [ErrReentrant].
+// timeout limits the wait for other holders. Zero tries once; [Forever] waits
+// until ctx is done. Whatever the timeout, a call does not start to wait for a
+// server that is down: see [ErrUnavailable]. The time to open a session and to
+// send the first GET_LOCK does not count. Each of these is limited by ctx and
+// by 5 s.
 //
-// WithLock returns what fn returned, as it is. If the lock was not provably held
-// to the end, that is joined by an error that matches [ErrLost].
+// fn runs if and only if the lock was acquired. Its ctx ends when ctx ends,
+// when the lock is lost (its cause then matches [ErrLost]), and when fn
+// returns. A lock that is acquired under fn's ctx is nested. Acquiring the same
+// lock again under it returns [ErrReentrant].
+//
+// # Errors
+//
+// If the lock was not acquired, the error says why, and nothing is held. At the
+// end of timeout it matches [ErrTimeout], and also [ErrNoSession] if no session
+// was free.
+//
+// If fn ran, WithLock returns fn's error unchanged. If it cannot prove that the
+// lock was held until fn returned, it joins that error with one that matches
+// [ErrLost].
+//
+// The lock is released however fn ends: by returning nil or an error, by a
+// panic, or by runtime.Goexit, even if ctx has ended in the meantime. A panic
+// propagates with its original value and stack.
 func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) (err error) {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -43,28 +57,29 @@ func (l *Locker) WithLock(ctx context.Context, name string, timeout time.Duratio
 	return both(lock.hold(fn))
 }
 
-// hold runs code under the lock, and releases the lock however the code ends. It returns
-// what the code returned, and what the release found: nil, or a loss.
+// hold runs code under the lock, and releases the lock however the code ends.
+// It returns the code's error, and the error of the release: nil, or a loss.
 func (k *Lock) hold(code func(ctx context.Context) error) (returned, lost error) {
 	ctx, ended := k.ctx, false
 	defer func() {
 		lost, _ = k.release() // RELEASE_LOCK
 		k.loss = lost
 		if lost != nil && !ended {
-			// The code panics or exits, and goes on doing so: nobody gets the error.
+			// The code panics or exits, and continues to do so: no caller gets
+			// the error.
 			k.call.lostUntold(lost)
 		}
 		k.call.over(ctx, lost, returned, !ended)
 	}()
-	k.ctx = k.grant.Context(k.ctx, k.lost) // which asks ctx: code of the user's
+	k.ctx = k.grant.Context(k.ctx, k.lost) // calls methods of ctx, which are code of the user
 	ctx = k.call.got(k.ctx)
 	returned = code(ctx)
 	ended = true
 	return returned, nil
 }
 
-// both joins two errors, such as that of the code under a lock and a loss. One that is
-// alone is returned as it is.
+// both joins two errors, such as that of the code under a lock and a loss. If
+// only one is not nil, it is returned as it is.
 func both(first, second error) error {
 	switch {
 	case second == nil:
@@ -75,21 +90,23 @@ func both(first, second error) error {
 	return errors.Join(first, second)
 }
 
-// Interface is what code that takes locks needs of a Locker. Code that asks for it,
-// rather than for a *Locker, can be tested without a server: with package locktest,
-// or with a stand-in of its own.
+// Interface is the method that most code needs of a Locker. Code that takes an
+// Interface instead of a *Locker can be tested without a server: with package
+// locktest, or with a test double of its own.
 type Interface interface {
-	// WithLock runs fn if and only if it could take the lock, and releases the lock
-	// however fn ends. [Locker.WithLock] has the whole contract, and locktest.Run
-	// tests it.
+	// WithLock runs fn if and only if the lock was acquired, and releases the
+	// lock however fn ends. [Locker.WithLock] has the whole contract, and
+	// locktest.Run tests it.
 	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
 }
 
-// Do is [Locker.WithLock] for a function that returns a value. Where the lock was not
-// acquired the value is zero. Otherwise it is what fn returned, also beside an
-// error: fn's own, or one that matches [ErrLost], which says that others may have had
-// the lock while the value was made. The error is that of l.WithLock. After a panic
-// or Goexit of fn, Do does not return.
+// Do is [Locker.WithLock] for a function that returns a value. The error is
+// that of l.WithLock.
+//
+// If the lock was not acquired, the value is zero. Otherwise it is the value
+// that fn returned, even if there is an error: fn's own, or one that matches
+// [ErrLost]. An ErrLost means that another caller may have held the lock while
+// fn made the value. After a panic or Goexit of fn, Do does not return.
 func Do[T any](ctx context.Context, l Interface, name string, timeout time.Duration, fn func(ctx context.Context) (T, error)) (T, error) {
 	var value T
 	if fn == nil {
@@ -102,9 +119,11 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 	return value, err
 }
 
-// Acquire takes the lock for code that does not fit into one function. ctx and
-// timeout bound the acquiring as in [Locker.WithLock]; the lock outlives ctx. It is held
-// until Release, which must be called.
+// Acquire acquires the lock for code that does not fit into one function. The
+// lock is held until [Lock.Release], which must be called.
+//
+// ctx and timeout limit the acquiring, as in [Locker.WithLock]. The lock
+// outlives ctx.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
 	lock, err := l.getLock(ctx, Event{Method: "Acquire", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout})
 	if err != nil {
@@ -112,7 +131,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	}
 	returned := false
 	defer func() {
-		if !returned { // a hook has called runtime.Goexit, or the context has panicked
+		if !returned { // a hook has called runtime.Goexit, or a method of the context has panicked
 			_ = lock.Release()
 		}
 	}()
@@ -122,7 +141,7 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
-// getLock takes the lock: the arguments are checked, and the queue asks a session.
+// getLock checks the arguments and acquires the lock from the queue.
 func (l *Locker) getLock(ctx context.Context, e Event, terms queue.Terms) (*Lock, error) {
 	lock := &Lock{name: e.Name}
 	return lock, lock.get(l, ctx, e, terms)
@@ -145,7 +164,7 @@ func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() err
 	k.ctx = k.call.begin(l, ctx, e)
 	answered := false
 	defer func() {
-		if !answered { // the context has panicked: code of the user's
+		if !answered { // a method of the context, which is code of the user, has panicked
 			l.observer.end(k.call.counted)
 		}
 	}()
@@ -158,7 +177,7 @@ func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() err
 	return err
 }
 
-// check returns an error for arguments that no server need be asked about.
+// check returns an error for arguments that are wrong whatever the server.
 func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) error {
 	if err := names.Check(l.namespace + name); err != nil {
 		return err
@@ -184,7 +203,7 @@ func acquireError(name string, err error) error {
 	return &Error{Op: OpAcquire, Name: name, Err: err}
 }
 
-// explain is acquireError with who was in the way, if that is known.
+// explain is acquireError with the holder of the lock, if it is known.
 func (l *Locker) explain(name string, err error) error {
 	if late, ok := err.(*queue.Late); ok {
 		return &Error{Op: OpAcquire, Name: name, Holder: l.inTheWay(late), Err: late.Unwrap()}
@@ -192,23 +211,25 @@ func (l *Locker) explain(name string, err error) error {
 	return acquireError(name, err)
 }
 
-// A Lock is held from Acquire to Release. It is safe for concurrent use.
+// A Lock is held from [Locker.Acquire] to Release. It is safe for concurrent
+// use.
 type Lock struct {
 	name  string
 	grant *queue.Grant
 	ctx   context.Context // of the call, and then of the code under the lock
 	call  call
 	tx    *transaction // of WithLockTx; nil: another call
-	loss  error        // that the release of hold has found
+	loss  error        // the error of the release in hold
 }
 
 // Name returns the lock's name as it was given to Acquire.
 func (k *Lock) Name() string { return k.name }
 
-// Context returns a context that carries the values, not the cancellation, of the
-// one given to Acquire. It ends when the lock is released (cause
-// context.Canceled) or lost (the cause matches [ErrLost]). Locks taken under it
-// belong to the same call chain. That of a Lock which Acquire has not returned has ended.
+// Context returns a context that carries the values of the one given to
+// Acquire, but not its cancellation. It ends when the lock is released (with
+// the cause context.Canceled) or lost (with a cause that matches [ErrLost]).
+// Locks acquired under it belong to the same call chain. The Context of a Lock
+// that was not returned by Acquire has already ended.
 func (k *Lock) Context() context.Context {
 	if k.ctx == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -218,11 +239,13 @@ func (k *Lock) Context() context.Context {
 	return k.ctx
 }
 
-// Release gives the lock back. nil means that it was held to the end; any other
-// error matches [ErrLost] and means that others may have had it meanwhile. Either
-// way it is not held any more, and the Locker's next caller can have it. Release
-// may be called again, also at the same time; every call reports what the first
-// one found and touches nothing.
+// Release releases the lock. Afterwards it is not held any more, whatever the
+// result, and the Locker's next caller can acquire it.
+//
+// nil means that the lock was held to the end. Any other error matches
+// [ErrLost]: another caller may have held the lock in the meantime. Release may
+// be called again, and concurrently. Every call returns the result of the first
+// one, and changes nothing.
 func (k *Lock) Release() error {
 	if k == nil || k.grant == nil {
 		return &Error{Op: OpRelease, Err: errZeroLock}
@@ -234,8 +257,8 @@ func (k *Lock) Release() error {
 	return err
 }
 
-// release runs RELEASE_LOCK, or waits for the call that does. It reports whether it is
-// the first: then call.over must follow.
+// release runs RELEASE_LOCK, or waits for the call that does. first reports
+// whether this is that call: then call.over must follow.
 func (k *Lock) release() (err error, first bool) {
 	err = k.grant.Release()
 	if err != nil {

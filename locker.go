@@ -19,9 +19,9 @@ var (
 	_ SlotInterface = (*Locker)(nil)
 )
 
-// A Locker takes named locks on one MySQL or MariaDB server. It is safe for
-// concurrent use, and within one process its callers queue for a name, first in,
-// first out, before the server is asked.
+// A Locker acquires named locks on one MySQL or MariaDB server. It is safe for
+// concurrent use. Its callers queue for a name in the process, first come,
+// first served.
 type Locker struct {
 	queue     *queue.Queue
 	namespace string
@@ -31,26 +31,35 @@ type Locker struct {
 	closed  chan struct{} // closed when Close has ended
 }
 
-// New returns a Locker that takes all its locks on conn, which belongs to it until
-// Close: locks that other code had left on it are dropped before the first use.
-// Close does not close conn. New does no I/O. Once conn is gone, every call
-// returns [ErrUnavailable].
+// New returns a Locker that acquires all its locks on conn. It does no I/O.
+// conn belongs to the Locker until Close, which does not close conn. Locks that
+// other code has left on conn are released before its first use. Once conn is
+// gone, every call returns [ErrUnavailable].
 //
-// One session can wait for one lock only, and nobody's release may wait for that.
-// So a wait is cut into short slices, between which a foreign session can
-// overtake, and while other callers are there it polls every 50 ms. Open has
-// neither limit.
+// # Limits
 //
-// Close the Locker before conn. A conn that is closed first goes back to its db, and
-// would take the locks along, so that its next borrower could enter them unawares: the
-// Locker then breaks the connection, where the driver is go-sql-driver (see [WithUnwrap]), and the
-// locks are lost.
+// A session can wait for only one lock at a time. While it waits, no other lock
+// on it can be released. New therefore waits in slices of 50 ms, and another
+// session can acquire the lock between two slices. While other callers of the
+// Locker need the session, it polls every 50 ms instead. [Open] has neither
+// limit.
 //
-// Leave conn to the Locker. While a statement of your own runs on it, releases,
-// keep-alives and timeouts wait for its end. While the rows of a query of your own on
-// it are open, a lock cannot be taken ([ErrUnavailable]), proved, or released
-// ([ErrLost]); and if the query's context ends before that, the driver closes the
-// connection and all locks are lost.
+// # The connection
+//
+// Close the Locker before conn. If conn is closed first, its locks are lost,
+// and their holders are told. The Locker then closes the socket: otherwise conn
+// would go back to its db with the locks, and its next borrower would share
+// them without notice. The Locker can do this only if the driver is
+// go-sql-driver (see [WithUnwrap]).
+//
+// Do not use conn while the Locker has it:
+//
+//   - While another statement runs on it, releases, keep-alives and timeouts
+//     wait for its end.
+//   - While rows of another query are open on it, no lock can be acquired
+//     ([ErrUnavailable]), proved, or released ([ErrLost]).
+//   - If the context of that query ends while its rows are open, the driver
+//     closes the connection, and all locks are lost.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
 		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")
@@ -62,12 +71,14 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	return newLocker(o, func(config session.Config) *session.Pool { return session.NewLent(conn, config) })
 }
 
-// Open returns a Locker that takes dedicated connections from db as it needs them,
-// and gives them back when they have been without a lock for a second. All Lockers
-// of one db together leave it one connection; [WithMaxSessions] has the rules. Open
-// does no I/O. A db that allows a single connection is
-// refused with [ErrUnsupported], since code under a lock could never query it; one
-// that is changed to that later is refused by [Locker.WithLock] and Acquire.
+// Open returns a Locker that takes dedicated connections from db as it needs
+// them. It does no I/O. A connection goes back to db when it has been without a
+// lock for 1 s. All Lockers of one db together leave it one connection:
+// [WithMaxSessions] has the rules.
+//
+// If db allows only one connection, Open returns [ErrUnsupported], because code
+// under a lock could never query db. If db is changed to one connection later,
+// the calls for locks return it.
 func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if db == nil {
 		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
@@ -102,16 +113,23 @@ func newLocker(o options, sessions func(session.Config) *session.Pool) (*Locker,
 // isZero reports whether l was not made by New or Open.
 func (l *Locker) isZero() bool { return l == nil || l.queue == nil }
 
-// Close refuses new calls and ends waiting ones, both with [ErrClosed], then waits,
-// as sql.DB.Close does for queries, until all locks are released, and gives the
-// sessions back. To call it from code under one of the Locker's own locks, or from a hook,
-// is to wait for oneself; [Locker.Shutdown] has a bound. It returns nil, however often it is called.
+// Close refuses new calls and ends waiting calls, both with [ErrClosed]. Then
+// it waits until all locks are released, as sql.DB.Close does for queries, and
+// gives the sessions back. It returns nil, however often it is called.
+//
+// Calling Close while holding one of the Locker's locks, or from a hook,
+// deadlocks. Use [Locker.Shutdown] for a bounded wait.
 func (l *Locker) Close() error { return l.Shutdown(context.Background()) }
 
-// Shutdown is Close for no longer than ctx lasts. It returns nil when all locks are released and the sessions given back.
-// When ctx ends before that, it closes the connections of the locks that are still held, so that others can have them; the
-// code under these locks is told, by the end of its context, with a cause that matches [ErrLost]. Shutdown does not wait for
-// that code: it returns an error that matches ctx.Err() and names the locks. It may be called again, and beside Close.
+// Shutdown is Close for no longer than ctx lasts. It returns nil when all locks
+// are released and the sessions are given back. It may be called again, and at
+// the same time as Close.
+//
+// If ctx ends before that, Shutdown closes the connections of the locks that
+// are still held, so that other callers can acquire them. The ctx of the code
+// under these locks ends, with a cause that matches [ErrLost]. Shutdown does
+// not wait for that code. It returns an error that matches ctx.Err() and names
+// the locks.
 func (l *Locker) Shutdown(ctx context.Context) error {
 	if l.isZero() {
 		return nil
@@ -121,7 +139,7 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 	}
 	defer l.observer.closing(l.queue.HeldNames)()
 	l.closing.Do(func() {
-		l.queue.Refuse() // before any lock is given up below: nobody gets it then
+		l.queue.Refuse() // first, so that no caller is granted a lock that is given up below
 		go l.close()
 	})
 	select {
@@ -143,11 +161,12 @@ func (l *Locker) Shutdown(ctx context.Context) error {
 	return &Error{Op: OpShutdown, Err: err}
 }
 
-// errShutDown is why the locks are lost that Shutdown gives up. It does not match its context's error, which is none
-// of theirs.
+// errShutDown is the cause of the loss of the locks that Shutdown gives up. It
+// does not match the error of Shutdown's context, which is not that of the code
+// under the locks.
 var errShutDown = errors.New("the Locker was shut down")
 
-// close ends when all locks are released. Close waits for it.
+// close returns when all locks are released. Close waits for it.
 func (l *Locker) close() {
 	defer close(l.closed)
 	l.queue.Close()
@@ -156,21 +175,23 @@ func (l *Locker) close() {
 	l.observer.lines.Drain(patienceWithUsers)
 }
 
-// Check asks the server at once for what would otherwise show at the first lock: a
-// wrong password, a replica, a cluster whose locks do not exclude, a pool that is too
-// small. It borrows a connection for that, greets it as one for locks, and gives it
-// back. With New it is the one there is: locks that are held on it stay held.
+// Check asks the server at once about problems that would otherwise show at the
+// first lock. Examples are a wrong password, a replica, a cluster whose locks
+// do not exclude each other, and a pool that is too small. Check borrows a
+// connection, greets the server as for a lock, and gives the connection back.
 //
-// nil means that the server is fit for locks. Otherwise the error matches
-// [ErrUnsupported], [ErrUnavailable], [ErrNoSession] (all connections of the db were in
-// use), [ErrClosed] or ctx.Err(). Check is bounded by ctx and 5 s.
+// nil means that the server is suitable for locks. Otherwise the error matches
+// [ErrUnsupported], [ErrUnavailable], [ErrNoSession] (all connections of the db
+// were in use), [ErrClosed] or ctx.Err(). Check is limited by ctx and by 5 s.
 //
-// With New, one call chain may have the connection to itself: a transaction, or a
-// leader. Call Check under the ctx of that code; elsewhere it waits, and is
-// ErrUnavailable after 5 s.
+// With [New] it uses the given connection. Locks that are held there stay held.
+// If a transaction or a leader has that connection to itself, call Check under
+// the ctx of that code. Elsewhere Check waits, and returns ErrUnavailable after
+// 5 s.
 //
-// Where a loss could not be noticed at once, since the driver hides its socket, or a proxy swallows the lease, Check succeeds, and the
-// log ([WithLogger]) says so, as it does at a first lock: once a Locker.
+// Check succeeds if the driver hides its socket, or if a proxy drops the lease.
+// Losses are then noticed late. This is logged ([WithLogger]), as it is at a
+// first lock, once for each Locker.
 func (l *Locker) Check(ctx context.Context) error {
 	var err error
 	switch {
