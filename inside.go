@@ -7,8 +7,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/inside"
 )
 
-// For package locktest, whose users name locks as their code does, and ask whose they
-// are without a call that hooks and Stats would see.
+// These functions are for package locktest. Its users name locks as their code
+// does. They ask which locks are held, without a call that hooks and Stats
+// would count.
 func init() {
 	inside.Namespace = func(locker any) string { return locker.(*Locker).namespace }
 	inside.HeldNames = func(locker any) []string { return locker.(*Locker).queue.HeldNames() }

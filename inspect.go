@@ -14,18 +14,21 @@ import (
 	"github.com/go-namedlock/namedlock/internal/session"
 )
 
-// A Holder is a session that holds a lock, as far as the server lets its user see. A
-// field that it does not show is zero. Sessions of other users are shown to those with
-// the privilege PROCESS.
+// A Holder is a session that holds a lock, as far as the server shows the
+// session to its user. A field that the server does not show is zero. The
+// server shows sessions of other users only to a user with the privilege
+// PROCESS: docs/OPERATIONS.md has the rules.
 type Holder struct {
-	Name         string // the lock's, without the namespace; from Holders as the server shows it
-	ConnectionID uint64 // what KILL takes; 0 in an Error if Local
+	Name         string // of the lock, without the namespace; from Holders as the server shows it
+	ConnectionID uint64 // the argument for KILL; 0 in an Error if Local
 
-	// Local: a caller of this Locker, in this process. An Error tells it without a
-	// question, and then all else but HeldFor is zero. [Locker.Holder] tells it as far as
-	// the Locker knows: of a name written as its caller wrote it, and until a loss is
-	// noticed. Holders does not tell it. HeldFor is for how long this Locker has had the lock.
-	// Of other sessions no server tells that.
+	// Local reports that the holder is a caller of this Locker. In an Error,
+	// only Name, Local and HeldFor are then set. [Locker.Holder] sets Local if
+	// the name is spelled as the holder spelled it and no loss has been
+	// noticed. [Locker.Holders] never sets it.
+	//
+	// HeldFor is how long this Locker has held the lock. No server reports that
+	// for other sessions.
 	Local   bool
 	HeldFor time.Duration
 
@@ -33,27 +36,30 @@ type Holder struct {
 	Host string // an address, or a name
 	Port int    // on Host; 0 for a Unix socket
 
-	// What the session's client says of itself, in the connection attributes. MariaDB
-	// shows them only if its performance_schema is ON. go-sql-driver sends the PID.
-	// The other two come from the DSN:
-	// connectionAttributes=program_name:billing,client_host:web-1. Behind some proxies
-	// these are the proxy's own attributes.
+	// The connection attributes, by which a session's client describes itself.
+	// MariaDB shows them only if its performance_schema is ON. go-sql-driver
+	// sends the PID. The other two come from the DSN:
+	// connectionAttributes=program_name:billing,client_host:web-1. Behind some
+	// proxies these are the proxy's own attributes.
 	Program    string // program_name
 	PID        int    // _pid: the number of the process, on its own machine or in its container
 	ClientHost string // client_host: the name of that machine, which Host is not behind NAT
 
-	// What the session does, by the process list: "Sleep" between its statements, or
-	// "Query" ("Execute" for a prepared one on MariaDB). CommandTime is for how long, in
-	// whole seconds. It is not the age of the lock, which no server shows: a Locker's
-	// session sleeps for at most a keep-alive interval, however long it has the lock.
+	// The activity of the session, from the process list. Command is "Sleep"
+	// between its statements, or "Query" ("Execute" for a prepared statement on
+	// MariaDB). CommandTime is how long this has lasted, in whole seconds. It
+	// is not the age of the lock, which no server shows. A session of a Locker
+	// sleeps for at most a keep-alive interval, however long it has held the
+	// lock.
 	Command     string
 	CommandTime time.Duration
-	Statement   string // that runs now
+	Statement   string // that is running
 }
 
-// String returns, as in the text of an Error, "connection 42, app@10.0.0.7 (billing,
-// pid 812 on web-1), last statement 4s ago", or as much of it as is known. Sessions choose some of it: characters that
-// are not printable are escaped as in a Go string literal. The fields have them as they came.
+// String returns the fields that are known, as in the text of an Error:
+// "connection 42, app@10.0.0.7 (billing, pid 812 on web-1), last statement 4s
+// ago". Sessions choose some of this text, so characters that are not printable
+// are escaped as in a Go string literal. The fields have them unchanged.
 func (h Holder) String() string {
 	if h.Local && h.ConnectionID == 0 {
 		return fmt.Sprintf("this process for %v", h.HeldFor.Truncate(time.Millisecond))
@@ -81,7 +87,7 @@ func (h Holder) String() string {
 	return printable.Text(text)
 }
 
-// client is what the session's client says of itself.
+// client returns the client's description of itself.
 func (h Holder) client() string {
 	var parts []string
 	if h.Program != "" {
@@ -98,15 +104,20 @@ func (h Holder) client() string {
 	return strings.Join(parts, ", ")
 }
 
-// Holder asks the server who holds the lock; false means that nobody does. It acquires
-// nothing and waits for nobody's lock. On MySQL it finds a name in any letter case.
+// Holder asks the server which session holds the lock. false means that the
+// lock is free. It acquires nothing, and waits for no lock. On MySQL it finds a
+// name in any letter case.
 //
-// With Open it borrows a connection from the db, beside those that locks are on; with
-// New it takes its turn on the one there is. It is bounded by ctx and 5 s. A server that
-// cannot be asked is [ErrUnavailable]; one that does not tell, [ErrUnsupported]; a db
-// whose connections are all in use, [ErrNoSession].
+// With [Open] it borrows a connection from the db, in addition to those of the
+// locks. With [New] it waits for its turn on the given connection. It is
+// limited by ctx and by 5 s.
 //
-// The answer is from a moment ago: the lock may have gone to another since.
+// The error matches [ErrUnavailable] if the server cannot be asked,
+// [ErrUnsupported] if the server does not report holders, and [ErrNoSession] if
+// all connections of the db are in use.
+//
+// The answer may be out of date: the lock may have been released, and acquired
+// by another session, since.
 func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) {
 	if l.isZero() {
 		return Holder{}, false, inspectError(name, errZeroLocker)
@@ -138,14 +149,16 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 	return h, true, nil
 }
 
-// Holders asks the server for the holders of all locks whose names begin with prefix,
-// behind the Locker's namespace; in it, % and _ and \ are characters like any other. An
-// empty prefix asks for all. The holders come in the order of the names, which MySQL
-// shows in lower case, and finds in any. Holders is bounded as Holder is.
+// Holders asks the server for the holders of all locks whose names begin with
+// the Locker's namespace and prefix. In prefix, the characters %, _ and \ have
+// no special meaning. An empty prefix matches all names. The holders are in the
+// order of the names. MySQL shows names in lower case, and matches them in any
+// case. Holders is limited as [Locker.Holder] is.
 //
-// Not every server lists its locks, nor to every user. Those are [ErrUnsupported], never
-// an empty answer: MySQL needs its performance schema and the privilege to SELECT there;
-// MariaDB needs the plugin metadata_lock_info (INSTALL SONAME 'metadata_lock_info').
+// A server that does not list its locks, or not for this user, is
+// [ErrUnsupported], never an empty list. MySQL needs its performance schema and
+// the privilege to SELECT there. MariaDB needs the plugin metadata_lock_info
+// (INSTALL SONAME 'metadata_lock_info').
 func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	if l.isZero() {
 		return nil, inspectError(prefix, errZeroLocker)
@@ -177,7 +190,7 @@ func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	}), nil
 }
 
-// inTheWay is the holder when the call timed out, nil if that is not known.
+// inTheWay is the holder when the call timed out, nil if it is not known.
 func (l *Locker) inTheWay(late *queue.Late) *Holder {
 	if late.Holder == nil {
 		return nil
@@ -186,8 +199,8 @@ func (l *Locker) inTheWay(late *queue.Late) *Holder {
 	return &h
 }
 
-// holder takes the namespace off the name. A server that folds changes no character into
-// two.
+// holder removes the namespace from the name. A server that folds a name turns
+// no character into two.
 func (l *Locker) holder(h session.Holder) Holder {
 	for range utf8.RuneCountInString(l.namespace) {
 		_, size := utf8.DecodeRuneInString(h.Name)

@@ -11,25 +11,35 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// WithLocks is [Locker.WithLock] for several locks: fn runs if and only if all of them were
-// acquired. timeout bounds the wait for all of them together. Otherwise those that
-// were acquired are released, and Error.Name tells which could not be acquired.
+// WithLocks acquires several locks, runs fn, and releases them in the reverse
+// order. fn runs if and only if all of them were acquired. Otherwise the locks
+// that were acquired are released, and Error.Name is the name that was not
+// acquired.
 //
-// The locks are taken in one order, whatever the order of the names, and released in
-// the reverse: callers of WithLocks whose names overlap never deadlock, on any machine.
-// (They may, if fn takes further locks.) An empty list is [ErrInvalidName].
+// The locks are acquired in one order, whatever the order of names. So calls of
+// WithLocks whose names overlap never deadlock, on any machine. (They may, if
+// fn acquires further locks.)
 //
-// Names that differ in letter case alone are taken once, spelt as the first of them:
-// MySQL takes them for one lock. MariaDB does not, and there the other spellings stay
-// free for other processes; see Names.
+// # Parameters
 //
-// All but the first are waited for as nested locks are: in slices of up to a second,
-// between which a waiter of another process can overtake.
+// timeout limits the wait for all locks together. If names is empty, the error
+// matches [ErrInvalidName]. If the call chain already holds one of the names,
+// the error matches [ErrReentrant], and no lock is acquired.
 //
-// The ctx that fn gets ends as in [Locker.WithLock], and when any of the locks is lost. Each lock
-// is taken under those before it, as by nested calls of [Locker.WithLock], whose rules for
-// errors, panics and sessions hold. A name that the call chain holds already is [ErrReentrant]
-// before any other is taken.
+// Names that differ only in letter case are acquired once, in the spelling of
+// the first of them, because MySQL treats them as one lock. On MariaDB the
+// other spellings stay free for other processes: see the package documentation,
+// Names.
+//
+// # Nesting
+//
+// Each lock is nested in the locks before it. The rules of [Locker.WithLock]
+// for nested calls hold for errors, panics and sessions. fn's ctx ends as in
+// WithLock, and when any of the locks is lost.
+//
+// The first lock is waited for as in WithLock. The others are waited for as
+// nested locks are: in slices of at most 1 s, between which a waiter of another
+// process can acquire the lock.
 func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Duration, fn func(ctx context.Context) error) error {
 	if l.isZero() {
 		return acquireError(strings.Join(names, ", "), errZeroLocker)
@@ -66,7 +76,8 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 	return both(returned, lost)
 }
 
-// checkAll returns the names in the order in which they are taken, or an error for what no server need be asked about.
+// checkAll returns the names in the order in which they are acquired, or an
+// error for arguments that are wrong whatever the server.
 func (l *Locker) checkAll(ctx context.Context, names []string, timeout time.Duration) ([]string, error) {
 	for _, name := range names {
 		if err := l.check(ctx, name, timeout); err != nil {
@@ -82,9 +93,9 @@ func (l *Locker) checkAll(ctx context.Context, names []string, timeout time.Dura
 	return names, nil
 }
 
-// withAll runs fn under all names, from the first to the last. It returns what fn
-// returned, or why a lock was not acquired. lost is what the releases have found, also
-// where fn panics.
+// withAll runs fn under all names, from the first to the last. It returns fn's
+// error, or the error of a lock that was not acquired. lost collects the losses
+// that the releases have found, even if fn panics.
 func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Duration, left func() time.Duration, lost *error, fn func(ctx context.Context) error) error {
 	if len(names) == 0 {
 		return fn(ctx)
@@ -100,9 +111,10 @@ func (l *Locker) withAll(ctx context.Context, names []string, timeout time.Durat
 	return returned
 }
 
-// inOrder returns the names in the order in which every Locker takes them, without
-// those that some server takes for one of the others. The order must not change between
-// versions of this package: processes with different ones would deadlock.
+// inOrder returns the names in the order in which every Locker acquires them,
+// without those that some server treats as equal to another one. The order must
+// not change between versions of this package: processes with different orders
+// would deadlock.
 func (l *Locker) inOrder(written []string) []string {
 	key := func(name string) string { return lockname.Fold(l.namespace + name) }
 	ordered := slices.Clone(written)
@@ -110,8 +122,8 @@ func (l *Locker) inOrder(written []string) []string {
 	return slices.CompactFunc(ordered, func(a, b string) bool { return key(a) == key(b) })
 }
 
-// countdown returns how much of timeout is left, at each call: 0 at the end, since a
-// lock that is free can still be had.
+// countdown returns a function that returns how much of timeout is left. It
+// returns 0 at the end, because a lock that is free can still be acquired.
 func countdown(timeout time.Duration) func() time.Duration {
 	if timeout == Forever {
 		return func() time.Duration { return Forever }

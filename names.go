@@ -7,41 +7,45 @@ import (
 	"strings"
 )
 
-// What SafeName gives out: a prefix, a dash and 32 characters of hash, or a name that
-// was safe before.
+// The parts of a name from SafeName: a prefix, a dash and 32 characters of a
+// hash, or a name that was safe before.
 const (
 	safeLength   = 48
 	prefixLength = 15
 	hashLength   = 32 // of 160 bits, five a character
 )
 
-// hashEncoding has only digits and letters of one case, so no server folds two hashes.
+// hashEncoding has only digits and letters of one case, so that no server
+// treats two hashes as one.
 var hashEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
 
-// SafeName makes one lock name of any strings: of a customer's name, a path, a key of
-// many columns. Every server stores it without change, and takes no two of them for
-// one, whatever its letter case means to it. It has at most 48 characters, which
-// leaves 16 for [WithNamespace], or 11 with [Locker.WithSlot].
+// SafeName returns one valid lock name for any strings, for example for a
+// customer's name, a path, or a key of several columns. Every server stores the
+// name unchanged, and no server treats two such names as one, whatever its rule
+// for letter case is. The name has at most 48 characters, which leaves 16 for
+// [WithNamespace], or 11 with [Locker.WithSlot].
 //
-// One string that is such a name already is kept: 1 to 48 of the characters a to z, 0
-// to 9 and -_.:/@+= (but for the rare one that looks like what follows). Anything else
-// becomes up to 15 characters to be read by people, a dash, and 160 bits of the SHA-256
-// of the list of parts:
+// A single string stays as it is if it has 1 to 48 characters, all of them a to
+// z, 0 to 9 or -_.:/@+=. (A string that looks like a name with a hash does not
+// stay.) Anything else becomes a prefix of up to 15 readable characters, a
+// dash, and 160 bits of the SHA-256 of the list of parts:
 //
 //	SafeName("nightly-report")      nightly-report
 //	SafeName("Customer", "Émile")   customer:mile-uet35ltnqywlrbsx3juwakyoe6t5greu
 //
-// Different lists get different names, also ("a:b", "c") and ("a", "b:c"), or ("") and
-// (): all that stands between is a collision of the hash. Foo and foo are different.
-// To apply it to its own output gives yet another name: apply it once.
+// Different lists get different names, for example ("a:b", "c") and ("a",
+// "b:c"), or ("") and (). Only a collision of the hash could give two lists one
+// name. Foo and foo are different. Apply SafeName once: applied to a name with
+// a hash, it returns another name.
 //
-// The outputs are part of the contract. They never change from one version to another,
-// since processes with different versions have to agree.
+// The outputs are part of the contract. They never change between versions,
+// because processes with different versions have to agree.
 func SafeName(parts ...string) string {
 	if len(parts) == 1 && isSafe(parts[0]) {
 		return parts[0]
 	}
-	// Every part behind its length: no two lists are written the same.
+	// The length of each part comes before it, so that different lists are
+	// written differently.
 	var list []byte
 	for _, part := range parts {
 		list = binary.BigEndian.AppendUint64(list, uint64(len(part)))
@@ -86,8 +90,9 @@ func isPortable(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || isPunctuation(c)
 }
 
-// readable returns what of text people can recognise it by: its first portable
-// characters, in lower case, with a dash for whatever lies between.
+// readable returns the first portable characters of text, in lower case, with a
+// dash for the characters between them. A person can recognize the text by
+// them.
 func readable(text string) string {
 	var b strings.Builder
 	gap := false // something was left out

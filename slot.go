@@ -8,55 +8,72 @@ import (
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
-// WithSlot is [Locker.WithLock] for up to n holders: at most n callers of all processes
-// run fn at a time under the same name, each with a slot from 0 to n-1 that no other
-// caller has. It is a semaphore whose places are numbered. The number is good for
-// whatever there are n of: a partition, a port, a worker's directory.
+// WithSlot acquires one of n slots of name, runs fn with its number, and
+// releases the slot. At most n callers of all processes run fn at a time. Each
+// has a slot from 0 to n-1 that no other caller has. So WithSlot is a semaphore
+// whose places are numbered. The number can select a partition, a port, or a
+// worker's directory, for example.
 //
-// Callers of all processes are served in the order in which they came, as far as those
-// of a lock are. A caller gets the free slot with the lowest number. n is 1 to 1000.
+// n is 1 to 1000. A caller gets the free slot with the lowest number. Callers
+// of all processes are served in the order in which they came, as those of a
+// lock are.
 //
-// name, timeout, the ctx of fn, and the errors are as in WithLock. An ErrTimeout
-// reports that no slot was free, or that others waited before this call. With timeout 0 that takes up to 100 ms if another
-// caller looks for a slot at the same time. Error.Holder is the holder of one of the
-// slots, where that is known. The slot is released however fn ends. If it is lost, the
-// ctx of fn ends, and another caller can have that slot.
+// name, timeout, fn's ctx and the errors are as in [Locker.WithLock]. name has
+// at most 59 characters, namespace included. [ErrTimeout] reports that no slot
+// was free, or that other callers waited before this call. Error.Holder is the
+// holder of one of the slots, if one is known. With timeout 0 the call takes up
+// to 100 ms if another caller is looking for a slot at the same time.
+//
+// The slot is released however fn ends. If it is lost, fn's ctx ends, and
+// another caller can acquire that slot.
 //
 // # Slots are locks
 //
-// Slot 2 of the name "export" is the lock "export#2". The slot is acquired under another
-// lock, "export#gate", which is released before fn runs: only its holder looks for a
-// free slot, and all other callers are in the queue for it. So a name has at most 59
-// characters, namespace included. [Locker.Holder] takes the name of a slot, and
-// [Locker.Holders]("export#") lists all that are held, and the gate while a caller
-// waits. Locks of the name "export"
+// Slot 2 of the name "export" is the lock "export#2". The slot is acquired
+// under another lock, the gate, which is "export#gate" and is released before
+// fn runs. Only the holder of the gate looks for a free slot. All other callers
+// are in the queue for the gate.
+//
+// [Locker.Holder] accepts the name of a slot. [Locker.Holders]("export#") lists
+// all held slots, and the gate while a caller waits. Locks of the name "export"
 // itself have nothing to do with its slots.
 //
 // # Different n
 //
-// Callers may differ in n, as the processes of two versions do while a new version is
-// rolled out. Then at most as many run as the greatest n. A caller with a smaller n, whose
-// slots are all used, holds up the callers behind it, although their slots may be free.
+// Callers may differ in n, as the processes of two versions do while a new
+// version is rolled out. Then at most as many run as the greatest n. If the
+// slots of a caller with a smaller n are all held, it delays the callers after
+// it, although their slots may be free.
 //
-// # What a wait costs
+// # Sessions and statements
 //
-// One session a process waits, however many callers there are, and one session of all
-// processes asks for a free slot: at most 20 statements a second for a name. A slot that
-// becomes free is acquired within 100 ms and three round trips, and usually at once if its holder is in the
-// same process, or has held its slot for the longest time. After a search of a minute
-// that takes up to a second. With New, and for a caller that holds other locks, it takes up
-// to 60 ms.
+// In each process one session waits for a name, however many callers wait. One
+// session of all processes looks for a free slot. It sends at most 20
+// statements a second for a name. It has the gate, so it is not free for a
+// transaction or a Lead.
 //
-// The session that asks has the gate, so it is not free for a transaction or a Lead. With
-// New, which has no other session, WithLockTx, WithTerm and Lead wait for the end of
-// the search. With Open, MaxOpenConns should be 3 or more.
+// A slot that becomes free is acquired within 100 ms and three round trips. It
+// is usually acquired at once if its holder is in the same process, or has held
+// its slot for the longest time. There are two exceptions:
+//
+//   - After a search of 1 minute, it takes up to 1 s.
+//   - With [New], and for a caller that holds other locks, it takes up to 60
+//     ms.
+//
+// New has no other session, so there [Locker.WithLockTx], [Locker.WithTerm] and
+// [Locker.Lead] wait for the end of the search. With [Open], MaxOpenConns
+// should be 3 or more.
 //
 // # Nesting
 //
-// Locks nest under a slot, and slots of other names nest. A call for a name of which the call
-// chain has a slot already is [ErrReentrant], whatever its n. A deadlock of callers that have
-// slots and wait for others is found for n = 1. Otherwise the timeout ends it. A server may also
-// report [ErrDeadlock], to any caller of the circle, although another slot would become free.
+// Locks nest under a slot, and so do slots of other names. If the call chain
+// already has a slot of the name, the call returns [ErrReentrant], whatever n
+// is.
+//
+// A deadlock of callers that hold slots and wait for other slots is detected
+// only for n = 1. Otherwise the timeout ends it. A server may also report
+// [ErrDeadlock] to any caller of a cycle, although another slot would become
+// free.
 func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) error {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -80,8 +97,8 @@ func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.
 	return both(lock.hold(func(ctx context.Context) error { return fn(ctx, slot) }))
 }
 
-// SlotInterface is what code needs of a Locker that calls [Locker.WithSlot]. *Locker and the
-// Locker of package locktest have it.
+// SlotInterface has the method of a Locker that calls [Locker.WithSlot].
+// *Locker and the Locker of package locktest implement it.
 type SlotInterface interface {
 	WithSlot(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) error
 }

@@ -15,20 +15,20 @@ import (
 // commits, and releases the lock. It sends GET_LOCK, START TRANSACTION, fn's
 // statements, COMMIT and RELEASE_LOCK, in this order.
 //
-// name, timeout, ctx and the ctx of fn are as in [Locker.WithLock].
+// name, timeout, ctx and fn's ctx are as in [Locker.WithLock].
 //
 // # The transaction
 //
-// What fn writes through tx is committed under the lock, or not at all. When a
-// session ends, the server first rolls back and then frees the lock (measured on
-// MySQL 9.7 and MariaDB 10.11). A process that has lost the lock therefore
+// The writes of fn through tx are committed under the lock, or not at all. When
+// a session ends, the server first rolls back and then frees the lock (measured
+// on MySQL 9.7 and MariaDB 10.11). A process that has lost the lock therefore
 // cannot commit, however late it notices. This needs no fencing token and no
 // clock.
 //
-// Use tx for everything that the lock protects. Its snapshot is taken under the
-// lock. WithLockTx commits if fn returns nil. It rolls back if fn returns an
-// error, panics or calls runtime.Goexit, if ctx has ended, or if the lock was
-// lost. opts are those of [sql.DB.BeginTx]; nil means the defaults.
+// Use tx for everything that the lock protects. Its snapshot is taken after the
+// lock is acquired. WithLockTx commits if fn returns nil. It rolls back if fn
+// returns an error, panics or calls runtime.Goexit, if ctx has ended, or if the
+// lock was lost. opts are those of [sql.DB.BeginTx]; nil means the defaults.
 //
 // # Errors
 //
@@ -36,121 +36,139 @@ import (
 // nil, the result is one of these:
 //
 //   - nil: the transaction was committed, and the lock was held to the end.
-//   - [ErrTxEnded]: the transaction had ended before COMMIT. Tx is TxUnknown: what
-//     came after its end was committed at once, statement by statement.
-//   - [ErrCommitUnknown]: the answer to COMMIT was lost. Tx is TxUnknown: the
-//     server has committed everything or nothing.
+//   - [ErrTxEnded]: the transaction had ended before COMMIT. Tx is TxUnknown,
+//     because each statement after its end was committed at once.
+//   - [ErrCommitUnknown]: the answer to COMMIT was lost. Tx is TxUnknown,
+//     because the server has committed everything or nothing.
 //   - [ErrLost]: Tx is TxNotCommitted if the loss came before COMMIT, and
-//     TxCommitted if it came after. It is TxUnknown if the error matches
-//     ErrTxEnded or [sql.ErrTxDone], too, and if only a savepoint would have shown
-//     whether the transaction was still open (see below).
-//   - An error that matches ctx.Err(): ctx ended before COMMIT. Tx is TxNotCommitted,
-//     or TxUnknown if the error matches ErrTxEnded or sql.ErrTxDone, too.
-//   - [sql.ErrTxDone], which is not an *Error: fn called tx.Commit or tx.Rollback.
-//   - Any other error: with TxNone, the lock was not acquired, or START TRANSACTION
-//     failed. With TxNotCommitted, the server refused COMMIT, or COMMIT was not sent;
-//     the text says why.
+//     TxCommitted if it came after. Tx is TxUnknown in two cases: the error
+//     also matches ErrTxEnded or [sql.ErrTxDone], or only a savepoint would
+//     have shown whether the transaction was still open (see below).
+//   - An error that matches ctx.Err(): ctx ended before COMMIT. Tx is
+//     TxNotCommitted, or TxUnknown if the error also matches ErrTxEnded or
+//     sql.ErrTxDone.
+//   - [sql.ErrTxDone], which is not an *Error: fn called tx.Commit or
+//     tx.Rollback.
+//   - Any other error: if Tx is TxNone, the lock was not acquired, or START
+//     TRANSACTION failed. If Tx is TxNotCommitted, the server refused COMMIT,
+//     or COMMIT was not sent; the text says why.
 //
-// If fn returned an error, the transaction was rolled back, unless fn had ended it.
-// WithLockTx returns fn's error unchanged. Another error is joined to it
+// If fn returned an error, the transaction was rolled back, unless fn had ended
+// it. WithLockTx returns fn's error unchanged. Another error is joined to it
 // ([errors.Join]) in three cases:
 //
 //   - ErrTxEnded: not everything could be rolled back.
-//   - An error that matches ctx.Err(): ctx has ended, and fn's error does not match
-//     ctx.Err(). The driver's error for a statement that was cut off may be any.
+//   - An error that matches ctx.Err(): ctx has ended, and fn's error does not
+//     match ctx.Err(). The driver may return any error for a statement that was
+//     cut off.
 //   - ErrLost: the lock was lost.
 //
-// That error comes first in the list, so that [errors.As] finds its Tx. If only fn's
-// error is returned and it is an *Error, it is that of a nested call: its Tx is TxNone.
+// The joined error comes first in the list, so that [errors.As] finds its Tx.
+// If only fn's error is returned and it is an *Error, it is that of a nested
+// call: its Tx is TxNone.
 //
-// # What ErrTxEnded can see
+// # How ErrTxEnded is detected
 //
-// The server's answers have a status flag that says whether a transaction is open.
-// go-sql-driver keeps the flag, and WithLockTx reads it before COMMIT. That costs
-// no round trip.
+// The server's answers have a status flag that says whether a transaction is
+// open. go-sql-driver keeps the flag, and WithLockTx reads it before COMMIT.
+// That costs no round trip.
 //
-// If the flag cannot be used, WithLockTx sends two statements more: SAVEPOINT
+// If the flag cannot be used, WithLockTx sends two more statements: SAVEPOINT
 // namedlock_transaction after START TRANSACTION, and RELEASE SAVEPOINT before
-// COMMIT. This is so behind a wrapper that hides the driver ([WithUnwrap]), if the
-// session has autocommit=0, and on MariaDB before 10.11, whose flag does not show that a
-// deadlock has ended the transaction.
+// COMMIT. The flag cannot be used in these cases:
+//
+//   - A wrapper hides the driver (see [WithUnwrap]).
+//   - The session has autocommit=0.
+//   - The server is MariaDB before 10.11, whose flag does not show that a
+//     deadlock has ended the transaction.
 //
 // These are the limits of the flag:
 //
-//   - An error has no flags. If fn's last statement is the victim of a deadlock and
-//     fn returns nil, the transaction counts as open, and the result is nil.
-//   - Rows that are open when fn returns may hide what their statement did after them.
-//   - A START TRANSACTION or a COMMIT AND CHAIN that fn sends as a text is not seen:
-//     a transaction is open after it, too.
-//   - SET autocommit=0 by fn is reported as ErrTxEnded, since the flag says nothing
-//     after it.
+//   - An error has no flags. If fn's last statement is the victim of a deadlock
+//     and fn returns nil, the transaction counts as open, and the result is
+//     nil.
+//   - Rows that are open when fn returns may hide that a later part of their
+//     statement ended the transaction.
+//   - A START TRANSACTION or a COMMIT AND CHAIN that fn sends as a text is not
+//     detected: after it a transaction is open again.
+//   - SET autocommit=0 by fn is reported as ErrTxEnded, because the flag shows
+//     nothing after it.
 //
 // These are the limits of the savepoint:
 //
 //   - It cannot be released while rows are open. If fn leaves rows open, the
-//     transaction is rolled back, and the error says that they are still to be read.
+//     transaction is rolled back, and the text says that rows are open.
 //   - Nothing is checked if fn returns a server error 1213, 1205 or 1020: it is
 //     taken for the answer to fn's last statement.
 //
-// With [New] and [WithoutServerCheck], on a driver that cannot be seen, nothing is
-// checked, and nothing is set right after fn.
+// With [New] and [WithoutServerCheck], on a driver that is hidden, nothing is
+// checked, and nothing is restored after fn.
 //
-// # What fn must not do
+// # Statements to avoid
 //
-//   - Carry on after a deadlock (error 1213). The server has rolled back
+//   - Statements after a deadlock (error 1213). The server has rolled back
 //     everything, and only fn can see that. Return the error as it is.
-//   - End the transaction: by a text COMMIT or ROLLBACK, a procedure that does so,
-//     or a statement that commits by itself, such as CREATE TABLE or LOCK TABLES.
-//   - Leave rows open. While they are, no other lock can be acquired under fn's ctx
-//     ([ErrUnavailable]). A release of one waits for their end, for at most three
-//     quarters of a keep-alive interval, and is [ErrLost] after that.
-//   - Take row locks before the named lock. No server finds a deadlock between the
+//   - Statements that end the transaction: a text COMMIT or ROLLBACK, a
+//     procedure that runs one of them, or a statement that commits implicitly,
+//     such as CREATE TABLE or LOCK TABLES.
+//   - Row locks before the named lock. No server detects a deadlock between the
 //     two kinds; only a timeout ends it.
+//
+// Close rows. While rows are open, no other lock can be acquired under fn's ctx
+// ([ErrUnavailable]). A release of another lock then waits for the end of the
+// rows, for at most three quarters of a keep-alive interval. After that it
+// returns [ErrLost].
 //
 // # After fn
 //
-// When the last lock of the session is released, the Locker looks what fn has left
-// there, before the session serves another lock or goes back to its db:
+// When the last lock of the session is released, the Locker checks the session,
+// before it serves another lock or goes back to its db:
 //
-//   - Locks that fn took by hand (GET_LOCK) are released. This is logged.
-//   - If fn changed a setting that the Locker relies on, the session is closed. A
-//     connection given to New is set back instead, and closed if that fails. These
-//     are the settings: character sets, wait_timeout, MariaDB's idle_*_timeout,
-//     autocommit, sql_select_limit, isolation level, read-only mode, and the time
-//     limit for statements.
-//   - After ErrTxEnded the session is closed. On a connection given to New, tables
-//     are unlocked instead.
-//   - Other settings, user variables, temporary tables and LOCK INSTANCE FOR BACKUP
-//     stay.
+//   - Locks that fn acquired with GET_LOCK are released. This is logged.
+//   - If fn changed a setting that the Locker relies on, the session is closed.
+//     A connection given to New is not closed: its settings are restored, and
+//     it is closed only if that fails.
+//   - After ErrTxEnded the session is closed. On a connection given to New,
+//     tables are unlocked instead.
+//   - Other settings, user variables, temporary tables and LOCK INSTANCE FOR
+//     BACKUP stay.
+//
+// The Locker relies on these settings: the character sets, wait_timeout,
+// MariaDB's idle_*_timeout, autocommit, sql_select_limit, completion_type, the
+// isolation level, read-only mode, and the time limit for statements. If the
+// server does not report one of them, the session is closed (with [Open]).
 //
 // # Time limits
 //
 // COMMIT and ROLLBACK may each take half of the time after which the server
 // closes an idle session, and at most 35 s. With Open and its lease of 1 minute
-// that is 30 s: see [WithLease]. A COMMIT that takes longer is ErrCommitUnknown.
-// After a ROLLBACK that takes longer the session is closed: the server goes on
-// rolling back, and frees the lock after that. The result then matches ErrLost.
+// that is 30 s: see [WithLease]. A COMMIT that takes longer is
+// ErrCommitUnknown. After a ROLLBACK that takes longer, the session is closed.
+// The server continues to roll back, and frees the lock after that. The result
+// then matches ErrLost.
 //
 // # Sessions and nested locks
 //
 // The call has its session to itself. This session does not count towards
-// [WithMaxSessions] while fn runs; see there how it is bounded. If none is free
-// within timeout, the error matches [ErrNoSession]. Under a lock of
-// [Locker.WithLock] or [Locker.Acquire], the transaction may have another session
-// than that lock.
+// [WithMaxSessions] while fn runs; its limits are described there. If none is
+// free within timeout, the error matches [ErrNoSession]. Under a lock of
+// [Locker.WithLock] or [Locker.Acquire], the transaction may have another
+// session than that lock.
 //
 // Locks that are acquired under fn's ctx are on the session of the transaction,
-// and no error of theirs ends it. Another WithLockTx under fn's ctx is
-// [ErrInTransaction].
+// and their errors do not end it. Calling WithLockTx, [Locker.WithTerm] or
+// [Locker.Lead] under fn's ctx returns [ErrInTransaction].
 //
 // # Cancellation
 //
-// If a ctx ends during one of fn's statements, the driver closes the connection,
-// and the statement fails at once. The server does not notice. It finishes the
-// statement (max_execution_time limits a SELECT), then rolls back and frees the
-// lock. Until then it keeps the lock, so this is not a loss. Behind a wrapper that
-// hides the driver it is reported as [ErrLost] all the same: the cause cannot be seen there. If fn
-// returns nil after it, Tx is TxNotCommitted.
+// If a ctx ends during one of fn's statements, the driver closes the
+// connection, and the statement fails at once. The server does not notice. It
+// finishes the statement, then rolls back and frees the lock.
+// (max_execution_time limits a SELECT.) Until then it keeps the lock, so this
+// is not a loss. If fn then returns nil, Tx is TxNotCommitted.
+//
+// If a wrapper hides the driver, this case is reported as [ErrLost], because
+// the cause cannot be seen there.
 func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if fn == nil {
 		return acquireError(name, errNoFunction)
@@ -168,20 +186,20 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	return tx.withLoss(returned, lost)
 }
 
-// TxInterface is what code needs of a Locker that calls [Locker.WithLockTx], or [DoTx].
-// *Locker and the Locker of package locktest have it.
+// TxInterface has the method of a Locker that calls [Locker.WithLockTx] or
+// [DoTx]. *Locker and the Locker of package locktest implement it.
 type TxInterface interface {
 	WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 }
 
-// DoTx is [Locker.WithLockTx] for a function that returns a value. The error is that
-// of l.WithLockTx.
+// DoTx is [Locker.WithLockTx] for a function that returns a value. The error is
+// that of l.WithLockTx.
 //
-// The value is zero if the transaction was not committed. So nothing that is only
-// in a transaction that was rolled back gets out, as it does by a variable that fn
-// sets. The value is what fn returned if the transaction was committed, and if it
-// may be: the error is nil, or fn returned nil and Error.Tx is neither TxNone nor
-// TxNotCommitted.
+// The value is that of fn if the transaction was committed or may have been:
+// the error is nil, or fn returned nil and Error.Tx is neither TxNone nor
+// TxNotCommitted. Otherwise it is zero. So a value that was read or made in a
+// transaction that was rolled back does not escape, as it would through a
+// variable that fn sets.
 func DoTx[T any](ctx context.Context, l TxInterface, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) (T, error)) (T, error) {
 	var value, zero T
 	if fn == nil {
@@ -204,7 +222,7 @@ type transaction struct {
 	lock    *Lock
 	stage   txStage
 	outcome TxOutcome
-	told    bool // of a loss
+	told    bool // an error of the call reports a loss
 }
 
 // A txStage is how far a transaction has come.
@@ -216,7 +234,8 @@ const (
 	over                     // outcome says what became of it
 )
 
-// run runs START TRANSACTION, fn, and COMMIT or ROLLBACK. fnCtx is ctx under the lock.
+// run runs START TRANSACTION, fn, and COMMIT or ROLLBACK. fnCtx is ctx under
+// the lock.
 func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	grant := t.lock.grant
 	defer func() {
@@ -243,7 +262,7 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	case err == nil:
 		t.end(TxCommitted)
 		return nil
-	case err == sql.ErrTxDone: // which fn knows, and what it ended by
+	case err == sql.ErrTxDone: // fn has called Commit or Rollback, and knows which
 		t.end(TxUnknown)
 		return err
 	}
@@ -253,8 +272,8 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 
 func (t *transaction) end(outcome TxOutcome) { t.stage, t.outcome = over, outcome }
 
-// outcomeOf is what became of a transaction that ends with err, for which no COMMIT was
-// answered by OK.
+// outcomeOf is the outcome of a transaction that ends with err, without an OK
+// for COMMIT.
 func outcomeOf(err error) TxOutcome {
 	for _, unknown := range []error{ErrCommitUnknown, ErrTxEnded, sql.ErrTxDone, fault.ErrTxUnseen} {
 		if errors.Is(err, unknown) {
@@ -269,12 +288,12 @@ func (t *transaction) error(op string, err error) error {
 	return &Error{Op: op, Name: t.lock.name, Tx: t.outcome, Err: err}
 }
 
-// failed is the error for a transaction that was rolled back: what fn returned, as it is,
-// unless there is more to say. ended says that not all of it could be rolled back, or why
-// it was though fn returned nil.
+// failed is the error for a transaction that was rolled back: fn's error
+// unchanged, unless ended is not nil. ended says that not everything could be
+// rolled back, or why it was rolled back although fn returned nil.
 func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) error {
 	t.end(outcomeOf(ended))
-	if ended == sql.ErrTxDone { // which fn knows
+	if ended == sql.ErrTxDone { // fn has called Commit or Rollback, and knows that
 		ended = nil
 	}
 	loss := lossIn(fnCtx, returned)
@@ -283,7 +302,7 @@ func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) 
 	case loss != nil:
 		ended = loss
 	case ctx.Err() != nil && !errors.Is(returned, ctx.Err()):
-		// The driver's error for a statement that was cut off may be any.
+		// The driver may return any error for a statement that was cut off.
 		ended = t.lock.whyEnded(ctx, fnCtx)
 	}
 	if ended == nil {
@@ -292,8 +311,9 @@ func (t *transaction) failed(ctx, fnCtx context.Context, returned, ended error) 
 	return both(t.error(OpCommit, ended), returned) // ours first, for errors.As
 }
 
-// lossIn is the loss of the lock if fn has returned a loss: that one, as the cause of its
-// context, or that of a lock inside, on the same session. Their Errors report no outcome.
+// lossIn is the loss of the lock if fn has returned a loss. That may be the
+// loss of this lock, as the cause of its context, or of a nested lock on the
+// same session. The Errors of a loss report no outcome.
 func lossIn(fnCtx context.Context, returned error) error {
 	if cause := context.Cause(fnCtx); errors.Is(returned, ErrLost) && errors.Is(cause, ErrLost) {
 		return bare(cause)
@@ -301,7 +321,7 @@ func lossIn(fnCtx context.Context, returned error) error {
 	return nil
 }
 
-// withLoss adds to err what the release found.
+// withLoss adds to err the loss that the release found.
 func (t *transaction) withLoss(err, lost error) error {
 	switch {
 	case lost == nil, t.stage == beginning, errors.Is(err, ErrCommitUnknown):
@@ -312,8 +332,9 @@ func (t *transaction) withLoss(err, lost error) error {
 	return both(lost, err) // ours first, for errors.As
 }
 
-// whyEnded is why there is no COMMIT after an fn that returned nil though its ctx had
-// ended. In a term ctx, too, ends by a loss of k: that is not the caller's doing.
+// whyEnded is the reason why there is no COMMIT although fn returned nil: its
+// ctx had ended. In a term a loss of k also ends ctx. The caller has not caused
+// that end.
 func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	cause := context.Cause(fnCtx)
 	if ctx.Err() != nil && !k.isLoss(context.Cause(ctx)) {
@@ -338,7 +359,7 @@ func (k *Lock) isLoss(cause error) bool {
 	return ok && e.Name == k.name && errors.Is(e, ErrLost)
 }
 
-// and is err, and what was found beside it, in one line.
+// and returns err and a second error in one line.
 func and(err, beside error) error {
 	if beside == nil {
 		return err
@@ -346,7 +367,7 @@ func and(err, beside error) error {
 	return fmt.Errorf("%w; %w", err, beside)
 }
 
-// bare is the error inside an *Error of this package.
+// bare returns the error inside an *Error of this package.
 func bare(err error) error {
 	if e, ok := err.(*Error); ok {
 		return e.Err
@@ -354,27 +375,30 @@ func bare(err error) error {
 	return err
 }
 
-// A TxOutcome says what became of the transaction of [Locker.WithLockTx] or
-// [Term.WithTx]. It is a field of Error. An error that contains no *Error is what
-// fn returned: the transaction was rolled back, unless fn ended it by tx.Commit or
-// tx.Rollback.
+// A TxOutcome is the field Tx of an Error. It says what became of the
+// transaction of [Locker.WithLockTx] or [Term.WithTx]. An error that contains
+// no *Error is the one that fn returned: the transaction was rolled back,
+// unless fn ended it by tx.Commit or tx.Rollback.
 //
-// After TxNone and TxNotCommitted the call can be repeated. After TxUnknown look
-// what is in the database before that. After TxCommitted nothing is left to do in
-// the database.
+// After TxNone and TxNotCommitted the call can be repeated. After TxUnknown,
+// check in the database whether the writes are there before you repeat it.
+// After TxCommitted nothing is left to do in the database.
 type TxOutcome int
 
 const (
-	// TxNone: there was no transaction, and fn has not run. It is also the value in
-	// the errors of calls that have no transaction.
+	// TxNone: there was no transaction, and fn has not run. It is also the
+	// value in the errors of calls that have no transaction.
 	TxNone TxOutcome = iota
-	// TxNotCommitted: nothing was committed. The server has rolled back, or does so.
+	// TxNotCommitted: nothing was committed. The server has rolled back, or is
+	// about to.
 	TxNotCommitted
-	// TxCommitted: everything was committed. The error is about what came after: the
-	// lock was lost before its release.
+	// TxCommitted: everything was committed. The error is about a later event:
+	// the lock was lost before its release.
 	TxCommitted
 	// TxUnknown: everything or a part may be committed. The error says why: it
-	// matches [ErrCommitUnknown], [ErrTxEnded], or [sql.ErrTxDone].
+	// matches [ErrCommitUnknown], [ErrTxEnded] or [sql.ErrTxDone]. If it
+	// matches only [ErrLost], a savepoint would have shown whether the
+	// transaction was still open, and could not be asked.
 	TxUnknown
 )
 
@@ -393,7 +417,8 @@ func (o TxOutcome) String() string {
 	return fmt.Sprintf("TxOutcome(%d)", int(o))
 }
 
-// checkTxOptions returns an error for what MySQL does not have.
+// checkTxOptions returns an error for an isolation level that MySQL does not
+// have.
 func checkTxOptions(opts *sql.TxOptions) error {
 	if opts == nil {
 		return nil
