@@ -44,7 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestRun: everything that the command measures, writes and draws does so, whatever comes out.
+// TestRun: everything that the command measures, writes and draws does so,
+// whatever comes out.
 func TestRun(t *testing.T) {
 	f := theField(t)
 	if err := measure(f, smoke, "", t.TempDir(), ""); err != nil {
@@ -52,8 +53,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A window without a section has no place on a logarithmic scale, and once filled the
-// memory with ticks.
+// A window without a section has no place on a logarithmic scale, and once
+// filled the memory with ticks.
 func TestPlotOfNothing(t *testing.T) {
 	c := curve{name: "namedlock", x: samples{1, 8}, y: samples{0, 0}}
 	if err := plotHot(filepath.Join(t.TempDir(), "hot.svg"), "MySQL", []curve{c}); err != nil {
@@ -134,7 +135,8 @@ func cycles(b *testing.B, contenders []contender) {
 	}
 }
 
-// BenchmarkHot is one lock that 64 goroutines want, without and with hand-off, and of all others.
+// BenchmarkHot is one lock that 64 goroutines want, without and with hand-off,
+// and of all others.
 func BenchmarkHot(b *testing.B) {
 	f := theField(b)
 	for _, t := range f.targets {
@@ -168,7 +170,8 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkForeign is what a foreign session waits for a lock that goes round with hand-off.
+// BenchmarkForeign is what a foreign session waits for a lock that goes round
+// with hand-off.
 func BenchmarkForeign(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		var waits samples
@@ -182,7 +185,8 @@ func BenchmarkForeign(b *testing.B) {
 	})
 }
 
-// BenchmarkContended is the way of a lock from one Locker, or session, to another.
+// BenchmarkContended is the way of a lock from one Locker, or session, to
+// another.
 func BenchmarkContended(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		b.Run("namedlock", func(b *testing.B) {
@@ -244,7 +248,8 @@ func BenchmarkWaiters(b *testing.B) {
 	})
 }
 
-// BenchmarkLoss is the time from a KILL to the end of the last context under it.
+// BenchmarkLoss is the time from a KILL to the end of the last context under
+// it.
 func BenchmarkLoss(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		var notice samples

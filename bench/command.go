@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// commandLine measures the processor time of a namedlock run that gets its lock at once, that of
-// the server included, and that of flock.
+// commandLine measures the processor time of a namedlock run that gets its lock
+// at once, that of the server included, and that of flock.
 func commandLine(t target, e effort) ([]row, error) {
 	if runtime.GOOS == "windows" { // there is no run
 		return nil, nil
@@ -79,7 +79,8 @@ func commandLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// perCommand returns the processor time, in seconds, of one of n commands, with all that they have started.
+// perCommand returns the processor time, in seconds, of one of n commands, with
+// all that they have started.
 func perCommand(n int, command func() *exec.Cmd) (float64, error) {
 	var sum time.Duration
 	for range n {
@@ -94,7 +95,8 @@ func perCommand(n int, command func() *exec.Cmd) (float64, error) {
 	return sum.Seconds() / float64(n), nil
 }
 
-// cpuTime returns the processor time that the server has used. It is 0 where there is no /proc.
+// cpuTime returns the processor time that the server has used. It is 0 where
+// there is no /proc.
 func (t target) cpuTime() (time.Duration, error) {
 	db, err := t.connect(t.Addr())
 	if err != nil {

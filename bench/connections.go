@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// connectionCurves measures connections against goroutines that wait for one name.
+// connectionCurves measures connections against goroutines that wait for one
+// name.
 func (t target) connectionCurves(e effort) ([]curve, error) {
 	ours, byHand := curve{name: "namedlock"}, curve{name: "by hand"}
 	for _, n := range []int{1, 3, 10, 30, 100, 300, 1000} {
@@ -29,7 +30,8 @@ func (t target) connectionCurves(e effort) ([]curve, error) {
 	return []curve{byHand, ours}, nil
 }
 
-// waitByHand returns how many connections n goroutines have while they wait by hand.
+// waitByHand returns how many connections n goroutines have while they wait by
+// hand.
 func (t target) waitByHand(n int) (float64, error) {
 	holder, err := t.prepared()
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// cpuTime returns the processor time that this process has used, and whether the system can tell.
+// cpuTime returns the processor time that this process has used, and whether
+// the system can tell.
 func cpuTime() (time.Duration, bool) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -6,12 +6,13 @@ import (
 	"runtime"
 )
 
-// cycleLine compares an uncontended Acquire and Release with the two prepared round trips that they
-// cannot do without.
+// cycleLine compares an uncontended Acquire and Release with the two prepared
+// round trips that they cannot do without.
 //
-// It runs on one P and counts the fastest of many short turns, over several fresh pairs of
-// connections: whether the kernel puts the server's thread on the client's core, which it decides anew
-// for every connection, doubles either side, and says nothing about the code.
+// It runs on one P and counts the fastest of many short turns, over several
+// fresh pairs of connections: whether the kernel puts the server's thread on
+// the client's core, which it decides anew for every connection, doubles either
+// side, and says nothing about the code.
 func cycleLine(t target, e effort) ([]row, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	canEnd, cancel := context.WithCancel(background)
@@ -42,7 +43,8 @@ func cycleLine(t target, e effort) ([]row, error) {
 	return rows, nil
 }
 
-// cyclePair adds the fastest turn, and the allocations, of one fresh Locker and one fresh connection.
+// cyclePair adds the fastest turn, and the allocations, of one fresh Locker and
+// one fresh connection.
 func (t target) cyclePair(ctx context.Context, e effort, times, allocs *comparison) error {
 	ours, err := t.locker()
 	if err != nil {

@@ -16,7 +16,8 @@ type field struct {
 	missing  []string
 }
 
-// newField starts all servers that there are. One of MySQL and MariaDB must be there.
+// newField starts all servers that there are. One of MySQL and MariaDB must be
+// there.
 func newField() (_ *field, err error) {
 	f := &field{}
 	defer func() {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// freshLine counts the round trips of a Locker's first lock, on a new connection, beyond those that
-// connecting takes.
+// freshLine counts the round trips of a Locker's first lock, on a new
+// connection, beyond those that connecting takes.
 func freshLine(t target, _ effort) ([]row, error) {
 	connecting, err := t.roundTrips(func(db *pool) (undo func() error, err error) {
 		conn, err := db.Conn(background)
@@ -53,7 +53,8 @@ func freshLine(t target, _ effort) ([]row, error) {
 	}, nil
 }
 
-// roundTrips counts those of f, but not of its undoing, with a db that has no connection yet.
+// roundTrips counts those of f, but not of its undoing, with a db that has no
+// connection yet.
 func (t target) roundTrips(f func(db *pool) (undo func() error, err error)) (int, error) {
 	p, err := newProxy(t.Addr())
 	if err != nil {
@@ -73,8 +74,9 @@ func (t target) roundTrips(f func(db *pool) (undo func() error, err error)) (int
 	return trips, undo()
 }
 
-// A proxy stands before a server and counts round trips: how often the server speaks after the client
-// has, however many packets either sends at once. A packet that nobody answers is none.
+// A proxy stands before a server and counts round trips: how often the server
+// speaks after the client has, however many packets either sends at once. A
+// packet that nobody answers is none.
 type proxy struct {
 	listener net.Listener
 	server   string

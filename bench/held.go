@@ -10,7 +10,8 @@ import (
 // fewSessions is the cap for many locks.
 const fewSessions = 4
 
-// heldLine has one Locker hold very many locks at once on a handful of connections.
+// heldLine has one Locker hold very many locks at once on a handful of
+// connections.
 func heldLine(t target, e effort) ([]row, error) {
 	const few = 100
 	var bytes, goroutines samples
@@ -22,7 +23,8 @@ func heldLine(t target, e effort) ([]row, error) {
 		peak = max(peak, h.connections)
 		return h.seconds, err
 	}
-	// So often that both sides take about as long: the speed of a machine changes with time.
+	// So often that both sides take about as long: the speed of a machine changes
+	// with time.
 	hundred := func() (float64, error) {
 		h, err := t.hold(few, e.held/few)
 		return h.seconds, err

@@ -15,8 +15,8 @@ const (
 	handOff = 10 * time.Millisecond
 )
 
-// hotLine compares a lock that many goroutines of one process want with one connection that runs the
-// same sections by hand, as fast as it can.
+// hotLine compares a lock that many goroutines of one process want with one
+// connection that runs the same sections by hand, as fast as it can.
 func hotLine(t target, e effort) ([]row, error) {
 	c, peak, err := t.hot(e)
 	if err != nil {
@@ -28,7 +28,8 @@ func hotLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// handOffLine is the same with hand-off, and what that costs those who wait elsewhere.
+// handOffLine is the same with hand-off, and what that costs those who wait
+// elsewhere.
 func handOffLine(t target, e effort) ([]row, error) {
 	c, _, err := t.hot(e, namedlock.WithHandOff(handOff))
 	if err != nil {
@@ -51,7 +52,8 @@ func handOffLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// hot compares sections a second, and says how many connections ours had at most.
+// hot compares sections a second, and says how many connections ours had at
+// most.
 func (t target) hot(e effort, opts ...namedlock.Option) (c comparison, peak int64, err error) {
 	ours, err := t.locker(opts...)
 	if err != nil {
@@ -70,8 +72,8 @@ func (t target) hot(e effort, opts ...namedlock.Option) (c comparison, peak int6
 	return c, ours.pool.peak.Load(), err
 }
 
-// foreignWaits returns, in seconds, what a session of another pool takes to get a lock that goes round
-// in a crowd with hand-off.
+// foreignWaits returns, in seconds, what a session of another pool takes to get
+// a lock that goes round in a crowd with hand-off.
 func (t target) foreignWaits(window time.Duration) (samples, error) {
 	ours, err := t.locker(namedlock.WithHandOff(handOff))
 	if err != nil {
@@ -112,8 +114,8 @@ func (t target) foreignWaits(window time.Duration) (samples, error) {
 	return waits, errors.Join(err, failed)
 }
 
-// overtaken returns how many callers that came to a lock one by one were served after one that came
-// later, in the hands of a Locker with hand-off.
+// overtaken returns how many callers that came to a lock one by one were served
+// after one that came later, in the hands of a Locker with hand-off.
 func (t target) overtaken() (int, error) {
 	ours, err := t.locker(namedlock.WithHandOff(handOff))
 	if err != nil {

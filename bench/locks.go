@@ -18,15 +18,16 @@ import (
 	"github.com/go-namedlock/namedlock/bench/internal/rivals"
 )
 
-// A lock runs one section a name at a time. Those here are used as their documentation shows, or as
-// people write them.
+// A lock runs one section a name at a time. Those here are used as their
+// documentation shows, or as people write them.
 type lock interface {
 	section(name string, fn func()) error
 	close()
 }
 
-// prepared is the least that two round trips can cost: both statements prepared beforehand, on one
-// connection. It serves a single goroutine, since a session re-enters its own locks.
+// prepared is the least that two round trips can cost: both statements prepared
+// beforehand, on one connection. It serves a single goroutine, since a session
+// re-enters its own locks.
 type prepared struct {
 	*session
 	get, release *sql.Stmt
@@ -71,8 +72,8 @@ func (p *prepared) section(name string, fn func()) error {
 	return p.give(background, name)
 }
 
-// byHand is the idiom that people write: both statements with placeholders, on one connection. A
-// single goroutine uses it.
+// byHand is the idiom that people write: both statements with placeholders, on
+// one connection. A single goroutine uses it.
 type byHand struct{ *session }
 
 func (t target) byHand() (*byHand, error) {
@@ -93,7 +94,8 @@ func handWritten(conn *sql.Conn, name string, fn func()) error {
 	return one(conn.QueryRowContext(background, "SELECT RELEASE_LOCK(?)", name))
 }
 
-// byHandEach is the same for many goroutines: each section borrows a connection of its own.
+// byHandEach is the same for many goroutines: each section borrows a connection
+// of its own.
 type byHandEach struct{ *pool }
 
 func (t target) byHandEach() (lock, error) {
@@ -148,8 +150,9 @@ func (a *atlasLock) section(name string, fn func()) error {
 	return unlock()
 }
 
-// redisLock is bsm/redislock. It can only ask again and again; a millisecond between is the shortest
-// that makes sense, and kinder to its throughput than the 100 ms of its documentation.
+// redisLock is bsm/redislock. It can only ask again and again; a millisecond
+// between is the shortest that makes sense, and kinder to its throughput than
+// the 100 ms of its documentation.
 type redisLock struct {
 	redis  *redis.Client
 	client *redislock.Client
@@ -175,8 +178,8 @@ func (r *redisLock) section(name string, fn func()) error {
 	return l.Release(background)
 }
 
-// postgresLock is a PostgreSQL advisory lock by hand: each section borrows a connection of its own.
-// The driver prepares the statements once a connection.
+// postgresLock is a PostgreSQL advisory lock by hand: each section borrows a
+// connection of its own. The driver prepares the statements once a connection.
 type postgresLock struct{ *sql.DB }
 
 func newPostgresLock(s *rivals.Server) (lock, error) {
@@ -222,8 +225,8 @@ func (m *mutex) section(_ string, fn func()) error {
 	return nil
 }
 
-// throughput returns how many sections a second so many goroutines run, each on the name that it is
-// told. It fails where two sections of one name overlap.
+// throughput returns how many sections a second so many goroutines run, each on
+// the name that it is told. It fails where two sections of one name overlap.
 func throughput(l lock, goroutines int, window time.Duration, name func(goroutine int) string) (float64, error) {
 	const warmUp = 50 * time.Millisecond
 	var (
@@ -248,7 +251,8 @@ func throughput(l lock, goroutines int, window time.Duration, name func(goroutin
 			for !stop.Load() {
 				err := l.section(name, func() {
 					overlap = inside.Add(1) != 1 || overlap
-					// One that comes late, out of the line that the end of the window leaves, does not count.
+					// One that comes late, out of the line that the end of the window leaves,
+					// does not count.
 					if counting.Load() && !stop.Load() {
 						count++
 					}

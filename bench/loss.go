@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// lossLine kills sessions under a thousand locks, and measures when the contexts of those on it end;
-// and what it costs to watch over them.
+// lossLine kills sessions under a thousand locks, and measures when the
+// contexts of those on it end; and what it costs to watch over them.
 func lossLine(t target, e effort) ([]row, error) {
 	losses, err := t.losses(e.kills, min(1000, e.held))
 	if err != nil {
@@ -49,7 +49,8 @@ type loss struct {
 	wrong  int     // contexts that ended and should not have, or should have and did not
 }
 
-// losses holds n locks on a few sessions, kills one of these, replaces what is lost, and so on.
+// losses holds n locks on a few sessions, kills one of these, replaces what is
+// lost, and so on.
 func (t target) losses(kills, n int) ([]loss, error) {
 	l, err := t.locker(namedlock.WithMaxSessions(fewSessions))
 	if err != nil {
@@ -112,7 +113,8 @@ func killOne(killer *session, locks []*namedlock.Lock, names []string) (loss, er
 		}
 	}
 
-	// The watch looks at the sockets at intervals; kills come at any moment between.
+	// The watch looks at the sockets at intervals; kills come at any moment
+	// between.
 	time.Sleep(rand.N(25 * time.Millisecond))
 	var mu sync.Mutex
 	ended := make(map[int]time.Time)
@@ -183,9 +185,10 @@ func (s *session) holders(names []string) ([]int64, error) {
 	return holders, nil
 }
 
-// watch returns which share of a core, in per cent, this process uses while it holds many locks and
-// does nothing, beyond what it uses while it holds none; and which it uses for a ticker of the same
-// pace that does nothing: to wake up is most of it. ok is false where the system cannot tell.
+// watch returns which share of a core, in per cent, this process uses while it
+// holds many locks and does nothing, beyond what it uses while it holds none;
+// and which it uses for a ticker of the same pace that does nothing: to wake up
+// is most of it. ok is false where the system cannot tell.
 func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	if _, ok := cpuTime(); !ok {
 		return nil, nil, false, nil
@@ -228,7 +231,8 @@ func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	return watch, ticker, true, nil
 }
 
-// tick wakes a goroutine as often as the watch is woken, until stop has returned.
+// tick wakes a goroutine as often as the watch is woken, until stop has
+// returned.
 func tick() (stop func()) {
 	ticker := time.NewTicker(25 * time.Millisecond)
 	stopped, ended := make(chan struct{}), make(chan struct{})

@@ -1,11 +1,13 @@
-// Command bench measures what the library has to reach, beside raw statements and beside other locks, on
-// private servers that it starts and stops. It writes RESULTS.md and plots into the folder it runs in.
+// Command bench measures what the library has to reach, beside raw statements
+// and beside other locks, on private servers that it starts and stops. It
+// writes RESULTS.md and plots into the folder it runs in.
 //
 //	go run -C bench .                    # five minutes, on a machine that does nothing else
 //	go run -C bench . -quick -out elsewhere # less than one, into another folder
 //	go run -C bench . -lines hot,handoff # those alone, printed and not written
 //
-// The same measurements are benchmarks, for profiles and comparisons: go test -C bench -bench .
+// The same measurements are benchmarks, for profiles and comparisons: go test
+// -C bench -bench .
 package main
 
 import (

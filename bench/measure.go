@@ -27,7 +27,8 @@ func (s samples) median() float64 { return s.quantile(0.5) }
 // A comparison is what two sides measured in turns.
 type comparison struct{ ours, other samples }
 
-// compare measures A B A B, so that whatever else the machine does falls on both sides.
+// compare measures A B A B, so that whatever else the machine does falls on
+// both sides.
 func compare(pairs int, ours, other func() (float64, error)) (comparison, error) {
 	var c comparison
 	for range pairs {
@@ -86,8 +87,8 @@ func heap() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// awaitGoroutines returns how many goroutines more than that there are, once those that are about to end
-// have had the time.
+// awaitGoroutines returns how many goroutines more than that there are, once
+// those that are about to end have had the time.
 func awaitGoroutines(before int) int {
 	const most = 3 * time.Second
 	for start := time.Now(); time.Since(start) < most; time.Sleep(5 * time.Millisecond) {

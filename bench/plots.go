@@ -18,8 +18,8 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The size of a plot, 800 by 400 pixels, and of that what is for the legend: room for fonts
-// that are a third wider than the one it is set in. In points.
+// The size of a plot, 800 by 400 pixels, and of that what is for the legend:
+// room for fonts that are a third wider than the one it is set in. In points.
 const (
 	width       vg.Length = 600
 	height      vg.Length = 300
@@ -27,8 +27,8 @@ const (
 	margin      vg.Length = 8
 )
 
-// colours are those of Okabe and Ito, which the colour-blind can tell apart too. A contender has the same
-// in every plot.
+// colours are those of Okabe and Ito, which the colour-blind can tell apart
+// too. A contender has the same in every plot.
 var colours = map[string]color.Color{
 	"namedlock, hand-off": color.RGBA{0x00, 0x72, 0xb2, 0xff}, // blue
 	"namedlock":           color.RGBA{0x00, 0x9e, 0x73, 0xff}, // green
@@ -146,7 +146,8 @@ func plotConnections(file string, curves []curve) error {
 	return f.save(file)
 }
 
-// plotLoss draws which share of the kills had been noticed after how many milliseconds.
+// plotLoss draws which share of the kills had been noticed after how many
+// milliseconds.
 func plotLoss(file string, notices []curve) error {
 	const goal, least, most = 50, 0.1, 100
 	f := newFigure("From KILL until the last context under it has ended", "milliseconds", "share of the kills, %")
@@ -170,8 +171,8 @@ func plotLoss(file string, notices []curve) error {
 	return f.save(file)
 }
 
-// distribution turns samples, in x, into the share of them that are no greater, in steps
-// from least on.
+// distribution turns samples, in x, into the share of them that are no greater,
+// in steps from least on.
 func distribution(c curve, least float64) curve {
 	d := curve{name: c.name, x: samples{least}, y: samples{0}}
 	for i, x := range slices.Sorted(slices.Values(c.x)) {
@@ -183,8 +184,8 @@ func distribution(c curve, least float64) curve {
 	return d
 }
 
-// atLeastOne is c for a scale that has no zero. On a busy machine a short window can pass
-// without a section.
+// atLeastOne is c for a scale that has no zero. On a busy machine a short
+// window can pass without a section.
 func (c curve) atLeastOne() curve {
 	c.y = slices.Clone(c.y)
 	for i, y := range c.y {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// A row is a line of the results: what was measured, and whether it meets its goal.
+// A row is a line of the results: what was measured, and whether it meets its
+// goal.
 type row struct {
 	what        string
 	ours, other string
@@ -58,7 +59,8 @@ func ratioOf(what string, ours, other, value float64, spread samples, unit func(
 	}
 }
 
-// count is a row about a single number: the median of the samples, of which there may be one.
+// count is a row about a single number: the median of the samples, of which
+// there may be one.
 func count(what string, s samples, g goal) row {
 	value := s.median()
 	r := row{what: what, value: number(value) + g.unit, goal: g, met: g.met(value)}
@@ -68,7 +70,8 @@ func count(what string, s samples, g goal) row {
 	return r
 }
 
-// beside adds what the other side's number is, where it is not what the goal is about.
+// beside adds what the other side's number is, where it is not what the goal is
+// about.
 func (r row) beside(other string) row {
 	r.other = other
 	return r

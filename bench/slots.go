@@ -43,7 +43,8 @@ func pollSlots(l *locker, name string, fn func()) error {
 	}
 }
 
-// raceSlots waits for all slots at once, takes the first, and gives back what it has got beside.
+// raceSlots waits for all slots at once, takes the first, and gives back what
+// it has got beside.
 func raceSlots(l *locker, name string, fn func()) error {
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
@@ -165,8 +166,8 @@ func (t target) throughSlots(how slotter) (took, worst time.Duration, err error)
 	return time.Since(began), worst, err
 }
 
-// slotWait returns what it costs that all callers wait for a slot: statements a second of all, and
-// connections of a Locker.
+// slotWait returns what it costs that all callers wait for a slot: statements a
+// second of all, and connections of a Locker.
 func (t target) slotWait() (asked, waiting float64, err error) {
 	lockers, end, err := t.slotLockers()
 	if err != nil {

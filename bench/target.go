@@ -15,8 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// background is the context of all that is not about contexts: one that cannot end, since the driver
-// has more to do for one that can.
+// background is the context of all that is not about contexts: one that cannot
+// end, since the driver has more to do for one that can.
 var background = context.Background()
 
 // patience is a timeout that no lock here comes near to.
@@ -62,7 +62,8 @@ func (p *pool) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return &countedConn{TCPConn: conn.(*net.TCPConn), closed: sync.OnceFunc(func() { p.open.Add(-1) })}, nil
 }
 
-// A countedConn stays a syscall.Conn, without which nobody could look at the socket.
+// A countedConn stays a syscall.Conn, without which nobody could look at the
+// socket.
 type countedConn struct {
 	*net.TCPConn
 	closed func()
@@ -137,7 +138,8 @@ func (s *session) close() {
 	s.pool.Close()
 }
 
-// one runs a statement that has to answer 1, as GET_LOCK and RELEASE_LOCK do where all is well.
+// one runs a statement that has to answer 1, as GET_LOCK and RELEASE_LOCK do
+// where all is well.
 func one(row *sql.Row) error {
 	var answer sql.NullInt64
 	if err := row.Scan(&answer); err != nil {
@@ -151,5 +153,6 @@ func one(row *sql.Row) error {
 
 var names atomic.Int64
 
-// newName returns a name that nobody has used, and so nobody holds by an oversight.
+// newName returns a name that nobody has used, and so nobody holds by an
+// oversight.
 func newName(what string) string { return fmt.Sprintf("bench-%s-%d", what, names.Add(1)) }

@@ -9,9 +9,10 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// txLine compares WithLockTx around one small statement with the five statements by hand on one connection, and with
-// lock and transaction on two. Like the cycle it runs on one P, and counts the fastest turns; nothing is written,
-// so that no disk is measured.
+// txLine compares WithLockTx around one small statement with the five
+// statements by hand on one connection, and with lock and transaction on two.
+// Like the cycle it runs on one P, and counts the fastest turns; nothing is
+// written, so that no disk is measured.
 func txLine(t target, e effort) ([]row, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	ctx, cancel := context.WithCancel(background)

@@ -11,7 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// waitersLine has very many goroutines of one Locker wait for locks that another session holds.
+// waitersLine has very many goroutines of one Locker wait for locks that
+// another session holds.
 func waitersLine(t target, e effort) ([]row, error) {
 	var rows []row
 	for _, names := range []int{1, 8} {
@@ -63,7 +64,8 @@ func (t target) waiters(e effort, names int) ([]row, error) {
 	}, nil
 }
 
-// A waitingCrowd is goroutines that wait for locks that a foreign session holds.
+// A waitingCrowd is goroutines that wait for locks that a foreign session
+// holds.
 type waitingCrowd struct {
 	locker     *locker
 	blocked    int // sessions that wait on the server
@@ -134,8 +136,9 @@ func (p *prepared) blocked() (int, error) {
 	return n, err
 }
 
-// giveUp ends all waits, and returns how many goroutines and waits on the server are left then. The
-// server needs a second to find that a client has gone.
+// giveUp ends all waits, and returns how many goroutines and waits on the
+// server are left then. The server needs a second to find that a client has
+// gone.
 func (w *waitingCrowd) giveUp() (int, error) {
 	w.cancel()
 	w.all.Wait()

@@ -101,7 +101,8 @@ func TestPromise01_NewAndOpenDoNoIO(t *testing.T) {
 	})
 }
 
-// It also bounds the wait for a connection of the db, where others have them all.
+// It also bounds the wait for a connection of the db, where others have them
+// all.
 func TestPromise02_BoundsTheWaitForAConnection(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
@@ -183,7 +184,8 @@ func TestPromise02_OpeningIsBounded(t *testing.T) {
 	})
 }
 
-// A free name can be acquired at once, however many callers wait for other names.
+// A free name can be acquired at once, however many callers wait for other
+// names.
 func TestPromise02_TryOnceWhileOthersWait(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -255,7 +257,8 @@ func TestPromise07_KilledConnectionGoesOnWaiting(t *testing.T) {
 	})
 }
 
-// With New there is no other session: once it is gone every call says so, and the one that waits too.
+// With New there is no other session: once it is gone every call says so, and
+// the one that waits too.
 func TestPromise07_NewOnAConnectionThatIsGone(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -274,7 +277,8 @@ func TestPromise07_NewOnAConnectionThatIsGone(t *testing.T) {
 	})
 }
 
-// A session that has died while it was idle is no reason for an error: nothing was held.
+// A session that has died while it was idle is no reason for an error: nothing
+// was held.
 func TestPromise07_KilledIdleSession(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -294,7 +298,8 @@ func TestPromise07_KilledIdleSession(t *testing.T) {
 	})
 }
 
-// A try that fails with its connection is tried again on a fresh one: nothing was held.
+// A try that fails with its connection is tried again on a fresh one: nothing
+// was held.
 func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 	t.Parallel()
 	failures := map[string]spy.Fault{
@@ -356,7 +361,8 @@ func TestPromise07_FailsTwice(t *testing.T) {
 	})
 }
 
-// A db or a connection that its owner has closed cannot be asked either, and does not hold up Close.
+// A db or a connection that its owner has closed cannot be asked either, and
+// does not hold up Close.
 func TestPromise07_ClosedByItsOwner(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

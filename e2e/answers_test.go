@@ -16,8 +16,9 @@ import (
 
 // What a server answers is no reason to give up a session, nor the locks on it.
 
-// A server that prepares nothing any more, since other programs have used its statements up, takes no lock away:
-// not by a keep-alive, a wait, or a release, nor does it stand in the way of a new lock.
+// A server that prepares nothing any more, since other programs have used its
+// statements up, takes no lock away: not by a keep-alive, a wait, or a release,
+// nor does it stand in the way of a new lock.
 func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -56,7 +57,8 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	})
 }
 
-// A server that cannot be written to for its InnoDB is no primary, though @@read_only is off.
+// A server that cannot be written to for its InnoDB is no primary, though
+// @@read_only is off.
 func TestPromise22_InnoDBReadOnly(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -78,8 +80,9 @@ func TestPromise22_InnoDBReadOnly(t *testing.T) {
 	}
 }
 
-// The RELEASE_LOCK that is sent in case decides on no other lock of the session. What it could not release, if
-// there was anything, is released before the next lock, and before the connection is given back.
+// The RELEASE_LOCK that is sent in case decides on no other lock of the
+// session. What it could not release, if there was anything, is released before
+// the next lock, and before the connection is given back.
 func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -110,7 +113,8 @@ func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 	})
 }
 
-// A server that does not allow lock functions is unsupported, says why, and costs no connection.
+// A server that does not allow lock functions is unsupported, says why, and
+// costs no connection.
 func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -134,7 +138,8 @@ func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 	})
 }
 
-// Behind a wrapper around the driver a loss shows late: the log says so, once a Locker, and Stats.
+// Behind a wrapper around the driver a loss shows late: the log says so, once a
+// Locker, and Stats.
 func TestPromise11_WrappedDriverIsToldOf(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -23,7 +23,8 @@ func unexpected(t *testing.T) func(context.Context) error {
 	}
 }
 
-// A call is a WithLock that runs in a goroutine of its own and holds its lock until it is told to return.
+// A call is a WithLock that runs in a goroutine of its own and holds its lock
+// until it is told to return.
 type call struct {
 	inLine chan struct{}        // closed when it waits, or has waited, in the process's line
 	held   chan context.Context // gets fn's context when fn begins
@@ -116,20 +117,23 @@ func (c *call) release(t *testing.T) {
 	require.NoError(t, c.err(t))
 }
 
-// hold begins a call for a lock that it gets, and returns when it has it, with fn's context.
+// hold begins a call for a lock that it gets, and returns when it has it, with
+// fn's context.
 func hold(t *testing.T, ctx context.Context, l namedLocker, name string) (*call, context.Context) {
 	t.Helper()
 	c := begin(t, ctx, l, name, patience)
 	return c, c.holds(t)
 }
 
-// requireUsable takes and releases a lock: whatever has happened, the Locker goes on.
+// requireUsable takes and releases a lock: whatever has happened, the Locker
+// goes on.
 func requireUsable(t *testing.T, l namedLocker) {
 	t.Helper()
 	require.NoError(t, l.WithLock(t.Context(), newName("usable"), 0, nothing))
 }
 
-// requireError fails the test unless err is an *Error about the name that matches sentinel and no other error type.
+// requireError fails the test unless err is an *Error about the name that
+// matches sentinel and no other error type.
 func requireError(t *testing.T, err, sentinel error, name string) {
 	t.Helper()
 	require.ErrorIs(t, err, sentinel)

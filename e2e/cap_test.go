@@ -15,8 +15,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A service's calls of every kind, on one db of a usual size: leaders, transactions, and locks whose code
-// needs a connection of the same db. All names are free, and so all calls succeed.
+// A service's calls of every kind, on one db of a usual size: leaders,
+// transactions, and locks whose code needs a connection of the same db. All
+// names are free, and so all calls succeed.
 func TestPromise48_EveryCallOfAService(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -100,7 +101,8 @@ func TestPromise48_SeveralLockersOfOneDB(t *testing.T) {
 	})
 }
 
-// Transactions under locks: beyond the cap their chains share sessions, and none waits for the others for ever.
+// Transactions under locks: beyond the cap their chains share sessions, and
+// none waits for the others for ever.
 func TestPromise48_TransactionsUnderLocks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -128,7 +130,8 @@ func TestPromise48_TransactionsUnderLocks(t *testing.T) {
 	})
 }
 
-// A Lead for which the db is too small is told so at once, and with which number it would not be.
+// A Lead for which the db is too small is told so at once, and with which
+// number it would not be.
 func TestPromise48_TooManyLeads(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -16,9 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Several Lockers and foreign sessions contend for a few names, nested, with timeouts and cancels, while
-// somebody kills sessions and statements. No two sections that WithLock reported as held to the end
-// overlap; the errors are those that are documented; and in the end nothing is held.
+// Several Lockers and foreign sessions contend for a few names, nested, with
+// timeouts and cancels, while somebody kills sessions and statements. No two
+// sections that WithLock reported as held to the end overlap; the errors are
+// those that are documented; and in the end nothing is held.
 func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 	t.Parallel()
 	const duration = 3 * time.Second
@@ -67,8 +68,8 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 				}
 			}
 		}
-		// Only this one has no other. It is asked before all begins: rows of a query of one's own on the connection
-		// of New are in the way of releases.
+		// Only this one has no other. It is asked before all begins: rows of a query
+		// of one's own on the connection of New are in the way of releases.
 		var spared int64
 		require.NoError(t, lockers[2].conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&spared))
 

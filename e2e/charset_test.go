@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// charsetNames are names that some character set makes others of, or says with other bytes.
+// charsetNames are names that some character set makes others of, or says with
+// other bytes.
 var charsetNames = []string{"plain", "user@example.org", "[a]{b}|~^`", `back\slash`, "it's", "café", "漢"}
 
 // charsets returns the DSN parameters that set one of a session's character sets to one of the server's, for all

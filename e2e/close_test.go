@@ -185,8 +185,8 @@ func (stacks) String() string {
 	return string(buf[:runtime.Stack(buf, true)])
 }
 
-// `defer conn.Close(); defer locker.Close()` never puts a connection with a lock into the pool, whatever
-// waits are cut off by it.
+// `defer conn.Close(); defer locker.Close()` never puts a connection with a
+// lock into the pool, whatever waits are cut off by it.
 func TestPromise19_NoLockInThePool(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -53,7 +53,8 @@ func asServer(t *testing.T, s *servers.Server) *server {
 	return own
 }
 
-// requireNodesGrantEach shows why a cluster is refused: each node grants the same name.
+// requireNodesGrantEach shows why a cluster is refused: each node grants the
+// same name.
 func requireNodesGrantEach(t *testing.T, nodes ...*server) {
 	t.Helper()
 	name := newName("cluster")
@@ -62,7 +63,8 @@ func requireNodesGrantEach(t *testing.T, nodes ...*server) {
 	}
 }
 
-// requireRefused checks that Lockers refuse a node, saying why and what to do, unless told not to.
+// requireRefused checks that Lockers refuse a node, saying why and what to do,
+// unless told not to.
 func requireRefused(t *testing.T, node *server, why ...string) {
 	t.Helper()
 	for _, way := range []string{byOpen, byNew} {
@@ -139,8 +141,9 @@ func (s *server) status(t *testing.T, name string) string {
 	return value
 }
 
-// A MySQL replication group in which every member is a primary does not exclude; in single-primary mode
-// the primary does, and the others are read-only.
+// A MySQL replication group in which every member is a primary does not
+// exclude; in single-primary mode the primary does, and the others are
+// read-only.
 func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	t.Parallel()
 	nodes := groupSet.borrow(t)

@@ -8,13 +8,15 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// What locktest says of its own Locker holds on real servers: neither can drift from the other.
+// What locktest says of its own Locker holds on real servers: neither can drift
+// from the other.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) { locktest.Run(t, at.processes()) })
 }
 
-// Hand-off keeps the promises too: what it changes shows between processes, under load.
+// Hand-off keeps the promises too: what it changes shows between processes,
+// under load.
 func TestConformance_HandOff(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -12,8 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// More names are contended than there are sessions, far from the server: all sessions but one wait, and that one
-// polls for the other names. A free name comes before the polls, and timeouts are exact.
+// More names are contended than there are sessions, far from the server: all
+// sessions but one wait, and that one polls for the other names. A free name
+// comes before the polls, and timeouts are exact.
 func TestPromise07_ManyNamesAtTheCap(t *testing.T) {
 	t.Parallel()
 	const names = 300
@@ -55,8 +56,9 @@ func TestPromise07_ManyNamesAtTheCap(t *testing.T) {
 	})
 }
 
-// promptBeside is prompt over a network with a pace, where a statement takes more hops than lateness counts. Plain
-// statements on a connection of their own, asked meanwhile, show how long one takes; a call is a few.
+// promptBeside is prompt over a network with a pace, where a statement takes
+// more hops than lateness counts. Plain statements on a connection of their
+// own, asked meanwhile, show how long one takes; a call is a few.
 func promptBeside(t *testing.T, plain *sql.Conn, limit time.Duration, what string, f func() time.Duration) {
 	t.Helper()
 	const few = 4 // a poll that the call finds on its session, and what it asks itself

@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Processes that take locks in opposite order: the server finds it, one of them gives way, and the
-// others go on. The outer locks stay until their own release.
+// Processes that take locks in opposite order: the server finds it, one of them
+// gives way, and the others go on. The outer locks stay until their own
+// release.
 func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -74,8 +75,8 @@ func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 	})
 }
 
-// Within one Locker the cycle is found before the server is asked, however many share it, and the call
-// that closes it is the one that is refused.
+// Within one Locker the cycle is found before the server is asked, however many
+// share it, and the call that closes it is the one that is refused.
 func TestPromise08_DeadlockWithinALocker(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -120,7 +121,8 @@ func TestPromise08_DeadlockWithinALocker(t *testing.T) {
 	})
 }
 
-// A cycle through a goroutine that fn started is one too: its lock is the chain's.
+// A cycle through a goroutine that fn started is one too: its lock is the
+// chain's.
 func TestPromise08_DeadlockUnderANestedLock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -142,7 +144,8 @@ func TestPromise08_DeadlockUnderANestedLock(t *testing.T) {
 	})
 }
 
-// Chains that wait for each other without a cycle are all served, whether they share a session or not.
+// Chains that wait for each other without a cycle are all served, whether they
+// share a session or not.
 func TestPromise08_NoDeadlockWithoutACycle(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -170,8 +173,8 @@ func TestPromise08_NoDeadlockWithoutACycle(t *testing.T) {
 	})
 }
 
-// What looks like a cycle to the server, because the locks of two chains are on one session, is none: no
-// stranger is made the victim of it.
+// What looks like a cycle to the server, because the locks of two chains are on
+// one session, is none: no stranger is made the victim of it.
 func TestPromise08_SharedSessionIsNoCycle(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

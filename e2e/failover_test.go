@@ -19,7 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A replicated is a primary and who can take its place, behind HAProxy, which leads to whoever can be written to.
+// A replicated is a primary and who can take its place, behind HAProxy, which
+// leads to whoever can be written to.
 type replicated struct {
 	nodes   []*server
 	primary *server
@@ -154,8 +155,9 @@ var failovers = map[string]struct {
 	}},
 }
 
-// A failover under a holder, waiters, and callers that write: the holder is told, the waiters go on to the new
-// primary, no two sections run at once for longer than the old holder takes to be told, and what is committed by
+// A failover under a holder, waiters, and callers that write: the holder is
+// told, the waiters go on to the new primary, no two sections run at once for
+// longer than the old holder takes to be told, and what is committed by
 // WithLockTx is committed once.
 func TestFailover_SemiSync(t *testing.T) {
 	t.Parallel()
@@ -211,8 +213,8 @@ func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) 
 	assert.Less(t, told.Sub(began), twoIntervals(), "two sections at once for longer than is promised")
 	c.requireLossReported(t, name)
 	if f := successor.foreign(t); f.holder(name) == 0 {
-		// The old primary has ended the holder's session first, and then granted the waiter the lock. The waiter is
-		// told as well.
+		// The old primary has ended the holder's session first, and then granted the
+		// waiter the lock. The waiter is told as well.
 		requireLost(t, ctx, name)
 		waiter.requireLossReported(t, name)
 		waiter = begin(t, t.Context(), waiting, name, 3*patience)
@@ -283,8 +285,8 @@ func (w *writers) count() int {
 	return len(w.committed)
 }
 
-// requireLedger ends the writing, and looks at what is there: every row of a call that returned nil, none of one
-// that failed, and no number twice.
+// requireLedger ends the writing, and looks at what is there: every row of a
+// call that returned nil, none of one that failed, and no number twice.
 func (w *writers) requireLedger(t *testing.T, primary *server) {
 	t.Helper()
 	before := w.count()

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server is busy, not idle, while it lets a session wait: a lock that was waited for longer than the lease is
-// no lost one.
+// A server is busy, not idle, while it lets a session wait: a lock that was
+// waited for longer than the lease is no lost one.
 func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -55,8 +55,8 @@ func TestPromise12_ARareProbeSlowsNothing(t *testing.T) {
 	})
 }
 
-// A call that wants a session while all that could be are stuck behind connections of others is itself a wait for
-// others: its timeout ends it.
+// A call that wants a session while all that could be are stuck behind
+// connections of others is itself a wait for others: its timeout ends it.
 func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -101,7 +101,8 @@ func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 	})
 }
 
-// However many connections lie idle in the db, opening a session takes no longer than 5 s.
+// However many connections lie idle in the db, opening a session takes no
+// longer than 5 s.
 func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -130,7 +131,8 @@ func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 	})
 }
 
-// A Locker in steady use leaves a primary that was demoted as soon as new connections lead to another.
+// A Locker in steady use leaves a primary that was demoted as soon as new
+// connections lead to another.
 func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, promoted *server) {
@@ -140,7 +142,8 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
 		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often()))
-		// Connections that lie idle, in the db and in the Locker's hands, lead to the demoted server.
+		// Connections that lie idle, in the db and in the Locker's hands, lead to the
+		// demoted server.
 		var idle []*call
 		for range 8 {
 			c, _ := hold(t, t.Context(), l, newName("idle"))
@@ -173,7 +176,8 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	})
 }
 
-// A server may be demoted while a call waits. The lock that it grants then excludes nobody, and fn does not run.
+// A server may be demoted while a call waits. The lock that it grants then
+// excludes nobody, and fn does not run.
 func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -197,7 +201,8 @@ func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	})
 }
 
-// A failover is a connector whose connections lead to the one server or the other.
+// A failover is a connector whose connections lead to the one server or the
+// other.
 type failover struct{ to atomic.Pointer[server] }
 
 func (f *failover) Connect(ctx context.Context) (driver.Conn, error) {
@@ -214,8 +219,8 @@ func (f *failover) Connect(ctx context.Context) (driver.Conn, error) {
 
 func (f *failover) Driver() driver.Driver { return &mysql.MySQLDriver{} }
 
-// A forked chain waits on two sessions, of which one holds nothing. When both waits are given up, neither stays on
-// the server, nor Close with it.
+// A forked chain waits on two sessions, of which one holds nothing. When both
+// waits are given up, neither stays on the server, nor Close with it.
 func TestPromise05_ForkedWaitsLeaveTheServer(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -245,7 +250,8 @@ func TestPromise05_ForkedWaitsLeaveTheServer(t *testing.T) {
 	})
 }
 
-// A lock is not passed on from a session on which the chain still holds another.
+// A lock is not passed on from a session on which the chain still holds
+// another.
 func TestHandOff_NotBesideAnInnerLock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -28,7 +28,8 @@ func (s *server) foreign(t testing.TB) *foreign {
 	return f
 }
 
-// ask returns a number, 0 for NULL. It may be called from any goroutine, but by one at a time.
+// ask returns a number, 0 for NULL. It may be called from any goroutine, but by
+// one at a time.
 func (f *foreign) ask(query string, args ...any) (int64, error) {
 	var n sql.NullInt64
 	err := f.conn.QueryRowContext(background, query, args...).Scan(&n)
@@ -144,7 +145,8 @@ func (s *server) awaitWaiter(t *testing.T, name string) (session int64) {
 	return session
 }
 
-// sessionsAt returns the sessions that have the lock or wait for it, but for some.
+// sessionsAt returns the sessions that have the lock or wait for it, but for
+// some.
 func (s *server) sessionsAt(t *testing.T, name string, but ...int64) (sessions []int64) {
 	t.Helper()
 	for _, c := range s.claims(t) {

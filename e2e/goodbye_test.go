@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lateReader is a connection of a process that does not come to read for a while: what has been sent until
-// then arrives in one piece.
+// A lateReader is a connection of a process that does not come to read for a
+// while: what has been sent until then arrives in one piece.
 type lateReader struct {
 	*net.TCPConn
 	late *atomic.Pointer[chan struct{}] // closed when it comes to read; nil: it is in time
@@ -33,9 +33,10 @@ func (c *lateReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// The server grants a lock and, since it hears nothing for as long as the lease, gives it away again and (MySQL)
-// says goodbye, all before this process comes to read the first word: it was stopped, or starved. What stands
-// unread behind the answer is no row of anybody's.
+// The server grants a lock and, since it hears nothing for as long as the
+// lease, gives it away again and (MySQL) says goodbye, all before this process
+// comes to read the first word: it was stopped, or starved. What stands unread
+// behind the answer is no row of anybody's.
 func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -81,8 +82,9 @@ func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 	})
 }
 
-// Where database/sql does not look at the sockets of idle connections, one that the server has closed for
-// idleness is borrowed. Its goodbye is no answer, and the call is no worse for it.
+// Where database/sql does not look at the sockets of idle connections, one that
+// the server has closed for idleness is borrowed. Its goodbye is no answer, and
+// the call is no worse for it.
 func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -97,8 +99,8 @@ func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 	})
 }
 
-// A session of which nothing is known yet is greeted before its first keep-alive. If that fails, the lock is
-// lost, and the error is ErrLost alone.
+// A session of which nothing is known yet is greeted before its first
+// keep-alive. If that fails, the lock is lost, and the error is ErrLost alone.
 func TestPromise11_ALossByTheGreetingIsOnlyALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

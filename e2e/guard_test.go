@@ -17,9 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What costs may not grow unnoticed. These guards count; seconds are for the benchmarks.
+// What costs may not grow unnoticed. These guards count; seconds are for the
+// benchmarks.
 
-// inTurn runs the test on each server while no other test runs: heap and goroutines are the whole process's.
+// inTurn runs the test on each server while no other test runs: heap and
+// goroutines are the whole process's.
 func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -32,7 +34,8 @@ func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
 	}
 }
 
-// A cycle is two statements, and allocates no more than two prepared round trips by hand.
+// A cycle is two statements, and allocates no more than two prepared round
+// trips by hand.
 func TestGuard_Cycle(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		for what, ctx := range map[string]context.Context{"context that cannot end": background, "context that can": t.Context()} {
@@ -80,8 +83,8 @@ func TestGuard_Cycle(t *testing.T) {
 	})
 }
 
-// The first lock of a new Locker costs three round trips beyond those of connecting: who is there, the
-// lease, and the lock, which is sent as text.
+// The first lock of a new Locker costs three round trips beyond those of
+// connecting: who is there, the lease, and the lock, which is sent as text.
 func TestGuard_FreshSession(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		cfg, err := mysql.ParseDSN(srv.DSN())
@@ -99,7 +102,8 @@ func TestGuard_FreshSession(t *testing.T) {
 	})
 }
 
-// Ten thousand locks need four connections, 2 KiB of heap each, and no goroutine.
+// Ten thousand locks need four connections, 2 KiB of heap each, and no
+// goroutine.
 func TestGuard_TenThousandLocks(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		const locks, sessions = 10_000, 4
@@ -133,7 +137,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A thousand callers for one name wait with one connection, for eight names with eight, and leave nothing.
+// A thousand callers for one name wait with one connection, for eight names
+// with eight, and leave nothing.
 func TestGuard_WaitersShareAConnection(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		for _, n := range []int{1, 8} {
@@ -172,8 +177,9 @@ func TestGuard_WaitersShareAConnection(t *testing.T) {
 	})
 }
 
-// A lock that a crowd of one process wants needs two sessions, which take turns: the next question is on its
-// way while the last release is. It costs two statements a section all the same.
+// A lock that a crowd of one process wants needs two sessions, which take
+// turns: the next question is on its way while the last release is. It costs
+// two statements a section all the same.
 func TestGuard_HotLock(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		const crowd, sections = 64, 30
@@ -190,7 +196,8 @@ func TestGuard_HotLock(t *testing.T) {
 		assert.Equal(t, 2, l.spy.Most(), "connections")
 		gets, releases := l.spy.Count("GET_LOCK("), l.spy.Count("RELEASE_LOCK(")
 		assert.Equal(t, crowd*sections, releases)
-		// A question that meets the release that it was to wait for is asked once more.
+		// A question that meets the release that it was to wait for is asked once
+		// more.
 		assert.InDelta(t, crowd*sections, gets, crowd*sections/10.0)
 	})
 }

@@ -14,10 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The hand-off is opt-in (WithHandOff): callers of one process pass a lock on without the server.
+// The hand-off is opt-in (WithHandOff): callers of one process pass a lock on
+// without the server.
 
-// Without the option every section has a GET_LOCK and a RELEASE_LOCK of its own. A driver that cannot be
-// seen through (the spy) gets no hand-off either: nothing would prove a section.
+// Without the option every section has a GET_LOCK and a RELEASE_LOCK of its
+// own. A driver that cannot be seen through (the spy) gets no hand-off either:
+// nothing would prove a section.
 func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -39,7 +41,8 @@ func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 	})
 }
 
-// With it the session keeps the lock while it goes round, and the server sees nothing of that.
+// With it the session keeps the lock while it goes round, and the server sees
+// nothing of that.
 func TestHandOff_StaysOnItsSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -69,8 +72,8 @@ func TestHandOff_StaysOnItsSession(t *testing.T) {
 	})
 }
 
-// A foreign session that waits meanwhile has the lock when the run is over, before any caller of the process
-// that came later.
+// A foreign session that waits meanwhile has the lock when the run is over,
+// before any caller of the process that came later.
 func TestHandOff_EndsInTime(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -115,8 +118,8 @@ func TestHandOff_EndsInTime(t *testing.T) {
 	})
 }
 
-// Names that differ in case are two locks on MariaDB, and a lock of a chain that has others stays where its
-// deadlocks are seen.
+// Names that differ in case are two locks on MariaDB, and a lock of a chain
+// that has others stays where its deadlocks are seen.
 func TestHandOff_OnlyBetweenEqualsWithoutOtherLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -148,8 +151,9 @@ func TestHandOff_OnlyBetweenEqualsWithoutOtherLocks(t *testing.T) {
 	})
 }
 
-// A session that is killed in the middle of a run takes the sections on it, and no others; and no two sections
-// overlap that have both been told that they held.
+// A session that is killed in the middle of a run takes the sections on it, and
+// no others; and no two sections overlap that have both been told that they
+// held.
 func TestHandOff_KilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

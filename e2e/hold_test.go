@@ -12,8 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A context that has outlived its lock does not take the locks of other chains, which are on the session where its own
-// lock was, for its own: its waits do not hold up their release.
+// A context that has outlived its lock does not take the locks of other chains,
+// which are on the session where its own lock was, for its own: its waits do
+// not hold up their release.
 func TestPromise10_ContextKeptHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -67,8 +68,8 @@ func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 	})
 }
 
-// Names that differ in case share a line here, whether the server takes them for one lock or for two:
-// nobody is handed another name's lock.
+// Names that differ in case share a line here, whether the server takes them
+// for one lock or for two: nobody is handed another name's lock.
 func TestPromise09_MixedCaseInOneLine(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

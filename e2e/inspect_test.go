@@ -21,7 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// openAs is open as another user, who is made for that and has the privileges that grants say.
+// openAs is open as another user, who is made for that and has the privileges
+// that grants say.
 func (s *server) openAs(t *testing.T, user string, grants []string, params ...string) *sql.DB {
 	t.Helper()
 	statements := []string{"CREATE USER " + user}
@@ -65,7 +66,8 @@ func requireHolder(t *testing.T, l *locker, name string) namedlock.Holder {
 	return h
 }
 
-// Holder finds a foreign session, and tells about it what the process list does.
+// Holder finds a foreign session, and tells about it what the process list
+// does.
 func TestHolder_ForeignSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -112,8 +114,8 @@ func TestHolder_ForeignSession(t *testing.T) {
 	})
 }
 
-// What other sessions call themselves, and what a server reports, is in an error without the characters that end a line or
-// move a cursor.
+// What other sessions call themselves, and what a server reports, is in an
+// error without the characters that end a line or move a cursor.
 func TestPromise47_TextOfStrangers(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -160,8 +162,8 @@ func TestPromise47_TextOfStrangers(t *testing.T) {
 	})
 }
 
-// A lock of the Locker's own is found like any other, and stays held. A callers' context that ends while
-// Holder asks does no harm to it.
+// A lock of the Locker's own is found like any other, and stays held. A
+// callers' context that ends while Holder asks does no harm to it.
 func TestHolder_OwnLock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -232,7 +234,8 @@ func TestHolder_GoneConnection(t *testing.T) {
 	})
 }
 
-// Many ask, take locks and release them at the same time, also while the Locker is closed.
+// Many ask, take locks and release them at the same time, also while the Locker
+// is closed.
 func TestHolder_BesideLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -277,7 +280,8 @@ func TestHolder_BesideLocks(t *testing.T) {
 	})
 }
 
-// The server does not answer: Holder ends with its context, and with a Locker that is closed.
+// The server does not answer: Holder ends with its context, and with a Locker
+// that is closed.
 func TestHolder_SilentServer(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -321,7 +325,8 @@ func namesOf(holders []namedlock.Holder) (names []string) {
 	return names
 }
 
-// Holders lists what is held, not what is waited for, by prefixes in which no character is a pattern.
+// Holders lists what is held, not what is waited for, by prefixes in which no
+// character is a pattern.
 func TestHeld_Prefixes(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
@@ -402,8 +407,8 @@ func TestHeld_Unsupported(t *testing.T) {
 	})
 }
 
-// Whoever may see the locks and not the sessions sees the locks, and on MySQL what the
-// clients say of themselves.
+// Whoever may see the locks and not the sessions sees the locks, and on MySQL
+// what the clients say of themselves.
 func TestHeld_WithoutProcess(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
@@ -516,8 +521,8 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 	})
 }
 
-// Many callers time out at about the same time: the server is asked a few times, on one connection beside
-// the others.
+// Many callers time out at about the same time: the server is asked a few
+// times, on one connection beside the others.
 func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 	t.Parallel()
 	const callers = 1000
@@ -550,7 +555,8 @@ func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 	})
 }
 
-// The question never gets an answer, or no connection: the wait ends as ever, in time.
+// The question never gets an answer, or no connection: the wait ends as ever,
+// in time.
 func TestTimeout_AQuestionThatHangsDelaysNothing(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -580,7 +586,8 @@ func TestTimeout_AQuestionThatHangsDelaysNothing(t *testing.T) {
 	})
 }
 
-// openFirstDirect is open with one connection that leads to the server, all others by way of a network.
+// openFirstDirect is open with one connection that leads to the server, all
+// others by way of a network.
 func (s *server) openFirstDirect(t *testing.T, network *netfault.Proxy) *sql.DB {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(s.DSN())
@@ -600,7 +607,8 @@ func (s *server) openFirstDirect(t *testing.T, network *netfault.Proxy) *sql.DB 
 	return db
 }
 
-// The question takes no connection that others may need: a db of two has none for it.
+// The question takes no connection that others may need: a db of two has none
+// for it.
 func TestTimeout_ASmallDBIsNotAsked(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

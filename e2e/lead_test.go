@@ -19,8 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lead is a worker that leads: it writes row after row, each numbered after the one before, as it finds it without
-// FOR UPDATE. When it is deposed it tries once more.
+// lead is a worker that leads: it writes row after row, each numbered after the
+// one before, as it finds it without FOR UPDATE. When it is deposed it tries
+// once more.
 func lead(ctx context.Context, db *sql.DB, name, table string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
@@ -179,13 +180,15 @@ func TestPromise35_TheNextLeadsAtOnce(t *testing.T) {
 				c.next(leader)
 				took = time.Since(began)
 			})
-			// From the signal to the row in the table there are twice as many hops as lateness counts.
+			// From the signal to the row in the table there are twice as many hops as
+			// lateness counts.
 			assert.LessOrEqual(t, took, 100*time.Millisecond+2*late, what)
 		}
 	})
 }
 
-// A server that restarts, or is read-only for a while, has a leader again when it is back.
+// A server that restarts, or is read-only for a while, has a leader again when
+// it is back.
 func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
 	for what, outage := range map[string]func(c *candidates){
@@ -217,7 +220,8 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 	}
 }
 
-// A candidate waits for months in silence, and a Lead that ends leaves nothing behind.
+// A candidate waits for months in silence, and a Lead that ends leaves nothing
+// behind.
 func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -257,7 +261,8 @@ func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	})
 }
 
-// Whatever is under way in a transaction when the lock is lost is not committed, and no transaction is begun after that.
+// Whatever is under way in a transaction when the lock is lost is not
+// committed, and no transaction is begun after that.
 func TestPromise38_ADeposedLeaderCommitsNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An idle lock outlives the session's wait_timeout by far, with default options.
+// An idle lock outlives the session's wait_timeout by far, with default
+// options.
 func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 	t.Parallel()
 	type held struct {
@@ -44,11 +45,12 @@ func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 	})
 }
 
-// A client vanishes without a word. The server frees its locks within the lease; each holder is told
-// before another has its lock; and when the network is healed, nobody touches what the other has.
+// A client vanishes without a word. The server frees its locks within the
+// lease; each holder is told before another has its lock; and when the network
+// is healed, nobody touches what the other has.
 //
-// The locks are taken at different moments, so that the network falls silent at every stage between two
-// proofs.
+// The locks are taken at different moments, so that the network falls silent at
+// every stage between two proofs.
 func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 	t.Parallel()
 	const stages = 8
@@ -139,7 +141,8 @@ func TestPromise14_ShortWaitTimeoutIsTheLease(t *testing.T) {
 	})
 }
 
-// The lease is the session's wait_timeout while the Locker has it, and no longer.
+// The lease is the session's wait_timeout while the Locker has it, and no
+// longer.
 func TestPromise14_WaitTimeoutIsSetBack(t *testing.T) {
 	t.Parallel()
 	const own = 1234 // seconds
@@ -200,8 +203,9 @@ func TestPromise14_WaitTimeoutIsSetBack(t *testing.T) {
 	})
 }
 
-// The lease frees the lock of a holder that is cut off, not what its transactions hold on other connections: the next
-// holder meets their row locks, until somebody ends them, by KILL say. docs/RELIABILITY.md says so.
+// The lease frees the lock of a holder that is cut off, not what its
+// transactions hold on other connections: the next holder meets their row
+// locks, until somebody ends them, by KILL say. docs/RELIABILITY.md says so.
 func TestPromise14_TheLeaseFreesNoRowLocks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

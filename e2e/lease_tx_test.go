@@ -17,8 +17,9 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// The network falls silent under the library's own COMMIT or ROLLBACK: the leader is told before another has its
-// lock, and so is the holder of a lock around the transaction.
+// The network falls silent under the library's own COMMIT or ROLLBACK: the
+// leader is told before another has its lock, and so is the holder of a lock
+// around the transaction.
 func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 	t.Parallel()
 	lease := seconds(4 * time.Second)
@@ -67,8 +68,9 @@ func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 	})
 }
 
-// MariaDB has limits of its own for a session that is idle in a transaction. Those below the keep-alive cost no
-// lock; those above the lease are set to it, and set back.
+// MariaDB has limits of its own for a session that is idle in a transaction.
+// Those below the keep-alive cost no lock; those above the lease are set to it,
+// and set back.
 func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 	t.Parallel()
 	limits := []string{"idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout"}
@@ -145,7 +147,8 @@ func onMariaDB(t *testing.T, test func(t *testing.T, srv *server)) {
 	})
 }
 
-// With New, a question under a lock that has the session to itself is asked on it.
+// With New, a question under a lock that has the session to itself is asked on
+// it.
 func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -167,7 +170,8 @@ func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
 	})
 }
 
-// The first Check of a Locker that has not greeted its server does not give its locks away.
+// The first Check of a Locker that has not greeted its server does not give its
+// locks away.
 func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -202,7 +206,8 @@ func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	})
 }
 
-// A KILL that meets the beginning of a leader's transaction is the loss of its term.
+// A KILL that meets the beginning of a leader's transaction is the loss of its
+// term.
 func TestPromise38_KilledAtTheBegin(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -234,7 +239,8 @@ func TestPromise38_KilledAtTheBegin(t *testing.T) {
 	})
 }
 
-// A nested lock whose release meets rows that other code of the leader reads waits for their end.
+// A nested lock whose release meets rows that other code of the leader reads
+// waits for their end.
 func TestPromise38_ReleaseBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -270,8 +276,8 @@ func TestPromise38_ReleaseBesideRows(t *testing.T) {
 	})
 }
 
-// A statement of fn's that its own deadline cuts off, while a keep-alive waits behind it, is no loss, also where fn
-// goes on as if nothing had been.
+// A statement of fn's that its own deadline cuts off, while a keep-alive waits
+// behind it, is no loss, also where fn goes on as if nothing had been.
 func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// What code under a lock does to its session ends with the call: neither the Locker's next lock nor the next
-// borrower of the connection meets it.
+// What code under a lock does to its session ends with the call: neither the
+// Locker's next lock nor the next borrower of the connection meets it.
 func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	t.Parallel()
 	left := map[string]string{
@@ -78,7 +78,8 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	})
 }
 
-// A lock inside the code of a transaction is the right one after SET NAMES, too.
+// A lock inside the code of a transaction is the right one after SET NAMES,
+// too.
 func TestPromise43_NestedAfterSetNames(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -97,7 +98,8 @@ func TestPromise43_NestedAfterSetNames(t *testing.T) {
 	})
 }
 
-// Locks that the code has taken by hand, the same and others, are free after the call.
+// Locks that the code has taken by hand, the same and others, are free after
+// the call.
 func TestPromise43_LocksByHand(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -115,7 +117,8 @@ func TestPromise43_LocksByHand(t *testing.T) {
 		}
 		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, byHand))
 		f.free(name, other)
-		// Under another lock on the same session: the lock's own name is free at once, all others at the end.
+		// Under another lock on the same session: the lock's own name is free at
+		// once, all others at the end.
 		require.NoError(t, l.WithLock(t.Context(), outer, 0, func(ctx context.Context) error {
 			require.NoError(t, l.WithLockTx(ctx, name, 0, nil, byHand))
 			f.free(name)
@@ -130,7 +133,8 @@ func TestPromise43_LocksByHand(t *testing.T) {
 	})
 }
 
-// A session whose code changed it is closed, and one whose code did not is kept.
+// A session whose code changed it is closed, and one whose code did not is
+// kept.
 func TestPromise43_OnlyTheChangedSessionIsClosed(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -149,7 +153,8 @@ func TestPromise43_OnlyTheChangedSessionIsClosed(t *testing.T) {
 	})
 }
 
-// An isolation level that was set for a transaction which then could not begin is not left for the next.
+// An isolation level that was set for a transaction which then could not begin
+// is not left for the next.
 func TestPromise33_IsolationOfATransactionThatDidNotBegin(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -178,7 +183,8 @@ func TestPromise33_IsolationOfATransactionThatDidNotBegin(t *testing.T) {
 	})
 }
 
-// fn ends its transaction itself, and the server refuses: nothing of it is committed by what comes next.
+// fn ends its transaction itself, and the server refuses: nothing of it is
+// committed by what comes next.
 func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -200,7 +206,8 @@ func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
 	})
 }
 
-// openRefusing returns a pool of the plain driver's whose server refuses statement while the switch is on.
+// openRefusing returns a pool of the plain driver's whose server refuses
+// statement while the switch is on.
 func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.Bool) {
 	t.Helper()
 	on := new(atomic.Bool)
@@ -214,8 +221,8 @@ func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.
 	}), on
 }
 
-// openTapped returns a pool of the plain driver's that shows tap each statement that is sent as text. tap may
-// answer it, in the place of the server.
+// openTapped returns a pool of the plain driver's that shows tap each statement
+// that is sent as text. tap may answer it, in the place of the server.
 func (s *server) openTapped(t *testing.T, dsn string, tap func(statement string) (answer []byte)) *sql.DB {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(dsn)
@@ -261,7 +268,8 @@ func (c *tapped) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Table locks that the code has taken end with the call, also where it has ended its transaction itself.
+// Table locks that the code has taken end with the call, also where it has
+// ended its transaction itself.
 func TestPromise43_TableLocksAfterTheCodesOwnEnd(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -13,7 +13,8 @@ import (
 
 // What the owner of a connection that was given to New can do to it.
 
-// leftOpen is what fn may leave open on the connection: each keeps database/sql from closing it.
+// leftOpen is what fn may leave open on the connection: each keeps database/sql
+// from closing it.
 var leftOpen = map[string]func(conn *sql.Conn) (end func(), err error){
 	"rows": func(conn *sql.Conn) (func(), error) {
 		//nolint:rowserrcheck,sqlclosecheck // that is the point
@@ -30,8 +31,8 @@ var leftOpen = map[string]func(conn *sql.Conn) (end func(), err error){
 	},
 }
 
-// Rows that fn leaves open keep no lock: the release cannot prove anything, and the server frees the lock while
-// they are open. Nor do they hold up Close.
+// Rows that fn leaves open keep no lock: the release cannot prove anything, and
+// the server frees the lock while they are open. Nor do they hold up Close.
 func TestPromise16_RowsLeftOpen(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -83,7 +84,8 @@ func TestPromise16_TransactionLeftOpen(t *testing.T) {
 	})
 }
 
-// Close with a lease to set back and rows in the way leaves the connection open: nothing is in doubt.
+// Close with a lease to set back and rows in the way leaves the connection
+// open: nothing is in doubt.
 func TestPromise19_CloseLeavesAnOccupiedConnectionOpen(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -101,8 +103,8 @@ func TestPromise19_CloseLeavesAnOccupiedConnectionOpen(t *testing.T) {
 	})
 }
 
-// A connection that its owner closes before the Locker goes back to its pool: no lock goes with it, and the error
-// says what has happened.
+// A connection that its owner closes before the Locker goes back to its pool:
+// no lock goes with it, and the error says what has happened.
 func TestPromise16_ConnClosedFirst(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -30,7 +30,8 @@ import (
 // atOnce is for losses that the socket shows.
 const atOnce = 50 * time.Millisecond
 
-// requireLost waits for the end of a lock's context, and checks that it tells a loss.
+// requireLost waits for the end of a lock's context, and checks that it tells a
+// loss.
 func requireLost(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	receive(t, ctx.Done(), "the context under %q ends", name)
@@ -43,7 +44,8 @@ func requireLost(t *testing.T, ctx context.Context, name string) {
 	assert.Equal(t, name, e.Name)
 }
 
-// requireLossReported checks what the call returns whose fn returns now, after a loss.
+// requireLossReported checks what the call returns whose fn returns now, after
+// a loss.
 func (c *call) requireLossReported(t *testing.T, name string) {
 	t.Helper()
 	own := errors.New("fn's own")
@@ -69,8 +71,8 @@ type victim struct {
 	then func()          // what is to be seen afterwards
 }
 
-// requireNoticed loses a lock, and fails the test unless the code under it is told within limit after lose has
-// returned.
+// requireNoticed loses a lock, and fails the test unless the code under it is
+// told within limit after lose has returned.
 func requireNoticed(t *testing.T, limit time.Duration, doomed func() victim) {
 	t.Helper()
 	v := doomed()
@@ -88,8 +90,8 @@ func requireNoticed(t *testing.T, limit time.Duration, doomed func() victim) {
 	v.then()
 }
 
-// victim is a lock of l's that WithLock has taken, to be lost as kill says, which is told the lock's name
-// and session.
+// victim is a lock of l's that WithLock has taken, to be lost as kill says,
+// which is told the lock's name and session.
 func (l *locker) victim(t *testing.T, f *foreign, kill func(name string, session int64)) victim {
 	t.Helper()
 	name := newName("victim")
@@ -134,8 +136,9 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 	}
 }
 
-// onServersWith is onEachServer with servers that the test has for itself, for tests that change or stop them: lent
-// ones, or, for what can be said only when a server is started, new ones.
+// onServersWith is onEachServer with servers that the test has for itself, for
+// tests that change or stop them: lent ones, or, for what can be said only when
+// a server is started, new ones.
 func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -159,7 +162,8 @@ func (s *server) bothWays(t *testing.T, test func(t *testing.T, at setup)) {
 	}
 }
 
-// openWrapped returns a pool that ends with the test, by a driver that is not go-sql-driver.
+// openWrapped returns a pool that ends with the test, by a driver that is not
+// go-sql-driver.
 func (s *server) openWrapped(t *testing.T) (*sql.DB, *wrapped.Connector) {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(s.DSN())
@@ -184,7 +188,8 @@ func TestPromise11_KillIsNoticedAtOnce(t *testing.T) {
 	})
 }
 
-// So is one that comes while the code under the lock is at work on other connections, and waits for them.
+// So is one that comes while the code under the lock is at work on other
+// connections, and waits for them.
 func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, db := at.foreign(t), at.open(t)
@@ -211,7 +216,8 @@ func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
 	})
 }
 
-// A KILL takes the locks of that session, which is one lock while there are sessions enough.
+// A KILL takes the locks of that session, which is one lock while there are
+// sessions enough.
 func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 	t.Parallel()
 	const chains = 20
@@ -260,7 +266,8 @@ func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 	})
 }
 
-// Locks that nest are on one session: they are lost together, and each tells so.
+// Locks that nest are on one session: they are lost together, and each tells
+// so.
 func TestPromise11_NestedLocksAreLostTogether(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -289,7 +296,8 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 				l := at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(name string, _ int64) {
 					if at.way == byOpen {
-						// Nobody else can get at the session: it happens on the way of the next proof.
+						// Nobody else can get at the session: it happens on the way of the next
+						// proof.
 						connector.Before("IS_USED_LOCK", "SELECT RELEASE_ALL_LOCKS()")
 						return
 					}
@@ -303,7 +311,8 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 	})
 }
 
-// One of many locks goes: all of the session's are in doubt, and whose it is does not matter.
+// One of many locks goes: all of the session's are in doubt, and whose it is
+// does not matter.
 func TestPromise12_EveryLockIsProved(t *testing.T) {
 	t.Parallel()
 	const locks = 150 // more than one statement asks about
@@ -372,7 +381,8 @@ func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 	})
 }
 
-// Where no lock is held for long enough to be proved, a demoted server is refused all the same.
+// Where no lock is held for long enough to be proved, a demoted server is
+// refused all the same.
 func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -401,7 +411,8 @@ func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	})
 }
 
-// The socket shows a loss under TLS too, and what the server has sent of its own accord is none.
+// The socket shows a loss under TLS too, and what the server has sent of its
+// own accord is none.
 func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -536,7 +547,8 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// Where the socket cannot be looked at, the keep-alive notices, and nothing is taken for a loss.
+// Where the socket cannot be looked at, the keep-alive notices, and nothing is
+// taken for a loss.
 func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	t.Parallel()
 	lockers := map[string]func(t *testing.T, at setup) *locker{

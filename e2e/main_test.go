@@ -45,7 +45,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A server is shared by all tests that do not stop it, so every test has lock names of its own.
+// A server is shared by all tests that do not stop it, so every test has lock
+// names of its own.
 type server struct {
 	*servers.Server
 	proxy *servers.Proxy // before it; nil: none
@@ -134,8 +135,8 @@ func (at setup) locker(t testing.TB, opts ...namedlock.Option) *locker {
 	return at.lockerOn(t, at.open(t), opts...)
 }
 
-// spied returns a Locker whose driver is watched by a spy. Arguments are sent as text, so that what is
-// prepared is what the Locker wants prepared.
+// spied returns a Locker whose driver is watched by a spy. Arguments are sent
+// as text, so that what is prepared is what the Locker wants prepared.
 func (at setup) spied(t *testing.T, opts ...namedlock.Option) *locker {
 	t.Helper()
 	return at.spiedWith(t, []string{"interpolateParams=true"}, opts...)
@@ -193,7 +194,8 @@ func (s *server) open(t testing.TB, params ...string) *sql.DB {
 	return db
 }
 
-// openDB is sql.Open without the driver's log of connections that tests have killed.
+// openDB is sql.Open without the driver's log of connections that tests have
+// killed.
 func openDB(dsn string) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -214,10 +216,12 @@ func newName(about string) string {
 	return fmt.Sprintf("e2e-%s-%d", about, nameCount.Add(1))
 }
 
-// patience is for how long tests wait for what must happen; it decides nothing. On a busy machine it is paced.
+// patience is for how long tests wait for what must happen; it decides nothing.
+// On a busy machine it is paced.
 const patience = time.Minute
 
-// waitedEnough reports whether a test has waited for so long that what it waits for does not happen.
+// waitedEnough reports whether a test has waited for so long that what it waits
+// for does not happen.
 func waitedEnough(since time.Time) bool {
 	waited := time.Since(since)
 	return waited > patience && waited > paced(patience)
@@ -262,8 +266,8 @@ func endsWithin(done <-chan error, d time.Duration) bool {
 	}
 }
 
-// prompt fails the test unless f, which says how long something took, stays within limit and this machine's
-// own lateness meanwhile.
+// prompt fails the test unless f, which says how long something took, stays
+// within limit and this machine's own lateness meanwhile.
 func prompt(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
 	t.Helper()
 	var took time.Duration
@@ -271,5 +275,6 @@ func prompt(t *testing.T, limit time.Duration, what string, f func() time.Durati
 	require.LessOrEqual(t, took, limit+late, "too late: "+what)
 }
 
-// background is a context that outlives the test's own, which ends before its cleanup begins.
+// background is a context that outlives the test's own, which ends before its
+// cleanup begins.
 var background = context.Background()

@@ -17,8 +17,8 @@ import (
 
 var namesSeed = flag.Uint64("names.seed", 0, "seed of the random names; 0: another each time")
 
-// Random names from the whole of the Basic Multilingual Plane, beside variants that a server may take for the
-// same.
+// Random names from the whole of the Basic Multilingual Plane, beside variants
+// that a server may take for the same.
 func TestPromise21_RandomNames(t *testing.T) {
 	t.Parallel()
 	seed := *namesSeed
@@ -39,7 +39,8 @@ func TestPromise21_RandomNames(t *testing.T) {
 	})
 }
 
-// FuzzNames is the same for names of the fuzzer's: go test -C e2e -run '^$' -fuzz FuzzNames -parallel 1
+// FuzzNames is the same for names of the fuzzer's: go test -C e2e -run '^$'
+// -fuzz FuzzNames -parallel 1
 func FuzzNames(f *testing.F) {
 	for _, pair := range [][2]string{
 		{"foo", "FOO"}, {"é", "É"}, {"é", "e"}, {"σ", "ς"}, {"İ", "i"}, {"ı", "I"}, {"ß", "ẞ"}, {"K", "\u212A"}, {"ǆ", "ǅ"}, {"Ⅷ", "ⅷ"},
@@ -47,8 +48,9 @@ func FuzzNames(f *testing.F) {
 	} {
 		f.Add(pair[0], pair[1])
 	}
-	// Made here: a worker panics, with a text that Go does not print, when one input takes 10 s; and ten connections for each input would take
-	// most of the time.
+	// Made here: a worker panics, with a text that Go does not print, when one
+	// input takes 10 s; and ten connections for each input would take most of the
+	// time.
 	var all []*namesTest
 	for _, kind := range on().Kinds {
 		srv, err := shared[kind]()
@@ -90,8 +92,9 @@ func newNamesTest(t testing.TB, srv *server) *namesTest {
 	}
 }
 
-// requireAgreement fails the test unless the server accepts both names, understands them however they are sent, and
-// takes them for two unless Fold takes them for one. It reports whether the server takes them for one.
+// requireAgreement fails the test unless the server accepts both names,
+// understands them however they are sent, and takes them for two unless Fold
+// takes them for one. It reports whether the server takes them for one.
 func (at *namesTest) requireAgreement(t *testing.T, name, other string) (same bool) {
 	t.Helper()
 	name, other = at.prefix+name, at.prefix+other

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Names of up to 64 characters, whatever their bytes, are accepted everywhere and stored without change.
+// Names of up to 64 characters, whatever their bytes, are accepted everywhere
+// and stored without change.
 func TestPromise21_SixtyFourCharacters(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -38,7 +39,8 @@ func TestPromise21_SixtyFourCharacters(t *testing.T) {
 	})
 }
 
-// The namespace is part of the server's name, of its length, and of nothing that the caller sees.
+// The namespace is part of the server's name, of its length, and of nothing
+// that the caller sees.
 func TestPromise21_NamespaceCounts(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -57,7 +59,8 @@ func TestPromise21_NamespaceCounts(t *testing.T) {
 	})
 }
 
-// The server gets a name as it was written, also where another spelling of it has the turn before.
+// The server gets a name as it was written, also where another spelling of it
+// has the turn before.
 func TestPromise21_SentAsWritten(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -76,8 +79,8 @@ func TestPromise21_SentAsWritten(t *testing.T) {
 	})
 }
 
-// For every character of the Basic Multilingual Plane: the server stores it, and if it takes two for one,
-// so does this process.
+// For every character of the Basic Multilingual Plane: the server stores it,
+// and if it takes two for one, so does this process.
 func TestPromise09_FoldIsAsCoarseAsTheServer(t *testing.T) {
 	t.Parallel()
 	const batch = 256

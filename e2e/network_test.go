@@ -75,7 +75,8 @@ func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
 	})
 }
 
-// A loss is noticed while a nested wait goes on, on the session of the lock that is lost.
+// A loss is noticed while a nested wait goes on, on the session of the lock
+// that is lost.
 func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -109,7 +110,8 @@ func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 	})
 }
 
-// Waits over a network that falls silent end in time: by their timeouts, or by cancelling.
+// Waits over a network that falls silent end in time: by their timeouts, or by
+// cancelling.
 func TestPromise06_SilentNetworkDoesNotHoldUpAWait(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -145,8 +147,9 @@ func TestPromise06_SilentNetworkDoesNotHoldUpAWait(t *testing.T) {
 	})
 }
 
-// A wait that nothing else ends is ended by the silence: with an error where the server is out of reach,
-// and where it is not, by beginning again. This takes slices of 30 s, plus 5 s, plus 5 s to connect.
+// A wait that nothing else ends is ended by the silence: with an error where
+// the server is out of reach, and where it is not, by beginning again. This
+// takes slices of 30 s, plus 5 s, plus 5 s to connect.
 func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("NAMEDLOCK_REQUIRE_SERVERS") != "1" {
@@ -207,7 +210,8 @@ func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 	})
 }
 
-// Somebody asks on a connection that has gone silent while it lay idle: there is another.
+// Somebody asks on a connection that has gone silent while it lay idle: there
+// is another.
 func TestPromise07_IdleConnectionGoneSilent(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -257,7 +261,8 @@ func TestPromise07_SilentServerIsUnavailable(t *testing.T) {
 	})
 }
 
-// A DSN with a readTimeout that is shorter than a wait breaks the statement that waits, not the wait.
+// A DSN with a readTimeout that is shorter than a wait breaks the statement
+// that waits, not the wait.
 func TestPromise06_ShortReadTimeout(t *testing.T) {
 	t.Parallel()
 	const most = 6 // connections: a few, until the slices are short enough

@@ -24,7 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What docs/OPERATIONS.md says. Beside the tests of this file, these do what it speaks of:
+// What docs/OPERATIONS.md says. Beside the tests of this file, these do what it
+// speaks of:
 //
 //	TestPromise11_KillIsNoticedAtOnce, TestPromise11_OneKillTakesOneLock, TestPromise11_NestedLocksAreLostTogether,
 //	TestConformance, 11_NameStaysClosedAfterALoss    what a KILL does
@@ -47,7 +48,8 @@ func operationsPage(t *testing.T) string {
 	return string(text)
 }
 
-// A runbook is the SQL of the page: statements by the servers that they are for, and a name.
+// A runbook is the SQL of the page: statements by the servers that they are
+// for, and a name.
 type runbook struct {
 	*server
 	blocks map[string]string
@@ -70,10 +72,12 @@ func (s *server) runbook(t *testing.T) *runbook {
 	return book
 }
 
-// An answer is a row of what a statement returns, by the columns' names in lower case.
+// An answer is a row of what a statement returns, by the columns' names in
+// lower case.
 type answer map[string]string
 
-// do runs a block as an operator would, for a lock and a session, and returns all that it returns.
+// do runs a block as an operator would, for a lock and a session, and returns
+// all that it returns.
 func (b *runbook) do(t *testing.T, db *sql.DB, name, lock string, session int64) []answer {
 	t.Helper()
 	rows, err := b.try(t, db, name, lock, session)
@@ -133,7 +137,8 @@ func with(rows []answer, column, value string) []answer {
 	return slices.DeleteFunc(slices.Clone(rows), func(r answer) bool { return r[column] != value })
 }
 
-// onPlainServers runs the test on servers that it has for itself, as they come: MariaDB does not show who waits.
+// onPlainServers runs the test on servers that it has for itself, as they come:
+// MariaDB does not show who waits.
 func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -165,7 +170,8 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// A night on call: every statement of the page is run, and does what the page says.
+// A night on call: every statement of the page is run, and does what the page
+// says.
 func TestOperations_Night(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {
@@ -248,7 +254,8 @@ func number(t *testing.T, text string) int64 {
 	return n
 }
 
-// findOnMySQL checks what the page finds out about the holder, and returns who waits.
+// findOnMySQL checks what the page finds out about the holder, and returns who
+// waits.
 func (b *runbook) findOnMySQL(t *testing.T, name string, id int64) (waiting int64) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -327,7 +334,8 @@ func TestOperations_Privileges(t *testing.T) {
 	})
 }
 
-// The process list tells a holder that lives from one that does not: a Locker speaks on its sessions.
+// The process list tells a holder that lives from one that does not: a Locker
+// speaks on its sessions.
 func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -352,8 +360,8 @@ func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	})
 }
 
-// When the server has no connection left, locks share those that the Locker has. Without any, calls fail. Locks that
-// are held stay so.
+// When the server has no connection left, locks share those that the Locker
+// has. Without any, calls fail. Locks that are held stay so.
 func TestOperations_NoConnectionLeft(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {

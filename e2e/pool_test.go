@@ -192,8 +192,8 @@ func texts(ctx context.Context, conn *sql.Conn, query string) (all []string, err
 	return all, rows.Err()
 }
 
-// putRight ends all sessions, makes the server's state what it was when it began,
-// and checks that it is.
+// putRight ends all sessions, makes the server's state what it was when it
+// began, and checks that it is.
 func (s *private) putRight() error {
 	ctx, cancel := context.WithTimeout(background, patience)
 	defer cancel()

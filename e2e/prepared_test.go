@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A session keeps two statements prepared, whatever waits and keep-alives come between, and none is left when it
-// goes back: a server has a limit for them (max_prepared_stmt_count).
+// A session keeps two statements prepared, whatever waits and keep-alives come
+// between, and none is left when it goes back: a server has a limit for them
+// (max_prepared_stmt_count).
 func TestPromise24_NothingStaysPrepared(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) { // the count is the whole server's

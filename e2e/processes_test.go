@@ -96,8 +96,8 @@ func work(job string) int {
 	return 0
 }
 
-// count returns a section that must run alone: it adds one to a number in a file, not atomically, and
-// leaves a mark in the folder meanwhile.
+// count returns a section that must run alone: it adds one to a number in a
+// file, not atomically, and leaves a mark in the folder meanwhile.
 func count(folder string) func(context.Context) error {
 	return func(context.Context) error {
 		mark, err := os.OpenFile(filepath.Join(folder, "mark"), os.O_CREATE|os.O_EXCL, 0o600)
@@ -125,7 +125,8 @@ func add(ctx context.Context, l *namedlock.Locker, name, table string) error {
 	return errors.Join(errs...)
 }
 
-// addInTurns adds one at a time. It reads without FOR UPDATE: the lock alone keeps an addition from being lost.
+// addInTurns adds one at a time. It reads without FOR UPDATE: the lock alone
+// keeps an addition from being lost.
 func addInTurns(ctx context.Context, l *namedlock.Locker, name, table string) error {
 	for range additions {
 		err := l.WithLockTx(ctx, name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {

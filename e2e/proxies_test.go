@@ -27,8 +27,8 @@ func behind(t *testing.T, srv *server, kind servers.Kind) *server {
 	return &server{Server: srv.Server, proxy: p, admin: srv.admin}
 }
 
-// MySQL Router's connection pool keeps a server's session, with its locks, when the client says goodbye. A session
-// that may hold a lock ends without one.
+// MySQL Router's connection pool keeps a server's session, with its locks, when
+// the client says goodbye. A session that may hold a lock ends without one.
 func TestPromise16_NoGoodbyeThroughAPool(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		if srv.Kind() != servers.MySQL {

@@ -36,8 +36,8 @@ func (a alarm) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// A release is never taken for a loss: locks come and go, some under the eyes of the watch, and nobody
-// reports a thing.
+// A release is never taken for a loss: locks come and go, some under the eyes
+// of the watch, and nobody reports a thing.
 func TestPromise11_AThousandQuietReleases(t *testing.T) {
 	t.Parallel()
 	const workers, rounds = 8, 130
@@ -86,8 +86,9 @@ const (
 		smallRows + ") d, (" + smallRows + ") e, (" + smallRows + ") f" // 15 MB
 )
 
-// What the code under the lock does with the connection that it gave to New is no loss, though the watch
-// must keep its hands off it: it leaves rows unread, runs long statements, has a transaction open.
+// What the code under the lock does with the connection that it gave to New is
+// no loss, though the watch must keep its hands off it: it leaves rows unread,
+// runs long statements, has a transaction open.
 func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	t.Parallel()
 	pause := often() + often()/2 // proofs are due in it
@@ -193,8 +194,9 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	})
 }
 
-// A KILL shows while the connection that was given to New is used by the code under the lock: at once where
-// no statement runs, and else to the statement, and by it to the watch.
+// A KILL shows while the connection that was given to New is used by the code
+// under the lock: at once where no statement runs, and else to the statement,
+// and by it to the watch.
 func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 	t.Parallel()
 	type use func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error
@@ -271,9 +273,11 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 	})
 }
 
-// No goroutine is there for a lock that is held, and none is left behind by those that were.
+// No goroutine is there for a lock that is held, and none is left behind by
+// those that were.
 //
-// This counts the goroutines of the process, so it runs alone, on one server after the other.
+// This counts the goroutines of the process, so it runs alone, on one server
+// after the other.
 func TestPromise19_Goroutines(t *testing.T) {
 	const locks, sessions, few = 1000, 4, 20
 	for _, kind := range on().Kinds {
@@ -327,7 +331,8 @@ func TestPromise19_Goroutines(t *testing.T) {
 	}
 }
 
-// settled returns how many goroutines there are when those that are about to end have ended.
+// settled returns how many goroutines there are when those that are about to
+// end have ended.
 func settled() int {
 	n := runtime.NumGoroutine()
 	for same := 0; same < 10; same++ {

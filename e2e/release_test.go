@@ -110,7 +110,8 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 //go:noinline
 func panicHere(value any) { panic(value) }
 
-// A panic ends all locks that it passes, and nothing that a release finds takes its place.
+// A panic ends all locks that it passes, and nothing that a release finds takes
+// its place.
 func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -135,8 +136,8 @@ func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 	})
 }
 
-// With New, transactions on the lock's own connection leave the lock alone, and one that is left open
-// does not hold up a release.
+// With New, transactions on the lock's own connection leave the lock alone, and
+// one that is left open does not hold up a release.
 func TestPromise15_TransactionOnTheConnection(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -194,7 +195,8 @@ func TestPromise15_ReleaseIsBounded(t *testing.T) {
 	})
 }
 
-// Unless RELEASE_LOCK said 1, the connection is discarded: the name is free, and nothing of it is pooled.
+// Unless RELEASE_LOCK said 1, the connection is discarded: the name is free,
+// and nothing of it is pooled.
 func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 	t.Parallel()
 	injected := errors.New("injected")
@@ -243,8 +245,8 @@ func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 	})
 }
 
-// RELEASE_LOCK says 0 if another has the lock, and NULL if nobody has: then somebody used the connection
-// that belongs to the Locker.
+// RELEASE_LOCK says 0 if another has the lock, and NULL if nobody has: then
+// somebody used the connection that belongs to the Locker.
 func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -271,7 +273,8 @@ func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	})
 }
 
-// A session that is given up takes all its locks along, and their contexts say so.
+// A session that is given up takes all its locks along, and their contexts say
+// so.
 func TestPromise17_LossOfASharedSession(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -296,7 +299,8 @@ func TestPromise17_LossOfASharedSession(t *testing.T) {
 	})
 }
 
-// A KILL of a session that waits under a lock takes the lock: the wait ends, and says why.
+// A KILL of a session that waits under a lock takes the lock: the wait ends,
+// and says why.
 func TestPromise17_LossUnderANestedWait(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -318,8 +322,8 @@ func TestPromise17_LossUnderANestedWait(t *testing.T) {
 	})
 }
 
-// A wait under a lock that is given up, for whatever reason, leaves the outer lock on the server, where
-// another session watches it all the time.
+// A wait under a lock that is given up, for whatever reason, leaves the outer
+// lock on the server, where another session watches it all the time.
 func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -395,7 +399,8 @@ func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 	})
 }
 
-// The same for a wait of another chain that shares the session: New has only the one.
+// The same for a wait of another chain that shares the session: New has only
+// the one.
 func TestPromise20_OtherChainsLockSurvives(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

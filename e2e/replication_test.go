@@ -13,7 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A replicationSet is some servers of which one is the primary. Tests take turns, and each finds the set whole.
+// A replicationSet is some servers of which one is the primary. Tests take
+// turns, and each finds the set whole.
 type replicationSet struct {
 	start func() ([]*server, error)                                     // the primary is the first
 	heal  func(ctx context.Context, nodes []*server) ([]*server, error) // makes the set whole, and empty
@@ -27,7 +28,8 @@ var (
 	groupSet    = &replicationSet{start: startGroup, heal: healGroup}
 )
 
-// borrow returns the servers of the set, the primary first, which the test has for itself until it ends.
+// borrow returns the servers of the set, the primary first, which the test has
+// for itself until it ends.
 func (r *replicationSet) borrow(t *testing.T) []*server {
 	t.Helper()
 	r.turn.Lock()
@@ -123,7 +125,8 @@ func until(ctx context.Context, what string, condition func() bool) error {
 	return nil
 }
 
-// startSemiSync returns a primary and its replica, which has every transaction before its commit is answered.
+// startSemiSync returns a primary and its replica, which has every transaction
+// before its commit is answered.
 func startSemiSync() ([]*server, error) {
 	nodes, err := startNodes(2, func(i int) (*servers.Server, error) {
 		return servers.Start(servers.MariaDB, servers.WithArgs(showLocks...), servers.WithArgs("--log-bin", "--log-slave-updates",
@@ -141,7 +144,8 @@ func startSemiSync() ([]*server, error) {
 	return whole, nil
 }
 
-// healSemiSync makes the first server the primary and the second its replica, both empty.
+// healSemiSync makes the first server the primary and the second its replica,
+// both empty.
 func healSemiSync(ctx context.Context, nodes []*server) ([]*server, error) {
 	revive(nodes)
 	for _, node := range nodes {
@@ -173,7 +177,8 @@ func healSemiSync(ctx context.Context, nodes []*server) ([]*server, error) {
 // groupSource tells a member as whom to get what it has missed.
 const groupSource = "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
 
-// startGroup returns the three members of a replication group with a single primary.
+// startGroup returns the three members of a replication group with a single
+// primary.
 func startGroup() ([]*server, error) {
 	var seeds []string
 	for range 3 {
@@ -228,7 +233,8 @@ func startGroup() ([]*server, error) {
 // healGroup makes all servers members again, and empty.
 func healGroup(ctx context.Context, nodes []*server) ([]*server, error) {
 	revive(nodes)
-	// A member that was stopped for a while says that all is well until it has found out.
+	// A member that was stopped for a while says that all is well until it has
+	// found out.
 	err := until(ctx, "all members are online", func() bool {
 		whole := true
 		for _, node := range nodes {

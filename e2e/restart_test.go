@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server ends and comes back while locks are held and waited for. Holders are told, waiters have the
-// lock in the end or an error, and the same Lockers go on.
+// A server ends and comes back while locks are held and waited for. Holders are
+// told, waiters have the lock in the end or an error, and the same Lockers go
+// on.
 func TestPromise11_ServerRestarts(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(*servers.Server) error{
@@ -102,7 +103,8 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 	}}
 }
 
-// Connections that lie idle in the db, and in the Locker's hands, have died with the server.
+// Connections that lie idle in the db, and in the Locker's hands, have died
+// with the server.
 func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 	t.Parallel()
 	const count = 6

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shutDown has a Shutdown of l end by its ctx, and returns how long after the end of that it returned.
+// shutDown has a Shutdown of l end by its ctx, and returns how long after the
+// end of that it returned.
 func shutDown(t *testing.T, l *locker, names ...string) (late time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -29,7 +30,8 @@ func shutDown(t *testing.T, l *locker, names ...string) (late time.Duration) {
 	return late
 }
 
-// Shutdown ends with its ctx, be the network as it is. The locks are others', where the server can know, and their code is told.
+// Shutdown ends with its ctx, be the network as it is. The locks are others',
+// where the server can know, and their code is told.
 //
 // This test has the machine for itself.
 func TestPromise40_ShutdownIsBounded(t *testing.T) {

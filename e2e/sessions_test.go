@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// More names are waited for than sessions allowed: all are served when they come free, whichever does,
-// and others' names can be acquired meanwhile.
+// More names are waited for than sessions allowed: all are served when they
+// come free, whichever does, and others' names can be acquired meanwhile.
 func TestPromise02_MoreNamesThanSessions(t *testing.T) {
 	t.Parallel()
 	const count = 20
@@ -101,7 +101,8 @@ func TestPromise02_SingleConnectionIsRefused(t *testing.T) {
 	})
 }
 
-// Code under the locks queries the same small db, and never waits for connections that the locks have.
+// Code under the locks queries the same small db, and never waits for
+// connections that the locks have.
 func TestPromise02_SmallDBIsNoDeadlock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -168,7 +169,8 @@ func TestPromise19_IdleSessionsGoBack(t *testing.T) {
 	})
 }
 
-// A connection that has served the Locker serves others as before, under contexts of their own.
+// A connection that has served the Locker serves others as before, under
+// contexts of their own.
 func TestPromise19_AConnectionGoesBackAsItCame(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -196,8 +198,9 @@ func TestPromise19_AConnectionGoesBackAsItCame(t *testing.T) {
 	})
 }
 
-// A connection that other code had left with a lock, in the pool or in our hands, does not let us in
-// beside ourselves: after our release the name is free.
+// A connection that other code had left with a lock, in the pool or in our
+// hands, does not let us in beside ourselves: after our release the name is
+// free.
 func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -234,7 +237,8 @@ func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
 	})
 }
 
-// At the user's or the server's limit for connections the sessions that there are, are shared.
+// At the user's or the server's limit for connections the sessions that there
+// are, are shared.
 func TestPromise02_SharesAtTheServersLimit(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -23,7 +23,8 @@ const (
 	slotTurns      = 20 // of each
 )
 
-// inSlots has callers go through the slots, each of which leaves a mark that no other may find.
+// inSlots has callers go through the slots, each of which leaves a mark that no
+// other may find.
 func inSlots(ctx context.Context, l *namedlock.Locker, name, folder string) error {
 	var all sync.WaitGroup
 	errs := make([]error, slotCallers)
@@ -50,7 +51,8 @@ func inSlots(ctx context.Context, l *namedlock.Locker, name, folder string) erro
 	return errors.Join(errs...)
 }
 
-// Several processes, some with Open and some with New: never two in one slot, and so never more than there are.
+// Several processes, some with Open and some with New: never two in one slot,
+// and so never more than there are.
 func TestPromise50_NeverMoreThanN(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -90,7 +92,8 @@ func (c *slotCall) end(t *testing.T) {
 
 func slotName(name string, i int) string { return fmt.Sprint(name, "#", i) }
 
-// The callers of three processes are served in the order in which they came, whichever slot becomes free.
+// The callers of three processes are served in the order in which they came,
+// whichever slot becomes free.
 func TestPromise50_InOrder(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -126,7 +129,8 @@ func TestPromise50_InOrder(t *testing.T) {
 	})
 }
 
-// A session that dies frees its slot for the next caller, in whatever process, and its code is told.
+// A session that dies frees its slot for the next caller, in whatever process,
+// and its code is told.
 func TestPromise50_ALossFreesTheSlot(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -152,8 +156,9 @@ func TestPromise50_ALossFreesTheSlot(t *testing.T) {
 	})
 }
 
-// While 30 callers of three processes wait: one session a process, and 20 statements a second in all. A slot
-// that becomes free is acquired within 100 ms.
+// While 30 callers of three processes wait: one session a process, and 20
+// statements a second in all. A slot that becomes free is acquired within 100
+// ms.
 func TestPromise50_WhatAWaitCosts(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		const n, processes, callers = 4, 3, 10

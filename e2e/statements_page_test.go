@@ -27,7 +27,8 @@ func onOneLine(text string) string {
 	return anyNumber.ReplaceAllString(strings.TrimSpace(whiteSpace.ReplaceAllString(text, " ")), "n")
 }
 
-// Every statement of docs/STATEMENTS.md is sent, to one of the servers at least.
+// Every statement of docs/STATEMENTS.md is sent, to one of the servers at
+// least.
 func TestStatementsPage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/STATEMENTS.md")

@@ -18,8 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every statement is one that proxies and compatible servers understand: GET_LOCK and RELEASE_LOCK stand
-// bare, one a SELECT. Beside one that waits stands what tells whether the server can still be written to.
+// Every statement is one that proxies and compatible servers understand:
+// GET_LOCK and RELEASE_LOCK stand bare, one a SELECT. Beside one that waits
+// stands what tells whether the server can still be written to.
 func TestPromise23_PlainStatements(t *testing.T) {
 	t.Parallel()
 	plain := regexp.MustCompile(`^(SET STATEMENT max_statement_time=0 FOR )?` +
@@ -45,7 +46,8 @@ func TestPromise23_PlainStatements(t *testing.T) {
 	})
 }
 
-// The statements of New(conn, WithoutServerCheck()) are exactly these, and prepared from their second use.
+// The statements of New(conn, WithoutServerCheck()) are exactly these, and
+// prepared from their second use.
 func TestPromise24_ExactStatements(t *testing.T) {
 	t.Parallel()
 	const get, release = "SELECT GET_LOCK(?, ?)", "SELECT RELEASE_LOCK(?)"
@@ -83,7 +85,8 @@ func TestPromise24_ExactStatements(t *testing.T) {
 		cycle("third", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
 		cycle("fourth", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
 
-		// What was prepared is closed with the Locker; the connection stays the caller's.
+		// What was prepared is closed with the Locker; the connection stays the
+		// caller's.
 		l.spy.Reset()
 		require.NoError(t, l.Close())
 		for _, st := range l.spy.Statements() {
@@ -115,7 +118,8 @@ func TestPromise24_OneGreeting(t *testing.T) {
 	})
 }
 
-// A server that prepares no more gets text, where the driver can put arguments into that.
+// A server that prepares no more gets text, where the driver can put arguments
+// into that.
 //
 // This test changes global variables, so it has the servers for itself.
 func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
@@ -135,8 +139,9 @@ func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
 	})
 }
 
-// A name that a fresh session spells out in the text is the same lock as one that is sent beside it, under
-// every sql_mode that has another idea of quotes, and a name that is not plain is not spelt out.
+// A name that a fresh session spells out in the text is the same lock as one
+// that is sent beside it, under every sql_mode that has another idea of quotes,
+// and a name that is not plain is not spelt out.
 func TestPromise24_SpeltOutNames(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -22,7 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The test binary runs itself as a process that is to be stopped while it holds.
+// The test binary runs itself as a process that is to be stopped while it
+// holds.
 const (
 	stoppedDSN   = "NAMEDLOCK_E2E_STOPPED_DSN"
 	stoppedWay   = "NAMEDLOCK_E2E_STOPPED_WAY"
@@ -100,7 +101,8 @@ func holdWhileStopped() error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// awaitResumed returns when this process has been stopped since last, and the moment from which it ran on.
+// awaitResumed returns when this process has been stopped since last, and the
+// moment from which it ran on.
 func awaitResumed(last time.Time) time.Time {
 	for {
 		time.Sleep(time.Millisecond)
@@ -112,8 +114,8 @@ func awaitResumed(last time.Time) time.Time {
 	}
 }
 
-// A process is stopped for longer than its lease, and others have the lock meanwhile. When it runs on it is
-// told at once.
+// A process is stopped for longer than its lease, and others have the lock
+// meanwhile. When it runs on it is told at once.
 func TestPromise14_StoppedProcessIsToldWhenItRunsOn(t *testing.T) {
 	t.Parallel()
 	lease := int(seconds(time.Second).Seconds())

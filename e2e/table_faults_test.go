@@ -23,14 +23,16 @@ type fault struct {
 	quiet bool // nothing is heard: only a deadline or a bound ends it
 }
 
-// reachesServer reports whether the server takes part in the fault. The other faults are the client's alone: the spy
-// answers in the place of the server, which gets nothing.
+// reachesServer reports whether the server takes part in the fault. The other
+// faults are the client's alone: the spy answers in the place of the server,
+// which gets nothing.
 func (f fault) reachesServer() bool { return f.sends || f.kills }
 
 // errorNumber is in the name of a fault that the server reports.
 var errorNumber = regexp.MustCompile(`\d+`)
 
-// kind is equal for faults that differ in nothing but the server's error number.
+// kind is equal for faults that differ in nothing but the server's error
+// number.
 func (f fault) kind() string { return errorNumber.ReplaceAllString(f.is, "N") }
 
 var errInjected = errors.New("injected")
@@ -81,19 +83,22 @@ var (
 	}}
 )
 
-// deadConnection is every way in which a connection can fail at a statement. The last is a client's number: a
-// proxy that has lost the server gives it in the place of an answer.
+// deadConnection is every way in which a connection can fail at a statement.
+// The last is a client's number: a proxy that has lost the server gives it in
+// the place of an answer.
 var deadConnection = append([]fault{badConn, badConnLate, invalidConn, brokeInReply, killed}, append(errorsOf(2013), lateErrorsOf(2013)...)...)
 
-// unknownError is an error that is none of a server's, nor one that go-sql-driver has for dead connections, on a
-// connection that is valid: as drivers other than that have.
+// unknownError is an error that is none of a server's, nor one that
+// go-sql-driver has for dead connections, on a connection that is valid: as
+// drivers other than that have.
 var unknownError = []fault{notSent, answerLost}
 
 func answerOf(number uint16) error {
 	return &mysql.MySQLError{Number: number, Message: "injected"}
 }
 
-// errorsOf are the server's refusals, which it gives in the place of what was asked for.
+// errorsOf are the server's refusals, which it gives in the place of what was
+// asked for.
 func errorsOf(numbers ...uint16) (faults []fault) {
 	for _, n := range numbers {
 		faults = append(faults, fault{is: fmt.Sprintf("error %d", n), make: plainly(spy.FailBefore(answerOf(n)))})
@@ -101,7 +106,8 @@ func errorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// lateErrorsOf are errors of statements that have been carried out all the same.
+// lateErrorsOf are errors of statements that have been carried out all the
+// same.
 func lateErrorsOf(numbers ...uint16) (faults []fault) {
 	for _, n := range numbers {
 		faults = append(faults, fault{is: fmt.Sprintf("done, then error %d", n), make: plainly(spy.FailAfter(answerOf(n))), sends: true})
@@ -127,7 +133,8 @@ func someErrorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// kill ends the session that ctx is for, and returns when the server knows it no more.
+// kill ends the session that ctx is for, and returns when the server knows it
+// no more.
 func (c *faultCase) kill(ctx context.Context) {
 	id, err := spy.Session(ctx)
 	if !assert.NoError(c.t, err) {
@@ -145,8 +152,9 @@ func (c *faultCase) awaitEnd(id int64) {
 	}, patience, pollEvery, "session %d ends", id)
 }
 
-// untilEnded holds up what follows on another session until the server knows this one no more,
-// which may have been granted the lock: a call that tries once does not wait for that for long.
+// untilEnded holds up what follows on another session until the server knows
+// this one no more, which may have been granted the lock: a call that tries
+// once does not wait for that for long.
 func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)
@@ -161,7 +169,8 @@ func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 	}
 }
 
-// meanwhile sends the statement and ends it, or its session, when it waits on the server.
+// meanwhile sends the statement and ends it, or its session, when it waits on
+// the server.
 func (c *faultCase) meanwhile(kill string) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)

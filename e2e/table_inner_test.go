@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An inner lock shares the session of the outer. A connection that fails at any statement of the inner lock takes
-// the outer with it: both are told.
+// An inner lock shares the session of the outer. A connection that fails at any
+// statement of the inner lock takes the outer with it: both are told.
 func TestFaultTable_InnerLock(t *testing.T) {
 	t.Parallel()
 	statements := map[string]struct {

@@ -6,7 +6,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// An outcome is what a call sees of a fault, and what becomes of its connection.
+// An outcome is what a call sees of a fault, and what becomes of its
+// connection.
 type outcome struct {
 	is        string // its name in the table
 	returns   error  // what the call's error matches; nil: no error

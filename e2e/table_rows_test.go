@@ -2,7 +2,8 @@ package e2e
 
 import "slices"
 
-// A row is what comes of some faults at a step: one test each, for every server, New and Open.
+// A row is what comes of some faults at a step: one test each, for every
+// server, New and Open.
 type row struct {
 	step   *step
 	faults []fault
@@ -18,8 +19,8 @@ func these(faults ...fault) []fault { return faults }
 
 // faultTable is the table: docs/FAULTS.md is made of it.
 //
-// Where Open and New differ it is for one reason: Open can try once more on another connection as long as
-// nothing is held, New has only the one.
+// Where Open and New differ it is for one reason: Open can try once more on
+// another connection as long as nothing is held, New has only the one.
 var faultTable = []row{
 	{connecting, of(these(notSent, invalidConn, everyTime), errorsOf(1040, 1045, 1129, 1226)), unavailable, notHere},
 	{connecting, these(badConn), unharmed, notHere}, // database/sql tries again

@@ -87,9 +87,9 @@ var primaries = &step{
 	},
 }
 
-// checkInterval is the keep-alive interval of a session that lies idle until it is
-// checked again. It does not follow the crowd: after a second without a lock the
-// session goes back to its db.
+// checkInterval is the keep-alive interval of a session that lies idle until it
+// is checked again. It does not follow the crowd: after a second without a lock
+// the session goes back to its db.
 const checkInterval = 500 * time.Millisecond
 
 var checkedAgain = &step{
@@ -182,7 +182,8 @@ var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n
 
 var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
 
-// The statements of a WithSlot. Some have the same text as those of the gate, which come first.
+// The statements of a WithSlot. Some have the same text as those of the gate,
+// which come first.
 
 var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(getLock), slots: true}
 
@@ -209,7 +210,8 @@ func (g ground) lockerFor(t *testing.T, st *step) *locker {
 	return g.spiedAs(t, cfg, opts...)
 }
 
-// releaseBound is WithReleaseTimeout. A release that is not to be silent takes less on any machine.
+// releaseBound is WithReleaseTimeout. A release that is not to be silent takes
+// less on any machine.
 const releaseBound = time.Second
 
 // use is a way to hold a lock while fn runs.

@@ -18,8 +18,9 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A termRow is the result of faults at a statement of a WithTerm that has committed one transaction and runs a second.
-// It is the same with Open and with New.
+// A termRow is the result of faults at a statement of a WithTerm that has
+// committed one transaction and runs a second. It is the same with Open and
+// with New.
 type termRow struct {
 	at        string
 	faults    []fault
@@ -41,8 +42,9 @@ var termTable = []termRow{
 	{at: releaseLock, faults: of(errorsOf(1142, 1205, 1317), lateErrorsOf(1205)), runs: true, committed: true, lost: true},
 }
 
-// Every fault at a statement of a term has the outcome that the table says; the name is free afterwards, what is not
-// committed is gone, and the Locker goes on. Real servers check a KILL, and one fault of each other kind with Open.
+// Every fault at a statement of a term has the outcome that the table says; the
+// name is free afterwards, what is not committed is gone, and the Locker goes
+// on. Real servers check a KILL, and one fault of each other kind with Open.
 func TestFaultTable_Term(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -95,7 +97,8 @@ func (r termRow) rows() int {
 // inTermOfTable is what Lockers are made for.
 var inTermOfTable = &step{}
 
-// require runs a term with the fault, and checks everything but the rows of the table.
+// require runs a term with the fault, and checks everything but the rows of the
+// table.
 func (r termRow) require(t *testing.T, on ground, f fault, table string) {
 	l, next, name := on.lockerFor(t, inTermOfTable), on.foreign(t), newName("term")
 	c := &faultCase{t: t, on: on, l: l, killer: on.foreign(t)}

@@ -17,8 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every fault at every statement of a lock's life has the outcome that the table says. The cells of the table are
-// shared between two tests, which read the same rows:
+// Every fault at every statement of a lock's life has the outcome that the
+// table says. The cells of the table are shared between two tests, which read
+// the same rows:
 //
 //	                                              real servers                 in memory
 //	a KILL                                        WithLock and Acquire         –
@@ -27,12 +28,15 @@ import (
 //	the server gets nothing                       WithLock, with Open, one     WithLock and Acquire
 //	                                                fault of a kind per row
 //
-// Real servers show what they do with a lock that nobody knows to be granted, and when they free it. They also show
-// that the server in memory is right: both have to come to the outcome of the row. For faults that never reach a
-// server one of each kind is enough for that. The server in memory takes no real time.
+// Real servers show what they do with a lock that nobody knows to be granted,
+// and when they free it. They also show that the server in memory is right:
+// both have to come to the outcome of the row. For faults that never reach a
+// server one of each kind is enough for that. The server in memory takes no
+// real time.
 //
-// The statements of a WithSlot are a lock's statements under another lock, so real servers get one fault of each
-// kind there, too, unless it is a KILL. All others run on the server in memory, and so do those of a wait for a slot,
+// The statements of a WithSlot are a lock's statements under another lock, so
+// real servers get one fault of each kind there, too, unless it is a KILL. All
+// others run on the server in memory, and so do those of a wait for a slot,
 // which is left after 40 ms.
 func TestFaultTable(t *testing.T) {
 	t.Parallel()
@@ -61,8 +65,8 @@ func TestFaultTable(t *testing.T) {
 	})
 }
 
-// The same on a server in memory, to which the real driver speaks the real protocol. Each case is in a bubble of
-// testing/synctest.
+// The same on a server in memory, to which the real driver speaks the real
+// protocol. Each case is in a bubble of testing/synctest.
 func TestFaultTable_InMemory(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []servers.Kind{servers.MySQL, servers.MariaDB} {
@@ -91,8 +95,8 @@ func TestFaultTable_InMemory(t *testing.T) {
 	}
 }
 
-// each calls do for each fault of the row that can happen on this kind of server with a Locker that was made in this
-// way.
+// each calls do for each fault of the row that can happen on this kind of
+// server with a Locker that was made in this way.
 func (r row) each(kind servers.Kind, way string, do func(f fault, want *outcome)) {
 	want := r.open
 	if way == byNew {
@@ -106,7 +110,8 @@ func (r row) each(kind servers.Kind, way string, do func(f fault, want *outcome)
 	}
 }
 
-// A ground is a server for fault cases, be it real or in memory, and how a Locker is made on it.
+// A ground is a server for fault cases, be it real or in memory, and how a
+// Locker is made on it.
 type ground struct {
 	setup  // of a server in memory it has the admin alone
 	kind   servers.Kind
@@ -132,7 +137,8 @@ func onServer(at setup) ground {
 	}
 }
 
-// inMemory returns the ground of a server that lives as long as the bubble that it is called in.
+// inMemory returns the ground of a server that lives as long as the bubble that
+// it is called in.
 func inMemory(t *testing.T, kind servers.Kind, way string) ground {
 	mem := memserver.New()
 	mem.SetPrepares()
@@ -185,12 +191,14 @@ func requireOutcome(t *testing.T, on ground, st *step, f fault, want *outcome, u
 		if c.run(use) {
 			return
 		}
-		// On a machine so slow that sessions go back, or deadlines pass, between two lines.
+		// On a machine so slow that sessions go back, or deadlines pass, between two
+		// lines.
 	}
 	require.FailNow(t, "the statement did not come")
 }
 
-// run makes the call, and checks everything. It returns false if the fault had no occasion.
+// run makes the call, and checks everything. It returns false if the fault had
+// no occasion.
 func (c *faultCase) run(use use) bool {
 	t := c.t
 	c.l, c.killer = c.on.lockerFor(t, c.step), c.on.foreign(t)
@@ -258,7 +266,8 @@ func (c *faultCase) wanted() (wanted []string) {
 // atClose reports whether the statement comes only when the session goes back.
 func (c *faultCase) atClose() bool { return c.step == leaseBack || c.step == statementClose }
 
-// arm sets the fault. The foreign session lets go of the lock when the fault has come.
+// arm sets the fault. The foreign session lets go of the lock when the fault
+// has come.
 func (c *faultCase) arm() {
 	f := c.fault.make(c)
 	if c.step.once && c.fault.sends {
@@ -322,7 +331,8 @@ func (c *faultCase) call(use use) (saw sight) {
 	return saw
 }
 
-// under is the code under the lock: it stays until it can see what it is to see.
+// under is the code under the lock: it stays until it can see what it is to
+// see.
 func (c *faultCase) under(ctx context.Context) {
 	end := time.After(patience)
 	switch {
@@ -344,8 +354,8 @@ func (c *faultCase) under(ctx context.Context) {
 	}
 }
 
-// requireGoesOn: whatever has happened, a Locker from Open goes on, and one from New as long as its
-// connection lives.
+// requireGoesOn: whatever has happened, a Locker from Open goes on, and one
+// from New as long as its connection lives.
 func (c *faultCase) requireGoesOn() {
 	c.t.Helper()
 	if c.on.way == byNew && c.want.discarded > 0 {

@@ -16,7 +16,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 )
 
-// A txRow is what faults at a statement of WithLockTx's own come to. It is the same with Open and with New.
+// A txRow is what faults at a statement of WithLockTx's own come to. It is the
+// same with Open and with New.
 type txRow struct {
 	at        string
 	faults    []fault
@@ -41,8 +42,9 @@ var txTable = []txRow{
 	{at: "ROLLBACK", faults: errorsOf(1290, 1317), returns: namedlock.ErrLost, runs: true, discarded: true},
 }
 
-// Every fault at a statement of WithLockTx's own has the outcome that the table says; the name is free afterwards,
-// what is not committed is gone, and the Locker goes on.
+// Every fault at a statement of WithLockTx's own has the outcome that the table
+// says; the name is free afterwards, what is not committed is gone, and the
+// Locker goes on.
 func TestFaultTable_Tx(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -40,7 +40,8 @@ func startFor(t *testing.T, kind servers.Kind, args ...string) *server {
 	return s
 }
 
-// showLocks lets MariaDB tell who holds and who waits for which lock, as MySQL does by default.
+// showLocks lets MariaDB tell who holds and who waits for which lock, as MySQL
+// does by default.
 var showLocks = []string{"--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON"}
 
 // start starts a server of the target's, and the proxy before it.
@@ -76,7 +77,8 @@ func direct(backend *servers.Server) (*server, error) {
 	return &server{Server: backend, admin: admin}, nil
 }
 
-// Addr returns the address that Lockers use: that of the proxy, if there is one.
+// Addr returns the address that Lockers use: that of the proxy, if there is
+// one.
 func (s *server) Addr() string {
 	if s.proxy != nil {
 		return s.proxy.Addr()
@@ -87,8 +89,8 @@ func (s *server) Addr() string {
 // DSN is that of the server by way of Addr.
 func (s *server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
 
-// Restart returns when the server can be reached, by way of the proxy too: MySQL Router avoids for a while a server
-// that could not be.
+// Restart returns when the server can be reached, by way of the proxy too:
+// MySQL Router avoids for a while a server that could not be.
 func (s *server) Restart() error {
 	if err := s.Server.Restart(); err != nil || s.proxy == nil {
 		return err

@@ -49,8 +49,8 @@ func TestPromise49_TheLockStaysBetweenTheTransactions(t *testing.T) {
 	})
 }
 
-// Whatever is under way in a transaction when the lock is lost is not committed,
-// no transaction begins after that, and WithTerm reports the loss.
+// Whatever is under way in a transaction when the lock is lost is not
+// committed, no transaction begins after that, and WithTerm reports the loss.
 func TestPromise49_NothingIsCommittedAfterALoss(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -55,7 +55,8 @@ func callRollback(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table
 	return err
 }
 
-// deadlock makes the transaction the victim of a deadlock of row locks, and goes on as if nothing had been.
+// deadlock makes the transaction the victim of a deadlock of row locks, and
+// goes on as if nothing had been.
 func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table string) error {
 	rows := at.table(t, "id INT PRIMARY KEY, n INT")
 	_, err := at.admin.Exec("INSERT INTO " + rows + " VALUES (1, 0), (2, 0)")
@@ -83,15 +84,17 @@ func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table str
 	return nil // fn has swallowed it
 }
 
-// A way to reach the server for a transaction: where the driver shows the status flags, where autocommit=0
-// makes them say nothing, and where it cannot be seen.
+// A way to reach the server for a transaction: where the driver shows the
+// status flags, where autocommit=0 makes them say nothing, and where it cannot
+// be seen.
 var txWays = map[string]func(t *testing.T, at setup) *locker{
 	"plain":        func(t *testing.T, at setup) *locker { return at.locker(t) },
 	"autocommit=0": func(t *testing.T, at setup) *locker { return at.lockerOn(t, at.open(t, "autocommit=0")) },
 	"wrapped":      func(t *testing.T, at setup) *locker { return at.spied(t) },
 }
 
-// A transaction that ends under its code never counts as committed, and what came after it is said to stay.
+// A transaction that ends under its code never counts as committed, and what
+// came after it is said to stay.
 func TestPromise42_EndedUnderItsCode(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -139,7 +142,8 @@ func TestPromise42_EndedUnderItsCode(t *testing.T) {
 	})
 }
 
-// requireTx requires that err matches target, and says that this became of the transaction.
+// requireTx requires that err matches target, and says that this became of the
+// transaction.
 func requireTx(t *testing.T, err, target error, outcome namedlock.TxOutcome) {
 	t.Helper()
 	require.ErrorIs(t, err, target)
@@ -148,8 +152,9 @@ func requireTx(t *testing.T, err, target error, outcome namedlock.TxOutcome) {
 	require.Equal(t, outcome.String(), e.Tx.String(), "%v", err)
 }
 
-// A victim of a deadlock whose last word that was: where fn returns the error it is returned as it is. Where fn
-// swallows it, a savepoint shows it; the status flags, which an error does not have, do not.
+// A victim of a deadlock whose last word that was: where fn returns the error
+// it is returned as it is. Where fn swallows it, a savepoint shows it; the
+// status flags, which an error does not have, do not.
 func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -177,8 +182,8 @@ func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 	})
 }
 
-// looksForRowWaits is held by the one who does: the server shows what it knew before, as long as somebody has
-// asked within the last 100 ms.
+// looksForRowWaits is held by the one who does: the server shows what it knew
+// before, as long as somebody has asked within the last 100 ms.
 var looksForRowWaits sync.Mutex
 
 // awaitRowWait waits until the transaction of that session waits for a row.
@@ -337,8 +342,8 @@ func TestPromise46_Outcome(t *testing.T) {
 	})
 }
 
-// An fn whose statement with placeholders is cut off by the end of ctx gets whatever the driver has to say;
-// the caller learns of ctx all the same.
+// An fn whose statement with placeholders is cut off by the end of ctx gets
+// whatever the driver has to say; the caller learns of ctx all the same.
 func TestPromise31_CutOffWithPlaceholders(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -355,7 +360,8 @@ func TestPromise31_CutOffWithPlaceholders(t *testing.T) {
 	})
 }
 
-// What fn returns after a loss is often the cause of its context: the outcome is told all the same.
+// What fn returns after a loss is often the cause of its context: the outcome
+// is told all the same.
 func TestPromise46_TheCauseReturned(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -403,6 +409,6 @@ func TestPromise46_ALossInsideReturned(t *testing.T) {
 	})
 }
 
-// hidesDeadlocks reports whether the server is a MariaDB whose transactions go on after a
-// deadlock has rolled them back.
+// hidesDeadlocks reports whether the server is a MariaDB whose transactions go
+// on after a deadlock has rolled them back.
 func (at setup) hidesDeadlocks() bool { return strings.Contains(at.Version(), "MariaDB 10.5") }

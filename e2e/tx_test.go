@@ -44,8 +44,8 @@ func insert(table string) func(context.Context, *sql.Tx) error {
 	}
 }
 
-// The lock and the transaction are on one session, the snapshot is taken under the lock, and the next
-// holder sees what was written.
+// The lock and the transaction are on one session, the snapshot is taken under
+// the lock, and the next holder sees what was written.
 func TestPromise25_OneSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -76,7 +76,8 @@ func TestPromise25_OneSession(t *testing.T) {
 	})
 }
 
-// awaitClaim returns when somebody of the Locker's is at the lock: it waits for it, or polls.
+// awaitClaim returns when somebody of the Locker's is at the lock: it waits for
+// it, or polls.
 func (at setup) awaitClaim(t *testing.T, name string) {
 	t.Helper()
 	if at.way == byOpen {
@@ -84,7 +85,8 @@ func (at setup) awaitClaim(t *testing.T, name string) {
 	}
 }
 
-// A thousand increments that read without FOR UPDATE, by several processes: none is lost.
+// A thousand increments that read without FOR UPDATE, by several processes:
+// none is lost.
 func TestPromise25_NoIncrementIsLost(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -98,8 +100,8 @@ func TestPromise25_NoIncrementIsLost(t *testing.T) {
 	})
 }
 
-// A large transaction is killed while another session waits for the lock: the next holder sees nothing of
-// it, and meets no row lock.
+// A large transaction is killed while another session waits for the lock: the
+// next holder sees nothing of it, and meets no row lock.
 func TestPromise26_KilledTransaction(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -145,7 +147,8 @@ func TestPromise26_KilledTransaction(t *testing.T) {
 
 var errTx = errors.New("fn's own")
 
-// However fn ends but by nil: nothing is committed, the lock is free, the session in no transaction.
+// However fn ends but by nil: nothing is committed, the lock is free, the
+// session in no transaction.
 func TestPromise27_Rollback(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -225,8 +228,8 @@ func TestPromise28_EndedByFn(t *testing.T) {
 	})
 }
 
-// The session of a transaction is its call's alone. It does not count towards the cap; where the db has no
-// connection to spare the call waits for one.
+// The session of a transaction is its call's alone. It does not count towards
+// the cap; where the db has no connection to spare the call waits for one.
 func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -259,7 +262,8 @@ func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	})
 }
 
-// Nor is such a lock handed on, or asked for ahead: each transaction has the lock from the server.
+// Nor is such a lock handed on, or asked for ahead: each transaction has the
+// lock from the server.
 func TestPromise29_NoHandOff(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -363,7 +367,8 @@ func busyLoops(n int) (stop func()) {
 	}
 }
 
-// A transaction under a lock of its own chain is on that lock's session, and ends alone.
+// A transaction under a lock of its own chain is on that lock's session, and
+// ends alone.
 func TestPromise30_TransactionUnderALock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -412,8 +417,9 @@ func TestPromise30_DeadlockInside(t *testing.T) {
 	})
 }
 
-// A ctx that ends in the middle of a statement: the call returns at once, and nobody is told of a loss. The
-// server has the lock until the statement ends; nothing is committed.
+// A ctx that ends in the middle of a statement: the call returns at once, and
+// nobody is told of a loss. The server has the lock until the statement ends;
+// nothing is committed.
 func TestPromise31_CutOff(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -464,7 +470,8 @@ func TestPromise31_CutOff(t *testing.T) {
 	})
 }
 
-// For a lock around the transaction, on the same session, it is a loss: its code goes on, and others may have it.
+// For a lock around the transaction, on the same session, it is a loss: its
+// code goes on, and others may have it.
 func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -493,8 +500,9 @@ func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 	})
 }
 
-// While rows of fn's are open, and while a statement of fn's runs, no proof comes between: no byte is damaged,
-// and nothing is lost, also where a statement takes longer than wait_timeout.
+// While rows of fn's are open, and while a statement of fn's runs, no proof
+// comes between: no byte is damaged, and nothing is lost, also where a
+// statement takes longer than wait_timeout.
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -544,8 +552,8 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	})
 }
 
-// The same where the driver has nothing unread between two rows: each fills what the server sends at once,
-// and takes it a while.
+// The same where the driver has nothing unread between two rows: each fills
+// what the server sends at once, and takes it a while.
 func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -581,7 +589,8 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	})
 }
 
-// A statement of fn's may take longer than wait_timeout, and fn may be idle for longer.
+// A statement of fn's may take longer than wait_timeout, and fn may be idle for
+// longer.
 func TestPromise32_LongerThanWaitTimeout(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -614,7 +623,8 @@ func TestPromise01_BadTxArguments(t *testing.T) {
 	})
 }
 
-// A commitCut is a proxy that cuts the connection when COMMIT comes by: before the server has it, or after.
+// A commitCut is a proxy that cuts the connection when COMMIT comes by: before
+// the server has it, or after.
 type commitCut struct {
 	listener net.Listener
 	server   string
@@ -681,7 +691,8 @@ func (p *commitCut) serve(client net.Conn) {
 	}
 }
 
-// COMMIT cut off: whether the server had it or not, the error is ErrCommitUnknown, and not ErrLost.
+// COMMIT cut off: whether the server had it or not, the error is
+// ErrCommitUnknown, and not ErrLost.
 func TestPromise28_CommitCutOff(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -706,8 +717,8 @@ func TestPromise28_CommitCutOff(t *testing.T) {
 	})
 }
 
-// A server that is demoted during a transaction refuses its COMMIT, and nothing of it stays; or the loss is
-// noticed before.
+// A server that is demoted during a transaction refuses its COMMIT, and nothing
+// of it stays; or the loss is noticed before.
 func TestPromise28_DemotedServer(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -742,7 +753,8 @@ func TestPromise28_DemotedServer(t *testing.T) {
 	})
 }
 
-// Statements that commit by themselves commit what came before them; the lock is held all the same.
+// Statements that commit by themselves commit what came before them; the lock
+// is held all the same.
 func TestPromise33_StatementsThatCommit(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -11,7 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// Where nothing shows whether the transaction is open, a loss does not say that nothing is committed.
+// Where nothing shows whether the transaction is open, a loss does not say that
+// nothing is committed.
 func TestPromise46_LossAfterAnUnseenEnd(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

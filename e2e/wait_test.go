@@ -16,8 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A wait is never shorter than asked, and at most 100 ms longer than a plain timer of the same run. The
-// waits of one run go on side by side, each on a connection of its own.
+// A wait is never shorter than asked, and at most 100 ms longer than a plain
+// timer of the same run. The waits of one run go on side by side, each on a
+// connection of its own.
 //
 // The tests of this promise have the machine for themselves.
 func TestPromise03_WaitIsExact(t *testing.T) {
@@ -53,7 +54,8 @@ func TestPromise03_NestedWaitIsExact(t *testing.T) {
 	})
 }
 
-// And one that has no session to wait with, because another chain's lock is on it.
+// And one that has no session to wait with, because another chain's lock is on
+// it.
 func TestPromise03_PolledWaitIsExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, name := at.foreign(t), newName("exact")
@@ -68,7 +70,8 @@ func TestPromise03_PolledWaitIsExact(t *testing.T) {
 	})
 }
 
-// Each in a line has its own time, though one wait on the server serves them all.
+// Each in a line has its own time, though one wait on the server serves them
+// all.
 func TestPromise03_WaitsInLineAreExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.locker(t), at.foreign(t), newName("exact")
@@ -114,7 +117,8 @@ func requireExact(t *testing.T, waits []*timedWait) {
 	}
 }
 
-// A server's limit for statements, however short, does not shorten a wait, nor does it fail a try.
+// A server's limit for statements, however short, does not shorten a wait, nor
+// does it fail a try.
 //
 // This test changes global variables, so it has the servers for itself.
 func TestPromise07_ServerTimeLimitDoesNotShortenAWait(t *testing.T) {
@@ -148,14 +152,16 @@ func TestPromise07_ServerTimeLimitDoesNotShortenAWait(t *testing.T) {
 	})
 }
 
-// A deadline ends a wait without breaking a connection: it goes to the server as a timeout.
+// A deadline ends a wait without breaking a connection: it goes to the server
+// as a timeout.
 func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.spied(t), at.foreign(t), newName("deadline")
 		f.lock(name)
 		requireUsable(t, l)
-		// A starved server may be so late that the client does not wait for its answer. Not always.
+		// A starved server may be so late that the client does not wait for its
+		// answer. Not always.
 		const rounds, enough = 60, 6
 		unbroken := 0
 		for i := 0; unbroken < enough; i++ {
@@ -176,8 +182,9 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 	})
 }
 
-// Whatever a cancel races with, the name is free in the end: a grant that came too late is released, or
-// its connection discarded. The time between grant and cancel is steered to where either may come first.
+// Whatever a cancel races with, the name is free in the end: a grant that came
+// too late is released, or its connection discarded. The time between grant and
+// cancel is steered to where either may come first.
 func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -214,7 +221,8 @@ func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
 	})
 }
 
-// The same, one by one: the server has granted the lock, and the caller leaves before the answer is here.
+// The same, one by one: the server has granted the lock, and the caller leaves
+// before the answer is here.
 func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -246,8 +254,8 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				cancel()
 				requireError(t, c.err(t), context.Canceled, name)
 
-				// The next caller, of this process too, does not find the lock that was left behind.
-				// Not even under another name of the same line.
+				// The next caller, of this process too, does not find the lock that was
+				// left behind. Not even under another name of the same line.
 				next := begin(t, t.Context(), l, strings.ToUpper(name), namedlock.Forever)
 				next.queued(t)
 				another := begin(t, t.Context(), l, name, namedlock.Forever)
@@ -269,8 +277,8 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 	})
 }
 
-// A wait belongs to the name: when the first in line leaves, the second has its place in the server's
-// queue, before a foreign session that came between.
+// A wait belongs to the name: when the first in line leaves, the second has its
+// place in the server's queue, before a foreign session that came between.
 func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	leave := map[string]func(t *testing.T) (context.Context, time.Duration, func()){

@@ -42,7 +42,8 @@ func (r *ran) job(who int) func() {
 	}
 }
 
-// schedule has a scheduler of its own run the job, with an option that a Locker of its own makes.
+// schedule has a scheduler of its own run the job, with an option that a Locker
+// of its own makes.
 func schedule(t *testing.T, s server, job func(), option func(*namedlock.Locker) gocron.SchedulerOption) {
 	t.Helper()
 	locker, err := namedlock.Open(s.open(t))

@@ -1,4 +1,5 @@
-// Package adapters tests the modules that fit named locks into other libraries, on real servers.
+// Package adapters tests the modules that fit named locks into other libraries,
+// on real servers.
 package adapters
 
 import (
@@ -131,7 +132,8 @@ func TestGoose_OneMigrates(t *testing.T) {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		applied := 0
-		// goose makes its version table before it asks for the lock, in two steps: see the package goosenamedlock.
+		// goose makes its version table before it asks for the lock, in two steps:
+		// see the package goosenamedlock.
 		_, err := provider(t, s).GetDBVersion(t.Context())
 		require.NoError(t, err)
 		for range 4 {
@@ -185,7 +187,8 @@ func TestGoose_WithoutTheLock(t *testing.T) {
 	})
 }
 
-// While the migrations run, their connection has a lease of a minute; afterwards it has its own wait_timeout again.
+// While the migrations run, their connection has a lease of a minute;
+// afterwards it has its own wait_timeout again.
 func TestGoose_Lease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {
@@ -215,7 +218,8 @@ func TestGoose_Lease(t *testing.T) {
 	})
 }
 
-// A migrator that vanishes without a word keeps the next one from migrating for as long as the lease, not for 8 hours.
+// A migrator that vanishes without a word keeps the next one from migrating for
+// as long as the lease, not for 8 hours.
 func TestGoose_AMigratorVanishes(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {

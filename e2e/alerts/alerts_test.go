@@ -1,5 +1,7 @@
-// Package alerts tests the alerts of docs/OPERATIONS.md: that their PromQL, on what otelnamedlock exports, fires when it should, and not
-// otherwise. It is a module of its own, outside the workspace: Prometheus is more to download than everything else together.
+// Package alerts tests the alerts of docs/OPERATIONS.md: that their PromQL, on
+// what otelnamedlock exports, fires when it should, and not otherwise. It is a
+// module of its own, outside the workspace: Prometheus is more to download than
+// everything else together.
 //
 //	GOWORK=off go test -C e2e/alerts .
 package alerts
@@ -59,7 +61,8 @@ type scrape struct {
 
 const interval = 15 * time.Second
 
-// watch runs what a service does, and returns what was scraped meanwhile, and at the end.
+// watch runs what a service does, and returns what was scraped meanwhile, and
+// at the end.
 func watch(t *testing.T, does func(s *service)) (scraped []scrape) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +133,8 @@ func (s *service) lose(name string) {
 	})
 }
 
-// lead makes the service lead until it ends, and returns when it leads, or waits for that.
+// lead makes the service lead until it ends, and returns when it leads, or
+// waits for that.
 func (s *service) lead() {
 	go func() {
 		_ = s.Lead(s.ctx, "leader", func(ctx context.Context, _ *namedlock.Term) error {

@@ -1,6 +1,7 @@
 //go:build unix
 
-// Package command runs the command namedlock on real servers, with real processes.
+// Package command runs the command namedlock on real servers, with real
+// processes.
 package command
 
 import (
@@ -48,8 +49,8 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
-	// A program with the race detector sleeps for a second at its end, and each run
-	// is two programs. What races is reported when it happens.
+	// A program with the race detector sleeps for a second at its end, and each
+	// run is two programs. What races is reported when it happens.
 	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=20")); err != nil {
 		panic(err)
 	}
@@ -74,7 +75,8 @@ func init() {
 	}
 }
 
-// onServers runs a test on MariaDB and on MySQL at the same time. No lock is held at its start, nor any session left at its end.
+// onServers runs a test on MariaDB and on MySQL at the same time. No lock is
+// held at its start, nor any session left at its end.
 func onServers(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -180,7 +182,8 @@ func (p *process) code() int {
 	return p.ProcessState.ExitCode()
 }
 
-// pids waits until the command has printed n numbers, which are those of processes, and returns them.
+// pids waits until the command has printed n numbers, which are those of
+// processes, and returns them.
 func (p *process) pids(n int) (pids []int) {
 	p.b.Helper()
 	p.b.until(func() bool { return len(strings.Fields(p.stdout.String())) >= n }, "the command prints %d numbers: %s", n, p.stderr.String())
@@ -213,8 +216,9 @@ func state(pid int) string {
 	return fields[0]
 }
 
-// stat returns the name of a process, and what /proc/PID/stat has behind it: first the state, then the parent. If there is no such
-// process all that is empty.
+// stat returns the name of a process, and what /proc/PID/stat has behind it:
+// first the state, then the parent. If there is no such process all that is
+// empty.
 func stat(pid int) (name string, fields []string) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')

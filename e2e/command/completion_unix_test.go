@@ -57,7 +57,8 @@ func TestCompletion_Bash(t *testing.T) {
 	}
 }
 
-// What is typed before the tab becomes a lock that is held, however its name has to be quoted.
+// What is typed before the tab becomes a lock that is held, however its name
+// has to be quoted.
 var namesCompleted = []struct{ typed, name string }{
 	{"pla", "plain"},
 	{"odd", "odd name"},
@@ -113,7 +114,8 @@ func TestCompletion_Names(t *testing.T) {
 	})
 }
 
-// At a prompt nothing is said, and a server that does not answer is not waited for.
+// At a prompt nothing is said, and a server that does not answer is not waited
+// for.
 func TestCompletion_NoServer(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

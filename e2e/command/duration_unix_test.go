@@ -41,7 +41,8 @@ func TestRun_AtLeast(t *testing.T) {
 	})
 }
 
-// -at-most ends the command, with all that it has started, before the lock is released.
+// -at-most ends the command, with all that it has started, before the lock is
+// released.
 func TestRun_AtMost(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "-at-most", "1s", "x", "--", "sh", "-c", family)

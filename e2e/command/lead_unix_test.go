@@ -31,7 +31,8 @@ func runningOf(t *testing.T, processes ...*process) (n int) {
 	return n
 }
 
-// One of two leads; the command runs again after a loss, on whichever comes first, and on the other one when the leader dies.
+// One of two leads; the command runs again after a loss, on whichever comes
+// first, and on the other one when the leader dies.
 func TestLead_RunsAgainAfterALoss(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		const command = `echo $$; exec sleep 1000`
@@ -61,7 +62,8 @@ func TestLead_RunsAgainAfterALoss(t *testing.T) {
 	})
 }
 
-// A command that fails runs again, after a pause in which another process may lead.
+// A command that fails runs again, after a pause in which another process may
+// lead.
 func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("lead", "x", "--", "sh", "-c", "echo $$; exit 3")
@@ -91,7 +93,8 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 	})
 }
 
-// Lead ends when the command has succeeded, or was asked to end; a signal that it survives changes nothing.
+// Lead ends when the command has succeeded, or was asked to end; a signal that
+// it survives changes nothing.
 func TestLead_Ends(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		assert.Equal(t, 0, b.start("lead", "x", "--", "true").code())

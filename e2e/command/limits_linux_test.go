@@ -14,15 +14,16 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// Where a limit is too low for namedlock, it says so in a line. Below some 8 processes, or 1.5 GB, the Go runtime may not
-// reach main.
+// Where a limit is too low for namedlock, it says so in a line. Below some 8
+// processes, or 1.5 GB, the Go runtime may not reach main.
 func TestLimits(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil || os.Getuid() != 0 {
 		servers.Missing(t, "setpriv, as root")
 	}
 	onServers(t, func(t *testing.T, b *bench) {
 		open := filepath.Join("/tmp", fmt.Sprintf("namedlock-limits-%d-%s", os.Getpid(), b.server.Kind()))
-		// As it is installed: the race detector and cgo need more threads and memory before main begins.
+		// As it is installed: the race detector and cgo need more threads and memory
+		// before main begins.
 		build := exec.Command("go", "build", "-race=false", "-o", open, "github.com/go-namedlock/namedlock/cmd/namedlock")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		out, err := build.CombinedOutput()

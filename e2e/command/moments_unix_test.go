@@ -20,9 +20,11 @@ import (
 
 var moments = flag.Int("moments", 4, "at how many moments each process is killed, on each server")
 
-// TestKilledAtEveryMoment kills each of the processes, and the connection, at any moment between the start and the end. Nothing is left, nothing
-// goes on without the lock, and the exit code is that of the kill, or of the success where it came too late. A command that would not
-// end is killed at any moment of its start, one that ends soon at any other as well.
+// TestKilledAtEveryMoment kills each of the processes, and the connection, at
+// any moment between the start and the end. Nothing is left, nothing goes on
+// without the lock, and the exit code is that of the kill, or of the success
+// where it came too late. A command that would not end is killed at any moment
+// of its start, one that ends soon at any other as well.
 func TestKilledAtEveryMoment(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		began := time.Now()
@@ -61,7 +63,8 @@ func TestKilledAtEveryMoment(t *testing.T) {
 	})
 }
 
-// A marked process has an environment by which all that it has started is found.
+// A marked process has an environment by which all that it has started is
+// found.
 type marked struct {
 	*process
 	mark string
@@ -106,7 +109,8 @@ func (m *marked) child(parent int) int {
 	return 0
 }
 
-// withoutTheLock returns processes of the command that went on while nobody had the lock.
+// withoutTheLock returns processes of the command that went on while nobody had
+// the lock.
 func (m *marked) withoutTheLock() (pids []int) {
 	before := m.running()
 	if m.b.holder("x") != 0 {

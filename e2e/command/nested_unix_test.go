@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The recipe of a script that takes its own lock: whatever it runs under, it runs under that lock, once.
+// The recipe of a script that takes its own lock: whatever it runs under, it
+// runs under that lock, once.
 func TestScriptThatTakesItsOwnLock(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		r := b.recipes()
@@ -66,7 +67,8 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 	})
 }
 
-// A namedlock for a name that an outer one has says so, and does not wait for itself.
+// A namedlock for a name that an outer one has says so, and does not wait for
+// itself.
 func TestNested(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, inner := range []string{"run x", "run -timeout 0 -exit-busy 0 -quiet y x", "lead X"} {

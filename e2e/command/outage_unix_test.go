@@ -15,8 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// way returns an address that refuses connections, and a function that opens it:
-// from then on it leads to the server.
+// way returns an address that refuses connections, and a function that opens
+// it: from then on it leads to the server.
 func (b *bench) way() (addr string, open func() *netfault.Proxy) {
 	port, err := servers.FreePort()
 	require.NoError(b, err)
@@ -73,7 +73,8 @@ func TestRun_WaitsOnThroughAnOutage(t *testing.T) {
 	})
 }
 
-// -retry is for how long a server that is not there at the start is asked again.
+// -retry is for how long a server that is not there at the start is asked
+// again.
 func TestRun_Retry(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()
@@ -99,7 +100,8 @@ func TestRun_Retry(t *testing.T) {
 	})
 }
 
-// A server that is read-only, as in a failover, is asked again: after a wait has begun until -timeout, at the start for -retry.
+// A server that is read-only, as in a failover, is asked again: after a wait
+// has begun until -timeout, at the start for -retry.
 func TestRun_ReadOnlyForAWhile(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		readOnly := func(value int) {
@@ -129,7 +131,8 @@ func TestRun_ReadOnlyForAWhile(t *testing.T) {
 	})
 }
 
-// What is wrong with the DSN at the start is said, also under -quiet: no time mends it.
+// What is wrong with the DSN at the start is said, also under -quiet: no time
+// mends it.
 func TestLead_Mistakes(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for says, dsn := range map[string]string{

@@ -37,7 +37,8 @@ func (b *bench) recipes() *recipes {
 	return r
 }
 
-// block returns the text in the page's only block of that language that has the text.
+// block returns the text in the page's only block of that language that has the
+// text.
 func (r *recipes) block(language, has string) string {
 	r.Helper()
 	var found []string
@@ -59,7 +60,8 @@ func (r *recipes) command(argv ...string) *exec.Cmd {
 	return cmd
 }
 
-// written is what the commands have written, which is then forgotten. None of them writes any more.
+// written is what the commands have written, which is then forgotten. None of
+// them writes any more.
 func (r *recipes) written() string {
 	text, _ := os.ReadFile(r.out)
 	_ = os.Remove(r.out)

@@ -105,7 +105,8 @@ func (s *shell) waits(name string) {
 	}
 }
 
-// interrupts types Ctrl-C, and waits until the shell has the terminal again and has seen that exit code.
+// interrupts types Ctrl-C, and waits until the shell has the terminal again and
+// has seen that exit code.
 func (s *shell) interrupts(code int) {
 	s.b.Helper()
 	s.types("\x03")
@@ -143,7 +144,8 @@ func TestTerminal(t *testing.T) {
 		require.NoError(t, lock.Release())
 		s.shows("ran")
 
-		// A job that is stopped while it waits stands in nobody's way, and waits again when it goes on.
+		// A job that is stopped while it waits stands in nobody's way, and waits
+		// again when it goes on.
 		for _, what := range []string{"run -timeout 10m", "lead"} {
 			lock = b.hold("y")
 			s.types("$NL " + what + " y -- echo r\"\"an late\n")
@@ -167,7 +169,8 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
-// Ctrl-C ends the loop, or the script, in which the command runs, as it does without namedlock.
+// Ctrl-C ends the loop, or the script, in which the command runs, as it does
+// without namedlock.
 func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		script := filepath.Join(t.TempDir(), "script")
@@ -197,7 +200,8 @@ func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 	})
 }
 
-// In a command substitution of an interactive bash, which has SIGTTIN ignored, the command reads the terminal.
+// In a command substitution of an interactive bash, which has SIGTTIN ignored,
+// the command reads the terminal.
 func TestTerminal_CommandSubstitution(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		s := b.shell()
@@ -231,7 +235,8 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 			s.interrupts(130)
 			b.free("x")
 		}
-		// Ctrl-C comes once, and a signal that is sent to the first process comes, too.
+		// Ctrl-C comes once, and a signal that is sent to the first process comes,
+		// too.
 		s.types(unshare + `$NL run x -- sh -c 'trap "echo int" INT; trap "exit 7" TERM; echo r""eady; while :; do sleep 0.05; done'` + "\n")
 		s.shows("ready")
 		s.types("\x03")

@@ -17,7 +17,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// No text of a server, of another session, or of a name reaches the terminal as it is.
+// No text of a server, of another session, or of a name reaches the terminal as
+// it is.
 func TestTextOfStrangers(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		const evil = "\x1b]0;evil\x07\r\nnamedlock: forged \u009b31m\u202e"
@@ -151,7 +152,8 @@ func TestEachHelpIsItsOwn(t *testing.T) {
 	}
 }
 
-// An option file that another user may have written is refused; one that shows its password, warned of.
+// An option file that another user may have written is refused; one that shows
+// its password, warned of.
 func TestOptionFile_Permissions(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		file := filepath.Join(t.TempDir(), "my.cnf")

@@ -22,7 +22,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// What an option file says of TLS, on a server that has made its own certificates as it was set up, for no host.
+// What an option file says of TLS, on a server that has made its own
+// certificates as it was set up, for no host.
 func TestOptionFile_TLS(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		_, err := b.db.Exec("CREATE USER tls IDENTIFIED BY 'secret'")

@@ -76,7 +76,8 @@ type tick struct {
 	ended    time.Time // when the last attempt had ended
 }
 
-// inTime reports whether the replicas were done before the next tick. Otherwise the machine was too busy to say anything.
+// inTime reports whether the replicas were done before the next tick. Otherwise
+// the machine was too busy to say anything.
 func (k tick) inTime(every time.Duration) bool { return k.ended.Sub(k.began) < every }
 
 func newBook(every time.Duration) *book { return &book{every: every, ticks: make(map[time.Time]*tick)} }
@@ -91,8 +92,8 @@ func (b *book) change(began time.Time, change func(k *tick)) {
 	change(b.ticks[at])
 }
 
-// attempt is what a replica does when its clock says so. It gives the job to try, which may run it. The job is short, as those
-// are that run several times.
+// attempt is what a replica does when its clock says so. It gives the job to
+// try, which may run it. The job is short, as those are that run several times.
 func (b *book) attempt(try func(job func())) {
 	began := time.Now()
 	try(func() {
@@ -144,7 +145,8 @@ func (s ticking) Next(now time.Time) time.Time {
 	return now.Add(-s.behind).Truncate(s.every).Add(s.every + s.behind)
 }
 
-// replicas run the book's job by robfig/cron, each with its own clock and its own wrapper.
+// replicas run the book's job by robfig/cron, each with its own clock and its
+// own wrapper.
 func replicas(t *testing.T, b *book, wrapper func() cron.JobWrapper) {
 	t.Helper()
 	for _, by := range behind {
@@ -161,7 +163,8 @@ func fails(t *testing.T) func(error) {
 	return func(err error) { assert.NoError(t, err) }
 }
 
-// A lock that is held for no longer than the job runs lets every replica run it.
+// A lock that is held for no longer than the job runs lets every replica run
+// it.
 func TestWithoutAtLeast(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		b := newBook(time.Second)
@@ -237,7 +240,8 @@ func kill(t *testing.T, db *sql.DB, name string) {
 	require.NoError(t, err)
 }
 
-// After a KILL within atLeast the next replica has the lock for the same tick, and so on.
+// After a KILL within atLeast the next replica has the lock for the same tick,
+// and so on.
 func TestGocron_KillWithinAtLeast(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		db := server.Open(t)
@@ -250,7 +254,8 @@ func TestGocron_KillWithinAtLeast(t *testing.T) {
 	})
 }
 
-// A KILL after the job has run changes nothing for the record; a KILL or an error before its commit lets the next replica run it.
+// A KILL after the job has run changes nothing for the record; a KILL or an
+// error before its commit lets the next replica run it.
 func TestOnce_Kill(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		db, at := server.Open(t), time.Now()
@@ -282,7 +287,8 @@ func TestOnce_Kill(t *testing.T) {
 	})
 }
 
-// migrator returns a golang-migrate of its own, with one migration that takes 12 s.
+// migrator returns a golang-migrate of its own, with one migration that takes
+// 12 s.
 func migrator(t *testing.T, server *servers.Server) *migrate.Migrate {
 	t.Helper()
 	db := server.Open(t, "multiStatements=true")

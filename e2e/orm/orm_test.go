@@ -148,7 +148,8 @@ func onEachServer(t *testing.T, test func(t *testing.T, at *stand)) {
 	}
 }
 
-// onEachTool runs the test with each tool, in a transaction of WithLockTx and of a leader's term.
+// onEachTool runs the test with each tool, in a transaction of WithLockTx and
+// of a leader's term.
 func onEachTool(t *testing.T, test func(t *testing.T, at *stand, tool tool, inTx withTx)) {
 	onEachServer(t, func(t *testing.T, at *stand) {
 		for name, open := range tools {
@@ -275,7 +276,8 @@ func TestKill(t *testing.T) {
 	})
 }
 
-// The trap that the page begins with: the outer handle writes outside the transaction, and nothing says so.
+// The trap that the page begins with: the outer handle writes outside the
+// transaction, and nothing says so.
 func TestOuterHandle(t *testing.T) {
 	onEachTool(t, func(t *testing.T, at *stand, tool tool, with withTx) {
 		require.ErrorIs(t, with(newName(), func(ctx context.Context, _ *sql.Tx) error {

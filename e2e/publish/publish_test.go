@@ -1,4 +1,5 @@
-// Package publish tests that what is to be published can be used by others: outside of this workspace, without its replacements.
+// Package publish tests that what is to be published can be used by others:
+// outside of this workspace, without its replacements.
 package publish
 
 import (
@@ -22,10 +23,12 @@ import (
 
 const library = "github.com/go-namedlock/namedlock"
 
-// published are the modules for others, by their folders; the rest of the workspace is for this repository alone.
+// published are the modules for others, by their folders; the rest of the
+// workspace is for this repository alone.
 var published = []string{".", "otelnamedlock", "goosenamedlock", "gocronnamedlock"}
 
-// A consumer outside the workspace can get the library and each of its modules, in the version that the next tag makes.
+// A consumer outside the workspace can get the library and each of its modules,
+// in the version that the next tag makes.
 func TestAConsumerCanGetIt(t *testing.T) {
 	proxy, consumer, version := t.TempDir(), t.TempDir(), nextVersion(t)
 	var gets []string
@@ -84,7 +87,8 @@ func main() {
 }
 `
 
-// Every module asks for the same version of the library, which is the one that CHANGELOG describes first.
+// Every module asks for the same version of the library, which is the one that
+// CHANGELOG describes first.
 func nextVersion(t *testing.T) string {
 	t.Helper()
 	changes, err := os.ReadFile(filepath.Join(root(t), "CHANGELOG.md"))

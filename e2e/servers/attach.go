@@ -14,8 +14,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// DSNVariable is the environment variable that names a server which runs already, for Attach. Where it is set no
-// other MySQL and MariaDB is started: Start returns a *MissingError.
+// DSNVariable is the environment variable that names a server which runs
+// already, for Attach. Where it is set no other MySQL and MariaDB is started:
+// Start returns a *MissingError.
 const DSNVariable = "NAMEDLOCK_DSN"
 
 // attached says why Start starts no server, "" if it does.
@@ -26,10 +27,11 @@ func attached() string {
 	return ""
 }
 
-// Attach returns a server that runs already, such as one in a container or a managed one. The DSN's user must have
-// all privileges there, and the server nothing else to do: tests change its global variables, and kill sessions. It
-// gets a database "test". Methods that would stop or freeze it return errors.ErrUnsupported, but Stop, which
-// leaves it alone.
+// Attach returns a server that runs already, such as one in a container or a
+// managed one. The DSN's user must have all privileges there, and the server
+// nothing else to do: tests change its global variables, and kill sessions. It
+// gets a database "test". Methods that would stop or freeze it return
+// errors.ErrUnsupported, but Stop, which leaves it alone.
 func Attach(dsn string) (*Server, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {

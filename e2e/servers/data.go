@@ -19,7 +19,8 @@ func cacheDir() (string, error) {
 
 var templates sync.Mutex
 
-// fillData makes a data directory: a copy of a template, since a server needs seconds to initialise one.
+// fillData makes a data directory: a copy of a template, since a server needs
+// seconds to initialise one.
 func fillData(f flavour, p *program, data string) error {
 	templates.Lock()
 	template, err := template(f, p)
@@ -33,8 +34,9 @@ func fillData(f flavour, p *program, data string) error {
 	return os.CopyFS(data, os.DirFS(template))
 }
 
-// template returns a data directory of this very program that no server runs on, or "" where there is
-// no place to keep one. Several processes may make it at once: the first to be ready wins.
+// template returns a data directory of this very program that no server runs
+// on, or "" where there is no place to keep one. Several processes may make it
+// at once: the first to be ready wins.
 func template(f flavour, p *program) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {

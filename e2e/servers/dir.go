@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// A serverDir is the folder of one server. The lock on its file "owner" ends with this process, however
-// that ends, and tells later ones that the folder is abandoned.
+// A serverDir is the folder of one server. The lock on its file "owner" ends
+// with this process, however that ends, and tells later ones that the folder is
+// abandoned.
 type serverDir struct {
 	path  string // free of symbolic links, as the server itself states it
 	owner *os.File
@@ -73,8 +74,8 @@ func ids(u *user.User) (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// removeAbandoned removes what processes left that were interrupted or killed. Young folders are let
-// alone: their owners may not have locked them yet.
+// removeAbandoned removes what processes left that were interrupted or killed.
+// Young folders are let alone: their owners may not have locked them yet.
 func removeAbandoned() {
 	const young = time.Minute
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))

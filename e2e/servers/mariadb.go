@@ -14,7 +14,8 @@ var mariadbFlavour = flavour{
 	args:       mariadbArgs,
 }
 
-// findMariaDB looks in $NAMEDLOCK_MARIADB_ROOT alone if that is set, else among the system's programs.
+// findMariaDB looks in $NAMEDLOCK_MARIADB_ROOT alone if that is set, else among
+// the system's programs.
 func findMariaDB() (*program, error) {
 	if root := os.Getenv("NAMEDLOCK_MARIADB_ROOT"); root != "" {
 		if p := in(root, "mariadbd"); p != nil {
@@ -28,8 +29,8 @@ func findMariaDB() (*program, error) {
 	return nil, &MissingError{Kind: MariaDB, Looked: []string{"mariadbd on PATH and in /usr/sbin", "$NAMEDLOCK_MARIADB_ROOT"}}
 }
 
-// initialiseMariaDB does what mariadb-install-db does, without the help tables and without relying on
-// the paths that the script has built in.
+// initialiseMariaDB does what mariadb-install-db does, without the help tables
+// and without relying on the paths that the script has built in.
 func initialiseMariaDB(p *program, data string) error {
 	var script strings.Builder
 	script.WriteString("CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL, @skip_auth_anonymous='1';\n")

@@ -24,8 +24,9 @@ func (e *MissingError) Error() string {
 		e.Kind, strings.Join(e.Looked, ", "))
 }
 
-// A BusyError reports that a server or a proxy did not answer in time, twice, on a
-// machine that had too much else to do. It says nothing about what is tested.
+// A BusyError reports that a server or a proxy did not answer in time, twice,
+// on a machine that had too much else to do. It says nothing about what is
+// tested.
 type BusyError struct {
 	Kind Kind
 	Err  error
@@ -37,7 +38,8 @@ func (e *BusyError) Error() string {
 
 func (e *BusyError) Unwrap() error { return e.Err }
 
-// noAnswer returns the error of a start that ctx, of lateness.WithTimeout, has ended; last is the error of the last try.
+// noAnswer returns the error of a start that ctx, of lateness.WithTimeout, has
+// ended; last is the error of the last try.
 func noAnswer(ctx context.Context, kind Kind, last error) error {
 	var late *lateness.TimeoutError
 	if errors.As(context.Cause(ctx), &late) && late.Busy() {

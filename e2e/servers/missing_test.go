@@ -15,7 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// A server that a busy machine did not start in time is not a test that failed; one that hangs on a free machine is.
+// A server that a busy machine did not start in time is not a test that failed;
+// one that hangs on a free machine is.
 func TestNoAnswer(t *testing.T) {
 	refused := errors.New("connection refused")
 	after := func(d time.Duration) error {

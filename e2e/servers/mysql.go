@@ -15,8 +15,8 @@ var mysqlFlavour = flavour{
 	args:       mysqlArgs,
 }
 
-// findMySQL looks in $NAMEDLOCK_MYSQL_ROOT alone if that is set, else where fetch.sh puts MySQL, and
-// among the system's programs.
+// findMySQL looks in $NAMEDLOCK_MYSQL_ROOT alone if that is set, else where
+// fetch.sh puts MySQL, and among the system's programs.
 func findMySQL() (*program, error) {
 	if root := os.Getenv("NAMEDLOCK_MYSQL_ROOT"); root != "" {
 		if p := in(root, "mysqld"); p != nil {

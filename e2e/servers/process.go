@@ -15,11 +15,12 @@ type process struct {
 	err  error // how it ended; written before done is closed
 }
 
-// startProcess starts cmd so that, on Linux, it is killed when this process ends, however that ends. The
-// kernel forgets this when a server changes its user by itself, so it is started as the user it is to be.
+// startProcess starts cmd so that, on Linux, it is killed when this process
+// ends, however that ends. The kernel forgets this when a server changes its
+// user by itself, so it is started as the user it is to be.
 //
-// The kernel sends that signal when the thread that forked ends, not when the process does; so the
-// goroutine keeps its thread until the child is gone.
+// The kernel sends that signal when the thread that forked ends, not when the
+// process does; so the goroutine keeps its thread until the child is gone.
 func startProcess(cmd *exec.Cmd, as *user.User) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	cmd.SysProcAttr = attributes()

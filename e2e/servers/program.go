@@ -96,7 +96,8 @@ func firstMatch(root string, patterns ...string) string {
 	return ""
 }
 
-// share returns the folder of the program's read-only data that holds the file, or "".
+// share returns the folder of the program's read-only data that holds the file,
+// or "".
 func (p *program) share(file string) string {
 	found := firstMatch(p.base, "share/mysql/"+file, "share/mariadb/"+file, "share/"+file)
 	return strings.TrimSuffix(found, string(filepath.Separator)+filepath.FromSlash(file))
@@ -130,8 +131,8 @@ func (p *program) run(stdin string, args ...string) error {
 	return nil
 }
 
-// serve launches the program as a server in dir. Paths inside dir are relative, since a socket's may
-// not be long.
+// serve launches the program as a server in dir. Paths inside dir are relative,
+// since a socket's may not be long.
 func (p *program) serve(dir *serverDir, port int, args []string) (instance, error) {
 	log, err := os.OpenFile(dir.join("error.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -33,14 +33,16 @@ type Proxy struct {
 // A Backend is a server behind a proxy.
 type Backend struct {
 	Addr string
-	// Check is the address of who tells by HTTP whether the server is to be used; "": it is. HAProxy alone asks.
+	// Check is the address of who tells by HTTP whether the server is to be used;
+	// "": it is. HAProxy alone asks.
 	Check string
-	// Keep: connections to a server that is not to be used any more stay. They are ended otherwise.
+	// Keep: connections to a server that is not to be used any more stay. They are
+	// ended otherwise.
 	Keep bool
 }
 
-// StartProxy runs a proxy that leads to the first of the backends that can be used, and returns when it
-// accepts connections.
+// StartProxy runs a proxy that leads to the first of the backends that can be
+// used, and returns when it accepts connections.
 func StartProxy(kind Kind, backends ...Backend) (*Proxy, error) {
 	p := new(Proxy)
 	var err error
@@ -150,8 +152,8 @@ func (p *Proxy) router(kind Kind, backends []Backend) (*exec.Cmd, error) {
 	return exec.Command(argv[0], append(argv[1:], "-c", file)...), os.WriteFile(file, []byte(config.String()), 0o600)
 }
 
-// Find returns a *MissingError if a proxy's program is not on the machine. A test that also needs servers asks before it
-// starts them.
+// Find returns a *MissingError if a proxy's program is not on the machine. A
+// test that also needs servers asks before it starts them.
 func Find(kind Kind) error {
 	var err error
 	switch kind {
@@ -165,7 +167,8 @@ func Find(kind Kind) error {
 	return err
 }
 
-// unpacked returns what runs a program that fetch.sh has unpacked, and the folder that it did so into.
+// unpacked returns what runs a program that fetch.sh has unpacked, and the
+// folder that it did so into.
 func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 	cache, err := cacheDir()
 	if err != nil {

@@ -1,8 +1,10 @@
-// Package servers runs real database servers for tests: private instances on ports and in folders of
-// their own, which end with the process that started them, and leave nothing behind.
+// Package servers runs real database servers for tests: private instances on
+// ports and in folders of their own, which end with the process that started
+// them, and leave nothing behind.
 //
-// The server programs must be on the machine. Where they are not, Start returns a *MissingError that
-// says how to get them; the script fetch.sh beside this file does it on a Debian-like machine.
+// The server programs must be on the machine. Where they are not, Start returns
+// a *MissingError that says how to get them; the script fetch.sh beside this
+// file does it on a Debian-like machine.
 package servers
 
 import (
@@ -55,8 +57,9 @@ type instance interface {
 	exited() <-chan struct{}
 }
 
-// A Server is one database server, with one data directory and one port for all its life. Its methods
-// may be called by several goroutines; Kill, Restart, Shutdown and Stop take turns.
+// A Server is one database server, with one data directory and one port for all
+// its life. Its methods may be called by several goroutines; Kill, Restart,
+// Shutdown and Stop take turns.
 type Server struct {
 	kind    Kind
 	port    int
@@ -70,9 +73,9 @@ type Server struct {
 	stopped  bool
 }
 
-// Start runs a new server with an empty database "test" and returns when it answers. It fails with a
-// *MissingError if the server's programs are not on the machine, and with a *BusyError if the machine
-// was too busy to start it.
+// Start runs a new server with an empty database "test" and returns when it
+// answers. It fails with a *MissingError if the server's programs are not on
+// the machine, and with a *BusyError if the machine was too busy to start it.
 func Start(kind Kind, opts ...Option) (*Server, error) {
 	var o options
 	for _, opt := range opts {
@@ -146,8 +149,8 @@ var launches struct {
 	count map[string]int
 }
 
-// Launched returns how many servers this process has launched, in a text such as
-// "12 starts of mysql, 3 restarts of mysql".
+// Launched returns how many servers this process has launched, in a text such
+// as "12 starts of mysql, 3 restarts of mysql".
 func Launched() string {
 	launches.mu.Lock()
 	defer launches.mu.Unlock()
@@ -202,8 +205,8 @@ func (s *Server) run() error {
 	return nil
 }
 
-// awaitReady polls until the server answers from its own data directory: on a port that was lost to
-// another server in the meantime, that one would answer.
+// awaitReady polls until the server answers from its own data directory: on a
+// port that was lost to another server in the meantime, that one would answer.
 func (s *Server) awaitReady(i instance) error {
 	cfg, err := mysql.ParseDSN(s.DSN("timeout=1s", "readTimeout=5s"))
 	if err != nil {
@@ -264,10 +267,12 @@ func productName(k Kind, version string) string {
 // Kind returns what Start was asked for.
 func (s *Server) Kind() Kind { return s.kind }
 
-// Version returns product and version as the server states them, such as "MySQL 9.7.4".
+// Version returns product and version as the server states them, such as "MySQL
+// 9.7.4".
 func (s *Server) Version() string { return s.version }
 
-// Addr returns the server's address, 127.0.0.1 and a port where it is ours. Restart does not change it.
+// Addr returns the server's address, 127.0.0.1 and a port where it is ours.
+// Restart does not change it.
 func (s *Server) Addr() string {
 	if s.to != nil {
 		return s.to.Addr
@@ -283,8 +288,9 @@ func (s *Server) User() string {
 	return "root"
 }
 
-// DSN returns a data source name for go-sql-driver/mysql: root, who has no password, in database
-// "test". Each of params is one of the driver's parameters, such as "interpolateParams=true".
+// DSN returns a data source name for go-sql-driver/mysql: root, who has no
+// password, in database "test". Each of params is one of the driver's
+// parameters, such as "interpolateParams=true".
 func (s *Server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
 
 // DSNAt is DSN by way of another address, such as a proxy's before the server.
@@ -305,8 +311,9 @@ func (s *Server) DSNAt(addr string, params ...string) string {
 	return dsn + separator + strings.Join(params, "&")
 }
 
-// Pause freezes the server: its connections stay open and nothing answers, until Resume.
-// It returns errors.ErrUnsupported on a system that cannot freeze a process.
+// Pause freezes the server: its connections stay open and nothing answers,
+// until Resume. It returns errors.ErrUnsupported on a system that cannot freeze
+// a process.
 func (s *Server) Pause() error { return s.current().pause() }
 
 // Resume ends a Pause.
@@ -318,16 +325,17 @@ func (s *Server) current() instance {
 	return s.instance
 }
 
-// Kill ends the server without warning, as a crash does, and returns when it has ended. Killing a
-// server that does not run is no error.
+// Kill ends the server without warning, as a crash does, and returns when it
+// has ended. Killing a server that does not run is no error.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.instance.kill()
 }
 
-// Shutdown ends the server cleanly and returns when it has ended. A server that does not end within
-// 30 s, or later on a busy machine, is killed, which is an error. Shutting down a server that does not run is no error.
+// Shutdown ends the server cleanly and returns when it has ended. A server that
+// does not end within 30 s, or later on a busy machine, is killed, which is an
+// error. Shutting down a server that does not run is no error.
 func (s *Server) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -354,8 +362,8 @@ func (s *Server) Shutdown() error {
 	}
 }
 
-// Restart starts the server again after Kill or Shutdown, on the same port with the same data, and
-// returns when it answers.
+// Restart starts the server again after Kill or Shutdown, on the same port with
+// the same data, and returns when it answers.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -374,7 +382,8 @@ func (s *Server) Restart() error {
 	return nil
 }
 
-// Stop ends the server for good and removes its data directory. Calls after the first do nothing.
+// Stop ends the server for good and removes its data directory. Calls after the
+// first do nothing.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -393,8 +402,8 @@ func (s *Server) Stop() error {
 	return err
 }
 
-// Log returns the last lines of the server's error log, for the message of a failed test. It is empty
-// after Stop, and for a server elsewhere.
+// Log returns the last lines of the server's error log, for the message of a
+// failed test. It is empty after Stop, and for a server elsewhere.
 func (s *Server) Log() string {
 	const most = 8 << 10
 	b := s.readLog()

@@ -127,8 +127,8 @@ func TestMissing(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestPortTaken: a port that is lost before a restart is an error, whoever answers there.
-// A server that runs already is used, and left alone.
+// TestPortTaken: a port that is lost before a restart is an error, whoever
+// answers there. A server that runs already is used, and left alone.
 func TestAttach(t *testing.T) {
 	mdl := servers.WithArgs("--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
 	programs(t, func(t *testing.T, kind servers.Kind) {

@@ -15,7 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// The names that all contend for: those of the first kind are held for short times only.
+// The names that all contend for: those of the first kind are held for short
+// times only.
 var (
 	busyNames  = []string{"torture-busy", "Torture-Busy", "torture-b", "torture-é", "torture-É"}
 	slowNames  = []string{"torture-slow", "TORTURE-SLOW", "torture-t"}
@@ -23,7 +24,8 @@ var (
 	watchNames = allNames()
 )
 
-// A slotName is a name with slots. Callers differ in how many, as processes do while a new version is rolled out.
+// A slotName is a name with slots. Callers differ in how many, as processes do
+// while a new version is rolled out.
 type slotName struct {
 	name        string
 	least, most int
@@ -41,7 +43,8 @@ func allNames() []string {
 	return all
 }
 
-// A caller is one goroutine that makes one call after the other, nested ones within.
+// A caller is one goroutine that makes one call after the other, nested ones
+// within.
 type caller struct {
 	worker *worker
 	slot   *slot
@@ -104,7 +107,8 @@ var (
 // bang is what sections panic with.
 type bang struct{ call int64 }
 
-// call makes one call under ctx, within the section of call parent. If exit is not nil, the section ends by it.
+// call makes one call under ctx, within the section of call parent. If exit is
+// not nil, the section ends by it.
 func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, exit func()) {
 	a := &attempt{caller: c, locker: l, id: c.worker.calls.Add(1), depth: depth}
 	a.name = busyNames[c.rand.IntN(len(busyNames))]
@@ -216,7 +220,8 @@ func (a *attempt) hold(ctx context.Context, timeout time.Duration, fn func(ctx c
 	})
 }
 
-// finish notes that the call has returned. A connection that is gone is replaced, with the Locker on it.
+// finish notes that the call has returned. A connection that is gone is
+// replaced, with the Locker on it.
 func (a *attempt) finish(e history.Event) {
 	e.Kind, e.Called = history.EventReturn, a.called
 	a.note(e)
@@ -268,7 +273,8 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 	a.finish(e)
 }
 
-// section runs code, which is the code under the lock, and notes when that begins and ends, and when ctx does.
+// section runs code, which is the code under the lock, and notes when that
+// begins and ends, and when ctx does.
 func (a *attempt) section(ctx context.Context, code func()) {
 	a.begun = true
 	begin := history.Event{Kind: history.EventBegin, Called: a.called}
@@ -284,7 +290,8 @@ func (a *attempt) section(ctx context.Context, code func()) {
 	code()
 }
 
-// work is the work under a lock. It goes on for a while after ctx has ended, as code may.
+// work is the work under a lock. It goes on for a while after ctx has ended, as
+// code may.
 func (a *attempt) work(ctx context.Context) {
 	a.look(ctx)
 	d := a.upTo(2 * time.Millisecond)
@@ -313,10 +320,12 @@ func (a *attempt) work(ctx context.Context) {
 	a.look(ctx)
 }
 
-// setupUses reports whether this section uses a connection of the db that the Locker has.
+// setupUses reports whether this section uses a connection of the db that the
+// Locker has.
 func (a *attempt) setupUses() bool { return a.locker.setup.conns > 0 && a.chance(6) }
 
-// look asks the server, by a session that has nothing to do with the library, who has the lock.
+// look asks the server, by a session that has nothing to do with the library,
+// who has the lock.
 func (a *attempt) look(ctx context.Context) {
 	if !a.locker.setup.flaky && !a.chance(3) { // what happens to the flaky ones is known by their sessions
 		return
@@ -398,10 +407,12 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 	return outcome, flaws
 }
 
-// isContexts reports whether err is the error of a context, and not one of namedlock's own.
+// isContexts reports whether err is the error of a context, and not one of
+// namedlock's own.
 func isContexts(err error) bool { return err == context.Canceled || err == context.DeadlineExceeded }
 
-// hasCause reports whether there is an error in err that is no sentinel and wraps none.
+// hasCause reports whether there is an error in err that is no sentinel and
+// wraps none.
 func hasCause(err error) bool {
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A member of the crew is a worker as the director sees it. When it is killed another takes its place.
+// A member of the crew is a worker as the director sees it. When it is killed
+// another takes its place.
 type member struct {
 	director *director
 	number   int
@@ -123,8 +124,9 @@ func (m *member) kill() {
 	_ = m.process.Wait()
 }
 
-// leave lets the worker, which has closed everything, end by itself. An error says how it did otherwise: the
-// race detector, for one, has it exit with a status of its own.
+// leave lets the worker, which has closed everything, end by itself. An error
+// says how it did otherwise: the race detector, for one, has it exit with a
+// status of its own.
 func (m *member) leave() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -21,7 +21,8 @@ var errBroken = errors.New("broken promises")
 // victim is the user of all sessions that may be killed.
 const victim = "victim"
 
-// A director runs the server, the workers and the faults, and has the history judged.
+// A director runs the server, the workers and the faults, and has the history
+// judged.
 type director struct {
 	server  *servers.Server
 	admin   *sql.DB
@@ -173,11 +174,12 @@ func (d *director) dismiss() {
 	}
 }
 
-// restWithin is how long the calls of a round may take to end: the longest timeout is 2 s, and a silent
-// server is trusted for some seconds more.
+// restWithin is how long the calls of a round may take to end: the longest
+// timeout is 2 s, and a silent server is trusted for some seconds more.
 const restWithin = 20 * time.Second
 
-// round has everybody work while its faults happen, then rest, and judges what happened.
+// round has everybody work while its faults happen, then rest, and judges what
+// happened.
 func (d *director) round(ctx context.Context, number int) error {
 	d.current = number
 	if err := d.record.GoOn(historyFile(d.folder, theDirector, number)); err != nil {
@@ -228,7 +230,8 @@ func (d *director) fail(err error) {
 	}
 }
 
-// finish has the workers close everything, and looks whether their sessions have gone.
+// finish has the workers close everything, and looks whether their sessions
+// have gone.
 func (d *director) finish(ctx context.Context) error {
 	for _, m := range d.crew {
 		m.tell(order{Do: doEnd})

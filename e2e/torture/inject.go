@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// inject lets the faults happen, each at its time, and returns when the round is over. Those that last are
-// undone beside it: see healing.
+// inject lets the faults happen, each at its time, and returns when the round
+// is over. Those that last are undone beside it: see healing.
 func (d *director) inject(ctx context.Context, faults []fault) {
 	begun := time.Now()
 	wait := func(until time.Duration) {
@@ -43,7 +43,8 @@ func (d *director) inject(ctx context.Context, faults []fault) {
 	wait(roundTime)
 }
 
-// act returns what is to be done, and to what, if that takes time or must not be done twice at a time.
+// act returns what is to be done, and to what, if that takes time or must not
+// be done twice at a time.
 func (d *director) act(f fault) (target string, act func()) {
 	m := d.crew[f.Worker]
 	switch f.Kind {

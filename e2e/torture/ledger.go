@@ -12,10 +12,12 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
 )
 
-// The ledger has a row for each transaction of WithLockTx and WithTerm, with its number under that name. A transaction
-// reads the last number without a row lock, and writes the next: only the lock keeps two from the same. So the table
-// itself shows whether a stale holder has ever committed, and whether the lock was held between the transactions of a
-// term, whatever anybody's clock said.
+// The ledger has a row for each transaction of WithLockTx and WithTerm, with
+// its number under that name. A transaction reads the last number without a row
+// lock, and writes the next: only the lock keeps two from the same. So the
+// table itself shows whether a stale holder has ever committed, and whether the
+// lock was held between the transactions of a term, whatever anybody's clock
+// said.
 const ledger = "test.ledger"
 
 const makeLedger = "CREATE TABLE " + ledger + ` (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARBINARY(200) NOT NULL, number BIGINT NOT NULL,
@@ -61,7 +63,8 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 // mostTransactions is how many a term has at most.
 const mostTransactions = 4
 
-// withTerm is withLockTx for a term of several transactions. Some are rolled back, and the term goes on.
+// withTerm is withLockTx for a term of several transactions. Some are rolled
+// back, and the term goes on.
 func (a *attempt) withTerm(ctx context.Context, timeout time.Duration) {
 	committed, unknown := 0, 0
 	transact := func(ctx context.Context, term *namedlock.Term) error {
@@ -126,7 +129,8 @@ func (a *attempt) judgeTerm(ctx context.Context, err error) (history.Outcome, []
 	case !errors.Is(err, namedlock.ErrLost):
 		return history.Clean, flaws // whatever has become of its transactions
 	case a.cutOff || ctx.Err() != nil:
-		// The context, or the one of write, may have ended during a statement: the driver closes the connection.
+		// The context, or the one of write, may have ended during a statement: the
+		// driver closes the connection.
 		return history.Panicked, flaws
 	}
 	return history.Lost, flaws
@@ -170,18 +174,21 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 	case errors.Is(err, namedlock.ErrLost):
 		return history.Lost, nil
 	case a.own != nil && a.own != errOwn:
-		// A statement has failed. If it was cut off the server frees the lock when it ends, and nobody is told.
+		// A statement has failed. If it was cut off the server frees the lock when it
+		// ends, and nobody is told.
 		return history.Panicked, nil
 	}
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
-		// The same, where the context, or the one of write, ended just as a statement did: the driver closes the
-		// connection all the same, and the context of the section has ended by then.
+		// The same, where the context, or the one of write, ended just as a statement
+		// did: the driver closes the connection all the same, and the context of the
+		// section has ended by then.
 		return history.Panicked, nil
 	}
 	return history.Clean, nil // committed, refused, or rolled back
 }
 
-// audit asks the ledger whether err was right: at least, and at most, so many rows are of this call.
+// audit asks the ledger whether err was right: at least, and at most, so many
+// rows are of this call.
 func (a *attempt) audit(err error, least, most int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -194,8 +201,8 @@ func (a *attempt) audit(err error, least, most int) {
 	}
 }
 
-// auditLedger looks for what a stale holder would leave: two with one number, a gap, another order; and for rows of
-// others between those of a term.
+// auditLedger looks for what a stale holder would leave: two with one number, a
+// gap, another order; and for rows of others between those of a term.
 func (d *director) auditLedger() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

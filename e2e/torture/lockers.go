@@ -162,7 +162,8 @@ func (l *locker) resetPool() {
 	l.db.SetConnMaxLifetime(l.setup.life)
 }
 
-// close closes l and what it stands on, and looks whether it gave everything back.
+// close closes l and what it stands on, and looks whether it gave everything
+// back.
 func (w *worker) close(l *locker) {
 	w.record.Note(history.Event{Kind: history.EventClosing, Locker: l.id})
 	if err := l.Close(); err != nil {
@@ -178,8 +179,8 @@ func (w *worker) close(l *locker) {
 	_ = l.db.Close() // a connection may be broken
 }
 
-// countedWithin is how long a connection that Close has ended may still count as in
-// use, on a machine that is as busy as this one.
+// countedWithin is how long a connection that Close has ended may still count
+// as in use, on a machine that is as busy as this one.
 const countedWithin = 10 * time.Second
 
 // inUse returns how many connections of the db are in use after Close. If the

@@ -1,12 +1,15 @@
-// Command torture gives the library bad days: several processes take locks in every way, on real servers,
-// while sessions and servers are killed, networks fall silent and processes are stopped. What every section
-// saw is written down, and judged by the package history.
+// Command torture gives the library bad days: several processes take locks in
+// every way, on real servers, while sessions and servers are killed, networks
+// fall silent and processes are stopped. What every section saw is written
+// down, and judged by the package history.
 //
 //	go run -C e2e ./torture -for 60s -seed 7 -server mysql
 //
-// The faults are a function of the seed: -plan prints them. It fails at the first broken promise, with the
-// seed, what happened around it, and a file with the whole history, which -judge judges again. It also fails at the end
-// if the judge of the order of acquires and releases was undecided about more than one name in ten.
+// The faults are a function of the seed: -plan prints them. It fails at the
+// first broken promise, with the seed, what happened around it, and a file with
+// the whole history, which -judge judges again. It also fails at the end if the
+// judge of the order of acquires and releases was undecided about more than one
+// name in ten.
 package main
 
 import (

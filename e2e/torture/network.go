@@ -13,8 +13,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A network is the way of one worker's proxied connections to the server: through a proxy that can cut, stall
-// and delay, and one that can fall silent.
+// A network is the way of one worker's proxied connections to the server:
+// through a proxy that can cut, stall and delay, and one that can fall silent.
 type network struct {
 	name   string
 	addr   string // of the proxy, which stays: proxy.Listen is set anew at each start, and not to be read meanwhile
@@ -41,20 +41,22 @@ func (n *network) close() error {
 	return n.behind.Close()
 }
 
-// silence lets nothing through in either direction, and no word of a side that has gone. It comes afterwards.
+// silence lets nothing through in either direction, and no word of a side that
+// has gone. It comes afterwards.
 func (n *network) silence() (heal func() error, err error) {
 	n.behind.Silence()
 	return func() error { n.behind.Heal(); return nil }, nil
 }
 
-// cut closes all connections and refuses new ones until the function that it returns is called.
+// cut closes all connections and refuses new ones until the function that it
+// returns is called.
 func (n *network) cut() (heal func() error, err error) {
 	n.proxy.Stop()
 	return n.proxy.Start, nil
 }
 
-// stall lets nothing through in either direction. What is sent meanwhile is lost, and the connections end
-// with it.
+// stall lets nothing through in either direction. What is sent meanwhile is
+// lost, and the connections end with it.
 func (n *network) stall() (heal func() error, err error) {
 	return n.poison("timeout", map[string]int64{"timeout": 0})
 }

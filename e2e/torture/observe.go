@@ -29,7 +29,8 @@ func (d *director) holders(ctx context.Context) (held map[string]int64, err erro
 	return held, nil
 }
 
-// observe writes down who has which name, and how long the server takes to say so.
+// observe writes down who has which name, and how long the server takes to say
+// so.
 func (d *director) observe(stop <-chan struct{}) {
 	every(20*time.Millisecond, stop, func(ctx context.Context) {
 		from := history.Now()
@@ -39,8 +40,9 @@ func (d *director) observe(stop <-chan struct{}) {
 	})
 }
 
-// knock opens connections and asks what a greeting does, and notes how late the server answers: a call that needs
-// a new session does not count that as a wait.
+// knock opens connections and asks what a greeting does, and notes how late the
+// server answers: a call that needs a new session does not count that as a
+// wait.
 func (d *director) knock(stop <-chan struct{}) {
 	const prompt = 10 * time.Millisecond
 	every(50*time.Millisecond, stop, func(ctx context.Context) {
@@ -72,10 +74,11 @@ func every(period time.Duration, stop <-chan struct{}, f func(ctx context.Contex
 	}
 }
 
-// leftOver returns which names are still held when all have rested for as long as the server may take.
+// leftOver returns which names are still held when all have rested for as long
+// as the server may take.
 func (d *director) leftOver() map[string]int64 {
-	// A session whose client has gone without a word is noticed within a second, and may be granted what it
-	// waited for in that time.
+	// A session whose client has gone without a word is noticed within a second,
+	// and may be granted what it waited for in that time.
 	const within = 1250 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), restWithin)
 	defer cancel()

@@ -16,8 +16,9 @@ const (
 	roundTime = 3 * time.Second // of work between two moments of rest
 )
 
-// A fault is one thing that is done to the system. Of whom it hits among those that are there at the time,
-// Pick says which: whom it finds is a matter of chance, what is tried is not.
+// A fault is one thing that is done to the system. Of whom it hits among those
+// that are there at the time, Pick says which: whom it finds is a matter of
+// chance, what is tried is not.
 type fault struct {
 	Kind   string
 	At     time.Duration // from the beginning of its round
@@ -44,7 +45,8 @@ func (f fault) String() string {
 	return s
 }
 
-// A kind says how often a fault comes, relative to the others, and draws the rest of it.
+// A kind says how often a fault comes, relative to the others, and draws the
+// rest of it.
 type kind struct {
 	name   string
 	weight int
@@ -92,8 +94,9 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
 
-// plan returns the faults of one round, in order. It is a function of its arguments alone. Every fifth round
-// is without any: what goes wrong in it has no excuse.
+// plan returns the faults of one round, in order. It is a function of its
+// arguments alone. Every fifth round is without any: what goes wrong in it has
+// no excuse.
 func plan(seed uint64, round int) []fault {
 	if round%5 == 4 {
 		return nil

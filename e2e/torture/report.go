@@ -39,7 +39,8 @@ func newReport() *report {
 	return &report{read: make(map[string]int64), outcomes: make(map[history.Outcome]int), faults: make(map[string]int)}
 }
 
-// judge reads what has been written since the last time, and returns errBroken if it breaks a promise.
+// judge reads what has been written since the last time, and returns errBroken
+// if it breaks a promise.
 func (d *director) judge() error {
 	files, err := filepath.Glob(filepath.Join(d.folder, "*.jsonl"))
 	if err != nil {
@@ -107,9 +108,11 @@ func (r *report) judge(events []history.Event, kind servers.Kind) []history.Viol
 // errUndecided: the second judge gave up too often to be relied on.
 var errUndecided = errors.New("too many names are undecided")
 
-// decided returns errUndecided if more than one name in ten is undecided. The first judge has judged these names, too,
-// but it knows only the rules that we gave it. The second judge is there for what they miss; it misses as large a
-// share of that as it leaves undecided, and torture's mutants were caught while it decided all of their names.
+// decided returns errUndecided if more than one name in ten is undecided. The
+// first judge has judged these names, too, but it knows only the rules that we
+// gave it. The second judge is there for what they miss; it misses as large a
+// share of that as it leaves undecided, and torture's mutants were caught while
+// it decided all of their names.
 func (r *report) decided() error {
 	const outOf = 10
 	if r.undecided*outOf > r.judged {
@@ -128,7 +131,8 @@ func (r *report) printViolations(w io.Writer, violations []history.Violation) {
 	}
 }
 
-// judgeFile judges the history that a run has kept, to its first violation, as the run did.
+// judgeFile judges the history that a run has kept, to its first violation, as
+// the run did.
 func judgeFile(w io.Writer, file string) (*report, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -155,7 +159,8 @@ func judgeFile(w io.Writer, file string) (*report, error) {
 	return r, nil
 }
 
-// readOn returns the events of file from where it was last left, whole lines only.
+// readOn returns the events of file from where it was last left, whole lines
+// only.
 func (r *report) readOn(file string) (raw []byte, events []history.Event, err error) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// workerJob is the environment variable that makes this program a worker: a job as JSON.
+// workerJob is the environment variable that makes this program a worker: a job
+// as JSON.
 const workerJob = "NAMEDLOCK_TORTURE_WORKER"
 
 // A job says what a worker is to do.
@@ -55,7 +56,8 @@ const (
 	hasEnded  = "ended"
 )
 
-// A worker is a process that takes locks in every way, until it is told to stop or killed.
+// A worker is a process that takes locks in every way, until it is told to stop
+// or killed.
 type worker struct {
 	name    string
 	job     job
@@ -159,7 +161,8 @@ func (w *worker) rest() {
 	}
 }
 
-// mostGrowth is how much more of the heap may be in use at the end than when the worker first rested.
+// mostGrowth is how much more of the heap may be in use at the end than when
+// the worker first rested.
 const mostGrowth = 8 << 20
 
 // end closes everything and looks whether anything is left.

@@ -1,5 +1,5 @@
-// Package wrappers tests the library behind the wrappers around database drivers
-// that Go services use.
+// Package wrappers tests the library behind the wrappers around database
+// drivers that Go services use.
 package wrappers
 
 import (

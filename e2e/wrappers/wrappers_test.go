@@ -40,7 +40,8 @@ type stand struct {
 	admin   *sql.DB // without the wrapper
 }
 
-// everyWrapper runs the test behind each wrapper, on each server, with Open and with New.
+// everyWrapper runs the test behind each wrapper, on each server, with Open and
+// with New.
 func everyWrapper(t *testing.T, test func(t *testing.T, at stand)) {
 	for _, kind := range []servers.Kind{servers.MariaDB, servers.MySQL} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -156,7 +157,8 @@ func TestKillIsNoticed(t *testing.T) {
 	})
 }
 
-// What the Locker sends, and what the code under the lock sends, shows in the traces.
+// What the Locker sends, and what the code under the lock sends, shows in the
+// traces.
 func TestStatementsShow(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
 		l, name, table := at.locker(t), newName(), at.table(t)
@@ -192,7 +194,8 @@ func TestTxEnded(t *testing.T) {
 	})
 }
 
-// Shutdown ends a statement of the code under the lock, whatever the context of that is.
+// Shutdown ends a statement of the code under the lock, whatever the context of
+// that is.
 func TestShutdownCuts(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
 		l := at.locker(t)
@@ -224,8 +227,8 @@ func TestShutdownCuts(t *testing.T) {
 	})
 }
 
-// A Router that has a pool of connections keeps a session, with its locks, when the client says goodbye. So a session
-// that is discarded ends without one.
+// A Router that has a pool of connections keeps a session, with its locks, when
+// the client says goodbye. So a session that is discarded ends without one.
 func TestRouterWithAPool(t *testing.T) {
 	srv := servers.ForTest(t, servers.MySQL)
 	router, err := servers.StartProxy(servers.RouterPool, servers.Backend{Addr: srv.Addr()})

@@ -6,8 +6,9 @@ import (
 	"syscall"
 )
 
-// attributes: the server runs as that user, keeps out of the way of an interrupt at the terminal, and
-// gets the signal last when this process ends, however that ends.
+// attributes: the server runs as that user, keeps out of the way of an
+// interrupt at the terminal, and gets the signal last when this process ends,
+// however that ends.
 func attributes(as *user.User, last syscall.Signal) (*syscall.SysProcAttr, error) {
 	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: last}
 	if as == nil {

@@ -1,6 +1,6 @@
-// Package rivals runs private servers of what users might pick instead of MySQL's named locks: Redis
-// and PostgreSQL, on free ports, with data in a temporary folder, ended with the process that started
-// them.
+// Package rivals runs private servers of what users might pick instead of
+// MySQL's named locks: Redis and PostgreSQL, on free ports, with data in a
+// temporary folder, ended with the process that started them.
 package rivals
 
 import (
@@ -67,8 +67,9 @@ func Redis() (*Server, error) {
 	return s, nil
 }
 
-// Postgres starts a PostgreSQL server with a superuser "postgres" who needs no password. It must not
-// run as root, so where this process does, it runs as user postgres or nobody.
+// Postgres starts a PostgreSQL server with a superuser "postgres" who needs no
+// password. It must not run as root, so where this process does, it runs as
+// user postgres or nobody.
 func Postgres() (*Server, error) {
 	bin := postgresFolder()
 	if bin == "" {
@@ -154,7 +155,8 @@ func postgresFolder() string {
 	return ""
 }
 
-// unprivileged is whom to run as where this process runs as root; nil: as this process.
+// unprivileged is whom to run as where this process runs as root; nil: as this
+// process.
 func unprivileged() (*user.User, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -205,8 +207,8 @@ func (s *Server) start(cmd *exec.Cmd, as *user.User, ready func() error) error {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 
-	// The signal for the end of the parent comes when the thread that forked ends, so the goroutine
-	// keeps its thread for as long as the server runs.
+	// The signal for the end of the parent comes when the thread that forked ends,
+	// so the goroutine keeps its thread for as long as the server runs.
 	started := make(chan error)
 	done := make(chan struct{})
 	go func() {

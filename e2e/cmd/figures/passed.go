@@ -17,8 +17,8 @@ const (
 	module = "github.com/go-namedlock/namedlock"
 	cycle  = module + "/e2e/cmd/figures/cycle"
 
-	// cycles is how many cycles are measured. The goroutine that asks the server may
-	// end after its cycle, so a function counts if most of the cycles pass it.
+	// cycles is how many cycles are measured. The goroutine that asks the server
+	// may end after its cycle, so a function counts if most of the cycles pass it.
 	cycles = 25
 )
 

@@ -96,9 +96,9 @@ func (s *source) lines() (sizes []size) {
 	return sorted(sizes)
 }
 
-// fields returns the fields of the struct types that are declared below the root
-// package, largest first. An embedded field counts, and so do those of a struct
-// in a struct.
+// fields returns the fields of the struct types that are declared below the
+// root package, largest first. An embedded field counts, and so do those of a
+// struct in a struct.
 func (s *source) fields() (sizes []size) {
 	for _, f := range s.files {
 		if f.folder == "." {

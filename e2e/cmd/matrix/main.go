@@ -1,5 +1,6 @@
-// Command matrix runs the core of the end-to-end tests, one test a promise, on the servers that the tests do not
-// have by default, and through proxies. servers/fetch.sh --all gets them.
+// Command matrix runs the core of the end-to-end tests, one test a promise, on
+// the servers that the tests do not have by default, and through proxies.
+// servers/fetch.sh --all gets them.
 //
 //	go run -C e2e ./cmd/matrix [-all] [target ...]
 package main
@@ -21,8 +22,9 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/targets"
 )
 
-// core has a test for each promise that the conformance kit does not hold, or two where a server could keep the
-// one and break the other. The kit is run beside them.
+// core has a test for each promise that the conformance kit does not hold, or
+// two where a server could keep the one and break the other. The kit is run
+// beside them.
 var core = []string{
 	"01_BadArgumentsCostNoSQL",
 	"02_TryOnceWhileOthersWait", "02_MoreNamesThanSessions",
@@ -60,7 +62,8 @@ var core = []string{
 	"50_NeverMoreThanN",
 }
 
-// atOnce is how many targets are run at the same time: the tests wait most of the time.
+// atOnce is how many targets are run at the same time: the tests wait most of
+// the time.
 const atOnce = 2
 
 func main() {

@@ -1,4 +1,5 @@
-// Command servers starts a database server, prints its data source name, and stops it when interrupted.
+// Command servers starts a database server, prints its data source name, and
+// stops it when interrupted.
 //
 //	go run -C e2e ./cmd/servers mysql|mariadb [server flag ...]
 package main

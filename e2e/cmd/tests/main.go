@@ -1,8 +1,8 @@
 // Command tests runs the tests of all modules of the workspace, with the flags
-// of go test that it is given. It reports at least every 15 seconds what it does: downloads,
-// compiles or runs. At the end it prints how long that took, and which servers
-// were missing, with the command that gets them: go test itself does not print
-// what a package that passes has skipped.
+// of go test that it is given. It reports at least every 15 seconds what it
+// does: downloads, compiles or runs. At the end it prints how long that took,
+// and which servers were missing, with the command that gets them: go test
+// itself does not print what a package that passes has skipped.
 //
 //	go run -C e2e ./cmd/tests [flag of go test ...]
 //
@@ -22,8 +22,8 @@ import (
 	"time"
 )
 
-// skippedFile is servers.SkippedFile: an environment variable that names a file.
-// A test that is skipped for want of a server writes the reason to it.
+// skippedFile is servers.SkippedFile: an environment variable that names a
+// file. A test that is skipped for want of a server writes the reason to it.
 const skippedFile = "NAMEDLOCK_SKIPPED_FILE"
 
 func main() {
@@ -168,7 +168,8 @@ func test(p *progress, env, flags, packages []string, tested int) (passed bool, 
 	return failed == nil, nil
 }
 
-// skipped returns the reasons in the file, each once. Where there is no file, nothing was skipped.
+// skipped returns the reasons in the file, each once. Where there is no file,
+// nothing was skipped.
 func skipped(file string) ([]string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {

@@ -23,7 +23,8 @@ func (c *checker) errors() {
 	}
 }
 
-// held: ErrReentrant is for those names, in whatever letter case, that the call chain holds, and for no others.
+// held: ErrReentrant is for those names, in whatever letter case, that the call
+// chain holds, and for no others.
 func (c *checker) held(s *Call) {
 	holds := false
 	for p := range s.chain {
@@ -37,7 +38,8 @@ func (c *checker) held(s *Call) {
 	}
 }
 
-// losses: a lock is lost if something was done to its session, and not otherwise.
+// losses: a lock is lost if something was done to its session, and not
+// otherwise.
 func (c *checker) losses() {
 	for _, s := range c.Calls {
 		if s.Outcome != Lost || s.Locker.ID == Foreign {
@@ -53,8 +55,9 @@ func (c *checker) losses() {
 	}
 }
 
-// cutOffBelow reports whether a transaction under s was given up while s had its lock. Where that ends a statement in the
-// middle the session ends, and the locks around the transaction with it.
+// cutOffBelow reports whether a transaction under s was given up while s had
+// its lock. Where that ends a statement in the middle the session ends, and the
+// locks around the transaction with it.
 func (c *checker) cutOffBelow(s *Call) bool {
 	return slices.ContainsFunc(c.Calls, func(below *Call) bool {
 		if below.Begun == 0 || below.Outcome != Panicked || below.Returned > s.Returned {
@@ -106,7 +109,8 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 	})
 }
 
-// cutOff reports whether a limit on statements ended one of s: MySQL and MariaDB say so by these numbers.
+// cutOff reports whether a limit on statements ended one of s: MySQL and
+// MariaDB say so by these numbers.
 func cutOff(s *Call) bool {
 	return strings.Contains(s.Error, "Error 3024") || strings.Contains(s.Error, "Error 1969")
 }

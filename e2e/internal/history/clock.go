@@ -4,7 +4,8 @@ package history
 
 import "golang.org/x/sys/unix"
 
-// Now is the time of the machine's monotonic clock, in nanoseconds. Go's own has another zero in each process.
+// Now is the time of the machine's monotonic clock, in nanoseconds. Go's own
+// has another zero in each process.
 func Now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {

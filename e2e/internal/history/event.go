@@ -68,7 +68,8 @@ type Event struct {
 	Promise string           `json:"promise,omitempty"`
 }
 
-// A Recorder writes events to a file, each at once, so that none is lost when its process is killed.
+// A Recorder writes events to a file, each at once, so that none is lost when
+// its process is killed.
 type Recorder struct {
 	worker string
 	mu     sync.Mutex
@@ -100,8 +101,9 @@ func (r *Recorder) GoOn(file string) error {
 // promptly is what lateness of this process is not noted.
 const promptly = 2 * time.Millisecond
 
-// Note adds an event. At is now unless it is set. It also notes if the file took long: callers note events in the
-// middle of what they measure, and wait for each other's.
+// Note adds an event. At is now unless it is set. It also notes if the file
+// took long: callers note events in the middle of what they measure, and wait
+// for each other's.
 func (r *Recorder) Note(e Event) {
 	if e.At == 0 {
 		e.At = Now()
@@ -147,8 +149,8 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		// From one reading of the clock to the next, so that none is missed of the time at which this goroutine
-		// itself is kept from running.
+		// From one reading of the clock to the next, so that none is missed of the
+		// time at which this goroutine itself is kept from running.
 		now := Now()
 		if due := last + int64(period); now-due > int64(promptly) {
 			r.Note(Event{Kind: EventLate, From: due, At: now})
@@ -158,7 +160,8 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 	}
 }
 
-// Read returns the events in from. A last line that is cut off is left out: its writer was killed.
+// Read returns the events in from. A last line that is cut off is left out: its
+// writer was killed.
 func Read(from io.Reader) ([]Event, error) {
 	var events []Event
 	r := bufio.NewReader(from)
@@ -178,8 +181,10 @@ func Read(from io.Reader) ([]Event, error) {
 	}
 }
 
-// New makes a history of events, which may come in any order. Lockers of an earlier one may still be in use, and
-// limits still be in force. Who takes no part in sections, the director, is nobody's worker: its lateness counts for all.
+// New makes a history of events, which may come in any order. Lockers of an
+// earlier one may still be in use, and limits still be in force. Who takes no
+// part in sections, the director, is nobody's worker: its lateness counts for
+// all.
 func New(events []Event, folds bool, earlier *History) *History {
 	h := &History{Folds: folds, Lockers: make(map[string]*Locker), Samples: make(map[string][]Sighting), LeftOver: make(map[string]int64)}
 	if earlier != nil {

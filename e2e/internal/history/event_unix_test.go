@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file that takes long makes its process late: callers note events in the middle of what is judged.
+// A file that takes long makes its process late: callers note events in the
+// middle of what is judged.
 func TestASlowFileIsLateness(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "w1.jsonl")

@@ -8,8 +8,8 @@ import (
 // seenBy is how soon a loss is known where the socket shows it.
 const seenBy = 50 * time.Millisecond
 
-// exclusion: two sections never overlap in time, unless one had lost its lock, and that one was told within
-// the bound. Within one Locker they never do.
+// exclusion: two sections never overlap in time, unless one had lost its lock,
+// and that one was told within the bound. Within one Locker they never do.
 func (c *checker) exclusion() {
 	for _, line := range c.group(func(s *Call) string { return s.Locker.ID + "\x00" + fold(s.Name) }) {
 		if line[0].Locker.ID == Foreign {
@@ -25,7 +25,8 @@ func (c *checker) exclusion() {
 				c.report("who is told that it held was alone", fmt.Sprintf("%q: both clean", b.Name), b.Begun, a, b)
 				return
 			}
-			// The second may be the victim: it may have lost the lock before it came to begin.
+			// The second may be the victim: it may have lost the lock before it came to
+			// begin.
 			if !c.told(a, b.Begun) && !c.told(b, b.Begun) {
 				c.report("a loss is told within its bound", fmt.Sprintf("%q: two at once, %s and %s", b.Name, a.Outcome, b.Outcome), b.Begun, a, b)
 			}
@@ -33,7 +34,8 @@ func (c *checker) exclusion() {
 	}
 }
 
-// told reports whether s was told in time that it had lost its lock by then, or ended before that was due.
+// told reports whether s was told in time that it had lost its lock by then, or
+// ended before that was due.
 func (c *checker) told(s *Call, lost int64) bool {
 	if c.clean(s) {
 		return false
@@ -73,8 +75,9 @@ func (c *checker) silentBound(s *Call, from int64) time.Duration {
 	return d
 }
 
-// detection: what is known to have been done to the session of a section that goes on is told to it within its
-// bound, whether somebody else had the lock meanwhile or not.
+// detection: what is known to have been done to the session of a section that
+// goes on is told to it within its bound, whether somebody else had the lock
+// meanwhile or not.
 func (c *checker) detection() {
 	for _, f := range c.Faults {
 		switch f.Kind {
@@ -117,9 +120,11 @@ func (c *checker) hit(s *Call, f Fault) bool {
 	return f.Session != 0 && c.session(s, f.From) == f.Session
 }
 
-// clean reports whether s was told that it held to the end, and could know. In the middle of a run of
-// hand-offs the proof is the socket alone; and where a network is in between, the word that a session has been
-// killed takes its time: a section that ends before it must have come may have been told so in good faith.
+// clean reports whether s was told that it held to the end, and could know. In
+// the middle of a run of hand-offs the proof is the socket alone; and where a
+// network is in between, the word that a session has been killed takes its
+// time: a section that ends before it must have come may have been told so in
+// good faith.
 func (c *checker) clean(s *Call) bool {
 	if s.Outcome != Clean || !s.Locker.HandOff || s.Locker.Path == "" {
 		return s.Outcome == Clean
@@ -144,7 +149,8 @@ func (c *checker) over(s *Call) int64 {
 	return over
 }
 
-// lateBy is the lateness that counts for a bound of d after from: as long as it goes on, the bound moves.
+// lateBy is the lateness that counts for a bound of d after from: as long as it
+// goes on, the bound moves.
 func (c *checker) lateBy(s *Call, from int64, d time.Duration) time.Duration {
 	late := always
 	for {
@@ -156,8 +162,9 @@ func (c *checker) lateBy(s *Call, from int64, d time.Duration) time.Duration {
 	}
 }
 
-// proof: a section that was told that it held did hold on the server all the time, in one session. What is
-// asked for inside the section must be answered by that session's id.
+// proof: a section that was told that it held did hold on the server all the
+// time, in one session. What is asked for inside the section must be answered
+// by that session's id.
 func (c *checker) proof() {
 	for _, s := range c.Calls {
 		if !c.clean(s) || s.Begun == 0 {
@@ -179,7 +186,8 @@ func (c *checker) proof() {
 	}
 }
 
-// sightings are what was seen of the name of s, by itself and by the observer, while its section ran.
+// sightings are what was seen of the name of s, by itself and by the observer,
+// while its section ran.
 func (c *checker) sightings(s *Call) []Sighting {
 	all := s.Seen
 	for _, seen := range between(c.Samples[s.Name], s.Begun, c.end(s)) {
@@ -188,8 +196,9 @@ func (c *checker) sightings(s *Call) []Sighting {
 	return all
 }
 
-// session is the server's id of the session that had the lock of s, as it was last seen before the time, 0 if
-// it was not. What is seen later may be who has the lock after a loss.
+// session is the server's id of the session that had the lock of s, as it was
+// last seen before the time, 0 if it was not. What is seen later may be who has
+// the lock after a loss.
 func (c *checker) session(s *Call, before int64) (id int64) {
 	last := int64(0)
 	for _, seen := range c.sightings(s) {

@@ -1,9 +1,11 @@
-// Package history judges what callers of named locks saw: it reads the events that several processes of
-// one machine wrote down, and says which promises they break.
+// Package history judges what callers of named locks saw: it reads the events
+// that several processes of one machine wrote down, and says which promises
+// they break.
 //
-// All times are nanoseconds of the machine's monotonic clock, which is the same for all its processes. A
-// section is the code under a lock. Its Begun and Ended are taken inside it, so a lock that was held to the
-// end was held for longer than that.
+// All times are nanoseconds of the machine's monotonic clock, which is the same
+// for all its processes. A section is the code under a lock. Its Begun and
+// Ended are taken inside it, so a lock that was held to the end was held for
+// longer than that.
 package history
 
 import (
@@ -13,7 +15,8 @@ import (
 	"time"
 )
 
-// An Outcome is how a call ended: the namedlock.ErrorType of its error, or one of those that have no error.
+// An Outcome is how a call ended: the namedlock.ErrorType of its error, or one
+// of those that have no error.
 type Outcome string
 
 const (
@@ -48,14 +51,15 @@ type Locker struct {
 	Closed    int64         // when it returned
 }
 
-// A Sighting is one answer of the server to who holds a name; it was asked at From and known at At.
+// A Sighting is one answer of the server to who holds a name; it was asked at
+// From and known at At.
 type Sighting struct {
 	From, At int64
 	Session  int64 // 0: nobody
 }
 
-// A Call is one WithLock, WithLockTx, WithTerm or WithSlot, or one Acquire with its Release. Zero times are of
-// events that have not happened.
+// A Call is one WithLock, WithLockTx, WithTerm or WithSlot, or one Acquire with
+// its Release. Zero times are of events that have not happened.
 type Call struct {
 	Worker   string
 	ID       int64
@@ -97,7 +101,8 @@ func (c *Call) chain(yield func(*Call) bool) {
 	}
 }
 
-// A Fault is something that was done to the system, from before From to after At.
+// A Fault is something that was done to the system, from before From to after
+// At.
 type Fault struct {
 	Kind     string
 	Target   string // a worker, a locker or a proxy
@@ -137,8 +142,8 @@ type Opening struct {
 	From, At int64
 }
 
-// A History is what happened from one moment of rest to the next: no call spans two. Its faults include earlier
-// ones that may still have an effect: Limits.
+// A History is what happened from one moment of rest to the next: no call spans
+// two. Its faults include earlier ones that may still have an effect: Limits.
 type History struct {
 	Folds    bool // the server takes names that differ in letter case for one
 	Calls    []*Call
@@ -164,7 +169,8 @@ type Violation struct {
 type Verdict struct {
 	Violations []Violation // in the order of time
 
-	// The second judge, which looks for an order of all acquires and releases of a name, gives up after a while.
+	// The second judge, which looks for an order of all acquires and releases of a
+	// name, gives up after a while.
 	Judged    int      // names that it has been asked about
 	Undecided []string // of these, the names about which it has said nothing
 }
@@ -190,8 +196,8 @@ func check(h *History, judging time.Duration) Verdict {
 	return c.verdict
 }
 
-// Overlaps is how many pairs of sections of one name there are that overlap, all of them with a victim that
-// was told in time if Check finds nothing.
+// Overlaps is how many pairs of sections of one name there are that overlap,
+// all of them with a victim that was told in time if Check finds nothing.
 func Overlaps(h *History) (n int) {
 	c := &checker{History: h}
 	for _, line := range c.byKey() {
@@ -220,7 +226,8 @@ func (c *checker) key(name string) string {
 	return name
 }
 
-// end is when the section of s was over: a killed worker's ends with the worker.
+// end is when the section of s was over: a killed worker's ends with the
+// worker.
 func (c *checker) end(s *Call) int64 {
 	if s.Ended != 0 {
 		return s.Ended
@@ -233,7 +240,8 @@ func (c *checker) end(s *Call) int64 {
 	return c.Rested
 }
 
-// byKey groups the sections that exclude each other on the server, each in the order of their beginning.
+// byKey groups the sections that exclude each other on the server, each in the
+// order of their beginning.
 func (c *checker) byKey() map[string][]*Call {
 	return c.group(func(s *Call) string { return c.key(s.Name) })
 }
@@ -255,7 +263,8 @@ func sortByBegun(line []*Call) {
 	slices.SortStableFunc(line, func(a, b *Call) int { return cmp.Compare(a.Begun, b.Begun) })
 }
 
-// pairs calls f with every two sections of line that overlap, the one that began first in front.
+// pairs calls f with every two sections of line that overlap, the one that
+// began first in front.
 func (c *checker) pairs(line []*Call, f func(a, b *Call)) {
 	var open []*Call
 	for _, b := range line {

@@ -31,7 +31,8 @@ func section(l *Locker, name string, from, to int64, outcome Outcome) *Call {
 	return &Call{Worker: l.Worker, Locker: l, Name: name, Timeout: time.Second, Called: (from - 1) * ms, Begun: from * ms, Ended: to * ms, Returned: (to + 1) * ms, Outcome: outcome}
 }
 
-// refusal is a call of l that was made at from and answered at to without a lock.
+// refusal is a call of l that was made at from and answered at to without a
+// lock.
 func refusal(l *Locker, timeout time.Duration, from, to int64, outcome Outcome) *Call {
 	return &Call{Worker: l.Worker, Locker: l, Name: "a", Timeout: timeout, Called: from * ms, Returned: to * ms, Outcome: outcome}
 }
@@ -331,8 +332,9 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A history that is too hard for the second judge is undecided, which is not the same as fine. The times of the
-// releases of lost locks are not known: to find that no order explains this one it would have to try them all.
+// A history that is too hard for the second judge is undecided, which is not
+// the same as fine. The times of the releases of lost locks are not known: to
+// find that no order explains this one it would have to try them all.
 func TestUndecided(t *testing.T) {
 	t.Parallel()
 	var h History
@@ -357,8 +359,8 @@ func steady(session, from, to int64) (seen []Sighting) {
 	return seen
 }
 
-// What is recorded is read again as it was, up to a line that is cut off; and what several processes wrote, in
-// whatever order, is put together.
+// What is recorded is read again as it was, up to a line that is cut off; and
+// what several processes wrote, in whatever order, is put together.
 func TestRecordAndRead(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "w1.jsonl")

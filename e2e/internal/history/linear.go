@@ -9,9 +9,11 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A second judge, which knows nothing of sections: to acquire and to release are operations on a mutex, each
-// of which took effect at some moment between its call and its return, and there must be an order of these
-// moments that a mutex allows. A lock that was lost was released by somebody else, at a time that nobody knows.
+// A second judge, which knows nothing of sections: to acquire and to release
+// are operations on a mutex, each of which took effect at some moment between
+// its call and its return, and there must be an order of these moments that a
+// mutex allows. A lock that was lost was released by somebody else, at a time
+// that nobody knows.
 
 type mutexOp struct {
 	release bool
@@ -30,8 +32,9 @@ var mutex = porcupine.Model{
 	},
 }
 
-// judging bounds the time for one name. The time that a history takes grows with the number of locks that were lost,
-// and without a bound for a history that no order explains.
+// judging bounds the time for one name. The time that a history takes grows
+// with the number of locks that were lost, and without a bound for a history
+// that no order explains.
 const judging = 10 * time.Second
 
 func (c *checker) linearizable() {

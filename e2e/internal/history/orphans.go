@@ -19,9 +19,10 @@ func (c *checker) leftovers() {
 	}
 }
 
-// orphans: no name is held on the server by a session whose holder is done. An observer has seen the same
-// session hold it for more than a second, and meanwhile nobody had a section of that name, or was on the
-// way in or out of one.
+// orphans: no name is held on the server by a session whose holder is done. An
+// observer has seen the same session hold it for more than a second, and
+// meanwhile nobody had a section of that name, or was on the way in or out of
+// one.
 func (c *checker) orphans() {
 	lines := c.byKey()
 	c.addSearches(lines)
@@ -41,8 +42,8 @@ func (c *checker) orphans() {
 	}
 }
 
-// addSearches adds to lines, for the gate of each name with slots, the calls that may have had it: from the call
-// until it has a slot or an error.
+// addSearches adds to lines, for the gate of each name with slots, the calls
+// that may have had it: from the call until it has a slot or an error.
 func (c *checker) addSearches(lines map[string][]*Call) {
 	for _, s := range c.Calls {
 		if s.N > 0 {
@@ -114,7 +115,8 @@ func maxOf(m map[string]time.Duration) (d time.Duration) {
 	return d
 }
 
-// Window returns the calls and the faults that were under way around v, in the order of time.
+// Window returns the calls and the faults that were under way around v, in the
+// order of time.
 func Window(h *History, v Violation, around time.Duration) (calls []*Call, faults []Fault) {
 	from, to := v.At-int64(around), v.At+int64(around)
 	about := make(map[string]bool)

@@ -7,9 +7,10 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// slots: no more callers of one name with slots are in their sections at once than the greatest of their n, without
-// those who had lost their slot and were told within the bound. Each has a slot below its own n. That no two have
-// the same slot is judged as for every lock: see exclusion.
+// slots: no more callers of one name with slots are in their sections at once
+// than the greatest of their n, without those who had lost their slot and were
+// told within the bound. Each has a slot below its own n. That no two have the
+// same slot is judged as for every lock: see exclusion.
 func (c *checker) slots() {
 	for key, line := range c.group(func(s *Call) string { return c.key(s.Slots) }) {
 		if key == "" {
@@ -35,7 +36,8 @@ func (c *checker) slots() {
 	}
 }
 
-// hasOneOfItsSlots reports whether the lock of c is one of the slots that it asked for.
+// hasOneOfItsSlots reports whether the lock of c is one of the slots that it
+// asked for.
 func (c *Call) hasOneOfItsSlots() bool {
 	for i := range c.N {
 		if c.Name == names.Slot(c.Slots, i) {

@@ -6,13 +6,16 @@ import (
 	"time"
 )
 
-// lateAtMost is by how much a wait may be longer than asked, and how soon a cancelled call returns.
+// lateAtMost is by how much a wait may be longer than asked, and how soon a
+// cancelled call returns.
 const lateAtMost = 100 * time.Millisecond
 
-// openTime is how long it may take to open and greet a session, which counts as no wait.
+// openTime is how long it may take to open and greet a session, which counts as
+// no wait.
 const openTime = 5 * time.Second
 
-// passage is how long a WithSlot that tries once may wait for another caller that looks for a slot while one is free.
+// passage is how long a WithSlot that tries once may wait for another caller
+// that looks for a slot while one is free.
 const passage = 100 * time.Millisecond
 
 // waits: every call returns, with an answer, when it should.
@@ -89,8 +92,8 @@ func (c *checker) deadline(s *Call) int64 {
 	return d
 }
 
-// givenUp reports whether the context of s could have ended: it was cancelled, or one that it stems from, or
-// a lock around it was lost.
+// givenUp reports whether the context of s could have ended: it was cancelled,
+// or one that it stems from, or a lock around it was lost.
 func (c *checker) givenUp(s *Call) bool {
 	if s.Cancel != 0 {
 		return true

@@ -1,6 +1,8 @@
-// Package netfault is a TCP proxy that stands for a network which falls silent, or is slow. Nothing passes a silent
-// one in either direction: no data, and no word of a side that has closed its end, so that each side believes
-// that the other is there. As on a real network, what was sent meanwhile arrives when it is healed.
+// Package netfault is a TCP proxy that stands for a network which falls silent,
+// or is slow. Nothing passes a silent one in either direction: no data, and no
+// word of a side that has closed its end, so that each side believes that the
+// other is there. As on a real network, what was sent meanwhile arrives when it
+// is healed.
 package netfault
 
 import (
@@ -98,15 +100,16 @@ func (p *Proxy) Accepted() int {
 	return p.accepted
 }
 
-// Silence lets nothing through any more, on connections that there are and on new ones.
+// Silence lets nothing through any more, on connections that there are and on
+// new ones.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.network.silence()
 }
 
-// Strand silences the connections that there are for good. New ones work: a firewall or a router on the
-// way has forgotten the old.
+// Strand silences the connections that there are for good. New ones work: a
+// firewall or a router on the way has forgotten the old.
 func (p *Proxy) Strand() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,8 +124,8 @@ func (p *Proxy) Heal() {
 	p.network.heal()
 }
 
-// Pace has each packet that the server sends, a row or part of another answer, take that long, and arrive
-// by itself.
+// Pace has each packet that the server sends, a row or part of another answer,
+// take that long, and arrive by itself.
 func (p *Proxy) Pace(d time.Duration) { p.pace.Store(int64(d)) }
 
 // Close ends the proxy and all its connections. Its address can be listened on
@@ -179,7 +182,8 @@ func (p *Proxy) add(c *link) {
 	})
 }
 
-// pass passes on what read reads from one side, and the end of it, when the gate is open.
+// pass passes on what read reads from one side, and the end of it, when the
+// gate is open.
 func pass(to, from net.Conn, read func([]byte) (int, error), g *gate) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -198,8 +202,8 @@ func pass(to, from net.Conn, read func([]byte) (int, error), g *gate) {
 	}
 }
 
-// packets returns a function that reads a packet, or as much of it as there is room for, at the pace that is
-// set.
+// packets returns a function that reads a packet, or as much of it as there is
+// room for, at the pace that is set.
 func (p *Proxy) packets(from io.Reader) func([]byte) (int, error) {
 	r, left := bufio.NewReaderSize(from, 32<<10), 0
 	return func(buffer []byte) (int, error) {

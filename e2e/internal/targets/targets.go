@@ -33,7 +33,8 @@ var Others = []Target{
 	{Name: "mysql-router-pool", Kinds: []servers.Kind{servers.MySQL}, Proxy: servers.RouterPool},
 }
 
-// On is the target that $NAMEDLOCK_TARGET names, or the server that runs at $NAMEDLOCK_DSN.
+// On is the target that $NAMEDLOCK_TARGET names, or the server that runs at
+// $NAMEDLOCK_DSN.
 func On() (Target, error) {
 	name, dsn := os.Getenv("NAMEDLOCK_TARGET"), os.Getenv(servers.DSNVariable)
 	switch {

@@ -1,7 +1,7 @@
 package main
 
-// A mutant is the library with one promise broken: in each file an old snippet, which stands there once, is
-// replaced by a new one.
+// A mutant is the library with one promise broken: in each file an old snippet,
+// which stands there once, is replaced by a new one.
 type mutant struct {
 	name  string
 	edits []edit

@@ -1,5 +1,6 @@
-// Command mutants checks the checker: it breaks the library in many ways, one at a time, and runs torture
-// against each, or the test that has to notice what torture cannot see. It fails if one survives.
+// Command mutants checks the checker: it breaks the library in many ways, one
+// at a time, and runs torture against each, or the test that has to notice what
+// torture cannot see. It fails if one survives.
 //
 //	go run -C e2e ./torture/mutants -for 60s
 package main
@@ -64,7 +65,8 @@ func main() {
 	}
 }
 
-// hunt builds torture with the mutant and runs it. It reports whether it was caught.
+// hunt builds torture with the mutant and runs it. It reports whether it was
+// caught.
 func (m mutant) hunt(ctx context.Context, d time.Duration, seed uint64, server string) (caught bool, err error) {
 	folder, err := os.MkdirTemp("", "namedlock-mutant-")
 	if err != nil {
@@ -135,8 +137,8 @@ func (m mutant) runTest(ctx context.Context, overlay string) (caught bool, err e
 	return true, nil
 }
 
-// overlay puts the mutant's files into folder, and returns what tells the go command to take them in the place
-// of the library's.
+// overlay puts the mutant's files into folder, and returns what tells the go
+// command to take them in the place of the library's.
 func (m mutant) overlay(ctx context.Context, folder string) (described string, err error) {
 	root, err := libraryRoot(ctx)
 	if err != nil {
@@ -185,7 +187,8 @@ func libraryRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// apply returns the files that the mutant changes, by their names below root. Every snippet must be found once.
+// apply returns the files that the mutant changes, by their names below root.
+// Every snippet must be found once.
 func (m mutant) apply(root string) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, e := range m.edits {
