@@ -6,21 +6,21 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A contender is a lock that users could pick.
+// A contender is a lock that users could choose.
 type contender struct {
 	what, server string
 	open         func() (lock, error)
-	series       string // its name in the plot; empty: not drawn
+	series       string // the name of its curve in the plot; empty: not drawn
 }
 
-// An alternative is what a contender reached.
+// An alternative is a contender with its measurements.
 type alternative struct {
 	contender
 	cycle samples // seconds, of one goroutine
 	hot   samples // sections a second, of a crowd
 }
 
-// contenders on a MySQL or MariaDB server.
+// contenders returns the locks on a MySQL or MariaDB server.
 func (t target) contenders() []contender {
 	server := t.Version()
 	return []contender{
@@ -31,7 +31,7 @@ func (t target) contenders() []contender {
 	}
 }
 
-// others have nothing to do with MySQL.
+// others returns the contenders that do not use MySQL or MariaDB.
 func (f *field) others() []contender {
 	var others []contender
 	if f.redis != nil {

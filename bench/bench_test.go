@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestRun: everything that the command measures, writes and draws does so,
-// whatever comes out.
+// TestRun measures each line once, and writes the report and the plots,
+// whatever the figures are.
 func TestRun(t *testing.T) {
 	f := theField(t)
 	if err := measure(f, smoke, "", t.TempDir(), ""); err != nil {
@@ -53,8 +53,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A window without a section has no place on a logarithmic scale, and once
-// filled the memory with ticks.
+// A window in which no section ends has no place on a logarithmic scale. Such a
+// window once filled the memory with ticks.
 func TestPlotOfNothing(t *testing.T) {
 	c := curve{name: "namedlock", x: samples{1, 8}, y: samples{0, 0}}
 	if err := plotHot(filepath.Join(t.TempDir(), "hot.svg"), "MySQL", []curve{c}); err != nil {
@@ -85,15 +85,16 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-// An overlap of two sections must not pass for speed.
+// A measurement in which two sections of one name overlap is an error, not a
+// speed.
 func TestThroughputSeesOverlaps(t *testing.T) {
-	// They overlap by chance, and on a busy machine seldom.
+	// Sections overlap by chance, and seldom on a busy machine.
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if _, err := throughput(noLock{}, 8, 50*time.Millisecond, onOne("x")); err != nil {
 			return
 		}
 	}
-	t.Fatal("sections without a lock overlap, and nothing was said")
+	t.Fatal("sections without a lock overlap, but throughput returned no error")
 }
 
 type noLock struct{}
@@ -112,7 +113,7 @@ func each(b *testing.B, run func(b *testing.B, t target)) {
 	}
 }
 
-// BenchmarkCycle is the uncontended cycle, of every lock.
+// BenchmarkCycle measures the uncontended cycle of every lock.
 func BenchmarkCycle(b *testing.B) {
 	f := theField(b)
 	for _, t := range f.targets {
@@ -135,8 +136,8 @@ func cycles(b *testing.B, contenders []contender) {
 	}
 }
 
-// BenchmarkHot is one lock that 64 goroutines want, without and with hand-off,
-// and of all others.
+// BenchmarkHot measures one lock that 64 goroutines want: with namedlock,
+// without and with hand-off, and with all other contenders.
 func BenchmarkHot(b *testing.B) {
 	f := theField(b)
 	for _, t := range f.targets {
@@ -154,7 +155,7 @@ func BenchmarkHot(b *testing.B) {
 	})
 }
 
-// BenchmarkParallel is 64 goroutines, and one, with a name each.
+// BenchmarkParallel measures 64 goroutines with a name each, and one goroutine.
 func BenchmarkParallel(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		for _, n := range []int{1, crowd} {
@@ -170,8 +171,8 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkForeign is what a foreign session waits for a lock that goes round
-// with hand-off.
+// BenchmarkForeign measures how long a foreign session waits for a lock that a
+// Locker with hand-off passes from caller to caller.
 func BenchmarkForeign(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		var waits samples
@@ -185,8 +186,8 @@ func BenchmarkForeign(b *testing.B) {
 	})
 }
 
-// BenchmarkContended is the way of a lock from one Locker, or session, to
-// another.
+// BenchmarkContended measures how long a lock takes from one Locker, or
+// session, to another.
 func BenchmarkContended(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		b.Run("namedlock", func(b *testing.B) {
@@ -211,7 +212,8 @@ func handovers(b *testing.B, measure func(name string) (float64, error)) {
 	b.ReportMetric(1e6*s.median(), "µs-handover")
 }
 
-// BenchmarkHeld takes and frees many locks that are held at once.
+// BenchmarkHeld acquires and releases many locks that are held at the same
+// time.
 func BenchmarkHeld(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		for _, n := range []int{100, 10_000} {
@@ -230,7 +232,8 @@ func BenchmarkHeld(b *testing.B) {
 	})
 }
 
-// BenchmarkWaiters is an unrelated cycle while a thousand goroutines wait.
+// BenchmarkWaiters measures an unrelated cycle while a thousand goroutines
+// wait.
 func BenchmarkWaiters(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		for _, names := range []int{1, 8} {
@@ -248,8 +251,8 @@ func BenchmarkWaiters(b *testing.B) {
 	})
 }
 
-// BenchmarkLoss is the time from a KILL to the end of the last context under
-// it.
+// BenchmarkLoss measures the time from a KILL to the end of the last context
+// under the killed session's locks.
 func BenchmarkLoss(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		var notice samples
@@ -265,7 +268,7 @@ func BenchmarkLoss(b *testing.B) {
 	})
 }
 
-// BenchmarkFresh is the first lock of a new Locker, beside connecting alone.
+// BenchmarkFresh measures the first lock of a new Locker, and connecting alone.
 func BenchmarkFresh(b *testing.B) {
 	each(b, func(b *testing.B, t target) {
 		b.Run("first lock", func(b *testing.B) {
@@ -302,14 +305,15 @@ func check(b *testing.B, err error) {
 	}
 }
 
-// crowded runs b.N sections of one name in so many goroutines.
+// crowded runs b.N sections of one name in the given number of goroutines.
 func crowded(b *testing.B, goroutines int, open func() (lock, error)) {
 	l := opened(b, open)
 	name := newName("hot")
 	share(b, goroutines, func(int) error { return l.section(name, func() {}) })
 }
 
-// share runs b.N times f, in so many goroutines that each know their number.
+// share calls f b.N times, in the given number of goroutines. Each goroutine
+// passes its own number to f.
 func share(b *testing.B, goroutines int, f func(i int) error) {
 	var all sync.WaitGroup
 	errs := make([]error, goroutines)

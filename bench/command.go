@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-// commandLine measures the processor time of a namedlock run that gets its lock
-// at once, that of the server included, and that of flock.
+// commandLine measures the processor time of a namedlock run that acquires its
+// lock at once, including the server's processor time. It measures flock for
+// comparison.
 func commandLine(t target, e effort) ([]row, error) {
-	if runtime.GOOS == "windows" { // there is no run
+	if runtime.GOOS == "windows" { // the command has no run on Windows
 		return nil, nil
 	}
 	dir, err := os.MkdirTemp("", "namedlock-bench-")
@@ -79,8 +80,8 @@ func commandLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// perCommand returns the processor time, in seconds, of one of n commands, with
-// all that they have started.
+// perCommand runs n commands and returns the mean processor time of one, in
+// seconds. The time includes that of the processes that the command started.
 func perCommand(n int, command func() *exec.Cmd) (float64, error) {
 	var sum time.Duration
 	for range n {
@@ -95,8 +96,8 @@ func perCommand(n int, command func() *exec.Cmd) (float64, error) {
 	return sum.Seconds() / float64(n), nil
 }
 
-// cpuTime returns the processor time that the server has used. It is 0 where
-// there is no /proc.
+// cpuTime returns the processor time that the server has used, and 0 if there
+// is no /proc.
 func (t target) cpuTime() (time.Duration, error) {
 	db, err := t.connect(t.Addr())
 	if err != nil {
@@ -120,7 +121,8 @@ func (t target) cpuTime() (time.Duration, error) {
 	} else if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
+	// The fields from the third on.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	var ticks int64
 	for _, field := range fields[11:13] { // utime, stime
 		n, err := strconv.ParseInt(field, 10, 64)
@@ -129,5 +131,6 @@ func (t target) cpuTime() (time.Duration, error) {
 		}
 		ticks += n
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil // of which Linux shows 100 a second
+	// Linux counts 100 ticks a second.
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }

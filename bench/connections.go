@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// connectionCurves measures connections against goroutines that wait for one
-// name.
+// connectionCurves measures the number of connections against the number of
+// goroutines that wait for one name.
 func (t target) connectionCurves(e effort) ([]curve, error) {
 	ours, byHand := curve{name: "namedlock"}, curve{name: "by hand"}
 	for _, n := range []int{1, 3, 10, 30, 100, 300, 1000} {
@@ -30,8 +30,8 @@ func (t target) connectionCurves(e effort) ([]curve, error) {
 	return []curve{byHand, ours}, nil
 }
 
-// waitByHand returns how many connections n goroutines have while they wait by
-// hand.
+// waitByHand returns how many connections n goroutines have open while they
+// wait with GET_LOCK by hand.
 func (t target) waitByHand(n int) (float64, error) {
 	holder, err := t.prepared()
 	if err != nil {
@@ -56,7 +56,7 @@ func (t target) waitByHand(n int) (float64, error) {
 		all.Go(func() {
 			conn, err := p.Conn(ctx)
 			if err != nil {
-				return // seen below: the waiter is missing
+				return // the loop below reports the missing waiter, by its time limit
 			}
 			defer conn.Close()
 			_ = one(conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, patience.Seconds()))

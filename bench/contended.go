@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// contendedLine compares the way of a lock from one Locker to another, which
-// has to do with the first only through the server, with that of two
-// connections by hand, which do not ask whether the server can still be written
-// to, as the Locker does in the statement that waits.
+// contendedLine compares two ways of a lock: from one Locker to another, which
+// are connected only through the server, and between two connections by hand. A
+// Locker also asks, in the statement that waits, whether the server is still
+// writable. The statements by hand do not.
 func contendedLine(t target, e effort) ([]row, error) {
 	var lockers [2]*locker
 	var sessions [2]*prepared

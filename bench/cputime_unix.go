@@ -8,7 +8,7 @@ import (
 )
 
 // cpuTime returns the processor time that this process has used, and whether
-// the system can tell.
+// the system reports it.
 func cpuTime() (time.Duration, bool) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -6,13 +6,13 @@ import (
 	"runtime"
 )
 
-// cycleLine compares an uncontended Acquire and Release with the two prepared
-// round trips that they cannot do without.
+// cycleLine compares an uncontended Acquire and Release with two prepared round
+// trips, the least that they need.
 //
 // It runs on one P and counts the fastest of many short turns, over several
-// fresh pairs of connections: whether the kernel puts the server's thread on
-// the client's core, which it decides anew for every connection, doubles either
-// side, and says nothing about the code.
+// fresh pairs of connections. For every connection, the kernel decides whether
+// the server's thread runs on the client's core. That doubles the time of
+// either side, and depends on neither side's code.
 func cycleLine(t target, e effort) ([]row, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	canEnd, cancel := context.WithCancel(background)
@@ -22,12 +22,14 @@ func cycleLine(t target, e effort) ([]row, error) {
 	for _, kind := range []struct {
 		what string
 		ctx  context.Context
-		goal float64 // the driver watches a context that can end, for its own statements too; we do so for none
+		// The driver watches a context that can end, also during its own statements.
+		// The Locker sends its statements with a context that cannot end.
+		goal float64
 	}{
 		{"a context that cannot end", background, 1.25},
 		{"a context that can end", canEnd, 1.10},
 	} {
-		var times, allocs comparison // one pair each fresh pair of connections
+		var times, allocs comparison // one pair for each fresh pair of connections
 		for range e.pairs {
 			if err := t.cyclePair(kind.ctx, e, &times, &allocs); err != nil {
 				return nil, err
@@ -43,8 +45,8 @@ func cycleLine(t target, e effort) ([]row, error) {
 	return rows, nil
 }
 
-// cyclePair adds the fastest turn, and the allocations, of one fresh Locker and
-// one fresh connection.
+// cyclePair adds the fastest turn and the allocations of one fresh Locker, and
+// of one fresh connection.
 func (t target) cyclePair(ctx context.Context, e effort, times, allocs *comparison) error {
 	ours, err := t.locker()
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// draw measures what the plots show, and writes them into a folder.
+// draw measures the curves of all plots and writes the plots into a folder.
 func (f *field) draw(folder string, e effort) error {
 	others, err := curves(f.others(), e)
 	if err != nil {
@@ -20,7 +20,7 @@ func (f *field) draw(folder string, e effort) error {
 		if err := plotHot(filepath.Join(folder, hotPlot(t.Version())), t.Version(), append(own, others...)); err != nil {
 			return err
 		}
-		if i == 0 { // it is the same on every server
+		if i == 0 { // the curves are the same on every server
 			connections, err := t.connectionCurves(e)
 			if err != nil {
 				return err
@@ -42,7 +42,8 @@ func (f *field) draw(folder string, e effort) error {
 	return plotLoss(filepath.Join(folder, "loss.svg"), notices)
 }
 
-// hotPlot is the file of a server's plot: "MySQL 9.7.4" has hot-mysql.svg.
+// hotPlot returns the file name of a server's plot, for example hot-mysql.svg
+// for "MySQL 9.7.4".
 func hotPlot(server string) string {
 	product, _, _ := strings.Cut(server, " ")
 	return "hot-" + strings.ToLower(product) + ".svg"

@@ -2,22 +2,23 @@ package main
 
 import "time"
 
-// An effort is how much is measured: more takes longer and says more.
+// An effort is how much is measured. More effort takes longer and gives more
+// exact figures.
 type effort struct {
-	pairs     int           // of a comparison
-	longPairs int           // of one whose sides take seconds
-	window    time.Duration // in which sections are counted
-	turns     int           // of the uncontended cycle, on one pair of connections
-	cycles    int           // in a turn
-	foreign   time.Duration // in which a foreign session takes a hot lock
-	handovers int           // in a sample of the way from one locker to the other
+	pairs     int           // pairs in a comparison
+	longPairs int           // pairs in a comparison whose sides take seconds
+	window    time.Duration // the time in which sections are counted
+	turns     int           // turns of the uncontended cycle, on one pair of connections
+	cycles    int           // cycles in a turn
+	foreign   time.Duration // the time in which a foreign session acquires a hot lock
+	handovers int           // handovers in a sample of the way from one Locker to the other
 	held      int           // locks held at once
 	waiters   int
 	kills     int
-	commands  int           // of a sample of the command
-	quiet     time.Duration // in which the watch's processor time is measured
-	repeats   int           // of a point in a plot
-	step      int           // from one number of goroutines in a plot to the next, as a factor
+	commands  int           // commands in a sample
+	quiet     time.Duration // the time in which the watch's processor time is measured
+	repeats   int           // measurements of a point in a plot
+	step      int           // the factor between the numbers of goroutines in a plot
 }
 
 var (
@@ -53,7 +54,7 @@ var (
 		repeats:   1,
 		step:      8,
 	}
-	// smoke shows that everything runs, and measures nothing worth knowing.
+	// smoke runs every measurement, too briefly for usable figures.
 	smoke = effort{
 		pairs:     1,
 		longPairs: 1,

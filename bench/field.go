@@ -8,7 +8,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A field is the servers of one run; nil are those that are not on the machine.
+// A field has the servers of one run. A server that is not on the machine is
+// nil.
 type field struct {
 	targets  []target
 	redis    *rivals.Server
@@ -16,8 +17,8 @@ type field struct {
 	missing  []string
 }
 
-// newField starts all servers that there are. One of MySQL and MariaDB must be
-// there.
+// newField starts all servers that are on the machine. MySQL or MariaDB must be
+// one of them.
 func newField() (_ *field, err error) {
 	f := &field{}
 	defer func() {

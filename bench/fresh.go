@@ -10,8 +10,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// freshLine counts the round trips of a Locker's first lock, on a new
-// connection, beyond those that connecting takes.
+// freshLine counts the round trips of a Locker's first lock on a new
+// connection, without those of connecting.
 func freshLine(t target, _ effort) ([]row, error) {
 	connecting, err := t.roundTrips(func(db *pool) (undo func() error, err error) {
 		conn, err := db.Conn(background)
@@ -53,8 +53,8 @@ func freshLine(t target, _ effort) ([]row, error) {
 	}, nil
 }
 
-// roundTrips counts those of f, but not of its undoing, with a db that has no
-// connection yet.
+// roundTrips counts the round trips of f, but not of undo, with a db that does
+// not have a connection yet.
 func (t target) roundTrips(f func(db *pool) (undo func() error, err error)) (int, error) {
 	p, err := newProxy(t.Addr())
 	if err != nil {
@@ -74,16 +74,16 @@ func (t target) roundTrips(f func(db *pool) (undo func() error, err error)) (int
 	return trips, undo()
 }
 
-// A proxy stands before a server and counts round trips: how often the server
-// speaks after the client has, however many packets either sends at once. A
-// packet that nobody answers is none.
+// A proxy passes bytes between clients and a server, and counts round trips. A
+// round trip is an answer of the server after the client has sent packets,
+// whatever their number. A packet without an answer does not count.
 type proxy struct {
 	listener net.Listener
 	server   string
 	all      sync.WaitGroup
 
 	mu    sync.Mutex
-	asked bool // the client spoke last
+	asked bool // the client sent the last packet
 	trips int
 	conns []net.Conn
 }

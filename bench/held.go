@@ -7,11 +7,11 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// fewSessions is the cap for many locks.
+// fewSessions is the limit of sessions for many locks.
 const fewSessions = 4
 
-// heldLine has one Locker hold very many locks at once on a handful of
-// connections.
+// heldLine measures a Locker that holds very many locks at the same time on a
+// few connections.
 func heldLine(t target, e effort) ([]row, error) {
 	const few = 100
 	var bytes, goroutines samples
@@ -23,8 +23,8 @@ func heldLine(t target, e effort) ([]row, error) {
 		peak = max(peak, h.connections)
 		return h.seconds, err
 	}
-	// So often that both sides take about as long: the speed of a machine changes
-	// with time.
+	// The number of rounds makes both sides take about as long, since the speed of
+	// a machine changes with time.
 	hundred := func() (float64, error) {
 		h, err := t.hold(few, e.held/few)
 		return h.seconds, err
@@ -42,13 +42,13 @@ func heldLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// A holding is what each of many locks costs.
+// A holding is the cost of each of many locks.
 type holding struct {
 	seconds, bytes, goroutines float64
 	connections                int64
 }
 
-// hold takes n locks and frees them, so many times.
+// hold acquires n locks and releases them, rounds times.
 func (t target) hold(n, rounds int) (holding, error) {
 	var h holding
 	l, err := t.locker(namedlock.WithMaxSessions(fewSessions))
@@ -60,7 +60,7 @@ func (t target) hold(n, rounds int) (holding, error) {
 	for i := range names {
 		names[i] = newName("held")
 	}
-	// Opening the connections is not a cost of locks.
+	// Opening the connections is not a cost of the locks.
 	locks := make([]*namedlock.Lock, n)
 	if err := l.takeAll(locks, names[:fewSessions]); err != nil {
 		return h, err

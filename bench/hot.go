@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	crowd   = 64 // goroutines on a hot lock
+	crowd   = 64 // goroutines that want a hot lock
 	handOff = 10 * time.Millisecond
 )
 
@@ -28,8 +28,8 @@ func hotLine(t target, e effort) ([]row, error) {
 	}, nil
 }
 
-// handOffLine is the same with hand-off, and what that costs those who wait
-// elsewhere.
+// handOffLine is hotLine with hand-off. It also measures how long a foreign
+// session waits for the lock, and whether callers are overtaken.
 func handOffLine(t target, e effort) ([]row, error) {
 	c, _, err := t.hot(e, namedlock.WithHandOff(handOff))
 	if err != nil {
@@ -43,17 +43,17 @@ func handOffLine(t target, e effort) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	p99 := count("a foreign session's wait meanwhile, 99th percentile", samples{1000 * waits.quantile(0.99)}, atMost(50, " ms"))
+	p99 := count("a foreign session's wait at the same time, 99th percentile", samples{1000 * waits.quantile(0.99)}, atMost(50, " ms"))
 	p99.spread = fmt.Sprintf("median %s, most %s, of %d", duration(waits.median()), duration(waits.quantile(1)), len(waits))
 	return []row{
 		ratio(fmt.Sprintf("hot lock with hand-off (%v), %d goroutines, to one connection by hand", handOff, crowd), c, perSecond, atLeast(50, " ×")),
 		p99,
-		count("callers of that process who were overtaken", samples{float64(overtaken)}, atMost(0, "")),
+		count("callers of that process that were overtaken", samples{float64(overtaken)}, atMost(0, "")),
 	}, nil
 }
 
-// hot compares sections a second, and says how many connections ours had at
-// most.
+// hot compares sections a second, and returns the largest number of connections
+// that the Locker had open.
 func (t target) hot(e effort, opts ...namedlock.Option) (c comparison, peak int64, err error) {
 	ours, err := t.locker(opts...)
 	if err != nil {
@@ -72,8 +72,8 @@ func (t target) hot(e effort, opts ...namedlock.Option) (c comparison, peak int6
 	return c, ours.pool.peak.Load(), err
 }
 
-// foreignWaits returns, in seconds, what a session of another pool takes to get
-// a lock that goes round in a crowd with hand-off.
+// foreignWaits returns how long a session of another pool waited for a lock
+// that a crowd with hand-off uses, in seconds for each wait.
 func (t target) foreignWaits(window time.Duration) (samples, error) {
 	ours, err := t.locker(namedlock.WithHandOff(handOff))
 	if err != nil {
@@ -114,8 +114,8 @@ func (t target) foreignWaits(window time.Duration) (samples, error) {
 	return waits, errors.Join(err, failed)
 }
 
-// overtaken returns how many callers that came to a lock one by one were served
-// after one that came later, in the hands of a Locker with hand-off.
+// overtaken returns how many callers were served after a caller that came
+// later. The callers come to the lock one by one, on a Locker with hand-off.
 func (t target) overtaken() (int, error) {
 	ours, err := t.locker(namedlock.WithHandOff(handOff))
 	if err != nil {
@@ -134,7 +134,7 @@ func (t target) overtaken() (int, error) {
 		go func() {
 			errs <- ours.section(name, func() { served <- i })
 		}()
-		time.Sleep(2 * time.Millisecond) // by then it stands in line
+		time.Sleep(2 * time.Millisecond) // by then it is in the queue
 	}
 	err = first.Release()
 	for range crowd {

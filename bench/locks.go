@@ -18,16 +18,16 @@ import (
 	"github.com/go-namedlock/namedlock/bench/internal/rivals"
 )
 
-// A lock runs one section a name at a time. Those here are used as their
-// documentation shows, or as people write them.
+// A lock runs one section of a name at a time. The implementations follow their
+// documentation, or the code that users write.
 type lock interface {
 	section(name string, fn func()) error
 	close()
 }
 
-// prepared is the least that two round trips can cost: both statements prepared
-// beforehand, on one connection. It serves a single goroutine, since a session
-// re-enters its own locks.
+// prepared is the least cost of two round trips: both statements are prepared
+// beforehand, on one connection. Only one goroutine can use it, since a session
+// may acquire its own locks again.
 type prepared struct {
 	*session
 	get, release *sql.Stmt
@@ -72,8 +72,8 @@ func (p *prepared) section(name string, fn func()) error {
 	return p.give(background, name)
 }
 
-// byHand is the idiom that people write: both statements with placeholders, on
-// one connection. A single goroutine uses it.
+// byHand is the code that users write: both statements with placeholders, on
+// one connection. Only one goroutine can use it.
 type byHand struct{ *session }
 
 func (t target) byHand() (*byHand, error) {
@@ -94,7 +94,7 @@ func handWritten(conn *sql.Conn, name string, fn func()) error {
 	return one(conn.QueryRowContext(background, "SELECT RELEASE_LOCK(?)", name))
 }
 
-// byHandEach is the same for many goroutines: each section borrows a connection
+// byHandEach is byHand for many goroutines: each section borrows a connection
 // of its own.
 type byHandEach struct{ *pool }
 
@@ -133,7 +133,7 @@ func (t target) atlas() (lock, error) {
 		if locker, ok := driver.(atlas.Locker); ok {
 			return &atlasLock{p, locker}, nil
 		}
-		err = errors.New("atlas's driver is no schema.Locker")
+		err = errors.New("atlas's driver does not implement schema.Locker")
 	}
 	p.Close()
 	return nil, err
@@ -150,9 +150,9 @@ func (a *atlasLock) section(name string, fn func()) error {
 	return unlock()
 }
 
-// redisLock is bsm/redislock. It can only ask again and again; a millisecond
-// between is the shortest that makes sense, and kinder to its throughput than
-// the 100 ms of its documentation.
+// redisLock is the lock of bsm/redislock, which can only poll. It polls every 1
+// ms, the shortest reasonable pause. That gives it more throughput than the 100
+// ms of its documentation.
 type redisLock struct {
 	redis  *redis.Client
 	client *redislock.Client
@@ -178,8 +178,9 @@ func (r *redisLock) section(name string, fn func()) error {
 	return l.Release(background)
 }
 
-// postgresLock is a PostgreSQL advisory lock by hand: each section borrows a
-// connection of its own. The driver prepares the statements once a connection.
+// postgresLock is a PostgreSQL advisory lock by hand. Each section borrows a
+// connection of its own. The driver prepares the statements once for each
+// connection.
 type postgresLock struct{ *sql.DB }
 
 func newPostgresLock(s *rivals.Server) (lock, error) {
@@ -213,7 +214,7 @@ func (p postgresLock) section(name string, fn func()) error {
 	return nil
 }
 
-// mutex is the limit: a lock of this process alone.
+// mutex is the upper limit: a lock of this process alone.
 type mutex struct{ sync.Mutex }
 
 func (m *mutex) close() {}
@@ -225,8 +226,9 @@ func (m *mutex) section(_ string, fn func()) error {
 	return nil
 }
 
-// throughput returns how many sections a second so many goroutines run, each on
-// the name that it is told. It fails where two sections of one name overlap.
+// throughput returns how many sections a second the goroutines run, each on the
+// name that name returns for it. It returns an error if two sections of one
+// name overlap.
 func throughput(l lock, goroutines int, window time.Duration, name func(goroutine int) string) (float64, error) {
 	const warmUp = 50 * time.Millisecond
 	var (
@@ -251,8 +253,8 @@ func throughput(l lock, goroutines int, window time.Duration, name func(goroutin
 			for !stop.Load() {
 				err := l.section(name, func() {
 					overlap = inside.Add(1) != 1 || overlap
-					// One that comes late, out of the line that the end of the window leaves,
-					// does not count.
+					// A section that starts after the window does not count. The callers still
+					// in the queue run such sections.
 					if counting.Load() && !stop.Load() {
 						count++
 					}
@@ -281,5 +283,5 @@ func throughput(l lock, goroutines int, window time.Duration, name func(goroutin
 	return float64(total.Load()) / took.Seconds(), failed
 }
 
-// onOne has every goroutine use the same name.
+// onOne makes every goroutine use the same name.
 func onOne(name string) func(int) string { return func(int) string { return name } }

@@ -14,8 +14,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// lossLine kills sessions under a thousand locks, and measures when the
-// contexts of those on it end; and what it costs to watch over them.
+// lossLine kills sessions that hold up to a thousand locks, and measures when
+// the contexts of those locks end. It also measures the processor time of the
+// watch.
 func lossLine(t target, e effort) ([]row, error) {
 	losses, err := t.losses(e.kills, min(1000, e.held))
 	if err != nil {
@@ -42,15 +43,17 @@ func lossLine(t target, e effort) ([]row, error) {
 		beside(number(ticker.median())+" % a bare ticker")), nil
 }
 
-// A loss is what a killed session's locks noticed of it.
+// A loss is the effect of one KILL on the locks.
 type loss struct {
-	notice float64 // seconds from before KILL until the last of their contexts had ended
-	late   float64 // a plain timer's lateness, at the same time
-	wrong  int     // contexts that ended and should not have, or should have and did not
+	// Seconds from before KILL until the last context of the session's locks
+	// ended.
+	notice float64
+	late   float64 // lateness of a plain timer at the same time, in seconds
+	wrong  int     // contexts that ended and should not have, or should have ended and did not
 }
 
-// losses holds n locks on a few sessions, kills one of these, replaces what is
-// lost, and so on.
+// losses holds n locks on a few sessions, kills one session, and acquires the
+// lost locks again, as often as kills says.
 func (t target) losses(kills, n int) ([]loss, error) {
 	l, err := t.locker(namedlock.WithMaxSessions(fewSessions))
 	if err != nil {
@@ -113,8 +116,8 @@ func killOne(killer *session, locks []*namedlock.Lock, names []string) (loss, er
 		}
 	}
 
-	// The watch looks at the sockets at intervals; kills come at any moment
-	// between.
+	// The watch checks the sockets at intervals. A kill comes at any moment
+	// between two checks.
 	time.Sleep(rand.N(25 * time.Millisecond))
 	var mu sync.Mutex
 	ended := make(map[int]time.Time)
@@ -141,7 +144,7 @@ func killOne(killer *session, locks []*namedlock.Lock, names []string) (loss, er
 	case <-last:
 	case <-time.After(2 * time.Second):
 	}
-	time.Sleep(50 * time.Millisecond) // for those that should not end
+	time.Sleep(50 * time.Millisecond) // for contexts that should not end
 
 	mu.Lock()
 	defer mu.Unlock()
@@ -158,9 +161,9 @@ func killOne(killer *session, locks []*namedlock.Lock, names []string) (loss, er
 	return l, nil
 }
 
-// holders returns the session that holds each lock, as the server sees it.
+// holders returns the session that holds each lock, as the server reports it.
 func (s *session) holders(names []string) ([]int64, error) {
-	const most = 100 // names a statement
+	const most = 100 // names in a statement
 	var holders []int64
 	for len(names) > 0 {
 		some := names[:min(most, len(names))]
@@ -177,7 +180,7 @@ func (s *session) holders(names []string) ([]int64, error) {
 		}
 		for i, id := range ids {
 			if !id.Valid {
-				return nil, fmt.Errorf("nobody holds %s", some[i])
+				return nil, fmt.Errorf("%s is not held", some[i])
 			}
 			holders = append(holders, id.Int64)
 		}
@@ -185,15 +188,16 @@ func (s *session) holders(names []string) ([]int64, error) {
 	return holders, nil
 }
 
-// watch returns which share of a core, in per cent, this process uses while it
-// holds many locks and does nothing, beyond what it uses while it holds none;
-// and which it uses for a ticker of the same pace that does nothing: to wake up
-// is most of it. ok is false where the system cannot tell.
+// watch returns two shares of a core, in per cent. The first is the processor
+// time of this process while it holds many locks and does nothing else. The
+// second is that of a ticker with the pace of the watch. The time of the idle
+// process is subtracted from both. Most of either is the time of waking up. ok
+// is false if the system does not report processor time.
 func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	if _, ok := cpuTime(); !ok {
 		return nil, nil, false, nil
 	}
-	// No keep-alive comes in between.
+	// No keep-alive runs in the window.
 	l, err := t.locker(namedlock.WithMaxSessions(fewSessions), namedlock.WithLease(0), namedlock.WithKeepAlive(time.Hour))
 	if err != nil {
 		return nil, nil, false, err
@@ -206,7 +210,7 @@ func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	locks := make([]*namedlock.Lock, len(names))
 
 	used := func() float64 {
-		runtime.GC() // none of the window's business, and its sweeping neither
+		runtime.GC() // no collection, or sweeping, falls into the window
 		time.Sleep(100 * time.Millisecond)
 		before, _ := cpuTime()
 		start := time.Now()
@@ -231,8 +235,7 @@ func (t target) watch(e effort) (watch, ticker samples, ok bool, err error) {
 	return watch, ticker, true, nil
 }
 
-// tick wakes a goroutine as often as the watch is woken, until stop has
-// returned.
+// tick wakes a goroutine as often as the watch is woken, until stop returns.
 func tick() (stop func()) {
 	ticker := time.NewTicker(25 * time.Millisecond)
 	stopped, ended := make(chan struct{}), make(chan struct{})

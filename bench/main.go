@@ -1,6 +1,6 @@
-// Command bench measures what the library has to reach, beside raw statements
-// and beside other locks, on private servers that it starts and stops. It
-// writes RESULTS.md and plots into the folder it runs in.
+// Command bench measures what the library has to reach, compared with raw
+// statements and with other locks, on private servers that it starts and stops.
+// It writes RESULTS.md and plots into its working directory.
 //
 //	go run -C bench .                    # five minutes, on a machine that does nothing else
 //	go run -C bench . -quick -out elsewhere # less than one, into another folder
@@ -25,9 +25,9 @@ import (
 )
 
 func main() {
-	short := flag.Bool("quick", false, "measure less, in under a minute")
+	short := flag.Bool("quick", false, "measure less, in less than one minute")
 	out := flag.String("out", ".", "the `folder` for RESULTS.md and plots")
-	only := flag.String("lines", "", "measure these `lines` alone, separated by commas, and print them")
+	only := flag.String("lines", "", "measure only these `lines`, separated by commas, and print them; write no files")
 	flag.Parse()
 
 	e, how := full, ""

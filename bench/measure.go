@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// samples are measurements of one thing.
+// samples are measurements of one quantity.
 type samples []float64
 
-// quantile returns the q-th quantile, NaN if there are no samples.
+// quantile returns the q-th quantile, or NaN if there are no samples.
 func (s samples) quantile(q float64) float64 {
 	if len(s) == 0 {
 		return math.NaN()
@@ -24,11 +24,11 @@ func (s samples) quantile(q float64) float64 {
 
 func (s samples) median() float64 { return s.quantile(0.5) }
 
-// A comparison is what two sides measured in turns.
+// A comparison has the samples of two sides, which are measured in turns.
 type comparison struct{ ours, other samples }
 
-// compare measures A B A B, so that whatever else the machine does falls on
-// both sides.
+// compare measures A B A B, so that other work of the machine affects both
+// sides.
 func compare(pairs int, ours, other func() (float64, error)) (comparison, error) {
 	var c comparison
 	for range pairs {
@@ -45,7 +45,7 @@ func compare(pairs int, ours, other func() (float64, error)) (comparison, error)
 	return c, nil
 }
 
-// ratios returns ours to other, pair by pair.
+// ratios returns the ratios of ours to other, pair by pair.
 func (c comparison) ratios() samples {
 	ratios := make(samples, len(c.ours))
 	for i := range ratios {
@@ -54,7 +54,7 @@ func (c comparison) ratios() samples {
 	return ratios
 }
 
-// perRun returns what one of n runs of f takes, in seconds.
+// perRun runs f n times and returns the mean time of a run, in seconds.
 func perRun(n int, f func() error) (float64, error) {
 	start := time.Now()
 	for range n {
@@ -65,7 +65,8 @@ func perRun(n int, f func() error) (float64, error) {
 	return time.Since(start).Seconds() / float64(n), nil
 }
 
-// allocations returns what one of n runs of f allocates, in all goroutines.
+// allocations runs f n times and returns the mean number of allocations of a
+// run, in all goroutines.
 func allocations(n int, f func() error) (float64, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -78,17 +79,17 @@ func allocations(n int, f func() error) (float64, error) {
 	return float64(after.Mallocs-before.Mallocs) / float64(n), nil
 }
 
-// heap returns the bytes in use on the heap, garbage excluded.
+// heap returns the bytes in use on the heap, without garbage.
 func heap() float64 {
 	runtime.GC()
-	runtime.GC() // what the first has finalised
+	runtime.GC() // frees objects that the first collection finalised
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)
 }
 
-// awaitGoroutines returns how many goroutines more than that there are, once
-// those that are about to end have had the time.
+// awaitGoroutines returns how many goroutines there are in excess of before. It
+// gives those that are about to end up to 3 s.
 func awaitGoroutines(before int) int {
 	const most = 3 * time.Second
 	for start := time.Now(); time.Since(start) < most; time.Sleep(5 * time.Millisecond) {

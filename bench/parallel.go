@@ -2,12 +2,12 @@ package main
 
 import "fmt"
 
-// defaultCap is how many sessions a Locker takes from a db without a limit of
-// its own.
+// defaultCap is the largest number of sessions of a Locker whose db has no
+// limit of its own.
 const defaultCap = 16
 
 // parallelLine compares many goroutines, each with a name of its own, with a
-// single one on the same Locker.
+// single goroutine on the same Locker.
 func parallelLine(t target, e effort) ([]row, error) {
 	l, err := t.locker()
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The size of a plot, 800 by 400 pixels, and of that what is for the legend:
-// room for fonts that are a third wider than the one it is set in. In points.
+// The size of a plot in points (800 by 400 pixels), and the width of its
+// legend. The legend has room for fonts that are a third wider than its own.
 const (
 	width       vg.Length = 600
 	height      vg.Length = 300
@@ -27,20 +27,20 @@ const (
 	margin      vg.Length = 8
 )
 
-// colours are those of Okabe and Ito, which the colour-blind can tell apart
-// too. A contender has the same in every plot.
+// colours are those of Okabe and Ito, which colour-blind readers can also tell
+// apart. A contender has the same colour in every plot.
 var colours = map[string]color.Color{
 	"namedlock, hand-off": color.RGBA{0x00, 0x72, 0xb2, 0xff}, // blue
 	"namedlock":           color.RGBA{0x00, 0x9e, 0x73, 0xff}, // green
 	"by hand":             color.RGBA{0xd5, 0x5e, 0x00, 0xff}, // vermilion
 	"PostgreSQL":          color.RGBA{0xcc, 0x79, 0xa7, 0xff}, // purple
 	"redislock":           color.RGBA{0xe6, 0x9f, 0x00, 0xff}, // orange
-	"sync.Mutex":          color.RGBA{0x77, 0x77, 0x77, 0xff}, // grey: no rival, but the limit
+	"sync.Mutex":          color.RGBA{0x77, 0x77, 0x77, 0xff}, // grey: it is not a rival, but the limit
 	"MariaDB":             color.RGBA{0x00, 0x72, 0xb2, 0xff},
 	"MySQL":               color.RGBA{0xd5, 0x5e, 0x00, 0xff},
 }
 
-// A figure is a plot with its legend beside it, where no curve is in its way.
+// A figure is a plot with its legend at the side, where it covers no curve.
 type figure struct {
 	*plot.Plot
 	legend plot.Legend
@@ -67,7 +67,7 @@ func newFigure(title, x, y string) *figure {
 	return f
 }
 
-// add draws a curve, with its points marked if so wished.
+// add draws a curve. If marked is true, it marks the points of the curve.
 func (f *figure) add(c curve, marked bool) error {
 	points := make(plotter.XYs, len(c.x))
 	for i := range points {
@@ -105,7 +105,7 @@ func (f *figure) save(file string) error {
 	if _, err := c.WriteTo(&b); err != nil {
 		return err
 	}
-	// Most machines do not have this font, but one of the same measures.
+	// Most machines do not have this font, but one of the same metrics.
 	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif"))
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
@@ -119,7 +119,8 @@ func plotHot(file, server string, curves []curve) error {
 	f.X.Scale, f.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	f.X.Tick.Marker = ticksAt(1, 2, 4, 8, 16, 32, 64)
 	f.Y.Tick.Marker = decades{}
-	// In the order of their last points, so that the legend reads like the plot.
+	// The curves are in the order of their last points, so that the legend is in
+	// the order of the plot.
 	curves = slices.SortedFunc(slices.Values(curves), func(a, b curve) int {
 		return int(math.Copysign(1, b.y[len(b.y)-1]-a.y[len(a.y)-1]))
 	})
@@ -146,7 +147,7 @@ func plotConnections(file string, curves []curve) error {
 	return f.save(file)
 }
 
-// plotLoss draws which share of the kills had been noticed after how many
+// plotLoss draws the share of kills that were noticed within a number of
 // milliseconds.
 func plotLoss(file string, notices []curve) error {
 	const goal, least, most = 50, 0.1, 100
@@ -171,8 +172,8 @@ func plotLoss(file string, notices []curve) error {
 	return f.save(file)
 }
 
-// distribution turns samples, in x, into the share of them that are no greater,
-// in steps from least on.
+// distribution turns the samples in c.x into the cumulative share of them, in
+// steps, from least on.
 func distribution(c curve, least float64) curve {
 	d := curve{name: c.name, x: samples{least}, y: samples{0}}
 	for i, x := range slices.Sorted(slices.Values(c.x)) {
@@ -184,8 +185,8 @@ func distribution(c curve, least float64) curve {
 	return d
 }
 
-// atLeastOne is c for a scale that has no zero. On a busy machine a short
-// window can pass without a section.
+// atLeastOne returns c for a scale without a zero. On a busy machine no section
+// may end in a short window.
 func (c curve) atLeastOne() curve {
 	c.y = slices.Clone(c.y)
 	for i, y := range c.y {
@@ -194,7 +195,7 @@ func (c curve) atLeastOne() curve {
 	return c
 }
 
-// decades marks powers of ten with 10k rather than 1e+04.
+// decades marks powers of ten, with labels such as 10k instead of 1e+04.
 type decades struct{}
 
 func (decades) Ticks(least, most float64) []plot.Tick {
@@ -233,7 +234,7 @@ func ticksAt(at ...float64) plot.ConstantTicks {
 	return ticks
 }
 
-// decadesAround returns the powers of ten around what is positive.
+// decadesAround returns the powers of ten around two positive numbers.
 func decadesAround(least, most float64) (from, to float64) {
 	from, to = math.Pow(10, math.Floor(math.Log10(least))), math.Pow(10, math.Ceil(math.Log10(most)))
 	return from, max(to, 10*from)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A line is one of the things that the library has to reach.
+// A line is a group of measurements with goals.
 type line struct {
 	name string
 	run  func(target, effort) ([]row, error)
@@ -31,7 +31,7 @@ var lines = []line{
 	{"slots", slotsLine},
 }
 
-// A report is all that one run has found.
+// A report has the results of one run.
 type report struct {
 	effort       string
 	servers      []serverRows
@@ -45,7 +45,7 @@ type serverRows struct {
 	rows   []row
 }
 
-// write writes all of it.
+// write writes the whole report.
 func (r *report) write(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	r.writeHead(b)
@@ -68,8 +68,8 @@ func (r *report) writeGoals(b *bufio.Writer) {
 	b.WriteString(`
 ## Goals
 
-A ratio is the median of pairs that were measured in turns, A B A B, with its least and greatest pair
-beside it; that of the uncontended cycle is between the fastest turns of either side.
+A ratio is the median of pairs that were measured in turns, A B A B. The spread is its least and greatest
+pair. The ratio of the uncontended cycle compares the fastest turns of both sides.
 `)
 	for _, s := range r.servers {
 		fmt.Fprintf(b, "\n### %s\n\n| what | ours | the other | result | spread | goal | met |\n| --- | ---: | ---: | ---: | ---: | ---: | --- |\n", s.server)
@@ -87,7 +87,7 @@ func (r *report) writeAlternatives(b *bufio.Writer) {
 	fmt.Fprintf(b, `
 ## Alternatives
 
-Sections a second are those of %d goroutines that all want one lock and do nothing under it.
+Sections a second are measured with %d goroutines that all want one lock and do nothing under it.
 
 | lock | server | uncontended cycle | spread | sections a second | spread |
 | --- | --- | ---: | ---: | ---: | ---: |
@@ -98,8 +98,8 @@ Sections a second are those of %d goroutines that all want one lock and do nothi
 			perSecond(a.hot.median()), number(a.hot.quantile(0)), number(a.hot.quantile(1)))
 	}
 	b.WriteString(`
-By hand and atlas use a connection for each goroutine that waits, as does PostgreSQL; redislock asks
-again every millisecond. namedlock and PostgreSQL serve waiters in their order; redislock does not.
+Locks by hand, atlas, and PostgreSQL use a connection for each goroutine that waits. redislock polls
+every millisecond. namedlock and PostgreSQL serve waiters in their order; redislock does not.
 `)
 }
 
@@ -111,7 +111,7 @@ func (r *report) writePlots(b *bufio.Writer) {
 	b.WriteString("![connections against waiters](plots/connections.svg)\n\n![time to notice a loss](plots/loss.svg)\n")
 }
 
-// processor returns the model's name where the system tells.
+// processor returns the model's name if the system reports it.
 func processor() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {

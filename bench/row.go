@@ -6,18 +6,17 @@ import (
 	"strings"
 )
 
-// A row is a line of the results: what was measured, and whether it meets its
-// goal.
+// A row is a line of the results: a measurement, and whether it meets its goal.
 type row struct {
 	what        string
 	ours, other string
-	value       string // what the goal is about
+	value       string // the value that the goal applies to
 	spread      string // of value, from the least pair to the greatest
 	goal        goal
 	met         bool
 }
 
-// A goal is a limit, with its unit behind the number.
+// A goal is a limit, with the unit that follows the number.
 type goal struct {
 	atLeast bool
 	limit   float64
@@ -41,7 +40,7 @@ func (g goal) String() string {
 	return fmt.Sprintf("≤ %v%s", g.limit, g.unit)
 }
 
-// ratio is a row about ours to other: the median of the pairs.
+// ratio returns a row about ours to other: the median of the pairs' ratios.
 func ratio(what string, c comparison, unit func(float64) string, g goal) row {
 	ratios := c.ratios()
 	return ratioOf(what, c.ours.median(), c.other.median(), ratios.median(), ratios, unit, g)
@@ -59,8 +58,8 @@ func ratioOf(what string, ours, other, value float64, spread samples, unit func(
 	}
 }
 
-// count is a row about a single number: the median of the samples, of which
-// there may be one.
+// count returns a row about a single number: the median of the samples, of
+// which there may be one.
 func count(what string, s samples, g goal) row {
 	value := s.median()
 	r := row{what: what, value: number(value) + g.unit, goal: g, met: g.met(value)}
@@ -70,8 +69,7 @@ func count(what string, s samples, g goal) row {
 	return r
 }
 
-// beside adds what the other side's number is, where it is not what the goal is
-// about.
+// beside adds the number of the other side, if the goal does not apply to it.
 func (r row) beside(other string) row {
 	r.other = other
 	return r
@@ -81,7 +79,7 @@ func times(x float64) string     { return number(x) + " ×" }
 func plain(x float64) string     { return number(x) }
 func perSecond(x float64) string { return number(x) + " /s" }
 
-// duration of seconds.
+// duration formats a number of seconds.
 func duration(s float64) string {
 	switch {
 	case s < 1e-6:
@@ -94,7 +92,7 @@ func duration(s float64) string {
 	return number(s) + " s"
 }
 
-// number shows three digits that count, and groups of thousands.
+// number formats x with three significant digits, and groups of thousands.
 func number(x float64) string {
 	switch {
 	case x < 0:

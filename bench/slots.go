@@ -13,7 +13,7 @@ import (
 const (
 	slots       = 3
 	slotLockers = 3
-	slotCallers = 18 // of all Lockers
+	slotCallers = 18 // of all Lockers together
 	slotWork    = 120 * time.Millisecond
 	slotPoll    = 50 * time.Millisecond
 )
@@ -28,7 +28,8 @@ func withSlot(l *locker, name string, fn func()) error {
 	})
 }
 
-// pollSlots is what people write: one try after the other, and a pause.
+// pollSlots is code that users write: it tries one slot after the other, then
+// pauses.
 func pollSlots(l *locker, name string, fn func()) error {
 	for ; ; time.Sleep(slotPoll) {
 		for i := range slots {
@@ -43,8 +44,8 @@ func pollSlots(l *locker, name string, fn func()) error {
 	}
 }
 
-// raceSlots waits for all slots at once, takes the first, and gives back what
-// it has got beside.
+// raceSlots waits for all slots at the same time, uses the first that it
+// acquires, and releases any others.
 func raceSlots(l *locker, name string, fn func()) error {
 	ctx, cancel := context.WithCancel(background)
 	defer cancel()
@@ -66,7 +67,7 @@ func raceSlots(l *locker, name string, fn func()) error {
 		switch {
 		case r.err != nil && first == nil:
 			failed = r.err
-		case r.err != nil: // given up
+		case r.err != nil: // canceled, since another slot was acquired
 		case first == nil:
 			first = r.lock
 			cancel()
@@ -81,7 +82,8 @@ func raceSlots(l *locker, name string, fn func()) error {
 	return first.Release()
 }
 
-// slotsLine compares slots with what people write for that by hand, with locks.
+// slotsLine compares WithSlot with the code that users write by hand, with
+// locks.
 func slotsLine(t target, e effort) ([]row, error) {
 	ideal := slotWork * slotCallers / slots
 	var took, worst [3]samples
@@ -134,7 +136,7 @@ func (t target) slotLockers() (all []*locker, end func(), err error) {
 	return all, end, nil
 }
 
-// throughSlots has all callers work in a slot, once each.
+// throughSlots makes every caller work in a slot once.
 func (t target) throughSlots(how slotter) (took, worst time.Duration, err error) {
 	lockers, end, err := t.slotLockers()
 	if err != nil {
@@ -166,8 +168,8 @@ func (t target) throughSlots(how slotter) (took, worst time.Duration, err error)
 	return time.Since(began), worst, err
 }
 
-// slotWait returns what it costs that all callers wait for a slot: statements a
-// second of all, and connections of a Locker.
+// slotWait measures the cost of callers that wait for a slot: statements a
+// second of all callers, and connections of a Locker.
 func (t target) slotWait() (asked, waiting float64, err error) {
 	lockers, end, err := t.slotLockers()
 	if err != nil {

@@ -15,23 +15,24 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// background is the context of all that is not about contexts: one that cannot
-// end, since the driver has more to do for one that can.
+// background is the context of measurements that are not about contexts. It
+// cannot end, since the driver does more for a context that can.
 var background = context.Background()
 
-// patience is a timeout that no lock here comes near to.
+// patience is a timeout that no lock of the benchmarks comes close to.
 const patience = time.Minute
 
-// A target is a MySQL or MariaDB server of our own.
+// A target is a private MySQL or MariaDB server.
 type target struct{ *servers.Server }
 
-// A pool is a db that knows how many connections to its server it has.
+// A pool is a db that counts its connections to the server.
 type pool struct {
 	*sql.DB
 	open, peak atomic.Int64
 }
 
-// connect returns a db for the server, or for a proxy before it at addr.
+// connect returns a db for the server, or for a proxy at addr that leads to the
+// server.
 func (t target) connect(addr string) (*pool, error) {
 	cfg, err := mysql.ParseDSN(t.DSNAt(addr))
 	if err != nil {
@@ -45,7 +46,8 @@ func (t target) connect(addr string) (*pool, error) {
 		return nil, err
 	}
 	p.DB = sql.OpenDB(connector)
-	// The default of 2 would have the others open a connection a section.
+	// With the default of 2, locks by hand would open a connection for each
+	// section.
 	p.SetMaxIdleConns(1000)
 	return p, nil
 }
@@ -62,8 +64,8 @@ func (p *pool) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return &countedConn{TCPConn: conn.(*net.TCPConn), closed: sync.OnceFunc(func() { p.open.Add(-1) })}, nil
 }
 
-// A countedConn stays a syscall.Conn, without which nobody could look at the
-// socket.
+// A countedConn counts as closed when it is closed. It embeds the TCPConn,
+// since the Locker needs a syscall.Conn to probe the socket.
 type countedConn struct {
 	*net.TCPConn
 	closed func()
@@ -105,7 +107,7 @@ func (l *locker) section(name string, fn func()) error {
 	})
 }
 
-// cycle takes a lock that nobody else wants, and gives it back.
+// cycle acquires a lock without contention and releases it.
 func (l *locker) cycle(ctx context.Context, name string) error {
 	lock, err := l.Acquire(ctx, name, patience)
 	if err != nil {
@@ -114,7 +116,7 @@ func (l *locker) cycle(ctx context.Context, name string) error {
 	return lock.Release()
 }
 
-// A session is one connection, for what is done by hand.
+// A session is one connection, for statements by hand.
 type session struct {
 	*sql.Conn
 	pool *pool
@@ -138,8 +140,8 @@ func (s *session) close() {
 	s.pool.Close()
 }
 
-// one runs a statement that has to answer 1, as GET_LOCK and RELEASE_LOCK do
-// where all is well.
+// one runs a statement that must return 1, as GET_LOCK and RELEASE_LOCK do on
+// success.
 func one(row *sql.Row) error {
 	var answer sql.NullInt64
 	if err := row.Scan(&answer); err != nil {
@@ -153,6 +155,6 @@ func one(row *sql.Row) error {
 
 var names atomic.Int64
 
-// newName returns a name that nobody has used, and so nobody holds by an
-// oversight.
+// newName returns a name that was not used before, so that no session holds it
+// by accident.
 func newName(what string) string { return fmt.Sprintf("bench-%s-%d", what, names.Add(1)) }

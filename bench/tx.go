@@ -10,9 +10,9 @@ import (
 )
 
 // txLine compares WithLockTx around one small statement with the five
-// statements by hand on one connection, and with lock and transaction on two.
-// Like the cycle it runs on one P, and counts the fastest turns; nothing is
-// written, so that no disk is measured.
+// statements by hand on one connection, and with lock and transaction on two
+// connections. Like cycleLine it runs on one P and counts the fastest turns.
+// The transactions write nothing, so that no disk is measured.
 func txLine(t target, e effort) ([]row, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	ctx, cancel := context.WithCancel(background)
@@ -23,10 +23,10 @@ func txLine(t target, e effort) ([]row, error) {
 		goal goal
 		make func(ours *locker, theirs *prepared) func(name string) error
 	}{
-		{"to those five by hand on one connection", atMost(1.10, " ×"), func(_ *locker, theirs *prepared) func(string) error {
+		{"to those five by hand, on one connection", atMost(1.10, " ×"), func(_ *locker, theirs *prepared) func(string) error {
 			return func(name string) error { return theirs.tx(ctx, name, theirs.BeginTx) }
 		}},
-		{"to lock and transaction by hand on two connections", atMost(1.10, " ×"), func(ours *locker, theirs *prepared) func(string) error {
+		{"to lock and transaction by hand, on two connections", atMost(1.10, " ×"), func(ours *locker, theirs *prepared) func(string) error {
 			return func(name string) error { return theirs.tx(ctx, name, ours.pool.BeginTx) }
 		}},
 		{"to WithLock around a transaction on another connection", atMost(1.10, " ×"), func(ours *locker, _ *prepared) func(string) error {
@@ -84,7 +84,7 @@ func oneStatement(ctx context.Context, tx *sql.Tx) error {
 
 type beginner func(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
 
-// small is a transaction with one statement.
+// small runs a transaction with one statement.
 func small(ctx context.Context, begin beginner) error {
 	tx, err := begin(ctx, nil)
 	if err != nil {
@@ -96,7 +96,7 @@ func small(ctx context.Context, begin beginner) error {
 	return tx.Commit()
 }
 
-// tx is a transaction under the lock.
+// tx runs a small transaction under the lock.
 func (p *prepared) tx(ctx context.Context, name string, begin beginner) error {
 	if err := p.take(ctx, name); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// waitersLine has very many goroutines of one Locker wait for locks that
+// waitersLine makes very many goroutines of one Locker wait for locks that
 // another session holds.
 func waitersLine(t target, e effort) ([]row, error) {
 	var rows []row
@@ -59,26 +59,26 @@ func (t target) waiters(e effort, names int) ([]row, error) {
 	}
 	return []row{
 		count(label+": waiting connections", samples{float64(w.blocked)}, atMost(float64(names), "")),
-		ratio("an unrelated cycle meanwhile, to the same without waiters", c, duration, atMost(2, " ×")),
+		ratio("an unrelated cycle at the same time, to the same without waiters", c, duration, atMost(2, " ×")),
 		count("goroutines and waits left when they have given up", samples{float64(left)}, atMost(0, "")),
 	}, nil
 }
 
-// A waitingCrowd is goroutines that wait for locks that a foreign session
-// holds.
+// A waitingCrowd is a number of goroutines that wait for locks that a foreign
+// session holds.
 type waitingCrowd struct {
 	locker     *locker
 	blocked    int // sessions that wait on the server
-	goroutines int // before they came
+	goroutines int // before the crowd started
 
 	foreign *prepared
 	cancel  context.CancelFunc
 	all     sync.WaitGroup
 	mu      sync.Mutex
-	failed  error // of those who did not just give up
+	failed  error // errors of waiters, except for cancels
 }
 
-// wait returns when n goroutines wait for so many names.
+// wait returns when n goroutines wait for the given number of names.
 func (t target) wait(n, names int) (_ *waitingCrowd, err error) {
 	w := &waitingCrowd{}
 	ctx, cancel := context.WithCancel(background)
@@ -119,7 +119,7 @@ func (t target) wait(n, names int) (_ *waitingCrowd, err error) {
 			}
 		})
 	}
-	// The number of sessions that wait is right when it has stopped to change.
+	// The number of waiting sessions is final when it does not change any more.
 	for last := -1; w.blocked != last || last < min(n, names); time.Sleep(100 * time.Millisecond) {
 		last = w.blocked
 		if w.blocked, err = w.foreign.blocked(); err != nil {
@@ -137,8 +137,8 @@ func (p *prepared) blocked() (int, error) {
 }
 
 // giveUp ends all waits, and returns how many goroutines and waits on the
-// server are left then. The server needs a second to find that a client has
-// gone.
+// server are left. A server needs up to 1 s to detect that a client has closed
+// its connection.
 func (w *waitingCrowd) giveUp() (int, error) {
 	w.cancel()
 	w.all.Wait()

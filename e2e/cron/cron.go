@@ -76,9 +76,9 @@ func oncePerPeriod(locks namedlock.TxInterface, name string, period, wait time.D
 }
 
 // oneAtATime returns a wrapper for a job that the cron of every process starts:
-// a process runs it if it gets the lock at once, and holds the lock for
-// atLeast. So processes whose clocks differ by less do not run it one after the
-// other, unless the lock is lost or the process ends within atLeast.
+// a process runs it if it gets the lock at once, and holds the lock for atLeast.
+// So processes whose clocks differ by less do not run it one after the other,
+// unless the lock is lost or the process ends within atLeast.
 func oneAtATime(locks namedlock.Interface, name string, atLeast time.Duration, report func(error)) cron.JobWrapper {
 	return func(job cron.Job) cron.Job {
 		return cron.FuncJob(func() {

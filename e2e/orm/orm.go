@@ -25,8 +25,7 @@ type Note struct {
 	Written time.Time `gorm:"<-:false" bun:",nullzero,default:current_timestamp"`
 }
 
-// nested runs fn in a savepoint of tx. If fn returns an error, what it did
-// since is undone, and tx goes on.
+// nested runs fn in a savepoint of tx. If fn returns an error, what it did since is undone, and tx goes on.
 func nested(ctx context.Context, tx *sql.Tx, fn func() error) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT nested"); err != nil {
 		return err
@@ -84,8 +83,7 @@ func bunInTx(ctx context.Context, b *bun.DB, tx *sql.Tx) error {
 	return err
 }
 
-// entOnTx is a driver for ent whose transactions are all part of one that is
-// open.
+// entOnTx is a driver for ent whose transactions are all part of one that is open.
 type entOnTx struct{ dialect.Driver }
 
 // withEnt returns a client on tx.

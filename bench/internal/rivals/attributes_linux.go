@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// attributes: the server runs as that user, keeps out of the way of an
-// interrupt at the terminal, and gets the signal last when this process ends,
-// however that ends.
+// attributes returns how the system runs a server: as the given user, in its
+// own process group, which an interrupt at the terminal does not reach. When
+// this process ends, however that happens, the server gets the signal last.
 func attributes(as *user.User, last syscall.Signal) (*syscall.SysProcAttr, error) {
 	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: last}
 	if as == nil {

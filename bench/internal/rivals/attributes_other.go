@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// attributes: elsewhere a server keeps this process's user, and outlives it if
-// it is killed.
+// attributes returns nil: on other systems a server runs as this process's
+// user, and survives if this process is killed.
 func attributes(as *user.User, _ syscall.Signal) (*syscall.SysProcAttr, error) {
 	if as != nil {
 		return nil, errors.New("PostgreSQL does not run as root: run this as another user")

@@ -1,6 +1,6 @@
-// Package rivals runs private servers of what users might pick instead of
-// MySQL's named locks: Redis and PostgreSQL, on free ports, with data in a
-// temporary folder, ended with the process that started them.
+// Package rivals runs private servers of alternatives to MySQL's named locks:
+// Redis and PostgreSQL. They use free ports and temporary folders, and end with
+// the process that started them.
 package rivals
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// ErrMissing: the server's programs are not on this machine.
+// ErrMissing is returned if the server's programs are not on this machine.
 var ErrMissing = errors.New("not on this machine")
 
 const (
@@ -33,11 +33,11 @@ const (
 
 // A Server is a private server that runs until Stop.
 type Server struct {
-	Version string // product and version, as the program states them
+	Version string // product and version, as the program reports them
 	Addr    string // 127.0.0.1 and a port
 
 	dir  string
-	stop syscall.Signal // ends the server quickly and cleanly
+	stop syscall.Signal // the signal that ends the server quickly and cleanly
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
 }
@@ -67,9 +67,9 @@ func Redis() (*Server, error) {
 	return s, nil
 }
 
-// Postgres starts a PostgreSQL server with a superuser "postgres" who needs no
-// password. It must not run as root, so where this process does, it runs as
-// user postgres or nobody.
+// Postgres starts a PostgreSQL server with a superuser "postgres" without a
+// password. PostgreSQL refuses to run as root. If this process runs as root,
+// the server runs as the user "postgres", or else as the user "nobody".
 func Postgres() (*Server, error) {
 	bin := postgresFolder()
 	if bin == "" {
@@ -118,10 +118,11 @@ func (s *Server) startPostgres(bin, port string) error {
 		"-c", "synchronous_commit=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB"), as, s.answersSQL)
 }
 
-// DSN is a connection string for PostgreSQL.
+// DSN returns a connection string for PostgreSQL.
 func (s *Server) DSN() string { return "postgres://postgres@" + s.Addr + "/postgres?sslmode=disable" }
 
-// answersSQL: PostgreSQL listens before it is ready.
+// answersSQL reports whether PostgreSQL answers, since it listens before it is
+// ready.
 func (s *Server) answersSQL() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -140,7 +141,8 @@ func (s *Server) listens() error {
 	return conn.Close()
 }
 
-// postgresFolder is where initdb and postgres are: Debian keeps them off PATH.
+// postgresFolder returns the folder of initdb and postgres, which Debian does
+// not put on PATH.
 func postgresFolder() string {
 	candidates, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if program, err := exec.LookPath("postgres"); err == nil {
@@ -155,8 +157,8 @@ func postgresFolder() string {
 	return ""
 }
 
-// unprivileged is whom to run as where this process runs as root; nil: as this
-// process.
+// unprivileged returns the user to run a server as if this process runs as
+// root. Otherwise it returns nil, and the server runs as this process's user.
 func unprivileged() (*user.User, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -197,7 +199,7 @@ func newServer(stop syscall.Signal) (s *Server, port string, err error) {
 	return &Server{Addr: net.JoinHostPort("127.0.0.1", port), dir: dir, stop: stop}, port, nil
 }
 
-// start runs cmd as that user and returns when it is ready.
+// start runs cmd as the given user and returns when the server is ready.
 func (s *Server) start(cmd *exec.Cmd, as *user.User, ready func() error) error {
 	var err error
 	if cmd.SysProcAttr, err = attributes(as, s.stop); err != nil {
@@ -207,8 +209,9 @@ func (s *Server) start(cmd *exec.Cmd, as *user.User, ready func() error) error {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 
-	// The signal for the end of the parent comes when the thread that forked ends,
-	// so the goroutine keeps its thread for as long as the server runs.
+	// The system sends the signal for the end of the parent when the thread that
+	// forked ends. Therefore the goroutine keeps its thread for as long as the
+	// server runs.
 	started := make(chan error)
 	done := make(chan struct{})
 	go func() {
@@ -230,7 +233,7 @@ func (s *Server) start(cmd *exec.Cmd, as *user.User, ready func() error) error {
 	for time.Now().Before(deadline) {
 		select {
 		case <-done:
-			return fmt.Errorf("it ended while it started:\n%s", out.String())
+			return fmt.Errorf("the server ended while it was starting:\n%s", out.String())
 		default:
 		}
 		if err = ready(); err == nil {
@@ -238,7 +241,7 @@ func (s *Server) start(cmd *exec.Cmd, as *user.User, ready func() error) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("not ready after %v: %w", startTimeout, err)
+	return fmt.Errorf("the server is not ready after %v: %w", startTimeout, err)
 }
 
 // Stop ends the server and removes its data.
