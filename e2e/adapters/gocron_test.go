@@ -14,7 +14,7 @@ import (
 	"github.com/go-namedlock/namedlock/gocronnamedlock"
 )
 
-// ran is who has run jobs.
+// ran records which schedulers ran the job, and how often.
 type ran struct {
 	mu     sync.Mutex
 	by     map[int]int
@@ -42,8 +42,8 @@ func (r *ran) job(who int) func() {
 	}
 }
 
-// schedule has a scheduler of its own run the job, with an option that a Locker
-// of its own makes.
+// schedule makes a scheduler with a Locker of its own run the job, with an
+// option that is made from the Locker.
 func schedule(t *testing.T, s server, job func(), option func(*namedlock.Locker) gocron.SchedulerOption) {
 	t.Helper()
 	locker, err := namedlock.Open(s.open(t))
@@ -57,7 +57,7 @@ func schedule(t *testing.T, s server, job func(), option func(*namedlock.Locker)
 	scheduler.Start()
 }
 
-// One process schedules; when it loses its session another does.
+// One process schedules. When it loses its session, another process schedules.
 func TestGocron_Elector(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {
@@ -79,7 +79,7 @@ func TestGocron_Elector(t *testing.T) {
 			}
 			return -1
 		}
-		require.Eventually(t, func() bool { return leader() >= 0 && r.count(leader()) > 5 }, 20*time.Second, time.Millisecond, "somebody leads, and runs jobs")
+		require.Eventually(t, func() bool { return leader() >= 0 && r.count(leader()) > 5 }, 20*time.Second, time.Millisecond, "an elector leads, and its scheduler runs jobs")
 		first := leader()
 		for who := range electors {
 			assert.Equal(t, who == first, r.count(who) > 0, "only the leader runs jobs")
@@ -91,7 +91,7 @@ func TestGocron_Elector(t *testing.T) {
 	})
 }
 
-// With a lock for each run of a job, it never runs twice at once.
+// With a lock for each run of a job, two runs never overlap.
 func TestGocron_Locker(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {

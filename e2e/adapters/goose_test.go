@@ -1,5 +1,5 @@
-// Package adapters tests the modules that fit named locks into other libraries,
-// on real servers.
+// Package adapters tests the modules that connect named locks to other
+// libraries, on real servers.
 package adapters
 
 import (
@@ -56,7 +56,7 @@ func start(kind servers.Kind) (*servers.Server, error) {
 	return s, err
 }
 
-// A server is shared by all tests; each has a database of its own on it.
+// A server is shared by all tests. Each test has a database of its own.
 type server struct {
 	*servers.Server
 	database string
@@ -78,7 +78,7 @@ func onEachServer(t *testing.T, test func(t *testing.T, s server)) {
 	}
 }
 
-// openAt returns a pool on the test's database, by way of addr.
+// openAt returns a pool on the test's database, through addr.
 func (s server) openAt(t *testing.T, addr string, params ...string) *sql.DB {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(s.DSNAt(addr, params...))
@@ -96,10 +96,11 @@ func (s server) open(t *testing.T, params ...string) *sql.DB {
 	return s.openAt(t, s.Addr(), params...)
 }
 
-// lock is the name of the lock of goosenamedlock.
+// lock returns the name of the lock of goosenamedlock.
 func (s server) lock() string { return namedlock.SafeName("goose", s.database) }
 
-// A migration that takes its time, and fails where two run it at once.
+// The migrations take 0.3 s each, and fail if two processes run them at the
+// same time.
 var migrations = fstest.MapFS{
 	"1_one.sql": {Data: []byte("-- +goose Up\nCREATE TABLE one (id INT);\nSELECT SLEEP(0.3);\nINSERT INTO one VALUES (1);\n")},
 	"2_two.sql": {Data: []byte("-- +goose Up\nINSERT INTO one VALUES (2);\nSELECT SLEEP(0.3);\nCREATE TABLE two (id INT);\n")},
@@ -125,14 +126,14 @@ func count(t *testing.T, db *sql.DB, query string, args ...any) (n int) {
 	return n
 }
 
-// However many processes migrate at once, each migration runs once.
+// However many processes migrate at the same time, each migration runs once.
 func TestGoose_OneMigrates(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		applied := 0
-		// goose makes its version table before it asks for the lock, in two steps:
+		// goose makes its version table before it acquires the lock, in two steps:
 		// see the package goosenamedlock.
 		_, err := provider(t, s).GetDBVersion(t.Context())
 		require.NoError(t, err)
@@ -154,7 +155,8 @@ func TestGoose_OneMigrates(t *testing.T) {
 	})
 }
 
-// Who cannot have the lock does not migrate; nor does who loses it go on.
+// A process that cannot acquire the lock does not migrate. A process that loses
+// the lock does not continue.
 func TestGoose_WithoutTheLock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {
@@ -181,14 +183,15 @@ func TestGoose_WithoutTheLock(t *testing.T) {
 		require.NoError(t, err)
 		require.Error(t, <-failed)
 		_, err = provider(t, s).Up(t.Context())
-		if err != nil { // DDL has committed what came before it, as it does on these servers
+		// On these servers DDL commits the statements before it.
+		if err != nil {
 			assert.ErrorContains(t, err, "already exists")
 		}
 	})
 }
 
-// While the migrations run, their connection has a lease of a minute;
-// afterwards it has its own wait_timeout again.
+// While the migrations run, their connection has a lease of one minute.
+// Afterwards it has its own wait_timeout again.
 func TestGoose_Lease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {
@@ -218,8 +221,8 @@ func TestGoose_Lease(t *testing.T) {
 	})
 }
 
-// A migrator that vanishes without a word keeps the next one from migrating for
-// as long as the lease, not for 8 hours.
+// A migrator that vanishes without closing its connection keeps other processes
+// from migrating for as long as the lease, not for 8 hours.
 func TestGoose_AMigratorVanishes(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, s server) {

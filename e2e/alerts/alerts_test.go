@@ -1,7 +1,7 @@
-// Package alerts tests the alerts of docs/OPERATIONS.md: that their PromQL, on
-// what otelnamedlock exports, fires when it should, and not otherwise. It is a
-// module of its own, outside the workspace: Prometheus is more to download than
-// everything else together.
+// Package alerts tests the alerts of docs/OPERATIONS.md: their PromQL, on the
+// metrics of otelnamedlock, fires when it should, and not otherwise. It is a
+// module of its own, outside the workspace, since Prometheus is a larger
+// download than everything else together.
 //
 //	GOWORK=off go test -C e2e/alerts .
 package alerts
@@ -34,7 +34,7 @@ import (
 	"github.com/go-namedlock/namedlock/otelnamedlock"
 )
 
-// alerts returns the expressions of the page, by their names.
+// alerts returns the expressions of the page by name.
 func alerts(t *testing.T) map[string]string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "OPERATIONS.md"))
@@ -46,11 +46,11 @@ func alerts(t *testing.T) map[string]string {
 	return all
 }
 
-// A service is one process that takes locks and is scraped.
+// A service is one process that acquires locks and is scraped.
 type service struct {
 	*locktest.Locker
 	ctx     context.Context   // ends with the service
-	held    []*namedlock.Lock // until then
+	held    []*namedlock.Lock // released at the end
 	scraped []scrape
 }
 
@@ -61,8 +61,8 @@ type scrape struct {
 
 const interval = 15 * time.Second
 
-// watch runs what a service does, and returns what was scraped meanwhile, and
-// at the end.
+// watch runs does as a service, and returns the scrapes that were taken during
+// the run and after it.
 func watch(t *testing.T, does func(s *service)) (scraped []scrape) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func watch(t *testing.T, does func(s *service)) (scraped []scrape) {
 	return scraped
 }
 
-// every does something every ten seconds, for so long.
+// every calls do every ten seconds, for a time of d.
 func (s *service) every(d time.Duration, do func(i int)) {
 	for i := range int(d / (10 * time.Second)) {
 		began := time.Now()
@@ -133,8 +133,8 @@ func (s *service) lose(name string) {
 	})
 }
 
-// lead makes the service lead until it ends, and returns when it leads, or
-// waits for that.
+// lead makes the service lead until it ends. It returns when the service leads,
+// or waits to lead.
 func (s *service) lead() {
 	go func() {
 		_ = s.Lead(s.ctx, "leader", func(ctx context.Context, _ *namedlock.Term) error {
@@ -157,7 +157,7 @@ func TestAlerts(t *testing.T) {
 			s.lead()
 			s.every(30*time.Minute, func(int) { s.take("job-1") })
 		}, nil},
-		"locks tried once, in vain": {func(s *service) {
+		"locks tried once, without success": {func(s *service) {
 			s.lead()
 			s.HoldElsewhere("job-2")
 			s.every(30*time.Minute, func(int) {
@@ -249,7 +249,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// By process the same metric says who leads.
+// By process, the same metric shows which process leads.
 func TestWhoLeads(t *testing.T) {
 	scraped := watch(t, func(s *service) {
 		s.lead()
@@ -260,7 +260,7 @@ func TestWhoLeads(t *testing.T) {
 	assert.Equal(t, 1.0, leaders[0].F)
 }
 
-// evaluate returns what the expression says at the end.
+// evaluate returns the value of the expression after the last scrape.
 func evaluate(t *testing.T, scraped []scrape, expression string) promql.Vector {
 	t.Helper()
 	storage := teststorage.New(t)
@@ -286,7 +286,7 @@ func evaluate(t *testing.T, scraped []scrape, expression string) promql.Vector {
 	return vector
 }
 
-// A sample is one line of what is scraped.
+// A sample is one line of a scrape.
 type sample struct {
 	labels labels.Labels
 	value  float64

@@ -1,5 +1,5 @@
-// Command figures prints the size of the library's core beside the bounds that
-// its test enforces, and the goals.
+// Command figures prints the size of the library's core, the bounds that its
+// test enforces, and the goals.
 //
 //	go run -C e2e ./cmd/figures        # a table
 //	go run -C e2e ./cmd/figures -v     # and the functions and files behind it
@@ -22,8 +22,8 @@ import (
 type figure struct {
 	what  string
 	bound int      // the test fails above it; lower it when the figure is lower
-	goal  int      // of the issue that asks for a smaller core
-	now   int      // measured
+	goal  int      // from the issue that asks for a smaller core
+	now   int      // the measured value
 	parts []string // the functions or files that were counted
 }
 
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// measure measures the library in a folder.
+// measure measures the library in the folder root.
 func measure(root string) ([]figure, error) {
 	src, err := read(root)
 	if err != nil {

@@ -17,8 +17,9 @@ const (
 	module = "github.com/go-namedlock/namedlock"
 	cycle  = module + "/e2e/cmd/figures/cycle"
 
-	// cycles is how many cycles are measured. The goroutine that asks the server
-	// may end after its cycle, so a function counts if most of the cycles pass it.
+	// cycles is how many cycles are measured. The goroutine that sends the
+	// statements may end after its cycle, so a function counts if most of the
+	// cycles pass it.
 	cycles = 25
 )
 
@@ -32,7 +33,7 @@ func functionsOfCycle(root string, packages []string) (names []string, err error
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 
-	covered := []string{cycle} // without it the program has no counters
+	covered := []string{cycle} // without the cycle package the program has no counters
 	for _, folder := range packages {
 		covered = append(covered, path.Join(module, folder))
 	}
@@ -70,10 +71,11 @@ func functionsOfCycle(root string, packages []string) (names []string, err error
 	return names, nil
 }
 
-// A line of go tool covdata func: file:line, function, percentage.
+// reported matches a line of go tool covdata func: file:line, function,
+// percentage.
 var reported = regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(module) + `/(\S+\.go):\d+:\s+(\S+)\s+([0-9.]+)%$`)
 
-// passed returns the functions in a report of which a statement was run.
+// passed returns the functions in a report of which at least one statement ran.
 func passed(report string) (names []string) {
 	for _, m := range reported.FindAllStringSubmatch(report, -1) {
 		file, function, percentage := m[1], m[2], m[3]

@@ -27,8 +27,8 @@ type source struct {
 
 // A file is one Go file of the core.
 type file struct {
-	folder string // of packages
-	path   string // below the module's folder
+	folder string // the package's folder, as in packages
+	path   string // relative to the module's folder
 	lines  int
 	syntax *ast.File
 }
@@ -97,8 +97,8 @@ func (s *source) lines() (sizes []size) {
 }
 
 // fields returns the fields of the struct types that are declared below the
-// root package, largest first. An embedded field counts, and so do those of a
-// struct in a struct.
+// root package, largest first. An embedded field counts, as do the fields of a
+// struct inside a struct.
 func (s *source) fields() (sizes []size) {
 	for _, f := range s.files {
 		if f.folder == "." {

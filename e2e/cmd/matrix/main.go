@@ -1,6 +1,6 @@
-// Command matrix runs the core of the end-to-end tests, one test a promise, on
-// the servers that the tests do not have by default, and through proxies.
-// servers/fetch.sh --all gets them.
+// Command matrix runs the core of the end-to-end tests, one test for each
+// promise, on servers that the tests do not use by default, and through
+// proxies. servers/fetch.sh --all installs them.
 //
 //	go run -C e2e ./cmd/matrix [-all] [target ...]
 package main
@@ -22,9 +22,9 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/targets"
 )
 
-// core has a test for each promise that the conformance kit does not hold, or
-// two where a server could keep the one and break the other. The kit is run
-// beside them.
+// core has a test for each promise that the conformance kit does not cover, or
+// two tests if a server could break one half of a promise. The kit runs in
+// addition to them.
 var core = []string{
 	"01_BadArgumentsCostNoSQL",
 	"02_TryOnceWhileOthersWait", "02_MoreNamesThanSessions",
@@ -62,12 +62,12 @@ var core = []string{
 	"50_NeverMoreThanN",
 }
 
-// atOnce is how many targets are run at the same time: the tests wait most of
-// the time.
+// atOnce is how many targets run at the same time. The tests wait most of the
+// time.
 const atOnce = 2
 
 func main() {
-	all := flag.Bool("all", false, "run all tests of promises, not the core alone")
+	all := flag.Bool("all", false, "run all tests of promises, not only the core")
 	flag.Parse()
 	if err := run(*all, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
@@ -95,7 +95,7 @@ func run(all bool, names []string) (err error) {
 	if err := complete(tests); err != nil {
 		return err
 	}
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // it reaches the tests as well
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // an interrupt also reaches the tests
 
 	pattern := "^(TestConformance|TestPromise(" + strings.Join(core, "|") + "))$"
 	if all {
@@ -127,7 +127,7 @@ func run(all bool, names []string) (err error) {
 	return nil
 }
 
-// complete returns an error if a test of the core is not there.
+// complete returns an error if a test of the core does not exist.
 func complete(tests string) error {
 	out, err := exec.Command(tests, "-test.list", "^TestPromise").Output()
 	if err != nil {
@@ -142,7 +142,7 @@ func complete(tests string) error {
 	return nil
 }
 
-// passes runs the tests on one target, and prints what they say if they fail.
+// passes runs the tests on one target, and prints their output if they fail.
 func passes(tests, pattern string, t targets.Target) bool {
 	args := []string{"-test.run", pattern, "-test.timeout=15m"}
 	if t.Skip != "" {

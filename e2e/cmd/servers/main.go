@@ -1,5 +1,5 @@
 // Command servers starts a database server, prints its data source name, and
-// stops it when interrupted.
+// stops the server when interrupted.
 //
 //	go run -C e2e ./cmd/servers mysql|mariadb [server flag ...]
 package main
@@ -33,7 +33,7 @@ func run(kind servers.Kind, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, s.Version(), "runs until interrupted")
+	fmt.Fprintln(os.Stderr, s.Version(), "runs until this command is interrupted")
 	fmt.Println(s.DSN())
 	<-interrupt
 	return s.Stop()

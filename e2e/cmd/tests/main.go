@@ -1,12 +1,12 @@
-// Command tests runs the tests of all modules of the workspace, with the flags
-// of go test that it is given. It reports at least every 15 seconds what it
-// does: downloads, compiles or runs. At the end it prints how long that took,
-// and which servers were missing, with the command that gets them: go test
-// itself does not print what a package that passes has skipped.
+// Command tests runs the tests of all modules of the workspace, with the given
+// flags of go test. It reports at least every 15 seconds whether it downloads,
+// compiles or runs tests. At the end it prints how long that took, and which
+// servers were missing, with the command that installs them. go test does not
+// print the skipped tests of a package that passes.
 //
 //	go run -C e2e ./cmd/tests [flag of go test ...]
 //
-// It imports the standard library alone, so that it starts at once.
+// It imports only the standard library, so that it starts at once.
 package main
 
 import (
@@ -22,8 +22,9 @@ import (
 	"time"
 )
 
-// skippedFile is servers.SkippedFile: an environment variable that names a
-// file. A test that is skipped for want of a server writes the reason to it.
+// skippedFile is servers.SkippedFile, an environment variable that contains the
+// name of a file. A test that is skipped for lack of a server appends the
+// reason to that file.
 const skippedFile = "NAMEDLOCK_SKIPPED_FILE"
 
 func main() {
@@ -32,7 +33,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tests:", err)
 	}
 	fmt.Println("NOT RUN: the alerts of docs/OPERATIONS.md, which need Prometheus (123 MB): GOWORK=off go test -C e2e/alerts .")
-	fmt.Println("NOT RUN: wrappers around the driver, which are as much to download: GOWORK=off go test -C e2e/wrappers .")
+	fmt.Println("NOT RUN: wrappers around the driver, which are as large a download: GOWORK=off go test -C e2e/wrappers .")
 	fmt.Println("NOT RUN: the code of docs/CRON.md and docs/MIGRATING.md, which needs schedulers: GOWORK=off go test -C e2e/cron .")
 	fmt.Println("NOT RUN: the code of docs/ORM.md, which needs five ORMs: GOWORK=off go test -C e2e/orm .")
 	if !passed || err != nil {
@@ -49,8 +50,8 @@ func run(out io.Writer, flags []string, packages ...string) (passed bool, err er
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	file := filepath.Join(folder, "skipped")
 
-	// An interrupt reaches the go command as well, which ends its tests. After
-	// that this command ends.
+	// An interrupt also reaches the go command, which ends its tests. Then this
+	// command ends.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
@@ -76,8 +77,8 @@ func run(out io.Writer, flags []string, packages ...string) (passed bool, err er
 	return passed, err
 }
 
-// buildFlags returns those of the flags on which it depends what is compiled.
-// (Those in GOFLAGS count in any case.)
+// buildFlags returns the flags that change the compilation. (The flags in
+// GOFLAGS always apply.)
 func buildFlags(flags []string) (build []string) {
 	for _, f := range flags {
 		if name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "="); name == "race" || name == "tags" {
@@ -87,11 +88,11 @@ func buildFlags(flags []string) (build []string) {
 	return build
 }
 
-// A found is what list has found.
+// A found is the result of list.
 type found struct {
-	modules  []string // the packages of modules: ours, and what they import
-	standard int      // how many packages of the standard library they import
-	tested   int      // how many of ours have tests
+	modules  []string // our packages, and the packages of modules that they import
+	standard int      // number of packages of the standard library that they import
+	tested   int      // number of our packages with tests
 }
 
 // list finds the packages to compile. It downloads the modules that they need.
@@ -127,8 +128,8 @@ func list(p *progress, build, packages []string) (f found, err error) {
 	return f, err
 }
 
-// compile compiles the packages. A package that does not compile is reported
-// by go test, which is run after that.
+// compile compiles the packages. If a package does not compile, go test reports
+// that afterwards.
 func compile(p *progress, build []string, f found) error {
 	compiled := 0
 	p.begin(func() string {
@@ -143,15 +144,16 @@ func compile(p *progress, build []string, f found) error {
 	return err
 }
 
-// test runs the tests of the packages, of which so many have any.
+// test runs the tests of the packages. tested is the number of packages with
+// tests.
 func test(p *progress, env, flags, packages []string, tested int) (passed bool, err error) {
 	began := time.Now()
 	r := newReport(tested, slices.ContainsFunc(flags, func(f string) bool {
 		return strings.HasPrefix(strings.TrimLeft(f, "-"), "v")
 	}))
 	p.begin(r.status)
-	// The flags that are given come last, and count. On a busy machine ten
-	// minutes may be too few.
+	// The given flags come last, and so override. On a busy machine ten minutes
+	// may be too short.
 	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-timeout=30m"}, flags, packages)...)
 	cmd.Env = env
 	failed := p.run(cmd, func(line string) {
@@ -168,8 +170,8 @@ func test(p *progress, env, flags, packages []string, tested int) (passed bool, 
 	return failed == nil, nil
 }
 
-// skipped returns the reasons in the file, each once. Where there is no file,
-// nothing was skipped.
+// skipped returns the reasons in the file, each once. If the file does not
+// exist, no test was skipped.
 func skipped(file string) ([]string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {

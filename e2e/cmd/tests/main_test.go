@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// go test does not print what a package that passes has skipped. This command
-// does, at the end.
+// go test does not print the skipped tests of a package that passes. This
+// command prints them at the end.
 func TestAMissingServerIsNamed(t *testing.T) {
 	assert.Equal(t, servers.SkippedFile, skippedFile)
 	t.Setenv("NAMEDLOCK_DSN", "")
@@ -86,7 +86,7 @@ func TestReport_Status(t *testing.T) {
 	})
 }
 
-// There is a line at least every interval.
+// A line is printed at least once in every interval.
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder

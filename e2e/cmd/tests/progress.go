@@ -12,8 +12,8 @@ import (
 // interval is the longest time without a line of output.
 const interval = 15 * time.Second
 
-// A progress runs commands, and prints what is under way when nothing else has
-// been printed for an interval.
+// A progress runs commands. If nothing was printed for an interval, it prints
+// the status.
 type progress struct {
 	mu     sync.Mutex // guards out, status and quiet
 	out    io.Writer
@@ -49,7 +49,7 @@ func (p *progress) end() {
 	p.work.Wait()
 }
 
-// begin begins a phase, of which status, called under mu, is a line.
+// begin starts a phase. status returns its status line, and is called under mu.
 func (p *progress) begin(status func() string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *progress) run(cmd *exec.Cmd, stdout, stderr func(line string)) error {
 		})
 	}
 	if err := cmd.Start(); err != nil {
-		return err // the pipes are closed, and so the readers end
+		return err // the pipes are closed, so the readers end
 	}
 	readers.Wait()
 	return cmd.Wait()

@@ -18,21 +18,21 @@ type event struct {
 	Output  string
 }
 
-// A report makes go test's usual output of its events, and counts them.
+// A report turns events into go test's usual output, and counts them.
 type report struct {
-	packages int  // with tests
-	verbose  bool // the output of tests that pass is printed, too
+	packages int  // number of packages with tests
+	verbose  bool // whether the output of passing tests is also printed
 
 	running map[string]*running // by package
 	passed  map[string]float64  // seconds
 	failed  map[string]float64
-	tests   int // that have ended, subtests included
+	tests   int // ended tests, including subtests
 }
 
-// A running is a package whose tests run.
+// A running is a package whose tests are running.
 type running struct {
-	tests  map[string]time.Time // that run, and since when
-	output map[string][]string  // by test; "": the package's own
+	tests  map[string]time.Time // running tests, and when they started
+	output map[string][]string  // by test; "" is the package itself
 }
 
 func newReport(packages int, verbose bool) *report {
@@ -40,14 +40,14 @@ func newReport(packages int, verbose bool) *report {
 		running: map[string]*running{}, passed: map[string]float64{}, failed: map[string]float64{}}
 }
 
-// line takes a line of go test -json, and returns what is to be printed.
+// line processes a line of go test -json, and returns the text to print.
 func (r *report) line(line string) string {
 	var e event
 	if err := json.Unmarshal([]byte(line), &e); err != nil {
-		return line // not of -json: of go test itself
+		return line // a line that is not JSON comes from go test itself
 	}
 	if e.Package == "" {
-		return e.Output // of the compiler
+		return e.Output // from the compiler
 	}
 	p := r.running[e.Package]
 	if p == nil {
@@ -101,8 +101,8 @@ func (r *report) packageEnded(e event, p *running) string {
 	if r.verbose {
 		return ""
 	}
-	// What ended the package before its tests had ended (a panic, the time
-	// limit) is the output of a test that was running.
+	// If a panic or the time limit ended the package before its tests had ended,
+	// the message is in the output of a test that was running.
 	var text []string
 	for _, name := range slices.Sorted(maps.Keys(p.output)) {
 		if name != "" && p.tests[name] != (time.Time{}) {
@@ -112,7 +112,7 @@ func (r *report) packageEnded(e event, p *running) string {
 	return strings.Join(append(text, p.output[""]...), "")
 }
 
-// status says which tests run.
+// status returns which tests are running.
 func (r *report) status() string {
 	text := fmt.Sprintf("testing: %d of %d packages, %d tests and subtests", len(r.passed)+len(r.failed), r.packages, r.tests)
 	if len(r.failed) > 0 {
@@ -133,7 +133,7 @@ func (r *report) status() string {
 	return text
 }
 
-// summary is the last line.
+// summary returns the last line.
 func (r *report) summary(wall, cpu time.Duration) string {
 	all := maps.Clone(r.passed)
 	maps.Copy(all, r.failed)
