@@ -29,7 +29,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// patience is how long anything may take, on a busy machine.
+// patience is how long anything may take on a busy machine.
 const patience = 60 * time.Second
 
 var binary string
@@ -45,12 +45,14 @@ func TestMain(m *testing.M) {
 		panic(fmt.Sprintf("%v: %s", err, out))
 	}
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
-		if signal.Ignored(sig) { // by nohup, or a script's &: namedlock would not pass it on
+		// If nohup, or a script's &, made this process ignore the signal, namedlock
+		// would not pass it on.
+		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}
 	}
-	// A program with the race detector sleeps for a second at its end, and each
-	// run is two programs. What races is reported when it happens.
+	// A program with the race detector sleeps for 1 s at its end, and each run is
+	// two programs. A race is reported when it happens.
 	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=20")); err != nil {
 		panic(err)
 	}
@@ -75,8 +77,8 @@ func init() {
 	}
 }
 
-// onServers runs a test on MariaDB and on MySQL at the same time. No lock is
-// held at its start, nor any session left at its end.
+// onServers runs a test on MariaDB and on MySQL at the same time. At its start
+// no lock is held. At its end all sessions are killed.
 func onServers(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -92,7 +94,7 @@ func onServers(t *testing.T, test func(t *testing.T, b *bench)) {
 	}
 }
 
-// endSessions kills all sessions of others, and waits until they have gone.
+// endSessions kills all other sessions, and waits until they have ended.
 func (b *bench) endSessions() {
 	b.until(func() bool {
 		rows, err := b.db.Query("SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND user IN (?, 'odd', 'tls')", b.server.User())
@@ -105,7 +107,7 @@ func (b *bench) endSessions() {
 		}
 		require.NoError(b, rows.Err())
 		for _, id := range ids {
-			_, _ = b.db.Exec(fmt.Sprintf("KILL %d", id)) // it may have gone
+			_, _ = b.db.Exec(fmt.Sprintf("KILL %d", id)) // it may have ended
 		}
 		return len(ids) == 0
 	}, "all other sessions end")
@@ -117,7 +119,7 @@ type bench struct {
 	db     *sql.DB
 }
 
-// A process is a namedlock that runs.
+// A process is a running namedlock.
 type process struct {
 	*exec.Cmd
 	b              *bench
@@ -150,12 +152,12 @@ func (b *bench) start(args ...string) *process {
 	return p
 }
 
-// prepare is start without the start.
+// prepare makes the process of start, without starting it.
 func (b *bench) prepare(args ...string) *process {
 	p := &process{Cmd: exec.Command(binary, args...), b: b, ended: make(chan struct{})}
 	p.Env = append(os.Environ(), "NAMEDLOCK_DSN="+b.server.DSN(), "HOME="+b.TempDir())
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
-	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // signals for it alone
+	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a signal reaches namedlock alone
 	return p
 }
 
@@ -171,7 +173,7 @@ func (p *process) launch() {
 	})
 }
 
-// code waits for the end, and returns the exit code.
+// code waits until the process ends, and returns its exit code.
 func (p *process) code() int {
 	p.b.Helper()
 	select {
@@ -182,8 +184,7 @@ func (p *process) code() int {
 	return p.ProcessState.ExitCode()
 }
 
-// pids waits until the command has printed n numbers, which are those of
-// processes, and returns them.
+// pids waits until the command has printed n process ids, and returns them.
 func (p *process) pids(n int) (pids []int) {
 	p.b.Helper()
 	p.b.until(func() bool { return len(strings.Fields(p.stdout.String())) >= n }, "the command prints %d numbers: %s", n, p.stderr.String())
@@ -204,21 +205,22 @@ func (b *bench) until(what func() bool, format string, args ...any) {
 	require.Eventually(b, what, patience, 5*time.Millisecond, append([]any{format}, args...)...)
 }
 
-// alive reports whether a process runs; a zombie does not.
+// alive reports whether a process is running. A zombie is not.
 func alive(pid int) bool {
 	s := state(pid)
 	return s != "" && s != "Z" && s != "X"
 }
 
-// state is a letter that the kernel has for it, "" if there is no such process.
+// state returns the kernel's letter for the state of a process, or "" if there
+// is no such process.
 func state(pid int) string {
 	_, fields := stat(pid)
 	return fields[0]
 }
 
-// stat returns the name of a process, and what /proc/PID/stat has behind it:
-// first the state, then the parent. If there is no such process all that is
-// empty.
+// stat returns the name of a process, and the fields that follow the name in
+// /proc/PID/stat: first the state, then the parent. If there is no such
+// process, the name, the state and the parent are empty.
 func stat(pid int) (name string, fields []string) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
@@ -242,7 +244,7 @@ func (b *bench) holder(name string) (id int64) {
 	return holder.Int64
 }
 
-// lose kills the connection that has the lock.
+// lose kills the connection that holds the lock.
 func (b *bench) lose(name string) {
 	b.Helper()
 	_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder(name)))
@@ -254,7 +256,7 @@ func (b *bench) free(name string) {
 	b.until(func() bool { return b.holder(name) == 0 }, "the lock is released")
 }
 
-// waiters is how many connections wait for the lock.
+// waiters returns how many connections wait for the lock.
 func (b *bench) waiters(name string) (n int) {
 	b.Helper()
 	const query = "SELECT count(*) FROM information_schema.processlist WHERE state = 'User lock' AND info LIKE concat('%GET_LOCK%', ?, '%')"
@@ -262,7 +264,7 @@ func (b *bench) waiters(name string) (n int) {
 	return n
 }
 
-// hold takes the lock in this process.
+// hold acquires the lock in this process.
 func (b *bench) hold(name string) *namedlock.Lock {
 	b.Helper()
 	locker, err := namedlock.Open(b.db)
@@ -351,7 +353,8 @@ func TestExitCodes_ReadOnly(t *testing.T) {
 func TestTheCommandKnowsItsLock(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "a", "b", "--", "sh", "-c", `echo "$NAMEDLOCK_CONNECTION_ID"; read x; echo "$NAMEDLOCK_NAME" >&2`)
-		stdin := exec.Command(binary, "run", "c", "--", "tr", "a-z", "A-Z") // stdin from a pipe, and to the end of it
+		// The standard input is a pipe, and the command reads it to the end.
+		stdin := exec.Command(binary, "run", "c", "--", "tr", "a-z", "A-Z")
 		stdin.Env = p.Env
 		stdin.Stdin = strings.NewReader("piped\n")
 		out, err := stdin.Output()
@@ -365,7 +368,7 @@ func TestTheCommandKnowsItsLock(t *testing.T) {
 	})
 }
 
-// A run or a lead that need not wait takes one connection.
+// A run or a lead that need not wait uses one connection.
 func TestOneConnection(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, args := range [][]string{{"run", "x"}, {"run", "x", "y"}, {"lead", "x"}} {
@@ -381,7 +384,7 @@ func TestOneConnection(t *testing.T) {
 	})
 }
 
-// What the command starts, in its group and outside.
+// family starts processes in the command's group and outside of it.
 const family = `setsid sleep 1000 & echo $!; sleep 1000 & echo $!; echo $$; echo $PPID; wait`
 
 func TestSignalsReachTheGroup(t *testing.T) {
@@ -420,7 +423,8 @@ func TestALossEndsTheCommand(t *testing.T) {
 	})
 }
 
-// Nobody reads standard error: the end of the command does not wait for that.
+// If standard error is a full pipe, the end of the command does not wait for a
+// reader.
 func TestALossEndsTheCommandThoughNobodyReads(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, verb := range []string{"run", "lead"} {
@@ -448,7 +452,7 @@ func TestALossEndsTheCommandThoughNobodyReads(t *testing.T) {
 	})
 }
 
-// Who read standard error has gone: that is no reason to end.
+// If the reader of standard error has closed it, namedlock continues.
 func TestGoesOnThoughStandardErrorIsClosed(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		r, w, err := os.Pipe()
@@ -470,7 +474,7 @@ func TestGoesOnThoughStandardErrorIsClosed(t *testing.T) {
 	})
 }
 
-// Whichever process is killed, nothing goes on without the lock.
+// Whichever process is killed, nothing continues without the lock.
 func TestKilledAtEveryPlace(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, c := range []struct {
@@ -482,7 +486,8 @@ func TestKilledAtEveryPlace(t *testing.T) {
 			{"front", func(p *process, _ []int) int { return p.Process.Pid }, syscall.SIGKILL, -1},
 			{"front crashes", func(p *process, _ []int) int { return p.Process.Pid }, syscall.SIGABRT, 2},
 			{"keeper", func(_ *process, pids []int) int { return pids[3] }, syscall.SIGKILL, 70},
-			{"keeper crashes", func(_ *process, pids []int) int { return pids[3] }, syscall.SIGABRT, 70}, // its exit status is 2, as that of a panic
+			// The exit status of the keeper is 2, like that of a panic.
+			{"keeper crashes", func(_ *process, pids []int) int { return pids[3] }, syscall.SIGABRT, 70},
 			{"command", func(_ *process, pids []int) int { return pids[2] }, syscall.SIGKILL, 137},
 		} {
 			t.Run(c.what, func(t *testing.T) {
@@ -504,7 +509,7 @@ func TestStopped(t *testing.T) {
 		pids := p.pids(2)
 		require.NoError(t, syscall.Kill(pids[1], syscall.SIGSTOP))
 		require.NoError(t, p.Process.Signal(syscall.SIGUSR1))
-		p.pids(3) // the keeper has passed it on
+		p.pids(3) // the keeper has passed the signal on
 		require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
 		assert.NotZero(t, b.holder("x"))
 		require.NoError(t, syscall.Kill(pids[0], syscall.SIGTERM))
@@ -518,7 +523,7 @@ func TestWhatTheCommandLeavesBehindEnds(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "-grace", "100ms", "x", "--", "sh", "-c", `setsid sh -c "trap '' TERM; exec sleep 1000" & sleep 1000 & echo $!; exit 5`)
 		pids := p.pids(1)
-		assert.Equal(t, 5, p.code()) // and nobody has its standard output any more
+		assert.Equal(t, 5, p.code()) // and no process has its standard output open any more
 		b.gone(pids...)
 		b.free("x")
 	})
@@ -574,14 +579,14 @@ func TestListAndHolder(t *testing.T) {
 		b.until(func() bool { return strings.Contains(run.stderr.String(), "running ") }, "it runs")
 		p = b.start("holder", "p")
 		require.Equal(t, 0, p.code(), p.stderr.String())
-		if b.server.Kind() == servers.MySQL { // MariaDB does not tell
+		if b.server.Kind() == servers.MySQL { // MariaDB does not report it
 			host, err := os.Hostname()
 			require.NoError(t, err)
 			assert.Regexp(t, ` \(sleep, pid \d+ on `+regexp.QuoteMeta(host)+`\)`, p.stdout.String(), "the program is the command, the process the keeper")
 		}
 
 		p = b.start("list", "odd")
-		if p.code() != 0 { // MariaDB without its plugin: says how to have it
+		if p.code() != 0 { // MariaDB without its plugin: the error says how to install it
 			assert.Equal(t, 69, p.code())
 			assert.Contains(t, p.stderr.String(), "INSTALL SONAME")
 			return

@@ -18,7 +18,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// Each line is what was typed before the tab, and words that are offered then.
+// Each line has the text before the tab, and words that are then offered.
 var completed = []struct {
 	typed  string
 	offers []string
@@ -46,7 +46,8 @@ func TestCompletion_Bash(t *testing.T) {
 				script := prelude + `eval "$("$0" completion bash)"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
 					_namedlock; printf '%s\n' "${COMPREPLY[@]}"`
 				args := append([]string{"--norc", "-c", script, binary}, strings.Split(c.typed, " ")...)
-				out, _ := exec.Command("bash", args...).Output() // on standard error: that this is no real completion
+				// Standard error has a warning that this is not a real completion.
+				out, _ := exec.Command("bash", args...).Output()
 				offers := strings.Fields(string(out))
 				assert.Subset(t, offers, c.offers, "%s", c.typed)
 				if strings.HasSuffix(c.typed, "-") {
@@ -57,8 +58,8 @@ func TestCompletion_Bash(t *testing.T) {
 	}
 }
 
-// What is typed before the tab becomes a lock that is held, however its name
-// has to be quoted.
+// The text before the tab is completed to the name of a held lock, quoted as
+// needed.
 var namesCompleted = []struct{ typed, name string }{
 	{"pla", "plain"},
 	{"odd", "odd name"},
@@ -71,7 +72,7 @@ var namesCompleted = []struct{ typed, name string }{
 	{"a=b", "a=b;c"},
 }
 
-// unfit are names that no line can have.
+// unfit are names that no command line can contain.
 var unfit = []string{"plain\n", "plain\x1b[31m", "-plain"}
 
 func TestCompletion_Names(t *testing.T) {
@@ -114,8 +115,8 @@ func TestCompletion_Names(t *testing.T) {
 	})
 }
 
-// At a prompt nothing is said, and a server that does not answer is not waited
-// for.
+// At a prompt, the completion prints no error, and does not wait for a server
+// that does not answer.
 func TestCompletion_NoServer(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// -at-least keeps the lock though the command has ended.
+// -at-least keeps the lock after the command has ended.
 func TestRun_AtLeast(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		began := time.Now()
@@ -23,16 +23,16 @@ func TestRun_AtLeast(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(began), 1500*time.Millisecond)
 		assert.Zero(t, b.holder("x"))
 
-		// A command that runs for longer is not kept waiting.
+		// It does not delay a command that runs for longer.
 		p = b.start("run", "-at-least", "10ms", "-verbose", "x", "--", "sleep", "0.1")
 		assert.Equal(t, 0, p.code(), p.stderr.String())
 		assert.NotContains(t, p.stderr.String(), "holding the lock for another")
 
-		// A signal ends it, and a loss is reported.
+		// A signal ends the holding, and a loss is reported.
 		p = b.start("run", "-at-least", "10m", "-verbose", "x", "--", "sh", "-c", "exit 3")
 		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding the lock for another ") }, "it holds on")
 		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
-		assert.Equal(t, 3, p.code(), "the command's: it had ended")
+		assert.Equal(t, 3, p.code(), "the exit code of the command, which had ended")
 		assert.Zero(t, b.holder("x"))
 		p = b.start("run", "-at-least", "10m", "-verbose", "x", "--", "true")
 		b.until(func() bool { return strings.Contains(p.stderr.String(), "holding the lock for another ") }, "it holds on")
@@ -41,8 +41,8 @@ func TestRun_AtLeast(t *testing.T) {
 	})
 }
 
-// -at-most ends the command, with all that it has started, before the lock is
-// released.
+// -at-most ends the command, and all processes that it started, before the lock
+// is released.
 func TestRun_AtMost(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "-at-most", "1s", "x", "--", "sh", "-c", family)

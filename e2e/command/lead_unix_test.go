@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lines is what the processes have printed.
+// lines returns the lines that the processes have printed.
 func lines(processes ...*process) (all []string) {
 	for _, p := range processes {
 		all = append(all, strings.Fields(p.stdout.String())...)
@@ -21,7 +21,7 @@ func lines(processes ...*process) (all []string) {
 	return all
 }
 
-// runningOf is how many of the processes whose numbers were printed run.
+// runningOf returns how many of the processes with a printed id are running.
 func runningOf(t *testing.T, processes ...*process) (n int) {
 	for _, line := range lines(processes...) {
 		if alive(number(t, line)) {
@@ -31,8 +31,8 @@ func runningOf(t *testing.T, processes ...*process) (n int) {
 	return n
 }
 
-// One of two leads; the command runs again after a loss, on whichever comes
-// first, and on the other one when the leader dies.
+// One of two leads. After a loss the command runs again, under either process.
+// After the leader's death it runs under the other.
 func TestLead_RunsAgainAfterALoss(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		const command = `echo $$; exec sleep 1000`
@@ -62,7 +62,7 @@ func TestLead_RunsAgainAfterALoss(t *testing.T) {
 	})
 }
 
-// A command that fails runs again, after a pause in which another process may
+// A command that fails runs again after a pause, in which another process may
 // lead.
 func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
@@ -72,7 +72,7 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 			assert.Contains(t, p.stderr.String(), pause)
 		}
 		assert.Len(t, lines(p), 3)
-		lock := b.hold("x") // without a wait for p to end
+		lock := b.hold("x") // without waiting for p to end
 		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 		assert.Equal(t, 143, p.code(), "a signal ends the pause")
 		require.NoError(t, lock.Release())
@@ -82,7 +82,7 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 		install()
 		p = b.start("lead", "x", "--", service)
 		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
-		require.NoError(t, os.Remove(service)) // in the pause
+		require.NoError(t, os.Remove(service)) // during the pause
 		b.until(func() bool { return strings.Contains(p.stderr.String(), "exit code 127; trying to lead again") }, "it is missing")
 		install()
 		b.until(func() bool { return len(lines(p)) == 2 }, "it runs again")
@@ -93,8 +93,8 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 	})
 }
 
-// Lead ends when the command has succeeded, or was asked to end; a signal that
-// it survives changes nothing.
+// lead ends when the command has succeeded, or was asked to end. A signal that
+// the command survives changes nothing.
 func TestLead_Ends(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		assert.Equal(t, 0, b.start("lead", "x", "--", "true").code())
@@ -128,7 +128,8 @@ func TestLead_Ends(t *testing.T) {
 		lock := b.hold("y")
 		waits := b.start("lead", "y", "--", "true")
 		b.until(func() bool { return b.waiters("y") > 0 }, "it waits")
-		require.NoError(t, waits.Process.Signal(syscall.SIGHUP)) // sent to all machines, for the leader to reload
+		// An operator sends SIGHUP to all machines, so that the leader reloads.
+		require.NoError(t, waits.Process.Signal(syscall.SIGHUP))
 		require.NoError(t, waits.Process.Signal(syscall.SIGTERM))
 		assert.Equal(t, 143, waits.code(), "a signal ends the wait")
 		require.NoError(t, lock.Release())
@@ -160,7 +161,7 @@ func TestLead_ExitCodes(t *testing.T) {
 	})
 }
 
-// A server that is not there yet is waited for, and the journal tells of that.
+// lead waits for a server that is not running yet, and logs that.
 func TestLead_WaitsForTheServer(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()
@@ -184,6 +185,6 @@ func TestLead_Terminal(t *testing.T) {
 		s.types("$NL lead x -- sh -c 'echo r\"\"eady; exit 3'\n")
 		s.shows("ready")
 		s.shows("trying to lead again")
-		s.interrupts(130) // the pause
+		s.interrupts(130) // during the pause
 	})
 }

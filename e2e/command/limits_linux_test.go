@@ -14,7 +14,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// Where a limit is too low for namedlock, it says so in a line. Below some 8
+// If a limit is too low for namedlock, the error is one line. Below about 8
 // processes, or 1.5 GB, the Go runtime may not reach main.
 func TestLimits(t *testing.T) {
 	if _, err := exec.LookPath("setpriv"); err != nil || os.Getuid() != 0 {
@@ -22,15 +22,15 @@ func TestLimits(t *testing.T) {
 	}
 	onServers(t, func(t *testing.T, b *bench) {
 		open := filepath.Join("/tmp", fmt.Sprintf("namedlock-limits-%d-%s", os.Getpid(), b.server.Kind()))
-		// As it is installed: the race detector and cgo need more threads and memory
-		// before main begins.
+		// The binary is built like an installed one. The race detector and cgo need
+		// more threads and memory before main begins.
 		build := exec.Command("go", "build", "-race=false", "-o", open, "github.com/go-namedlock/namedlock/cmd/namedlock")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		out, err := build.CombinedOutput()
 		require.NoError(t, err, string(out))
-		require.NoError(t, os.Chmod(open, 0o755)) // another user runs it
+		require.NoError(t, os.Chmod(open, 0o755)) // so that another user can run it
 		t.Cleanup(func() { _ = os.Remove(open) })
-		uid := 61000 + os.Getpid()%1000 // who has no other process
+		uid := 61000 + os.Getpid()%1000 // a user without other processes
 		if b.server.Kind() == servers.MySQL {
 			uid += 1000
 		}

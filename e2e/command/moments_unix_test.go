@@ -21,10 +21,10 @@ import (
 var moments = flag.Int("moments", 4, "at how many moments each process is killed, on each server")
 
 // TestKilledAtEveryMoment kills each of the processes, and the connection, at
-// any moment between the start and the end. Nothing is left, nothing goes on
-// without the lock, and the exit code is that of the kill, or of the success
-// where it came too late. A command that would not end is killed at any moment
-// of its start, one that ends soon at any other as well.
+// random moments between the start and the end. No process is left, and none
+// continues without the lock. The exit code is that of the kill, or 0 if the
+// kill came too late. A command that does not end by itself is killed during
+// its start. A command that ends soon is killed at any moment.
 func TestKilledAtEveryMoment(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		began := time.Now()
@@ -33,7 +33,7 @@ func TestKilledAtEveryMoment(t *testing.T) {
 		for _, c := range []struct {
 			victim string
 			code   int
-			strict bool // the lock is released when nothing is left, and not before
+			strict bool // the lock must not be released before all processes have ended
 		}{
 			{"front", -1, true},
 			{"keeper", 70, false},
@@ -63,8 +63,8 @@ func TestKilledAtEveryMoment(t *testing.T) {
 	})
 }
 
-// A marked process has an environment by which all that it has started is
-// found.
+// A marked process has a mark in its environment, by which all processes that
+// it started are found.
 type marked struct {
 	*process
 	mark string
@@ -78,7 +78,7 @@ func startMarked(b *bench, seconds string) *marked {
 	return m
 }
 
-// kill kills the victim, and reports whether there is one at this moment.
+// kill kills the victim, and reports whether there was one at this moment.
 func (m *marked) kill(victim string) bool {
 	front := m.Process.Pid
 	keeper := m.child(front)
@@ -99,7 +99,7 @@ func (m *marked) kill(victim string) bool {
 	return err == nil
 }
 
-// child returns a child of the process, 0 if there is none.
+// child returns a child of the process, or 0 if there is none.
 func (m *marked) child(parent int) int {
 	for _, p := range m.running() {
 		if p.parent == parent && parent != 0 {
@@ -109,8 +109,8 @@ func (m *marked) child(parent int) int {
 	return 0
 }
 
-// withoutTheLock returns processes of the command that went on while nobody had
-// the lock.
+// withoutTheLock returns the processes of the command that continued while the
+// lock was not held.
 func (m *marked) withoutTheLock() (pids []int) {
 	before := m.running()
 	if m.b.holder("x") != 0 {
@@ -125,7 +125,7 @@ func (m *marked) withoutTheLock() (pids []int) {
 	return pids
 }
 
-// A running process has not ended.
+// A running is a process that has not ended.
 type running struct {
 	pid, parent int
 	name        string

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The recipe of a script that takes its own lock: whatever it runs under, it
-// runs under that lock, once.
+// The recipe of a script that acquires its own lock: whatever the script runs
+// under, it runs once, under that lock.
 func TestScriptThatTakesItsOwnLock(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		r := b.recipes()
@@ -38,13 +38,14 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 			assert.Equal(t, c.names+": arg\n", r.written(), c.under)
 		}
 
-		// An environment that is left over from another lock counts for nothing.
+		// An environment that is left over from another lock has no effect.
 		lock := b.hold("report")
 		env, err := r.command("namedlock", "run", "report2", "--", "env").Output()
 		require.NoError(t, err)
 		for _, stale := range [][]string{
 			{"NAMEDLOCK_NAME=report"},
-			strings.Split(strings.ReplaceAll(string(env), "report2", "report"), "\n"), // its keeper has died
+			// The keeper of this environment has ended.
+			strings.Split(strings.ReplaceAll(string(env), "report2", "report"), "\n"),
 		} {
 			cmd := r.command("script")
 			cmd.Env = append(cmd.Env, stale...)
@@ -54,7 +55,7 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 		}
 		living := b.start("run", "alive", "--", "sh", "-c", "env; echo end; exec sleep 1000")
 		b.until(func() bool { return strings.Contains(living.stdout.String(), "end\n") }, "it runs")
-		cmd := r.command("namedlock", "held", "alive") // which it has not started
+		cmd := r.command("namedlock", "held", "alive") // the outer namedlock has not started this process
 		cmd.Env = append(cmd.Env, strings.Split(living.stdout.String(), "\n")...)
 		assert.Error(t, cmd.Run())
 		assert.Equal(t, 1, cmd.ProcessState.ExitCode())
@@ -67,8 +68,8 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 	})
 }
 
-// A namedlock for a name that an outer one has says so, and does not wait for
-// itself.
+// If an outer namedlock holds the name, namedlock reports that, and does not
+// wait for itself.
 func TestNested(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, inner := range []string{"run x", "run -timeout 0 -exit-busy 0 -quiet y x", "lead X"} {
@@ -98,7 +99,7 @@ func TestNested(t *testing.T) {
 	})
 }
 
-// A script without #! is for sh; what is neither is not executable.
+// A script without #! is run by sh. A file that is neither is not executable.
 func TestScriptWithoutInterpreter(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		script := filepath.Join(t.TempDir(), "script")

@@ -16,7 +16,7 @@ import (
 )
 
 // way returns an address that refuses connections, and a function that opens
-// it: from then on it leads to the server.
+// the address. From then on it leads to the server.
 func (b *bench) way() (addr string, open func() *netfault.Proxy) {
 	port, err := servers.FreePort()
 	require.NoError(b, err)
@@ -34,7 +34,7 @@ func (p *process) says(text string) {
 	p.b.until(func() bool { return strings.Contains(p.stderr.String(), text) }, "it says %q", text)
 }
 
-// A wait goes on when the server goes away, for as long as -timeout says.
+// If the server becomes unavailable, a wait continues until -timeout.
 func TestRun_WaitsOnThroughAnOutage(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, flags := range [][]string{nil, {"-timeout", "10m"}, {"-quiet"}} {
@@ -65,7 +65,7 @@ func TestRun_WaitsOnThroughAnOutage(t *testing.T) {
 		p := b.start("run", "-timeout", "3s", "-dsn", b.server.DSNAt(addr), "x", "--", "true")
 		b.until(func() bool { return b.waiters("x") == 1 }, "it waits")
 		began := time.Now()
-		require.NoError(t, proxy.Close()) // for good
+		require.NoError(t, proxy.Close()) // and it stays closed
 		assert.Equal(t, 69, p.code(), p.stderr.String())
 		assert.Less(t, time.Since(began), patience/2)
 		p = b.start("run", "-dsn", b.server.DSNAt(addr), "x", "--", "true")
@@ -73,8 +73,8 @@ func TestRun_WaitsOnThroughAnOutage(t *testing.T) {
 	})
 }
 
-// -retry is for how long a server that is not there at the start is asked
-// again.
+// -retry is how long namedlock repeats its attempts if the server is
+// unavailable at the start.
 func TestRun_Retry(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()
@@ -93,15 +93,16 @@ func TestRun_Retry(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(began), 1500*time.Millisecond)
 
 		for _, dsn := range []string{b.server.DSNAt(b.server.Addr(), "no_such_variable=1"), "nobody:wrong@tcp(" + b.server.Addr() + ")/"} {
-			p = b.start("run", "-retry", "10m", "-dsn", dsn, "x", "--", "true") // which no time mends
+			// These errors do not go away with time.
+			p = b.start("run", "-retry", "10m", "-dsn", dsn, "x", "--", "true")
 			assert.Contains(t, []int{69, 77}, p.code(), p.stderr.String())
 			assert.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), p.stderr.String())
 		}
 	})
 }
 
-// A server that is read-only, as in a failover, is asked again: after a wait
-// has begun until -timeout, at the start for -retry.
+// If a server is read-only, as during a failover, namedlock tries again: after
+// the start of a wait until -timeout, before it for -retry.
 func TestRun_ReadOnlyForAWhile(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		readOnly := func(value int) {
@@ -131,15 +132,16 @@ func TestRun_ReadOnlyForAWhile(t *testing.T) {
 	})
 }
 
-// What is wrong with the DSN at the start is said, also under -quiet: no time
-// mends it.
+// An error in the DSN is reported at the start, also under -quiet, since it
+// does not go away with time.
 func TestLead_Mistakes(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for says, dsn := range map[string]string{
 			"no_such_database": b.server.DSN()[:strings.LastIndex(b.server.DSN(), "/")] + "/no_such_database",
 			"no_such_variable": b.server.DSN("no_such_variable=1"),
 			"sql_mode":         b.server.DSN("sql_mode=%27no_such_mode%27"),
-			"":                 b.server.DSN("tls=true"), // the certificate is not to be verified, or there is none
+			// The certificate cannot be verified, or does not exist.
+			"": b.server.DSN("tls=true"),
 		} {
 			for _, quiet := range []string{"-quiet", "-verbose"} {
 				p := b.start("lead", quiet, "-dsn", dsn, "x", "--", "true")
@@ -148,7 +150,7 @@ func TestLead_Mistakes(t *testing.T) {
 				assert.NotEmpty(t, p.stderr.String())
 			}
 		}
-		addr, open := b.way() // the first answer says it
+		addr, open := b.way() // the server's first answer contains the error
 		p := b.start("lead", "-dsn", b.server.DSNAt(addr, "no_such_variable=1"), "x", "--", "true")
 		p.says("cannot reach a writable server")
 		open()
@@ -156,7 +158,7 @@ func TestLead_Mistakes(t *testing.T) {
 	})
 }
 
-// After an outage lead says that it leads, or does so again.
+// After an outage lead reports that it leads, or leads again.
 func TestLead_SaysThatItLeads(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		addr, open := b.way()

@@ -15,12 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The recipes of docs/COMMAND.md, as a machine has them that runs them.
+// recipes are those of docs/COMMAND.md, with the programs that they need.
 type recipes struct {
 	*bench
 	page string
-	bin  string // has namedlock, and what the recipes run
-	out  string // what that writes to
+	bin  string // contains namedlock, and the programs that the recipes run
+	out  string // the file that these programs write to
 }
 
 func (b *bench) recipes() *recipes {
@@ -37,8 +37,8 @@ func (b *bench) recipes() *recipes {
 	return r
 }
 
-// block returns the text in the page's only block of that language that has the
-// text.
+// block returns the text of the page's only block in the given language that
+// contains has.
 func (r *recipes) block(language, has string) string {
 	r.Helper()
 	var found []string
@@ -56,19 +56,20 @@ func (r *recipes) command(argv ...string) *exec.Cmd {
 	if filepath.IsAbs(argv[0]) {
 		cmd = exec.Command(argv[0], argv[1:]...)
 	}
-	cmd.Env = []string{"PATH=" + r.bin + ":/usr/bin:/bin", "OUT=" + r.out, "NAMEDLOCK_DSN=" + r.server.DSN()} // as cron and systemd have it
+	// The environment is as small as under cron and systemd.
+	cmd.Env = []string{"PATH=" + r.bin + ":/usr/bin:/bin", "OUT=" + r.out, "NAMEDLOCK_DSN=" + r.server.DSN()}
 	return cmd
 }
 
-// written is what the commands have written, which is then forgotten. None of
-// them writes any more.
+// written returns the text that the commands have written, and deletes it. No
+// command is running any more.
 func (r *recipes) written() string {
 	text, _ := os.ReadFile(r.out)
 	_ = os.Remove(r.out)
 	return string(text)
 }
 
-// try has a recipe run while the lock is free, and while it is busy.
+// try runs a recipe while the lock is free, and while the lock is held.
 func (r *recipes) try(codeIfBusy int, writes string, cmd func() *exec.Cmd) {
 	r.Helper()
 	out, err := cmd().CombinedOutput()
@@ -118,7 +119,7 @@ func TestRecipes(t *testing.T) {
 	})
 }
 
-// execStart returns the words of a unit's command.
+// execStart returns the words of the unit's ExecStart.
 func execStart(t *testing.T, unit string) []string {
 	m := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(unit)
 	require.NotNil(t, m)

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// -slots runs as many commands at a time, each with a number of its own.
+// -slots runs at most that many commands at a time, each with a number of its
+// own.
 func TestRun_Slots(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		const command = `echo "slot $NAMEDLOCK_SLOT of $NAMEDLOCK_NAME"; while [ ! -e end ]; do sleep 0.05; done`

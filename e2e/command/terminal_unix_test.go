@@ -20,17 +20,17 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A shell with job control, on a terminal.
+// A shell has job control, and runs on a terminal.
 type shell struct {
 	b   *bench
 	pid int
 	tty *os.File
 	out lockedBuffer
 
-	past string // what was forgotten of it
+	past string // output that shows has removed from out
 }
 
-// all is everything that was ever shown.
+// all returns everything that the terminal has shown.
 func (s *shell) all() string { return s.past + s.out.String() }
 
 func (b *bench) shell() *shell {
@@ -40,7 +40,7 @@ func (b *bench) shell() *shell {
 	return b.onTerminal(cmd)
 }
 
-// onTerminal starts a shell. It ends with the test.
+// onTerminal starts a shell, which ends with the test.
 func (b *bench) onTerminal(cmd *exec.Cmd) *shell {
 	b.Helper()
 	tty, err := pty.Start(cmd)
@@ -72,7 +72,7 @@ func (s *shell) types(text string) {
 	require.NoError(s.b, err)
 }
 
-// foreground is the process group that the keys go to.
+// foreground returns the process group that receives the keys.
 func (s *shell) foreground() int {
 	s.b.Helper()
 	var group int
@@ -83,7 +83,7 @@ func (s *shell) foreground() int {
 	return group
 }
 
-// shows waits for a text, and forgets what stands before it.
+// shows waits for a text, and removes the output up to its end.
 func (s *shell) shows(text string) {
 	s.b.Helper()
 	if !assert.Eventually(s.b, func() bool { return strings.Contains(s.out.String(), text) }, patience, 5*time.Millisecond) {
@@ -97,16 +97,16 @@ func (s *shell) shows(text string) {
 	s.out.buf.WriteString(rest)
 }
 
-// waits waits until a connection waits for the lock.
+// waits waits until one connection waits for the lock.
 func (s *shell) waits(name string) {
 	s.b.Helper()
 	if !assert.Eventually(s.b, func() bool { return s.b.waiters(name) == 1 }, patience, 5*time.Millisecond) {
-		require.FailNow(s.b, "nobody waits", "%d: %q", s.b.waiters(name), s.all())
+		require.FailNow(s.b, "no connection waits", "%d: %q", s.b.waiters(name), s.all())
 	}
 }
 
 // interrupts types Ctrl-C, and waits until the shell has the terminal again and
-// has seen that exit code.
+// the exit code is the given one.
 func (s *shell) interrupts(code int) {
 	s.b.Helper()
 	s.types("\x03")
@@ -118,10 +118,14 @@ func (s *shell) interrupts(code int) {
 func TestTerminal(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		s := b.shell()
-		s.types("$NL run x -- sed -u 's/^/got /'\n") // no sh: dash loses a key that comes just before it starts the next command
-		s.types("words\n")                           // the command has the terminal
+		// Not sh: dash loses a key that is typed just before it starts the next
+		// command.
+		s.types("$NL run x -- sed -u 's/^/got /'\n")
+		s.types("words\n") // the command has the terminal
 		s.shows("got words")
-		s.types("\x1a") // Ctrl-Z stops the job: the shell has it back, and the lock stays
+		// Ctrl-Z stops the job. The shell has the terminal again, and the lock stays
+		// held.
+		s.types("\x1a")
 		s.shows("Stopped")
 		require.NotZero(t, b.holder("x"))
 		s.types("jobs; echo sh\"\"ell\n")
@@ -129,10 +133,11 @@ func TestTerminal(t *testing.T) {
 		s.types("fg\n")
 		s.shows("run x")
 		b.until(func() bool { return s.foreground() != s.pid }, "the job has the terminal")
-		s.interrupts(130) // the command
+		s.interrupts(130) // ends the command
 		require.Zero(t, b.holder("x"))
 
-		s.types("$NL run x -- sh -c 'echo r\"\"eady; read line; echo got $line' | cat; echo end\"\"ed\n") // in a pipeline, when it reads
+		// In a pipeline the command gets the terminal when it reads.
+		s.types("$NL run x -- sh -c 'echo r\"\"eady; read line; echo got $line' | cat; echo end\"\"ed\n")
 		s.shows("ready")
 		s.types("more\n")
 		s.shows("got more")
@@ -144,8 +149,8 @@ func TestTerminal(t *testing.T) {
 		require.NoError(t, lock.Release())
 		s.shows("ran")
 
-		// A job that is stopped while it waits stands in nobody's way, and waits
-		// again when it goes on.
+		// A job that is stopped while it waits leaves the queue. When it continues,
+		// it waits again.
 		for _, what := range []string{"run -timeout 10m", "lead"} {
 			lock = b.hold("y")
 			s.types("$NL " + what + " y -- echo r\"\"an late\n")
@@ -163,9 +168,10 @@ func TestTerminal(t *testing.T) {
 		}
 
 		b.hold("y")
-		s.types("stty tostop\n$NL run y -- true\n") // the keeper is in the background, and has something to say
+		// The keeper is in the background, and prints a message.
+		s.types("stty tostop\n$NL run y -- true\n")
 		s.shows(`waiting for "y"`)
-		s.interrupts(130) // the wait
+		s.interrupts(130) // ends the wait
 	})
 }
 
@@ -190,7 +196,7 @@ func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 			assert.NotContains(t, s.all(), "NEXT", line)
 			b.free("x")
 		}
-		lock := b.hold("y") // the wait, too
+		lock := b.hold("y") // a wait also ends
 		s := b.shell()
 		s.types("for i in 1 2 3; do $NL run y -- true; echo NE\"\"XT; done\n")
 		s.shows(`waiting for "y"`)
@@ -200,8 +206,8 @@ func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 	})
 }
 
-// In a command substitution of an interactive bash, which has SIGTTIN ignored,
-// the command reads the terminal.
+// In a command substitution of an interactive bash, which ignores SIGTTIN, the
+// command reads the terminal.
 func TestTerminal_CommandSubstitution(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		s := b.shell()
@@ -210,7 +216,8 @@ func TestTerminal_CommandSubstitution(t *testing.T) {
 		s.types("words\n")
 		s.shows("code=0 <words>")
 		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
-		s.types("got=$($NL run x -- sh -c 'cat </dev/tty'); echo \"code=$?\"\n") // nor is standard input needed
+		// It reads the terminal without using standard input.
+		s.types("got=$($NL run x -- sh -c 'cat </dev/tty'); echo \"code=$?\"\n")
 		b.until(func() bool { return b.holder("x") != 0 && s.foreground() != s.pid }, "it reads")
 		s.types("\x03")
 		b.free("x")
@@ -219,7 +226,7 @@ func TestTerminal_CommandSubstitution(t *testing.T) {
 	})
 }
 
-// In a PID namespace of its own, on the terminal of its caller.
+// namedlock runs in a PID namespace of its own, on the terminal of its caller.
 func TestTerminal_PIDNamespace(t *testing.T) {
 	if out, err := exec.Command("unshare", "-pf", "--mount-proc", "true").CombinedOutput(); err != nil {
 		servers.Missing(t, "no PID namespace: "+string(out))
@@ -235,8 +242,8 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 			s.interrupts(130)
 			b.free("x")
 		}
-		// Ctrl-C comes once, and a signal that is sent to the first process comes,
-		// too.
+		// The command receives Ctrl-C once. It also receives a signal that is sent to
+		// the first process.
 		s.types(unshare + `$NL run x -- sh -c 'trap "echo int" INT; trap "exit 7" TERM; echo r""eady; while :; do sleep 0.05; done'` + "\n")
 		s.shows("ready")
 		s.types("\x03")
@@ -251,14 +258,15 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 		s.types("echo code=$?\n")
 		s.shows("code=7")
 		assert.Equal(t, 3, strings.Count(s.all(), "int\r\n"))
-		// A script goes on having the terminal.
+		// A script keeps the terminal.
 		s.types("sh -c '" + unshare + "$NL run x -- sed -u q; read line; echo then $line'\n")
 		b.until(func() bool { return b.holder("x") != 0 }, "it runs")
 		s.types("one\n")
 		b.free("x")
 		s.types("two\n")
 		s.shows("then two")
-		// What is left behind, and a group of its own, end.
+		// Remaining processes of the command end, also those in a process group of
+		// their own.
 		s.types(unshare + "$NL run x -- sh -c 'setsid sleep 1000 & sleep 1000 &'\n")
 		s.shows("processes that the command left behind: ")
 		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
@@ -266,7 +274,7 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 	})
 }
 
-// children are those of a process.
+// children returns the children of a process.
 func (s *shell) children(pid int) (pids []int) {
 	s.b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))

@@ -17,8 +17,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// No text of a server, of another session, or of a name reaches the terminal as
-// it is.
+// Text of a server, of another session, or in a name reaches the terminal with
+// its control characters escaped.
 func TestTextOfStrangers(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		const evil = "\x1b]0;evil\x07\r\nnamedlock: forged \u009b31m\u202e"
@@ -52,17 +52,17 @@ func TestTextOfStrangers(t *testing.T) {
 			}
 		}
 
-		// The server's own words: an error that quotes what it was given.
+		// The server's error quotes the database name from the DSN.
 		p := b.start("check", "-dsn", b.server.DSN()[:strings.LastIndex(b.server.DSN(), "/")]+"/no%1b%0d%0anamedlock: forged")
 		assert.NotZero(t, p.code())
 		assertClean(p, "an unknown database")
-		if b.server.Kind() == servers.MySQL { // MariaDB quotes it itself
+		if b.server.Kind() == servers.MySQL { // MariaDB escapes the name itself
 			assert.Contains(t, p.stderr.String(), `\x1b`)
 		}
 	})
 }
 
-// connectionAttributes is what is to stand behind a DSN for them.
+// connectionAttributes returns the text that adds the attributes to a DSN.
 func connectionAttributes(dsn, attributes string) string {
 	before := "?"
 	if strings.Contains(dsn, "?") {
@@ -75,7 +75,7 @@ func connectionAttributes(dsn, attributes string) string {
 	return before + "connectionAttributes=" + escaped
 }
 
-// What is left behind is ended, and named.
+// Processes that the command left running are ended, and reported by name.
 func TestLeftBehind(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "x", "--", "setsid", "sleep", "1000")
@@ -98,7 +98,7 @@ func TestLeftBehind(t *testing.T) {
 	})
 }
 
-// A loss is told once, in one line with one prefix.
+// A loss is reported once, in one line with one prefix.
 func TestALossIsToldOnce(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, verb := range []string{"run", "lead"} {
@@ -121,7 +121,7 @@ func TestALossIsToldOnce(t *testing.T) {
 			}
 		}
 
-		// When the command has ended, the loss is found as the lock is released.
+		// If the command has ended, the release of the lock detects the loss.
 		for _, verb := range []string{"run", "lead"} {
 			const rest = `trap exit USR1; trap "" TERM; echo $$; echo >"$0"; while :; do sleep 0.05; done`
 			begun := filepath.Join(t.TempDir(), "begun")
@@ -152,8 +152,8 @@ func TestEachHelpIsItsOwn(t *testing.T) {
 	}
 }
 
-// An option file that another user may have written is refused; one that shows
-// its password, warned of.
+// An option file that another user may have written is refused. If other users
+// can read its password, namedlock prints a warning.
 func TestOptionFile_Permissions(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		file := filepath.Join(t.TempDir(), "my.cnf")

@@ -22,8 +22,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// What an option file says of TLS, on a server that has made its own
-// certificates as it was set up, for no host.
+// The TLS options of an option file, on a server that made its certificates
+// when it was set up. They are for no host.
 func TestOptionFile_TLS(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		_, err := b.db.Exec("CREATE USER tls IDENTIFIED BY 'secret'")
@@ -53,7 +53,8 @@ func TestOptionFile_TLS(t *testing.T) {
 			assert.Contains(t, p.stderr.String(), says, keys)
 		}
 
-		if b.server.Kind() == servers.MariaDB { // 10.11 has no TLS unless it is given certificates
+		// MariaDB 10.11 has no TLS without certificates in its options.
+		if b.server.Kind() == servers.MariaDB {
 			run("").pids(1)
 			refused("ssl-mode=REQUIRED", "TLS")
 			return
@@ -83,7 +84,8 @@ func TestOptionFile_TLS(t *testing.T) {
 	})
 }
 
-// otherCA is the certificate of an authority that has signed nothing.
+// otherCA returns the certificate of an authority that has signed no other
+// certificate.
 func otherCA(t *testing.T) string {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

@@ -29,13 +29,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = driver.SetLogger(&driver.NopLogger{}) // which would log every session that is killed
+	// The driver would log every session that is killed.
+	_ = driver.SetLogger(&driver.NopLogger{})
 	m.Run()
 }
 
 const patience = time.Minute
 
-// behind is by how much the clocks of the replicas are behind the first one's.
+// behind is how much the clocks of the replicas are behind the first replica's
+// clock.
 var behind = []time.Duration{0, 150 * time.Millisecond, 400 * time.Millisecond}
 
 func onEachServer(t *testing.T, test func(t *testing.T, server *servers.Server)) {
@@ -59,25 +61,25 @@ func locker(t *testing.T, server *servers.Server) *namedlock.Locker {
 	return l
 }
 
-// A book has the runs of a job and the attempts at it, by their ticks.
+// A book has the runs of a job and the attempts at it, by tick.
 type book struct {
 	every time.Duration
 	mu    sync.Mutex
 	ticks map[time.Time]*tick
 }
 
-// A tick is what has happened in a period.
+// A tick has the events of one period.
 type tick struct {
 	began    time.Time
 	attempts int
 	runs     int
-	first    time.Time // when the job ran first
-	last     time.Time // when the last attempt began
-	ended    time.Time // when the last attempt had ended
+	first    time.Time // when the job first ran
+	last     time.Time // when the last attempt started
+	ended    time.Time // when the last attempt ended
 }
 
-// inTime reports whether the replicas were done before the next tick. Otherwise
-// the machine was too busy to say anything.
+// inTime reports whether the replicas were done before the next tick. If they
+// were not, the machine was too busy for a verdict.
 func (k tick) inTime(every time.Duration) bool { return k.ended.Sub(k.began) < every }
 
 func newBook(every time.Duration) *book { return &book{every: every, ticks: make(map[time.Time]*tick)} }
@@ -92,8 +94,9 @@ func (b *book) change(began time.Time, change func(k *tick)) {
 	change(b.ticks[at])
 }
 
-// attempt is what a replica does when its clock says so. It gives the job to
-// try, which may run it. The job is short, as those are that run several times.
+// attempt is called by a replica when its clock reaches a tick. It passes the
+// job to try, which may run it. The job is short, as jobs are that run several
+// times.
 func (b *book) attempt(try func(job func())) {
 	began := time.Now()
 	try(func() {
@@ -111,7 +114,7 @@ func (b *book) attempt(try func(job func())) {
 	})
 }
 
-// complete returns the ticks that all replicas have finished with.
+// complete returns the ticks that all replicas have finished.
 func (b *book) complete() (ticks []tick) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -123,7 +126,7 @@ func (b *book) complete() (ticks []tick) {
 	return ticks
 }
 
-// await returns the complete ticks, when there are as many of those that count.
+// await returns the complete ticks that count, when there are at least n.
 func (b *book) await(t *testing.T, n int, counts func(k tick) bool) (ticks []tick) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -138,15 +141,15 @@ func (b *book) await(t *testing.T, n int, counts func(k tick) bool) (ticks []tic
 	return ticks
 }
 
-// ticking is a schedule on a clock that is behind.
+// A ticking is a schedule on a clock that is behind.
 type ticking struct{ every, behind time.Duration }
 
 func (s ticking) Next(now time.Time) time.Time {
 	return now.Add(-s.behind).Truncate(s.every).Add(s.every + s.behind)
 }
 
-// replicas run the book's job by robfig/cron, each with its own clock and its
-// own wrapper.
+// replicas run the book's job with robfig/cron. Each replica has its own clock
+// and its own wrapper.
 func replicas(t *testing.T, b *book, wrapper func() cron.JobWrapper) {
 	t.Helper()
 	for _, by := range behind {
@@ -163,8 +166,7 @@ func fails(t *testing.T) func(error) {
 	return func(err error) { assert.NoError(t, err) }
 }
 
-// A lock that is held for no longer than the job runs lets every replica run
-// it.
+// If the lock is held only while the job runs, every replica runs the job.
 func TestWithoutAtLeast(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		b := newBook(time.Second)
@@ -196,7 +198,7 @@ func TestOncePerPeriod(t *testing.T) {
 	})
 }
 
-// gocron with a clock that is behind.
+// A lateClock is a clock for gocron that is behind.
 type lateClock struct {
 	clockwork.Clock
 	by time.Duration
@@ -206,7 +208,7 @@ func (c lateClock) Now() time.Time                  { return c.Clock.Now().Add(-
 func (c lateClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 func (c lateClock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
 
-// The task of the page, in gocron.
+// The task of the page runs in gocron.
 func TestGocron(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		b := newBook(2 * time.Second)
@@ -240,22 +242,22 @@ func kill(t *testing.T, db *sql.DB, name string) {
 	require.NoError(t, err)
 }
 
-// After a KILL within atLeast the next replica has the lock for the same tick,
-// and so on.
+// After a KILL within atLeast another replica can acquire the lock for the same
+// tick.
 func TestGocron_KillWithinAtLeast(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		db := server.Open(t)
 		for range behind {
 			lock, err := gocronnamedlock.NewLocker(locker(t, server), time.Hour).Lock(t.Context(), "job")
-			require.NoError(t, err, "it would run the job")
+			require.NoError(t, err, "this replica would run the job")
 			kill(t, db, "job")
 			require.ErrorIs(t, lock.Unlock(t.Context()), namedlock.ErrLost)
 		}
 	})
 }
 
-// A KILL after the job has run changes nothing for the record; a KILL or an
-// error before its commit lets the next replica run it.
+// A KILL after the job has run changes nothing, since the record is committed.
+// After a KILL or an error before the commit, another replica runs the job.
 func TestOnce_Kill(t *testing.T) {
 	onEachServer(t, func(t *testing.T, server *servers.Server) {
 		db, at := server.Open(t), time.Now()
@@ -287,8 +289,8 @@ func TestOnce_Kill(t *testing.T) {
 	})
 }
 
-// migrator returns a golang-migrate of its own, with one migration that takes
-// 12 s.
+// migrator returns a golang-migrate instance with one migration that takes 12
+// s.
 func migrator(t *testing.T, server *servers.Server) *migrate.Migrate {
 	t.Helper()
 	db := server.Open(t, "multiStatements=true")
@@ -304,7 +306,7 @@ func migrator(t *testing.T, server *servers.Server) *migrate.Migrate {
 	return m
 }
 
-// ups runs up in three replicas at once, and returns the errors.
+// ups runs up in three replicas at the same time, and returns the errors.
 func ups(t *testing.T, server *servers.Server, up func(m *migrate.Migrate) error) (failed []error) {
 	t.Helper()
 	results := make(chan error)
@@ -339,7 +341,8 @@ func TestMigrate_WithLock(t *testing.T) {
 	})
 }
 
-// Each block of Go on the pages is code of this package, which is tested above.
+// Each block of Go on the pages is code of this package, which the tests above
+// test.
 func TestPages(t *testing.T) {
 	source, err := os.ReadFile("cron.go")
 	require.NoError(t, err)
