@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// errors: no error is untyped, and none comes out of nothing.
+// errors checks that every error is typed, and that each has a cause.
 func (c *checker) errors() {
 	for _, s := range c.Calls {
 		if len(s.Flaws) > 0 {
-			c.report("every error says what it is", fmt.Sprintf("%q: %s: %s", s.Name, strings.Join(s.Flaws, "; "), s.Error), s.Returned, s)
+			c.report("every error has a type", fmt.Sprintf("%q: %s: %s", s.Name, strings.Join(s.Flaws, "; "), s.Error), s.Returned, s)
 		}
 		c.held(s)
 		switch s.Outcome {
@@ -23,8 +23,8 @@ func (c *checker) errors() {
 	}
 }
 
-// held: ErrReentrant is for those names, in whatever letter case, that the call
-// chain holds, and for no others.
+// held checks that ErrReentrant is returned for names, in any letter case, that
+// the call chain holds, and for no others.
 func (c *checker) held(s *Call) {
 	holds := false
 	for p := range s.chain {
@@ -32,14 +32,14 @@ func (c *checker) held(s *Call) {
 	}
 	switch {
 	case holds && s.Begun != 0, holds && s.timedOut():
-		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
+		c.report("acquiring a lock that the call chain holds returns ErrReentrant", fmt.Sprintf("%q: %s", s.Name, s.Outcome), s.Returned, s)
 	case !holds && s.Outcome == Held:
-		c.report("to take again what one's chain holds is ErrReentrant", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)
+		c.report("acquiring a lock that the call chain holds returns ErrReentrant", fmt.Sprintf("%q is not held by the chain", s.Name), s.Returned, s)
 	}
 }
 
-// losses: a lock is lost if something was done to its session, and not
-// otherwise.
+// losses checks that a lock is lost only if there was a fault that affects its
+// session.
 func (c *checker) losses() {
 	for _, s := range c.Calls {
 		if s.Outcome != Lost || s.Locker.ID == Foreign {
@@ -55,9 +55,9 @@ func (c *checker) losses() {
 	}
 }
 
-// cutOffBelow reports whether a transaction under s was given up while s had
-// its lock. Where that ends a statement in the middle the session ends, and the
-// locks around the transaction with it.
+// cutOffBelow reports whether a transaction under s was canceled while s held
+// its lock. If the cancel ends a statement in the middle, the session ends,
+// together with the locks around the transaction.
 func (c *checker) cutOffBelow(s *Call) bool {
 	return slices.ContainsFunc(c.Calls, func(below *Call) bool {
 		if below.Begun == 0 || below.Outcome != Panicked || below.Returned > s.Returned {
@@ -72,23 +72,24 @@ func (c *checker) cutOffBelow(s *Call) bool {
 	})
 }
 
-// caused reports whether a fault that may be the one can have touched s.
+// caused reports whether a fault for which may returns true can have affected
+// s.
 func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 	if s.Locker.Single && s.Outcome == Unavailable {
-		return true // its connection has gone at any time before
+		return true // its connection may have ended at any time before
 	}
-	// A process that was not run for long enough may find its sessions timed out.
+	// If a process did not run for long enough, its sessions may have timed out.
 	if c.lateness(s.Worker, s.Called-int64(time.Second), s.Returned) > 250*time.Millisecond {
 		return true
 	}
 	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		after := aftermath
 		if strings.Contains(s.Error, "lost the server during the wait") {
-			after += outagePause // the last attempt found that, not this call
+			after += outagePause // the last attempt detected that, not this call
 		}
 		switch f.Kind {
 		case Kill, KillQuery, Crash:
-		case Limits: // which a session keeps for as long as it lives
+		case Limits: // a session keeps the limits for as long as it lives
 			return f.From <= s.Returned && cutOff(s)
 		case Freeze:
 			after = openTime
@@ -109,8 +110,8 @@ func (c *checker) caused(s *Call, may func(Fault) bool) bool {
 	})
 }
 
-// cutOff reports whether a limit on statements ended one of s: MySQL and
-// MariaDB say so by these numbers.
+// cutOff reports whether a limit on statements ended a statement of s. MySQL
+// and MariaDB report that with these error numbers.
 func cutOff(s *Call) bool {
 	return strings.Contains(s.Error, "Error 3024") || strings.Contains(s.Error, "Error 1969")
 }

@@ -4,12 +4,12 @@ package history
 
 import "golang.org/x/sys/unix"
 
-// Now is the time of the machine's monotonic clock, in nanoseconds. Go's own
-// has another zero in each process.
+// Now returns the time of the machine's monotonic clock, in nanoseconds. Go's
+// own monotonic clock has another zero in each process.
 func Now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err) // every one of these systems has it
+		panic(err) // these systems all have this clock
 	}
 	return t.Nano()
 }

@@ -4,8 +4,8 @@ package history
 
 import "time"
 
-// Now serves histories of one process only: here is no clock for all of them
-// that Go can ask.
+// Now is only for histories of one process, since Go has no access to a clock
+// that all processes of such a system share.
 func Now() int64 { return int64(time.Since(start)) }
 
 var start = time.Now()

@@ -13,26 +13,29 @@ import (
 	"time"
 )
 
-// What an event says. Which fields it has stands beside the kind; all have At.
+// Kinds of events. The fields that an event has are listed after its kind. All
+// events have At.
 const (
 	EventLocker  = "locker"  // Locker, Path, KeepAlive, Lease, Blind, Single, HandOff
 	EventClosing = "closing" // Locker
 	EventClosed  = "closed"  // Locker
 	EventCall    = "call"    // Call, Parent, Locker, Name, N, Timeout, Deadline
-	EventCancel  = "cancel"  // Call; the context's end follows, and then the same event once more
-	EventBegin   = "begin"   // Call, Called, Name: the lock of its slot
-	EventSeen    = "seen"    // Call, From, Session
-	EventEnding  = "ending"  // Call, From: the library ended a transaction of a term
-	EventOver    = "over"    // Call
-	EventEnd     = "end"     // Call
-	EventReturn  = "return"  // Call, Called, Outcome, Error, Flaws
-	EventFault   = "fault"   // Fault, Target, Session, From
-	EventLate    = "late"    // From
-	EventSample  = "sample"  // From, Held: every name that is watched
-	EventRest    = "rest"    // Held: names that are still held a second after
-	EventFlaw    = "flaw"    // Promise, Error: what is seen to be wrong at once
-	EventOpened  = "opened"  // Locker, From: it has opened a session, or tried to
-	EventJudge   = "judge"   // Target: the kind of server; what stands before it, and behind the one before, is judged
+	// Call. The end of the context follows, and then the same event again.
+	EventCancel = "cancel"
+	EventBegin  = "begin"  // Call, Called, Name: the lock of the slot
+	EventSeen   = "seen"   // Call, From, Session
+	EventEnding = "ending" // Call, From: the library was ending a transaction of a term
+	EventOver   = "over"   // Call
+	EventEnd    = "end"    // Call
+	EventReturn = "return" // Call, Called, Outcome, Error, Flaws
+	EventFault  = "fault"  // Fault, Target, Session, From
+	EventLate   = "late"   // From
+	EventSample = "sample" // From, Held: every watched name
+	EventRest   = "rest"   // Held: names that are still held 1 s later
+	EventFlaw   = "flaw"   // Promise, Error: a violation that a worker detected itself
+	EventOpened = "opened" // Locker, From: the Locker opened a session, or tried to
+	// Target: the kind of server. The events since the last such event are judged.
+	EventJudge = "judge"
 )
 
 // An Event is one line of a history.
@@ -42,7 +45,7 @@ type Event struct {
 	At     int64  `json:"at"`
 	From   int64  `json:"from,omitempty"`
 
-	Call     int64         `json:"call,omitempty"` // its number within the worker, from 1
+	Call     int64         `json:"call,omitempty"` // number of the call within the worker, from 1
 	Parent   int64         `json:"parent,omitempty"`
 	Locker   string        `json:"locker,omitempty"`
 	Name     string        `json:"name,omitempty"`
@@ -77,13 +80,13 @@ type Recorder struct {
 	err    error
 }
 
-// Record returns a recorder of a worker's events, which are added to the file.
+// Record returns a recorder of a worker's events. It appends them to the file.
 func Record(file, worker string) (*Recorder, error) {
 	r := &Recorder{worker: worker}
 	return r, r.GoOn(file)
 }
 
-// GoOn has what follows added to another file.
+// GoOn makes the recorder append further events to another file.
 func (r *Recorder) GoOn(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -98,12 +101,12 @@ func (r *Recorder) GoOn(file string) error {
 	return err
 }
 
-// promptly is what lateness of this process is not noted.
+// promptly is the largest lateness of this process that is not recorded.
 const promptly = 2 * time.Millisecond
 
-// Note adds an event. At is now unless it is set. It also notes if the file
-// took long: callers note events in the middle of what they measure, and wait
-// for each other's.
+// Note adds an event. If At is 0, Note sets it to the current time. If writing
+// the file takes long, Note also records that as lateness: callers note events
+// while times are measured, and wait for each other's writes.
 func (r *Recorder) Note(e Event) {
 	if e.At == 0 {
 		e.At = Now()
@@ -127,7 +130,7 @@ func (r *Recorder) Note(e Event) {
 	}
 }
 
-// Close ends the recording, and returns the first error there was.
+// Close ends the recording, and returns the first error of it.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,7 +140,7 @@ func (r *Recorder) Close() error {
 	return r.err
 }
 
-// Watch notes how late this process is woken, until stop is closed.
+// Watch records how late this process is woken, until stop is closed.
 func (r *Recorder) Watch(stop <-chan struct{}) {
 	const period = 5 * time.Millisecond
 	timer := time.NewTimer(period)
@@ -149,8 +152,8 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		// From one reading of the clock to the next, so that none is missed of the
-		// time at which this goroutine itself is kept from running.
+		// The interval is from one reading of the clock to the next. So it includes
+		// the time in which this goroutine itself did not run.
 		now := Now()
 		if due := last + int64(period); now-due > int64(promptly) {
 			r.Note(Event{Kind: EventLate, From: due, At: now})
@@ -160,8 +163,8 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 	}
 }
 
-// Read returns the events in from. A last line that is cut off is left out: its
-// writer was killed.
+// Read returns the events in from. It leaves out a last line that is cut off,
+// whose writer was killed.
 func Read(from io.Reader) ([]Event, error) {
 	var events []Event
 	r := bufio.NewReader(from)
@@ -181,10 +184,10 @@ func Read(from io.Reader) ([]Event, error) {
 	}
 }
 
-// New makes a history of events, which may come in any order. Lockers of an
-// earlier one may still be in use, and limits still be in force. Who takes no
-// part in sections, the director, is nobody's worker: its lateness counts for
-// all.
+// New makes a history of events, which may be in any order. Lockers of an
+// earlier history may still be in use, and limits may still be in force. The
+// director takes no part in sections, and is not a worker. Its lateness applies
+// to all workers.
 func New(events []Event, folds bool, earlier *History) *History {
 	h := &History{Folds: folds, Lockers: make(map[string]*Locker), Samples: make(map[string][]Sighting), LeftOver: make(map[string]int64)}
 	if earlier != nil {
@@ -231,7 +234,7 @@ func New(events []Event, folds bool, earlier *History) *History {
 		switch e.Kind {
 		case EventFault:
 			h.Faults = append(h.Faults, Fault{Kind: e.Fault, Target: e.Target, Session: e.Session, From: e.From, At: e.At})
-			if e.Fault == StopWorker { // it may be killed before it can tell
+			if e.Fault == StopWorker { // the worker may be killed before it records that
 				h.Late = append(h.Late, Late{Worker: e.Target, From: e.From, At: e.At})
 			}
 		case EventLate:
@@ -253,7 +256,7 @@ func New(events []Event, folds bool, earlier *History) *History {
 		}
 	}
 	for _, c := range calls {
-		if c.Locker != nil { // its beginning is known
+		if c.Locker != nil { // the event of its start is known
 			h.Calls = append(h.Calls, c)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file that takes long makes its process late: callers note events in the
-// middle of what is judged.
+// A slow file makes its process late, since callers note events while times are
+// measured.
 func TestASlowFileIsLateness(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "w1.jsonl")
@@ -31,7 +31,7 @@ func TestASlowFileIsLateness(t *testing.T) {
 		}
 		defer f.Close()
 		first := make([]byte, 1)
-		_, err = io.ReadFull(f, first) // the writer has begun
+		_, err = io.ReadFull(f, first) // the writer has started
 		assert.NoError(t, err)
 		<-time.After(slow)
 		events, err := Read(io.MultiReader(strings.NewReader(string(first)), f))
@@ -40,7 +40,8 @@ func TestASlowFileIsLateness(t *testing.T) {
 	}()
 	r, err := Record(pipe, "w1")
 	require.NoError(t, err)
-	r.Note(Event{Kind: EventFlaw, Error: strings.Repeat("-", 1<<20)}) // more than a pipe has room for
+	// More than fits into a pipe.
+	r.Note(Event{Kind: EventFlaw, Error: strings.Repeat("-", 1<<20)})
 	require.NoError(t, r.Close())
 	events := <-read
 	require.Len(t, events, 2)

@@ -1,11 +1,11 @@
-// Package history judges what callers of named locks saw: it reads the events
-// that several processes of one machine wrote down, and says which promises
-// they break.
+// Package history judges the results of callers of named locks. It reads the
+// events that several processes of one machine recorded, and reports the
+// promises that they break.
 //
-// All times are nanoseconds of the machine's monotonic clock, which is the same
-// for all its processes. A section is the code under a lock. Its Begun and
-// Ended are taken inside it, so a lock that was held to the end was held for
-// longer than that.
+// All times are nanoseconds of the machine's monotonic clock, which all its
+// processes share. A section is the code under a lock. Its Begun and Ended are
+// taken inside the section. Therefore a lock that was held to the end was held
+// for longer than that.
 package history
 
 import (
@@ -16,13 +16,14 @@ import (
 )
 
 // An Outcome is how a call ended: the namedlock.ErrorType of its error, or one
-// of those that have no error.
+// of the outcomes without an error.
 type Outcome string
 
 const (
-	Clean       Outcome = "clean"    // held to the end
-	Lost        Outcome = "lost"     // acquired, and not provably held to the end
-	Panicked    Outcome = "panicked" // acquired; by a panic or Goexit nobody was told how it ended
+	Clean Outcome = "clean" // held to the end
+	Lost  Outcome = "lost"  // acquired, and not provably held to the end
+	// Acquired. After a panic or Goexit, no caller got an error.
+	Panicked    Outcome = "panicked"
 	TimedOut    Outcome = "timeout"
 	NoSession   Outcome = "no_session"
 	Held        Outcome = "reentrant"
@@ -34,63 +35,66 @@ const (
 	Expired     Outcome = "deadline_exceeded"
 )
 
-// Foreign is the worker, and the locker, of callers who do without the library.
+// Foreign is the worker, and the locker, of callers that do not use the
+// library.
 const Foreign = "foreign"
 
-// A Locker is one Locker of one worker, from its making to its Close.
+// A Locker is one Locker of one worker, from its creation to its Close.
 type Locker struct {
 	ID        string
 	Worker    string
-	Path      string        // the proxy that its connections go through, "" for none
-	KeepAlive time.Duration // as it was set
-	Lease     time.Duration // as it was set; 0: the default, which no silence lasts for
+	Path      string        // the proxy of its connections, "" for none
+	KeepAlive time.Duration // the value of the option
+	Lease     time.Duration // the value of the option; 0: the default, which exceeds any silence
 	Blind     bool          // the library cannot see its sockets
-	Single    bool          // made by New: it ends with its connection
-	HandOff   bool          // it passes locks on without the server
+	Single    bool          // made by New: the Locker ends with its connection
+	HandOff   bool          // the Locker passes locks on without the server
 	Closing   int64         // when Close was called, 0: not yet
-	Closed    int64         // when it returned
+	Closed    int64         // when Close returned
 }
 
-// A Sighting is one answer of the server to who holds a name; it was asked at
-// From and known at At.
+// A Sighting is one answer of the server to a query for the holder of a name.
+// The query was sent at From, and answered at At.
 type Sighting struct {
 	From, At int64
-	Session  int64 // 0: nobody
+	Session  int64 // 0: no session
 }
 
 // A Call is one WithLock, WithLockTx, WithTerm or WithSlot, or one Acquire with
-// its Release. Zero times are of events that have not happened.
+// its Release. A time of zero means that the event has not happened.
 type Call struct {
-	Worker   string
-	ID       int64
-	Parent   *Call // whose section it was made in, nil for one with a context of its own
-	Locker   *Locker
-	Name     string // of the lock; of a WithSlot that has a slot, the name of the slot's lock
-	Slots    string // the name that a WithSlot was called with; "" for the others
-	N        int    // the number of slots that it was called with
+	Worker string
+	ID     int64
+	Parent *Call // the call whose section made this call, nil for a call with a context of its own
+	Locker *Locker
+	// Of the lock. For a WithSlot with a slot, the name of the slot's lock.
+	Name     string
+	Slots    string // the name that WithSlot was called with; "" for other calls
+	N        int    // the number of slots that WithSlot was called with
 	Timeout  time.Duration
-	Deadline int64 // of its own context
+	Deadline int64 // of the call's own context
 
 	Called   int64
-	Cancel   int64 // its own context was cancelled
+	Cancel   int64 // the call's own context was canceled
 	Begun    int64
-	Over     int64 // the context of the section ended, before the section did
+	Over     int64 // the context of the section ended before the section
 	Ended    int64
 	Returned int64
 	Outcome  Outcome
 	Error    string
-	Flaws    []string // what was wrong with its error
+	Flaws    []string // defects of the error
 	Seen     []Sighting
-	Endings  []Span // of transactions within the section: COMMIT or ROLLBACK was on its way
+	// Of transactions within the section, while COMMIT or ROLLBACK was on its way.
+	Endings []Span
 }
 
-// A Span is a time from From to At.
+// A Span is the time from From to At.
 type Span struct{ From, At int64 }
 
 // timedOut reports whether the call's timeout ended it.
 func (c *Call) timedOut() bool { return c.Outcome == TimedOut || c.Outcome == NoSession }
 
-// subject is the name that the call was made with.
+// subject returns the name that the call was made with.
 func (c *Call) subject() string { return cmp.Or(c.Slots, c.Name) }
 
 func (c *Call) chain(yield func(*Call) bool) {
@@ -101,8 +105,8 @@ func (c *Call) chain(yield func(*Call) bool) {
 	}
 }
 
-// A Fault is something that was done to the system, from before From to after
-// At.
+// A Fault was injected into the system. It started after From and was complete
+// before At.
 type Fault struct {
 	Kind     string
 	Target   string // a worker, a locker or a proxy
@@ -110,13 +114,13 @@ type Fault struct {
 	From, At int64
 }
 
-// The kinds of faults that the checker knows more of than their names.
+// Kinds of faults with rules of their own in the checker.
 const (
 	Kill       = "kill"       // Session
 	KillQuery  = "kill query" // Session
 	Cut        = "cut"        // a proxy's connections
-	Stall      = "stall"      // a proxy, whose connections end with it
-	Silence    = "silence"    // a proxy, which delivers everything afterwards
+	Stall      = "stall"      // a proxy, whose connections end when the stall ends
+	Silence    = "silence"    // a proxy, which delivers all bytes afterwards
 	Slow       = "slow"       // a proxy
 	Crash      = "crash"      // the server, and its restart
 	Freeze     = "freeze"     // the server
@@ -126,35 +130,37 @@ const (
 	StopWorker = "stop worker"
 	Statement  = "statement" // of a locker
 	Vanish     = "vanish"    // the locks of a session of a locker
-	Pool       = "pool"      // a locker's db has fewer connections, or they live shorter
-	CloseAll   = "close"     // a locker, which another follows
+	Pool       = "pool"      // a locker's db has fewer connections, or connections that live shorter
+	CloseAll   = "close"     // a locker, which is replaced
 )
 
-// Late says that a worker had planned to run at From and did at At.
+// Late means that a worker had planned to run at From and ran at At.
 type Late struct {
 	Worker   string
 	From, At int64
 }
 
-// An Opening says that a locker was opening a session from From to At.
+// An Opening means that a locker was opening a session from From to At.
 type Opening struct {
 	Locker   string
 	From, At int64
 }
 
-// A History is what happened from one moment of rest to the next: no call spans
-// two. Its faults include earlier ones that may still have an effect: Limits.
+// A History is the time between two moments of rest: no call spans two
+// histories. Its faults include earlier ones that may still have an effect:
+// Limits.
 type History struct {
-	Folds    bool // the server takes names that differ in letter case for one
+	Folds    bool // the server treats names that differ in letter case as one lock
 	Calls    []*Call
 	Lockers  map[string]*Locker
 	Faults   []Fault
 	Late     []Late
 	Openings []Opening
-	Samples  map[string][]Sighting // what an observer saw of each name, in order
+	Samples  map[string][]Sighting // the sightings of each name by an observer, in order
 
-	Rested   int64            // when all workers rested
-	LeftOver map[string]int64 // names that were still held a second after, and by which session
+	Rested int64 // when all workers rested
+	// Names that were still held 1 s later, and the session that held each.
+	LeftOver map[string]int64
 }
 
 // A Violation is a promise that was broken.
@@ -165,20 +171,20 @@ type Violation struct {
 	At      int64
 }
 
-// A Verdict is what Check finds.
+// A Verdict is the result of Check.
 type Verdict struct {
 	Violations []Violation // in the order of time
 
-	// The second judge, which looks for an order of all acquires and releases of a
-	// name, gives up after a while.
-	Judged    int      // names that it has been asked about
-	Undecided []string // of these, the names about which it has said nothing
+	// The second judge looks for an order of all acquires and releases of a name.
+	// It has a time limit for each name.
+	Judged    int      // number of names that it judged
+	Undecided []string // the names for which the time limit ended
 }
 
-// Check says what is wrong with h.
+// Check returns the violations of h.
 func Check(h *History) Verdict { return check(h, judging) }
 
-// check is Check with another bound for the second judge.
+// check is Check with another time limit for the second judge.
 func check(h *History, judging time.Duration) Verdict {
 	c := &checker{History: h, judging: judging}
 	c.exclusion()
@@ -196,8 +202,8 @@ func check(h *History, judging time.Duration) Verdict {
 	return c.verdict
 }
 
-// Overlaps is how many pairs of sections of one name there are that overlap,
-// all of them with a victim that was told in time if Check finds nothing.
+// Overlaps returns how many pairs of sections of one name overlap. If Check
+// finds no violation, each pair has a victim that was told in time.
 func Overlaps(h *History) (n int) {
 	c := &checker{History: h}
 	for _, line := range c.byKey() {
@@ -208,7 +214,7 @@ func Overlaps(h *History) (n int) {
 
 type checker struct {
 	*History
-	judging time.Duration // bounds the second judge's time for a name
+	judging time.Duration // the second judge's time limit for a name
 	verdict Verdict
 }
 
@@ -218,7 +224,7 @@ func (c *checker) report(promise, text string, at int64, calls ...*Call) {
 
 func fold(name string) string { return strings.ToLower(name) }
 
-// key is equal for names that are one lock on the server.
+// key returns equal keys for names that are one lock on the server.
 func (c *checker) key(name string) string {
 	if c.Folds {
 		return fold(name)
@@ -226,8 +232,8 @@ func (c *checker) key(name string) string {
 	return name
 }
 
-// end is when the section of s was over: a killed worker's ends with the
-// worker.
+// end returns when the section of s was over. The section of a killed worker
+// ends with the worker.
 func (c *checker) end(s *Call) int64 {
 	if s.Ended != 0 {
 		return s.Ended
@@ -240,8 +246,8 @@ func (c *checker) end(s *Call) int64 {
 	return c.Rested
 }
 
-// byKey groups the sections that exclude each other on the server, each in the
-// order of their beginning.
+// byKey groups the sections that exclude each other on the server, each group
+// in the order of their start.
 func (c *checker) byKey() map[string][]*Call {
 	return c.group(func(s *Call) string { return c.key(s.Name) })
 }
@@ -263,8 +269,8 @@ func sortByBegun(line []*Call) {
 	slices.SortStableFunc(line, func(a, b *Call) int { return cmp.Compare(a.Begun, b.Begun) })
 }
 
-// pairs calls f with every two sections of line that overlap, the one that
-// began first in front.
+// pairs calls f with every two sections of line that overlap. a is the one that
+// started first.
 func (c *checker) pairs(line []*Call, f func(a, b *Call)) {
 	var open []*Call
 	for _, b := range line {

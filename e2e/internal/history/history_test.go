@@ -26,18 +26,19 @@ var (
 	far   = &Locker{ID: "far", Worker: "w1", KeepAlive: 300 * time.Millisecond, Lease: 2 * time.Second, Path: "network"}
 )
 
-// section is a call of l that began at from and ended at to, in milliseconds.
+// section returns a call of l that began at from and ended at to, in
+// milliseconds.
 func section(l *Locker, name string, from, to int64, outcome Outcome) *Call {
 	return &Call{Worker: l.Worker, Locker: l, Name: name, Timeout: time.Second, Called: (from - 1) * ms, Begun: from * ms, Ended: to * ms, Returned: (to + 1) * ms, Outcome: outcome}
 }
 
-// refusal is a call of l that was made at from and answered at to without a
-// lock.
+// refusal returns a call of l that was made at from, and returned at to without
+// a lock.
 func refusal(l *Locker, timeout time.Duration, from, to int64, outcome Outcome) *Call {
 	return &Call{Worker: l.Worker, Locker: l, Name: "a", Timeout: timeout, Called: from * ms, Returned: to * ms, Outcome: outcome}
 }
 
-// slot is a section with a slot of n.
+// slot returns a section with a slot of n.
 func slot(l *Locker, number, n int, from, to int64, outcome Outcome) *Call {
 	c := section(l, names.Slot("s", number), from, to, outcome)
 	c.Slots, c.N = "s", n
@@ -58,23 +59,23 @@ func seenBy1(session int64) func(*Call) {
 }
 
 const (
-	alone   = "who is told that it held was alone"
+	alone   = "a section that was reported as held was alone"
 	one     = "one Locker never has two sections of one name"
 	mutexed = "a name is a mutex"
-	told    = "a loss is told within its bound"
-	held    = "who is told that it held did hold"
+	told    = "a loss is reported within its bound"
+	held    = "a section that was reported as held was held"
 	noCause = "no lock is lost without a cause"
 	cause   = "an error has a cause"
-	typed   = "every error says what it is"
+	typed   = "every error has a type"
 	ends    = "a wait ends when it should"
 	short   = "a wait is never shorter than asked"
-	served  = "every caller is served or told why not"
-	fifo    = "callers of one Locker are served first come first served"
+	served  = "every caller is served or gets an error"
+	fifo    = "callers of one Locker are served in their order"
 	freed   = "every name is free after its last release"
 	closed  = "Close waits until all locks are released"
 	atMost  = "never more than n have a slot"
 	ofN     = "a slot is one of the n that were asked for"
-	heldErr = "to take again what one's chain holds is ErrReentrant"
+	heldErr = "acquiring a lock that the call chain holds returns ErrReentrant"
 )
 
 func TestCheck(t *testing.T) {
@@ -93,7 +94,7 @@ func TestCheck(t *testing.T) {
 		{name: "two at once, both clean", h: History{Calls: []*Call{
 			section(near, "a", 100, 200, Clean), section(near2, "a", 150, 300, Clean)}},
 			broken: []string{alone, mutexed}},
-		{name: "two at once behind a third", h: History{Calls: []*Call{
+		{name: "two at once after a third", h: History{Calls: []*Call{
 			section(near, "a", 100, 400, Clean), section(near2, "b", 110, 120, Clean), section(near2, "a", 390, 395, Clean)}},
 			broken: []string{alone, mutexed}},
 		{name: "letter case, where it is one lock", h: History{Folds: true, Calls: []*Call{
@@ -107,7 +108,7 @@ func TestCheck(t *testing.T) {
 		{name: "two of one Locker, one of them lost", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			with(section(near, "a", 100, 200, Lost), func(c *Call) { c.Over = 145 * ms }), section(near, "a", 150, 300, Clean)}},
 			broken: []string{one}},
-		{name: "passed on over a network while the word of a kill was on its way", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+		{name: "passed on over a network while the notice of a kill was under way", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			with(section(relay, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}}},
 		{name: "passed on over a network without a kill", h: History{Calls: []*Call{
 			with(section(relay, "a", 100, 150, Clean), seenBy1(7)), section(near2, "a", 142, 300, Clean)}},
@@ -128,7 +129,7 @@ func TestCheck(t *testing.T) {
 			broken: []string{told}},
 		{name: "a victim that was told late by a late machine", h: History{Faults: []Fault{killed(7, 140)}, Late: []Late{{"w1", 150 * ms, 250 * ms}}, Calls: []*Call{
 			with(section(near, "a", 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), section(near2, "a", 141, 310, Clean)}}},
-		{name: "a victim that came to begin when others had the lock", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
+		{name: "a victim that began when another session held the lock", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			section(near2, "a", 141, 310, Clean), section(near, "a", 142, 150, Lost)}}},
 		{name: "a victim whose socket is not seen", h: History{Faults: []Fault{killed(7, 140)}, Calls: []*Call{
 			with(section(blind, "a", 100, 800, Lost), func(c *Call) { c.Over = 700 * ms }), section(near2, "a", 141, 810, Clean)}}},
@@ -152,7 +153,7 @@ func TestCheck(t *testing.T) {
 		{name: "a silent network that is not told", h: History{Faults: []Fault{{Kind: Silence, Target: "network", From: 110 * ms, At: 2000 * ms}}, Calls: []*Call{
 			section(far, "a", 100, 1500, Lost)}},
 			broken: []string{told}},
-		{name: "clean, and held by nobody", h: History{Calls: []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(0))}},
+		{name: "clean, but not held", h: History{Calls: []*Call{with(section(near, "a", 100, 200, Clean), seenBy1(0))}},
 			broken: []string{held}},
 		{name: "clean, and held by one after the other", h: History{
 			Samples: map[string][]Sighting{"a": {{90 * ms, 95 * ms, 6}, {110 * ms, 115 * ms, 7}, {150 * ms, 155 * ms, 8}}},
@@ -201,12 +202,12 @@ func TestCheck(t *testing.T) {
 		{name: "cancelled, and told late", h: History{Calls: []*Call{
 			with(refusal(near, time.Second, 100, 500, Cancelled), func(c *Call) { c.Cancel = 300 * ms })}},
 			broken: []string{ends}},
-		{name: "cancelled by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 500, Cancelled)}},
+		{name: "cancelled without a cancel", h: History{Calls: []*Call{refusal(near, time.Second, 100, 500, Cancelled)}},
 			broken: []string{served}},
 		{name: "cancelled before the deadline", h: History{Calls: []*Call{
 			with(refusal(near, time.Second, 100, 500, Expired), func(c *Call) { c.Deadline = 501 * ms })}},
 			broken: []string{short}},
-		{name: "closed by nobody", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Closed)}},
+		{name: "closed without a Close", h: History{Calls: []*Call{refusal(near, time.Second, 100, 200, Closed)}},
 			broken: []string{served}},
 		{name: "closed under a section", h: History{Calls: []*Call{
 			section(&Locker{ID: "closed", Worker: "w1", Closing: 110 * ms, Closed: 120 * ms}, "a", 100, 200, Clean)}},
@@ -219,7 +220,7 @@ func TestCheck(t *testing.T) {
 			with(section(near, "a", 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
 			with(section(near, "A", 200, 210, Clean), func(c *Call) { c.Called = 150 * ms })}},
 			broken: []string{fifo}},
-		{name: "overtaken on the way to the line", h: History{Calls: []*Call{
+		{name: "overtaken on the way to the queue", h: History{Calls: []*Call{
 			with(section(near, "a", 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
 			with(section(near, "a", 200, 210, Clean), func(c *Call) { c.Called = 110 * ms })}}},
 		{name: "overtaken by another process", h: History{Calls: []*Call{
@@ -246,7 +247,7 @@ func TestCheck(t *testing.T) {
 		{name: "two in one slot, of three", h: History{Calls: []*Call{
 			slot(near, 1, 3, 100, 300, Clean), slot(near2, 1, 3, 150, 250, Clean)}},
 			broken: []string{alone, mutexed}},
-		{name: "two in one slot, of two, beside a third", h: History{Calls: []*Call{
+		{name: "two in one slot, of two, in addition to a third", h: History{Calls: []*Call{
 			slot(near, 1, 2, 100, 300, Clean), slot(near2, 0, 2, 110, 300, Clean), slot(near2, 1, 2, 150, 250, Clean)}},
 			broken: []string{alone, atMost, mutexed}},
 		{name: "two in one slot of one Locker", h: History{Calls: []*Call{
@@ -277,15 +278,15 @@ func TestCheck(t *testing.T) {
 				with(slot(near, 0, 2, 100, 300, Lost), func(c *Call) { c.Over = 290 * ms }), slot(near2, 1, 2, 110, 300, Clean), slot(near2, 0, 2, 141, 300, Clean)}}},
 		{name: "one more than n, since a process was killed", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1", From: 140 * ms, At: 160 * ms}}, Calls: []*Call{
 			with(slot(near, 0, 1, 100, 0, ""), func(c *Call) { c.Ended, c.Returned = 0, 0 }), slot(near2, 0, 1, 150, 300, Clean)}}},
-		{name: "a slot that a stranger has", h: History{Calls: []*Call{
+		{name: "a slot that a foreign session has", h: History{Calls: []*Call{
 			section(&Locker{ID: Foreign, Worker: Foreign}, "s#0", 100, 200, Clean), slot(near, 0, 2, 150, 300, Clean)}},
 			broken: []string{alone, mutexed}},
-		{name: "a stranger has a slot, and a caller each of the others", h: History{Calls: []*Call{
+		{name: "a foreign session has a slot, and callers have the other slots", h: History{Calls: []*Call{
 			section(&Locker{ID: Foreign, Worker: Foreign}, "s#2", 100, 200, Clean), slot(near, 0, 2, 150, 300, Clean), slot(near, 1, 2, 150, 300, Clean)}}},
 		{name: "no slot, and told too late", h: History{Calls: []*Call{with(refusal(near, time.Second, 100, 1300, TimedOut), ofTwo)}},
 			broken: []string{ends}},
-		{name: "no slot for one who tried once, behind another search", h: History{Calls: []*Call{with(refusal(near, 0, 100, 320, TimedOut), ofTwo)}}},
-		{name: "no slot for one who tried once, too late", h: History{Calls: []*Call{with(refusal(near, 0, 100, 330, TimedOut), ofTwo)}},
+		{name: "no slot for a caller that tried once, after another search", h: History{Calls: []*Call{with(refusal(near, 0, 100, 320, TimedOut), ofTwo)}}},
+		{name: "no slot for a caller that tried once, too late", h: History{Calls: []*Call{with(refusal(near, 0, 100, 330, TimedOut), ofTwo)}},
 			broken: []string{ends}},
 		{name: "overtaken on the way to a slot", h: History{Calls: []*Call{
 			with(slot(near, 0, 2, 300, 310, Clean), func(c *Call) { c.Called = 100 * ms }),
@@ -297,7 +298,7 @@ func TestCheck(t *testing.T) {
 		{name: "a slot is held by a session without a holder", h: History{Samples: map[string][]Sighting{"s#1": steady(7, 150, 1500)},
 			Calls: []*Call{slot(near, 0, 2, 100, 1400, Clean), slot(near, 1, 2, 100, 200, Clean)}},
 			broken: []string{freed}},
-		{name: "a gate is held by a session while nobody looks for a slot", h: History{Samples: map[string][]Sighting{"s#gate": steady(7, 50, 1500)},
+		{name: "a gate is held by a session while no caller looks for a slot", h: History{Samples: map[string][]Sighting{"s#gate": steady(7, 50, 1500)},
 			Calls: []*Call{slot(near, 0, 2, 100, 1400, Clean)}},
 			broken: []string{freed}},
 		{name: "a gate is held by a session that looks for a slot", h: History{Samples: map[string][]Sighting{"s#gate": steady(7, 50, 1500)},
@@ -332,9 +333,10 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A history that is too hard for the second judge is undecided, which is not
-// the same as fine. The times of the releases of lost locks are not known: to
-// find that no order explains this one it would have to try them all.
+// A history that is too hard for the second judge is undecided, which differs
+// from correct. The times at which lost locks were released are not known. To
+// find that no order explains this history, the judge would have to try all
+// orders.
 func TestUndecided(t *testing.T) {
 	t.Parallel()
 	var h History
@@ -351,7 +353,8 @@ func TestUndecided(t *testing.T) {
 	}
 }
 
-// steady is what an observer sees of a session that holds from from to to.
+// steady returns the sightings of an observer while the session holds the lock
+// from from to to.
 func steady(session, from, to int64) (seen []Sighting) {
 	for at := from; at < to; at += 20 {
 		seen = append(seen, Sighting{at * ms, (at + 1) * ms, session})
@@ -359,8 +362,8 @@ func steady(session, from, to int64) (seen []Sighting) {
 	return seen
 }
 
-// What is recorded is read again as it was, up to a line that is cut off; and
-// what several processes wrote, in whatever order, is put together.
+// Read returns the recorded events, up to a line that is cut off. New combines
+// the events of several processes, which may be in any order.
 func TestRecordAndRead(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "w1.jsonl")
@@ -397,7 +400,7 @@ func TestRecordAndRead(t *testing.T) {
 	assert.Equal(t, map[string][]Sighting{"a": {{32, 33, 7}}}, h.Samples)
 }
 
-// The clock is one for all processes of the machine, and does not stand still.
+// All processes of the machine share the clock, and it advances.
 func TestNow(t *testing.T) {
 	t.Parallel()
 	before := Now()

@@ -9,18 +9,17 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A second judge, which knows nothing of sections: to acquire and to release
-// are operations on a mutex, each of which took effect at some moment between
-// its call and its return, and there must be an order of these moments that a
-// mutex allows. A lock that was lost was released by somebody else, at a time
-// that nobody knows.
+// The second judge does not use sections. Acquire and release are operations on
+// a mutex, and each took effect at some moment between its call and its return.
+// There must be an order of these moments that a mutex allows. A lock that was
+// lost was released by the server, at an unknown time.
 
 type mutexOp struct {
 	release bool
-	who     int // from 1
+	who     int // number of the caller, from 1
 }
 
-// mutex has as its state who holds it, 0 for nobody.
+// mutex has the holder's number as its state, or 0.
 var mutex = porcupine.Model{
 	Init: func() any { return 0 },
 	Step: func(state, input, _ any) (bool, any) {
@@ -32,9 +31,9 @@ var mutex = porcupine.Model{
 	},
 }
 
-// judging bounds the time for one name. The time that a history takes grows
-// with the number of locks that were lost, and without a bound for a history
-// that no order explains.
+// judging is the time limit for one name. The time for a history grows with the
+// number of lost locks. For a history that no order explains it can grow
+// without a bound.
 const judging = 10 * time.Second
 
 func (c *checker) linearizable() {

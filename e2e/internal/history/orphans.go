@@ -9,19 +9,20 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// freeWithin is how soon a name is free on the server after its last release.
+// freeWithin is the time within which a name is free on the server after its
+// last release.
 const freeWithin = time.Second
 
-// leftovers: at rest nothing is held.
+// leftovers checks that nothing is held at rest.
 func (c *checker) leftovers() {
 	for name, session := range c.LeftOver {
-		c.report("every name is free after its last release", fmt.Sprintf("%q is held by session %d while all rest", name, session), c.Rested)
+		c.report("every name is free after its last release", fmt.Sprintf("%q is held by session %d while all workers rest", name, session), c.Rested)
 	}
 }
 
-// orphans: no name is held on the server by a session whose holder is done. An
-// observer has seen the same session hold it for more than a second, and
-// meanwhile nobody had a section of that name, or was on the way in or out of
+// orphans checks that no session on the server holds a name whose holder is
+// done. It reports a session that an observer saw hold a name for more than 1
+// s, while no caller had a section of that name, or was entering or leaving
 // one.
 func (c *checker) orphans() {
 	lines := c.byKey()
@@ -42,8 +43,8 @@ func (c *checker) orphans() {
 	}
 }
 
-// addSearches adds to lines, for the gate of each name with slots, the calls
-// that may have had it: from the call until it has a slot or an error.
+// addSearches adds calls to lines, for the gate of each name with slots: the
+// calls that may have held the gate, from the call until its slot or its error.
 func (c *checker) addSearches(lines map[string][]*Call) {
 	for _, s := range c.Calls {
 		if s.N > 0 {
@@ -58,7 +59,7 @@ func (c *checker) addSearches(lines map[string][]*Call) {
 
 // orphan judges that session held name from from to to.
 func (c *checker) orphan(name string, line []*Call, session, from, to int64) {
-	free := from // since when nobody has it, as far as the callers know
+	free := from // since when no caller has it, by their records
 	judge := func(until int64) {
 		d := time.Duration(until - free)
 		if d <= freeWithin {
@@ -69,7 +70,8 @@ func (c *checker) orphan(name string, line []*Call, session, from, to int64) {
 			switch f.Kind {
 			case Crash, Freeze, Cut, Stall, Silence, Slow, StopWorker, KillWorker:
 				if f.From <= until && free <= f.At+int64(aftermath) {
-					return // whose it is may not be known to its client, nor to the server
+					// After such a fault neither the client nor the server may know the owner.
+					return
 				}
 			}
 		}
@@ -99,7 +101,7 @@ func (c *checker) orphan(name string, line []*Call, session, from, to int64) {
 	}
 }
 
-// latenessOfAll is the lateness of the latest.
+// latenessOfAll returns the lateness of the latest worker.
 func (c *checker) latenessOfAll(from, to int64) time.Duration {
 	late := make(map[string]time.Duration)
 	for _, l := range c.Late {

@@ -2,35 +2,35 @@ package history
 
 import "time"
 
-// A bound on time holds on a machine that is not starved, and this one may be.
-// So every process measures how late it is woken, the observer how late the
-// server answers, and what was measured around an event is allowed on top of
-// its bound.
+// A bound on time applies to a machine that is not overloaded, and this machine
+// may be. So every process measures how late it is woken, and the observer
+// measures how late the server answers. The lateness around an event is added
+// to its bound.
 
 const (
-	// steps is how many times the lateness counts: an event passes through several
-	// goroutines and processes.
+	// steps is the factor for lateness: an event passes through several goroutines
+	// and processes.
 	steps = 3
-	// always is allowed anyhow: what is less is not measured.
+	// always is added in any case, since smaller lateness is not measured.
 	always = 25 * time.Millisecond
-	// promptAnswer is how long the server may take for an answer without being
-	// called late.
+	// promptAnswer is the time for an answer of the server that does not count as
+	// late.
 	promptAnswer = 10 * time.Millisecond
 	// aftermath is how long a fault of a network has an effect after its end:
-	// connections are made anew.
+	// connections are opened again.
 	aftermath = 500 * time.Millisecond
-	// outagePause is how long a wait that outlasts an outage pauses between two
-	// attempts.
+	// outagePause is the pause between two attempts of a wait that outlasts an
+	// outage.
 	outagePause = 500 * time.Millisecond
 )
 
-// overlap is how much of a to b lies within from to to.
+// overlap returns how much of a to b is within from to to.
 func overlap(a, b, from, to int64) time.Duration {
 	return time.Duration(max(0, min(b, to)-max(a, from)))
 }
 
-// lateness is how much later than planned worker, or who measures for all (""),
-// was between from and to.
+// lateness returns how much later than planned the worker ran between from and
+// to. It includes lateness that applies to all workers ("").
 func (c *checker) lateness(worker string, from, to int64) (late time.Duration) {
 	for _, l := range c.Late {
 		if l.Worker == worker || l.Worker == "" {
@@ -40,13 +40,14 @@ func (c *checker) lateness(worker string, from, to int64) (late time.Duration) {
 	return late
 }
 
-// slack is what is allowed to s beyond a bound on the time between from and to.
+// slack returns the time that s may exceed a bound on the time between from and
+// to.
 func (c *checker) slack(s *Call, from, to int64) time.Duration {
 	return always + steps*c.lateness(s.Worker, from, to) + c.stalled(s.Locker, from, to) + c.opening(s.Locker, from, to)
 }
 
-// opening is for how long between from and to l was opening a session, which
-// counts as no wait.
+// opening returns the longest time between from and to in which l was opening a
+// session. That does not count as a wait.
 func (c *checker) opening(l *Locker, from, to int64) (longest time.Duration) {
 	for _, o := range c.Openings {
 		if o.Locker == l.ID {
@@ -56,8 +57,8 @@ func (c *checker) opening(l *Locker, from, to int64) (longest time.Duration) {
 	return longest
 }
 
-// stalled is for how long between from and to what l sent may have gone
-// nowhere.
+// stalled returns the time between from and to in which bytes that l sent may
+// not have arrived.
 func (c *checker) stalled(l *Locker, from, to int64) (d time.Duration) {
 	for _, f := range c.Faults {
 		switch f.Kind {

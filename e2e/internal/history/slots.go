@@ -7,14 +7,15 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// slots: no more callers of one name with slots are in their sections at once
-// than the greatest of their n, without those who had lost their slot and were
-// told within the bound. Each has a slot below its own n. That no two have the
-// same slot is judged as for every lock: see exclusion.
+// slots checks the number of callers of one name with slots that are in their
+// sections at the same time. The limit is the largest n of these callers.
+// Callers that lost their slot and were told within the bound do not count.
+// Each caller has a slot below its own n. exclusion checks that no two callers
+// have the same slot, as for every lock.
 func (c *checker) slots() {
 	for key, line := range c.group(func(s *Call) string { return c.key(s.Slots) }) {
 		if key == "" {
-			continue // of calls for one lock
+			continue // calls for one lock
 		}
 		var open []*Call
 		for _, b := range line {
@@ -22,7 +23,7 @@ func (c *checker) slots() {
 				c.report("a slot is one of the n that were asked for", fmt.Sprintf("%q: %q, of %d", b.Slots, b.Name, b.N), b.Begun, b)
 			}
 			open = append(slices.DeleteFunc(open, func(a *Call) bool { return c.end(a) <= b.Begun }), b)
-			var running []*Call // as far as the judge must take it
+			var running []*Call // sections that count as running
 			n := 0
 			for _, s := range open {
 				if !c.told(s, b.Begun) {
@@ -36,8 +37,8 @@ func (c *checker) slots() {
 	}
 }
 
-// hasOneOfItsSlots reports whether the lock of c is one of the slots that it
-// asked for.
+// hasOneOfItsSlots reports whether the lock of c is one of the slots of its
+// call.
 func (c *Call) hasOneOfItsSlots() bool {
 	for i := range c.N {
 		if c.Name == names.Slot(c.Slots, i) {

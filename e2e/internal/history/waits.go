@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// lateAtMost is by how much a wait may be longer than asked, and how soon a
-// cancelled call returns.
+// lateAtMost is the largest excess of a wait over its timeout, and the longest
+// time in which a canceled call returns.
 const lateAtMost = 100 * time.Millisecond
 
-// openTime is how long it may take to open and greet a session, which counts as
-// no wait.
+// openTime is the longest time for opening a session and sending its greeting,
+// which does not count as a wait.
 const openTime = 5 * time.Second
 
-// passage is how long a WithSlot that tries once may wait for another caller
-// that looks for a slot while one is free.
+// passage is the longest time for which a WithSlot that tries once may wait for
+// another caller that looks for a slot while one is free.
 const passage = 100 * time.Millisecond
 
-// waits: every call returns, with an answer, when it should.
+// waits checks that every call returns on time, with a lock or an error.
 func (c *checker) waits() {
 	for _, s := range c.Calls {
 		if s.Locker.ID == Foreign {
@@ -26,7 +26,7 @@ func (c *checker) waits() {
 		}
 		if s.Returned == 0 {
 			if !c.killed(s.Worker) {
-				c.report("every caller is served or told why not", fmt.Sprintf("%q: no answer", s.Name), s.Called, s)
+				c.report("every caller is served or gets an error", fmt.Sprintf("%q: no answer", s.Name), s.Called, s)
 			}
 			continue
 		}
@@ -74,14 +74,15 @@ func (c *checker) wait(s *Call) {
 		tooLong(max(s.Called, s.Deadline), lateAtMost, "the deadline")
 	}
 	if s.Outcome == Cancelled && !c.givenUp(s) {
-		c.report("every caller is served or told why not", fmt.Sprintf("%q: cancelled by nobody", s.Name), answered, s)
+		c.report("every caller is served or gets an error", fmt.Sprintf("%q: cancelled, but no context ended", s.Name), answered, s)
 	}
 	if s.Outcome == Closed && (s.Locker.Closing == 0 || s.Locker.Closing > answered) {
-		c.report("every caller is served or told why not", fmt.Sprintf("%q: closed by nobody", s.Name), answered, s)
+		c.report("every caller is served or gets an error", fmt.Sprintf("%q: closed, but Close was not called", s.Name), answered, s)
 	}
 }
 
-// deadline is the earliest that the context of s has, of its own or inherited.
+// deadline returns the earliest deadline of the context of s, its own or an
+// inherited one.
 func (c *checker) deadline(s *Call) int64 {
 	d := s.Deadline
 	for p := range s.chain {
@@ -92,8 +93,8 @@ func (c *checker) deadline(s *Call) int64 {
 	return d
 }
 
-// givenUp reports whether the context of s could have ended: it was cancelled,
-// or one that it stems from, or a lock around it was lost.
+// givenUp reports whether the context of s could have ended. It or a parent
+// context was canceled, or a lock around it was lost.
 func (c *checker) givenUp(s *Call) bool {
 	if s.Cancel != 0 {
 		return true

@@ -1,8 +1,8 @@
-// Package netfault is a TCP proxy that stands for a network which falls silent,
-// or is slow. Nothing passes a silent one in either direction: no data, and no
-// word of a side that has closed its end, so that each side believes that the
-// other is there. As on a real network, what was sent meanwhile arrives when it
-// is healed.
+// Package netfault is a TCP proxy that simulates a network that is silent or
+// slow. A silent network passes nothing in either direction: no data, and no
+// end of a connection, so that each side still considers the other side
+// connected. As on a real network, the bytes that were sent in the meantime
+// arrive when the network is healed.
 package netfault
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A Proxy passes connections on to a server that speaks MySQL's protocol.
+// A Proxy passes connections to a server that uses MySQL's protocol.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -25,8 +25,8 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	closed   bool
-	network  *gate           // of connections to come
-	conns    map[*link]*gate // and of those that there are
+	network  *gate           // for new connections
+	conns    map[*link]*gate // for existing connections
 	accepted int
 }
 
@@ -76,10 +76,10 @@ func (g *gate) heal() {
 	}
 }
 
-// Listen returns a proxy before the server at target.
+// Listen returns a proxy in front of the server at target.
 func Listen(target string) (*Proxy, error) { return ListenAt("127.0.0.1:0", target) }
 
-// ListenAt is Listen at an address of the caller's choice.
+// ListenAt is Listen at the given address.
 func ListenAt(addr, target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -90,26 +90,25 @@ func ListenAt(addr, target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is where clients connect to.
+// Addr returns the address that clients connect to.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Accepted returns how many connections there have been.
+// Accepted returns how many connections the proxy has accepted.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// Silence lets nothing through any more, on connections that there are and on
-// new ones.
+// Silence blocks all bytes, on existing connections and on new ones.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.network.silence()
 }
 
-// Strand silences the connections that there are for good. New ones work: a
-// firewall or a router on the way has forgotten the old.
+// Strand silences the existing connections permanently. New connections work,
+// as after a firewall or a router has dropped its state.
 func (p *Proxy) Strand() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,12 +123,12 @@ func (p *Proxy) Heal() {
 	p.network.heal()
 }
 
-// Pace has each packet that the server sends, a row or part of another answer,
-// take that long, and arrive by itself.
+// Pace delays each packet that the server sends by d. A packet, for example a
+// row, is sent alone.
 func (p *Proxy) Pace(d time.Duration) { p.pace.Store(int64(d)) }
 
-// Close ends the proxy and all its connections. Its address can be listened on
-// again at once.
+// Close ends the proxy and all its connections. Its address can be used again
+// at once.
 func (p *Proxy) Close() error {
 	err := servers.CloseListener(p.listener)
 	p.mu.Lock()
@@ -152,7 +151,7 @@ func (p *Proxy) accept() {
 		}
 		server, err := net.Dial("tcp", p.target)
 		if err != nil {
-			_ = client.(*net.TCPConn).SetLinger(0) // refused, as far as can be
+			_ = client.(*net.TCPConn).SetLinger(0) // as close to a refused connection as possible
 			_ = client.Close()
 			continue
 		}
@@ -182,8 +181,8 @@ func (p *Proxy) add(c *link) {
 	})
 }
 
-// pass passes on what read reads from one side, and the end of it, when the
-// gate is open.
+// pass passes the bytes that read returns to the other side while the gate is
+// open, and the end of the connection.
 func pass(to, from net.Conn, read func([]byte) (int, error), g *gate) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -195,15 +194,15 @@ func pass(to, from net.Conn, read func([]byte) (int, error), g *gate) {
 			}
 		}
 		if err != nil {
-			_ = from.Close() // databases know no half-closed connections
+			_ = from.Close() // the protocol has no half-closed connections
 			_ = to.Close()
 			return
 		}
 	}
 }
 
-// packets returns a function that reads a packet, or as much of it as there is
-// room for, at the pace that is set.
+// packets returns a function that reads a packet, or as much of it as fits into
+// the buffer, at the current pace.
 func (p *Proxy) packets(from io.Reader) func([]byte) (int, error) {
 	r, left := bufio.NewReaderSize(from, 32<<10), 0
 	return func(buffer []byte) (int, error) {

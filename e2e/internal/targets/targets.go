@@ -1,4 +1,4 @@
-// Package targets lists what the end-to-end tests run on.
+// Package targets lists the targets of the end-to-end tests.
 package targets
 
 import (
@@ -8,21 +8,24 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A Target is a server or two, and what stands before them.
+// A Target is one or two servers, and a proxy in front of them.
 type Target struct {
 	Name    string
 	Kinds   []servers.Kind
-	Version string       // of the servers; "": the one that tests have by default
-	Proxy   servers.Kind // before each server; "": none
-	Running string       // the DSN of a server that runs already, the only one; "": servers are started
-	Skip    string       // matches the tests that say nothing there
-	Why     string       // they do not
+	Version string       // of the servers; "": the default version of the tests
+	Proxy   servers.Kind // in front of each server; "": none
+	// The DSN of the only server, which is running already; "": servers are
+	// started.
+	Running string
+	Skip    string // matches the tests that have no meaning on this target
+	Why     string // the reason for Skip
 }
 
-// Default is MySQL in its newest version, and MariaDB as the system has it.
+// Default is MySQL in its newest version, and MariaDB in the version of the
+// system.
 var Default = Target{Name: "default", Kinds: []servers.Kind{servers.MySQL, servers.MariaDB}}
 
-// Others are the rest of the matrix.
+// Others are the other targets of the matrix.
 var Others = []Target{
 	{Name: "mariadb-10.5", Kinds: []servers.Kind{servers.MariaDB}, Version: "10.5"},
 	{Name: "mariadb-11.8", Kinds: []servers.Kind{servers.MariaDB}, Version: "11.8"},
@@ -33,13 +36,13 @@ var Others = []Target{
 	{Name: "mysql-router-pool", Kinds: []servers.Kind{servers.MySQL}, Proxy: servers.RouterPool},
 }
 
-// On is the target that $NAMEDLOCK_TARGET names, or the server that runs at
+// On returns the target that $NAMEDLOCK_TARGET names, or the running server at
 // $NAMEDLOCK_DSN.
 func On() (Target, error) {
 	name, dsn := os.Getenv("NAMEDLOCK_TARGET"), os.Getenv(servers.DSNVariable)
 	switch {
 	case dsn != "" && name != "":
-		return Target{}, fmt.Errorf("NAMEDLOCK_TARGET and %s are set: only one of them can say what the tests run on", servers.DSNVariable)
+		return Target{}, fmt.Errorf("NAMEDLOCK_TARGET and %s are both set: unset one of them", servers.DSNVariable)
 	case dsn != "":
 		s, err := servers.Attach(dsn)
 		if err != nil {
