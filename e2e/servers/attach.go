@@ -14,24 +14,24 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// DSNVariable is the environment variable that names a server which runs
-// already, for Attach. Where it is set no other MySQL and MariaDB is started:
-// Start returns a *MissingError.
+// DSNVariable is the environment variable with the DSN of a running server, for
+// Attach. If it is set, no other MySQL or MariaDB is started: Start returns a
+// *MissingError.
 const DSNVariable = "NAMEDLOCK_DSN"
 
-// attached says why Start starts no server, "" if it does.
+// attached returns why Start starts no server, or "" if it starts one.
 func attached() string {
 	if os.Getenv(DSNVariable) != "" {
-		return "needs a server of its own, and " + DSNVariable + " names one that runs already"
+		return "needs a server of its own, but " + DSNVariable + " names a running server"
 	}
 	return ""
 }
 
-// Attach returns a server that runs already, such as one in a container or a
-// managed one. The DSN's user must have all privileges there, and the server
-// nothing else to do: tests change its global variables, and kill sessions. It
-// gets a database "test". Methods that would stop or freeze it return
-// errors.ErrUnsupported, but Stop, which leaves it alone.
+// Attach returns a server that is already running, for example in a container.
+// The DSN's user must have all privileges, and the server must have no other
+// clients: tests change its global variables and kill sessions. Attach creates
+// the database "test". Stop does nothing. Other methods that would stop or
+// freeze the server return errors.ErrUnsupported.
 func Attach(dsn string) (*Server, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -49,7 +49,8 @@ func Attach(dsn string) (*Server, error) {
 	return s, nil
 }
 
-// look finds out what the server is, and whether it shows what tests look at.
+// look reads the kind and version of the server, and checks that it lists the
+// waiters that tests look at.
 func (s *Server) look(cfg *mysql.Config) error {
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -73,13 +74,13 @@ func (s *Server) look(cfg *mysql.Config) error {
 	}
 	err = db.QueryRowContext(ctx, "SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl'").Scan(&shows)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && shows != "YES" {
-		return fmt.Errorf("%s does not show who waits for a lock: start it with --performance-schema=ON "+
+		return fmt.Errorf("%s does not list waiters: start it with --performance-schema=ON "+
 			"--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON", s.version)
 	}
 	return err
 }
 
-// elsewhere is the instance of a server that this process has not started.
+// elsewhere is the instance of a server that this process did not start.
 type elsewhere struct{}
 
 func (elsewhere) kill() error             { return errors.ErrUnsupported }

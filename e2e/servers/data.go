@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// cacheDir is where fetch.sh and the templates put what is worth keeping.
+// cacheDir returns the folder of the programs that fetch.sh gets, and of the
+// templates.
 func cacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -19,7 +20,7 @@ func cacheDir() (string, error) {
 
 var templates sync.Mutex
 
-// fillData makes a data directory: a copy of a template, since a server needs
+// fillData makes a data directory as a copy of a template, since a server needs
 // seconds to initialise one.
 func fillData(f flavour, p *program, data string) error {
 	templates.Lock()
@@ -34,9 +35,9 @@ func fillData(f flavour, p *program, data string) error {
 	return os.CopyFS(data, os.DirFS(template))
 }
 
-// template returns a data directory of this very program that no server runs
-// on, or "" where there is no place to keep one. Several processes may make it
-// at once: the first to be ready wins.
+// template returns a data directory of this very program, which no server uses,
+// or "" if there is no place for one. Several processes may make it at the same
+// time. The first to finish wins.
 func template(f flavour, p *program) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 )
 
 // A serverDir is the folder of one server. The lock on its file "owner" ends
-// with this process, however that ends, and tells later ones that the folder is
-// abandoned.
+// with this process, however the process ends. Then later processes can detect
+// that the folder is abandoned.
 type serverDir struct {
-	path  string // free of symbolic links, as the server itself states it
+	path  string // free of symbolic links, as the server itself reports it
 	owner *os.File
 }
 
@@ -53,7 +53,7 @@ func (d *serverDir) remove() error {
 	return err
 }
 
-// giveTo makes u the owner of the folder and of all in it.
+// giveTo makes u the owner of the folder and its content.
 func (d *serverDir) giveTo(u *user.User) error {
 	uid, gid, err := ids(u)
 	if err != nil {
@@ -74,8 +74,9 @@ func ids(u *user.User) (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// removeAbandoned removes what processes left that were interrupted or killed.
-// Young folders are let alone: their owners may not have locked them yet.
+// removeAbandoned removes the folders of processes that were interrupted or
+// killed. It keeps folders that are less than 1 min old, since their owners may
+// not have locked them yet.
 func removeAbandoned() {
 	const young = time.Minute
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))

@@ -14,8 +14,8 @@ var mariadbFlavour = flavour{
 	args:       mariadbArgs,
 }
 
-// findMariaDB looks in $NAMEDLOCK_MARIADB_ROOT alone if that is set, else among
-// the system's programs.
+// findMariaDB looks only in $NAMEDLOCK_MARIADB_ROOT if that is set. Otherwise
+// it looks among the system's programs.
 func findMariaDB() (*program, error) {
 	if root := os.Getenv("NAMEDLOCK_MARIADB_ROOT"); root != "" {
 		if p := in(root, "mariadbd"); p != nil {
@@ -29,8 +29,8 @@ func findMariaDB() (*program, error) {
 	return nil, &MissingError{Kind: MariaDB, Looked: []string{"mariadbd on PATH and in /usr/sbin", "$NAMEDLOCK_MARIADB_ROOT"}}
 }
 
-// initialiseMariaDB does what mariadb-install-db does, without the help tables
-// and without relying on the paths that the script has built in.
+// initialiseMariaDB does the work of mariadb-install-db, without the help
+// tables, and without the paths that the script contains.
 func initialiseMariaDB(p *program, data string) error {
 	var script strings.Builder
 	script.WriteString("CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL, @skip_auth_anonymous='1';\n")
@@ -60,7 +60,7 @@ func readScript(p *program, names ...string) ([]byte, error) {
 	return nil, fmt.Errorf("%s has no %s below %s", p.file, strings.Join(names, " or "), p.base)
 }
 
-// mariadbArgs trades durability for speed.
+// mariadbArgs returns options that trade durability for speed.
 func mariadbArgs(*program) []string {
 	return []string{
 		"--max-connections=2000",

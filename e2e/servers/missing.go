@@ -9,11 +9,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// A MissingError says that a server's programs are not on this machine.
+// A MissingError means that a server's programs are not on this machine.
 type MissingError struct {
 	Kind   Kind
-	Looked []string // the places where it was looked for
-	Why    string   // it was not looked for; "": it was
+	Looked []string // the places that were searched
+	Why    string   // the reason for not searching; "": the places were searched
 }
 
 func (e *MissingError) Error() string {
@@ -24,9 +24,8 @@ func (e *MissingError) Error() string {
 		e.Kind, strings.Join(e.Looked, ", "))
 }
 
-// A BusyError reports that a server or a proxy did not answer in time, twice,
-// on a machine that had too much else to do. It says nothing about what is
-// tested.
+// A BusyError means that a server or a proxy did not answer in time, twice, on
+// a machine that had too much other work. It is not a result of the test.
 type BusyError struct {
 	Kind Kind
 	Err  error
@@ -38,8 +37,8 @@ func (e *BusyError) Error() string {
 
 func (e *BusyError) Unwrap() error { return e.Err }
 
-// noAnswer returns the error of a start that ctx, of lateness.WithTimeout, has
-// ended; last is the error of the last try.
+// noAnswer returns the error of a start that was ended by ctx, a context of
+// lateness.WithTimeout. last is the error of the last try.
 func noAnswer(ctx context.Context, kind Kind, last error) error {
 	var late *lateness.TimeoutError
 	if errors.As(context.Cause(ctx), &late) && late.Busy() {

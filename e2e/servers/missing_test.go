@@ -15,8 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// A server that a busy machine did not start in time is not a test that failed;
-// one that hangs on a free machine is.
+// If a busy machine does not start a server in time, the test has not failed.
+// If a server hangs on a free machine, it has.
 func TestNoAnswer(t *testing.T) {
 	refused := errors.New("connection refused")
 	after := func(d time.Duration) error {

@@ -15,8 +15,8 @@ var mysqlFlavour = flavour{
 	args:       mysqlArgs,
 }
 
-// findMySQL looks in $NAMEDLOCK_MYSQL_ROOT alone if that is set, else where
-// fetch.sh puts MySQL, and among the system's programs.
+// findMySQL looks only in $NAMEDLOCK_MYSQL_ROOT if that is set. Otherwise it
+// looks in the folder of fetch.sh, and among the system's programs.
 func findMySQL() (*program, error) {
 	if root := os.Getenv("NAMEDLOCK_MYSQL_ROOT"); root != "" {
 		if p := in(root, "mysqld"); p != nil {
@@ -39,7 +39,8 @@ func findMySQL() (*program, error) {
 	return nil, &MissingError{Kind: MySQL, Looked: append(looked, "a mysqld that is not MariaDB's on PATH", "$NAMEDLOCK_MYSQL_ROOT")}
 }
 
-// isMariaDB: MariaDB installs itself under the name mysqld too.
+// isMariaDB reports whether p is MariaDB, which also installs itself under the
+// name mysqld.
 func isMariaDB(p *program) bool {
 	out, err := exec.Command(p.file, "--no-defaults", "--version").Output()
 	return err != nil || strings.Contains(strings.ToLower(string(out)), "mariadb")
@@ -54,10 +55,11 @@ func initialiseMySQL(p *program, data string) error {
 	if err := p.run("", append(mysqlArgs(p), "--initialize-insecure", "--datadir="+data, "--init-file="+init)...); err != nil {
 		return err
 	}
-	return os.Remove(filepath.Join(data, "auto.cnf")) // the server's unique id: each copy makes its own
+	// The file contains the server's unique id. Each copy makes its own.
+	return os.Remove(filepath.Join(data, "auto.cnf"))
 }
 
-// mysqlArgs trades durability for speed.
+// mysqlArgs returns options that trade durability for speed.
 func mysqlArgs(*program) []string {
 	return []string{
 		"--skip-log-bin",

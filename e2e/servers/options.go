@@ -1,6 +1,6 @@
 package servers
 
-// An Option changes what Start starts.
+// An Option changes the server that Start starts.
 type Option func(*options)
 
 type options struct {
@@ -9,23 +9,23 @@ type options struct {
 	version string
 }
 
-// WithVersion starts another version of the product than the one that tests
-// have by default: one that fetch.sh --all has unpacked, such as "10.5" of
+// WithVersion starts a version of the product that is not the default of the
+// tests. It is one that fetch.sh --all has unpacked, for example "10.5" of
 // MariaDB.
 func WithVersion(version string) Option {
 	return func(o *options) { o.version = version }
 }
 
-// WithArgs gives the server program flags beyond the harness's own, which they
-// override.
+// WithArgs adds flags to the server's command line. They override the default
+// flags of this package.
 func WithArgs(extra ...string) Option {
 	return func(o *options) { o.args = append(o.args, extra...) }
 }
 
-// WithUser has the server run as that user of the system where this process
-// runs as root, which has servers run as root otherwise; for any other user it
-// changes nothing. The temporary folder must be within the user's reach. Galera
-// needs it: rsync, which copies a node's data, gives up root's rights.
+// WithUser makes the server run as that user of the system, if this process
+// runs as root. Otherwise it has no effect. Without WithUser, root's servers
+// run as root. The user must have access to the temporary folder. Galera needs
+// this option: rsync, which copies a node's data, drops root's privileges.
 func WithUser(name string) Option {
 	return func(o *options) { o.user = name }
 }

@@ -7,12 +7,12 @@ import (
 	"net"
 )
 
-// FreePort returns a TCP port of 127.0.0.1 that nothing listens on. Nothing
-// keeps it free afterwards.
+// FreePort returns a TCP port of 127.0.0.1 on which no process listens. It does
+// not reserve the port.
 //
-// It is one below the ranges from which systems take the ports of outgoing
-// connections: between Kill and Restart such a connection, even one to the dead
-// server itself, could take the server's port.
+// The port is below the ranges from which systems take the ports of outgoing
+// connections. Otherwise such a connection, even one to the dead server itself,
+// could take the server's port between Kill and Restart.
 func FreePort() (int, error) {
 	const lowest, ports, attempts = 15000, 15000, 100
 	var err error

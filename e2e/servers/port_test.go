@@ -12,7 +12,7 @@ import (
 )
 
 // A process that is being started has a copy of each open socket until its
-// program runs. Such a copy must not keep a port of FreePort's in use.
+// program runs. Such a copy must not keep a port of FreePort in use.
 func TestFreePort_BesideProcessesThatStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,15 +12,16 @@ import (
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error // how it ended; written before done is closed
+	err  error // the error of Wait; written before done is closed
 }
 
 // startProcess starts cmd so that, on Linux, it is killed when this process
-// ends, however that ends. The kernel forgets this when a server changes its
-// user by itself, so it is started as the user it is to be.
+// ends, however this process ends. If a server changes its user itself, the
+// kernel drops that setting. Therefore the server is started as its final user.
 //
-// The kernel sends that signal when the thread that forked ends, not when the
-// process does; so the goroutine keeps its thread until the child is gone.
+// The kernel sends the signal when the thread that forked ends, not when the
+// process ends. Therefore the goroutine keeps its thread until the child has
+// ended.
 func startProcess(cmd *exec.Cmd, as *user.User) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	cmd.SysProcAttr = attributes()

@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes: a process group of its own keeps an interrupt at the terminal
-// from the server, so that the tests end it in their own order.
+// attributes returns a process group of its own, so that an interrupt at the
+// terminal does not reach the server. The tests end servers in their own order.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// awaitStopped returns when every thread of a process that got SIGSTOP stands
-// still: some go on for milliseconds, and may answer queries in that time.
+// awaitStopped returns when every thread of a process that got SIGSTOP has
+// stopped. Some threads run on for milliseconds, and may answer queries in that
+// time.
 func awaitStopped(pid int) error {
 	const most = 5 * time.Second
 	tick := time.NewTicker(pollInterval)

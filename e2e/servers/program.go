@@ -10,12 +10,13 @@ import (
 	"strings"
 )
 
-// A flavour is how one product is found, initialised and run as a program.
+// A flavour has the functions that find, initialise and run one product.
 type flavour struct {
-	kind       Kind
-	name       string // of the program
-	find       func() (*program, error)
-	initialise func(p *program, data string) error // makes the data directory, with root and database test
+	kind Kind
+	name string // of the program
+	find func() (*program, error)
+	// Makes the data directory, with root and the database test.
+	initialise func(p *program, data string) error
 	args       func(p *program) []string
 }
 
@@ -35,10 +36,14 @@ func (f flavour) findVersion(version string) (*program, error) {
 // A program is a server's executable file.
 type program struct {
 	file string
-	base string     // the folder above bin or sbin
-	argv []string   // runs it, behind a dynamic linker of its own where its libraries are not the system's
-	user *user.User // whom to run as; nil: as this process
-	args []string   // tells it where its files are, where they are not where it was built to find them
+	base string // the folder above bin or sbin
+	// The command. If the libraries are not those of the system, the command runs
+	// a dynamic linker of their own.
+	argv []string
+	user *user.User // the user to run as; nil: the user of this process
+	// The flags with its folders, if they are not where the program was built to
+	// find them.
+	args []string
 }
 
 // in looks for a program in root, a folder into which packages were unpacked.
@@ -96,20 +101,21 @@ func firstMatch(root string, patterns ...string) string {
 	return ""
 }
 
-// share returns the folder of the program's read-only data that holds the file,
-// or "".
+// share returns the folder of the program's read-only data that contains the
+// file, or "".
 func (p *program) share(file string) string {
 	found := firstMatch(p.base, "share/mysql/"+file, "share/mariadb/"+file, "share/"+file)
 	return strings.TrimSuffix(found, string(filepath.Separator)+filepath.FromSlash(file))
 }
 
-// command returns the program's command, with what every run needs before args.
+// command returns the program's command, with the flags that every run needs
+// before args.
 func (p *program) command(args ...string) *exec.Cmd {
 	argv := append([]string{}, p.argv[1:]...)
 	argv = append(argv, "--no-defaults")
 	argv = append(argv, p.args...)
 	if os.Geteuid() == 0 && p.user == nil {
-		argv = append(argv, "--user=root") // both servers run as root only if told so
+		argv = append(argv, "--user=root") // both servers run as root only with this flag
 	}
 	return exec.Command(p.argv[0], append(argv, args...)...)
 }
@@ -131,8 +137,8 @@ func (p *program) run(stdin string, args ...string) error {
 	return nil
 }
 
-// serve launches the program as a server in dir. Paths inside dir are relative,
-// since a socket's may not be long.
+// serve starts the program as a server in dir. Paths inside dir are relative,
+// since the path of a socket must be short.
 func (p *program) serve(dir *serverDir, port int, args []string) (instance, error) {
 	log, err := os.OpenFile(dir.join("error.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

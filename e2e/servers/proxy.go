@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// Proxies, by the names of their folders and of what is special.
+// Proxies, named after their folders and configurations.
 const (
 	HAProxy       Kind = "haproxy"              // in TCP mode
 	Router        Kind = "mysql-router"         // MySQL Router
@@ -23,7 +23,7 @@ const (
 	RouterPool    Kind = "mysql-router-pool"    // with a pool of connections to the server
 )
 
-// A Proxy is one proxy before one or more servers.
+// A Proxy is one proxy in front of one or more servers.
 type Proxy struct {
 	dir      *serverDir
 	port     int
@@ -33,16 +33,16 @@ type Proxy struct {
 // A Backend is a server behind a proxy.
 type Backend struct {
 	Addr string
-	// Check is the address of who tells by HTTP whether the server is to be used;
-	// "": it is. HAProxy alone asks.
+	// Check is the address of an HTTP server that reports whether the backend can
+	// be used. If it is "", the backend is always used. Only HAProxy checks it.
 	Check string
-	// Keep: connections to a server that is not to be used any more stay. They are
-	// ended otherwise.
+	// Keep leaves connections to a backend open after the check has failed.
+	// Otherwise they are ended.
 	Keep bool
 }
 
-// StartProxy runs a proxy that leads to the first of the backends that can be
-// used, and returns when it accepts connections.
+// StartProxy runs a proxy that leads to the first usable backend. It returns
+// when the proxy accepts connections.
 func StartProxy(kind Kind, backends ...Backend) (*Proxy, error) {
 	p := new(Proxy)
 	var err error
@@ -93,7 +93,7 @@ func (p *Proxy) start(kind Kind, backends []Backend) error {
 		}
 		select {
 		case <-proc.exited():
-			return errors.New("the proxy ended while it started")
+			return errors.New("the proxy ended while it was starting")
 		case <-time.After(pollInterval):
 		}
 		if ctx.Err() != nil {
@@ -153,7 +153,7 @@ func (p *Proxy) router(kind Kind, backends []Backend) (*exec.Cmd, error) {
 }
 
 // Find returns a *MissingError if a proxy's program is not on the machine. A
-// test that also needs servers asks before it starts them.
+// test that also needs servers calls Find before it starts them.
 func Find(kind Kind) error {
 	var err error
 	switch kind {
@@ -167,8 +167,8 @@ func Find(kind Kind) error {
 	return err
 }
 
-// unpacked returns what runs a program that fetch.sh has unpacked, and the
-// folder that it did so into.
+// unpacked returns the command of a program that fetch.sh has unpacked, and the
+// folder that contains it.
 func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -179,7 +179,9 @@ func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 	if p == nil {
 		return nil, "", &MissingError{Kind: kind, Looked: []string{name + " in " + root}}
 	}
-	if len(p.argv) > 2 { // a linker of its own; what is beside the libraries of all has its own folder
+	// It has a linker of its own. Libraries that only this program uses are in a
+	// folder of their own.
+	if len(p.argv) > 2 {
 		p.argv[2] += ":" + filepath.Join(root, "usr/lib", string(kind))
 	}
 	return p.argv, root, nil
@@ -188,7 +190,7 @@ func unpacked(kind Kind, name string) (argv []string, root string, err error) {
 // Addr returns the proxy's address, 127.0.0.1 and a port.
 func (p *Proxy) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
-// Log returns what the proxy has said.
+// Log returns the output of the proxy.
 func (p *Proxy) Log() string {
 	b, _ := os.ReadFile(p.dir.join("error.log"))
 	return string(b)

@@ -1,10 +1,10 @@
-// Package servers runs real database servers for tests: private instances on
-// ports and in folders of their own, which end with the process that started
-// them, and leave nothing behind.
+// Package servers runs real database servers for tests. They are private
+// instances on ports and in folders of their own, which end with the process
+// that started them, and leave nothing behind.
 //
-// The server programs must be on the machine. Where they are not, Start returns
-// a *MissingError that says how to get them; the script fetch.sh beside this
-// file does it on a Debian-like machine.
+// The server programs must be on the machine. If they are not, Start returns a
+// *MissingError that contains the command to get them. The script fetch.sh next
+// to this file does that on a Debian-like machine.
 package servers
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// Kind names a server product.
+// Kind is the name of a server product.
 type Kind string
 
 const (
@@ -38,14 +38,14 @@ const (
 )
 
 const (
-	startTimeout    = 60 * time.Second // as package lateness counts, as the next
-	busyAttempts    = 2                // of a start that a busy machine did not end in time
+	startTimeout    = 60 * time.Second // as package lateness counts, as shutdownTimeout
+	busyAttempts    = 2                // of a start that a busy machine did not finish in time
 	shutdownTimeout = 30 * time.Second
 	pollInterval    = 5 * time.Millisecond
 	portAttempts    = 5
 )
 
-// errPortTaken: another program listens on the port that the server was given.
+// errPortTaken means that another program listens on the server's port.
 var errPortTaken = errors.New("port taken")
 
 // An instance is one run of a server, from its launch until it has exited.
@@ -57,25 +57,26 @@ type instance interface {
 	exited() <-chan struct{}
 }
 
-// A Server is one database server, with one data directory and one port for all
-// its life. Its methods may be called by several goroutines; Kill, Restart,
-// Shutdown and Stop take turns.
+// A Server is one database server, with one data directory and one port for its
+// lifetime. Its methods may be called by several goroutines. Kill, Restart,
+// Shutdown and Stop run one at a time.
 type Server struct {
 	kind    Kind
 	port    int
-	to      *mysql.Config // of a server that runs elsewhere; nil: it is ours
+	to      *mysql.Config // of a server that runs elsewhere; nil: this process started the server
 	dir     *serverDir    // nil for a server elsewhere
 	launch  func(port int) (instance, error)
 	version string
 
 	mu       sync.Mutex
-	instance instance // the newest run
+	instance instance // the latest run
 	stopped  bool
 }
 
 // Start runs a new server with an empty database "test" and returns when it
-// answers. It fails with a *MissingError if the server's programs are not on
-// the machine, and with a *BusyError if the machine was too busy to start it.
+// answers. If the server's programs are not on the machine, it returns a
+// *MissingError. If the machine was too busy to start it, it returns a
+// *BusyError.
 func Start(kind Kind, opts ...Option) (*Server, error) {
 	var o options
 	for _, opt := range opts {
@@ -143,14 +144,14 @@ func (s *Server) prepareProgram(f flavour, o options) error {
 	return nil
 }
 
-// launches counts what was launched, by a text for Launched.
+// launches counts starts and restarts, by the texts of Launched.
 var launches struct {
 	mu    sync.Mutex
 	count map[string]int
 }
 
-// Launched returns how many servers this process has launched, in a text such
-// as "12 starts of mysql, 3 restarts of mysql".
+// Launched returns how many servers this process has launched, for example "12
+// starts of mysql, 3 restarts of mysql".
 func Launched() string {
 	launches.mu.Lock()
 	defer launches.mu.Unlock()
@@ -174,8 +175,8 @@ func (s *Server) countLaunch() {
 	launches.count[fmt.Sprintf("%s of %s", how, s.kind)]++
 }
 
-// runWhereBusy is run, tried again if the machine was too busy: a start is the
-// set-up of a test, not what is tested.
+// runWhereBusy calls run again if the machine was too busy, since a start is
+// the set-up of a test and not its subject.
 func (s *Server) runWhereBusy() (err error) {
 	var busy *BusyError
 	for range busyAttempts {
@@ -186,7 +187,8 @@ func (s *Server) runWhereBusy() (err error) {
 	return err
 }
 
-// run launches the server and waits until it answers. On failure nothing runs.
+// run launches the server and waits until it answers. If run fails, no server
+// is running.
 func (s *Server) run() error {
 	s.countLaunch()
 	logged := len(s.readLog())
@@ -205,14 +207,14 @@ func (s *Server) run() error {
 	return nil
 }
 
-// awaitReady polls until the server answers from its own data directory: on a
-// port that was lost to another server in the meantime, that one would answer.
+// awaitReady polls until the server answers from its own data directory. If
+// another server has taken the port in the meantime, that server would answer.
 func (s *Server) awaitReady(i instance) error {
 	cfg, err := mysql.ParseDSN(s.DSN("timeout=1s", "readTimeout=5s"))
 	if err != nil {
 		return err
 	}
-	cfg.Logger = &mysql.NopLogger{} // which would log each failed attempt
+	cfg.Logger = &mysql.NopLogger{} // the default logger would log each failed attempt
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return err
@@ -247,7 +249,7 @@ func (s *Server) awaitReady(i instance) error {
 		case <-ctx.Done():
 			select {
 			case <-i.exited():
-				return errors.New("the server ended while it started")
+				return errors.New("the server ended while it was starting")
 			default:
 				return noAnswer(ctx, s.kind, err)
 			}
@@ -264,15 +266,15 @@ func productName(k Kind, version string) string {
 	return "MariaDB " + version
 }
 
-// Kind returns what Start was asked for.
+// Kind returns the product that Start was called with.
 func (s *Server) Kind() Kind { return s.kind }
 
-// Version returns product and version as the server states them, such as "MySQL
-// 9.7.4".
+// Version returns product and version as the server reports them, for example
+// "MySQL 9.7.4".
 func (s *Server) Version() string { return s.version }
 
-// Addr returns the server's address, 127.0.0.1 and a port where it is ours.
-// Restart does not change it.
+// Addr returns the server's address: 127.0.0.1 and a port, if this process
+// started it. Restart does not change the address.
 func (s *Server) Addr() string {
 	if s.to != nil {
 		return s.to.Addr
@@ -280,7 +282,8 @@ func (s *Server) Addr() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 }
 
-// User returns who the server's DSN is for: root where it is ours.
+// User returns the user of the server's DSN: root, if this process started the
+// server.
 func (s *Server) User() string {
 	if s.to != nil {
 		return s.to.User
@@ -288,12 +291,13 @@ func (s *Server) User() string {
 	return "root"
 }
 
-// DSN returns a data source name for go-sql-driver/mysql: root, who has no
-// password, in database "test". Each of params is one of the driver's
-// parameters, such as "interpolateParams=true".
+// DSN returns a data source name for go-sql-driver/mysql: the user root,
+// without a password, and the database "test". Each of params is one of the
+// driver's parameters, for example "interpolateParams=true".
 func (s *Server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
 
-// DSNAt is DSN by way of another address, such as a proxy's before the server.
+// DSNAt is DSN through another address, for example that of a proxy in front of
+// the server.
 func (s *Server) DSNAt(addr string, params ...string) string {
 	dsn := "root@tcp(" + addr + ")/test"
 	if s.to != nil {
@@ -311,9 +315,9 @@ func (s *Server) DSNAt(addr string, params ...string) string {
 	return dsn + separator + strings.Join(params, "&")
 }
 
-// Pause freezes the server: its connections stay open and nothing answers,
-// until Resume. It returns errors.ErrUnsupported on a system that cannot freeze
-// a process.
+// Pause freezes the server: its connections stay open, but it does not answer
+// until Resume. On a system that cannot freeze a process, Pause returns
+// errors.ErrUnsupported.
 func (s *Server) Pause() error { return s.current().pause() }
 
 // Resume ends a Pause.
@@ -325,17 +329,18 @@ func (s *Server) current() instance {
 	return s.instance
 }
 
-// Kill ends the server without warning, as a crash does, and returns when it
-// has ended. Killing a server that does not run is no error.
+// Kill ends the server without warning, like a crash, and returns when it has
+// ended. If the server is not running, Kill does nothing and returns nil.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.instance.kill()
 }
 
-// Shutdown ends the server cleanly and returns when it has ended. A server that
-// does not end within 30 s, or later on a busy machine, is killed, which is an
-// error. Shutting down a server that does not run is no error.
+// Shutdown ends the server cleanly and returns when it has ended. If the server
+// does not end within 30 s, or later on a busy machine, Shutdown kills it and
+// returns an error. If the server is not running, Shutdown does nothing and
+// returns nil.
 func (s *Server) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,18 +368,18 @@ func (s *Server) Shutdown() error {
 }
 
 // Restart starts the server again after Kill or Shutdown, on the same port with
-// the same data, and returns when it answers.
+// the same data. It returns when the server answers.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	if s.stopped {
-		return errors.New("restart: the server has been stopped for good")
+		return errors.New("restart: Stop was called")
 	}
 	select {
 	case <-s.instance.exited():
 	default:
-		return errors.New("restart: the server runs")
+		return errors.New("restart: the server is still running")
 	}
 	if err := s.runWhereBusy(); err != nil {
 		return fmt.Errorf("restart %s: %w%s", s.kind, err, indent(s.Log()))
@@ -382,8 +387,8 @@ func (s *Server) Restart() error {
 	return nil
 }
 
-// Stop ends the server for good and removes its data directory. Calls after the
-// first do nothing.
+// Stop ends the server permanently and removes its data directory. Calls after
+// the first do nothing.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -403,7 +408,7 @@ func (s *Server) Stop() error {
 }
 
 // Log returns the last lines of the server's error log, for the message of a
-// failed test. It is empty after Stop, and for a server elsewhere.
+// failed test. It is empty after Stop, and for a server that runs elsewhere.
 func (s *Server) Log() string {
 	const most = 8 << 10
 	b := s.readLog()
@@ -421,7 +426,8 @@ func (s *Server) readLog() []byte {
 	return b
 }
 
-// portTaken: MySQL and MariaDB say so in their logs alone.
+// portTaken reports whether the log contains the error of a taken port. MySQL
+// and MariaDB report it only in their logs.
 func portTaken(log []byte) bool {
 	return bytes.Contains(log, []byte("Address already in use")) || bytes.Contains(log, []byte("Bind on TCP/IP port"))
 }

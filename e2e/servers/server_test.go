@@ -127,8 +127,7 @@ func TestMissing(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestPortTaken: a port that is lost before a restart is an error, whoever
-// answers there. A server that runs already is used, and left alone.
+// A running server can be attached to, and Stop leaves it running.
 func TestAttach(t *testing.T) {
 	mdl := servers.WithArgs("--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON")
 	programs(t, func(t *testing.T, kind servers.Kind) {
@@ -169,6 +168,8 @@ func TestAttach(t *testing.T) {
 	})
 }
 
+// If another process has taken the port before a restart, Restart returns an
+// error.
 func TestPortTaken(t *testing.T) {
 	s := servers.ForTest(t, servers.MariaDB)
 	require.NoError(t, s.Kill())
@@ -179,7 +180,7 @@ func TestPortTaken(t *testing.T) {
 	require.NoError(t, s.Restart())
 }
 
-// TestAbandonedFolders: what a killed process left is removed by a later one.
+// TestAbandonedFolders: a later process removes the folder of a killed process.
 func TestAbandonedFolders(t *testing.T) {
 	if os.Getenv("NAMEDLOCK_TEST_SWEEP") != "" {
 		servers.ForTest(t, servers.MariaDB)

@@ -13,7 +13,7 @@ func (p *process) terminate() error { return p.kill() }
 func (p *process) pause() error     { return errors.ErrUnsupported }
 func (p *process) resume() error    { return errors.ErrUnsupported }
 
-// lockFile fails always, so that no folder is ever taken for abandoned.
+// lockFile always fails, so that no folder is ever taken for abandoned.
 func lockFile(*os.File) error { return errors.ErrUnsupported }
 
 func runAs(*exec.Cmd, *user.User) error { return errors.ErrUnsupported }

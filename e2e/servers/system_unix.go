@@ -30,6 +30,6 @@ func runAs(cmd *exec.Cmd, u *user.User) error {
 	return err
 }
 
-// shutdown ends listening on the socket. Linux does so; other systems refuse it
-// (ENOTCONN) and need a moment more.
+// shutdown ends listening on the socket. On Linux that works. Other systems
+// return ENOTCONN, and free the port some milliseconds later.
 func shutdown(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }

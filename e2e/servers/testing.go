@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// ForTest starts a server that stops when the test ends; a failed test gets the
-// server's log. Where the server is missing the test ends as Missing says.
+// ForTest starts a server that stops when the test ends. A failed test logs the
+// server's log. If the server is missing, the test ends like with Missing.
 func ForTest(t testing.TB, kind Kind, opts ...Option) *Server {
 	t.Helper()
 	s, err := Start(kind, opts...)
@@ -28,8 +28,8 @@ func ForTest(t testing.TB, kind Kind, opts ...Option) *Server {
 	return s
 }
 
-// SkipOrFail ends the test for an error of Start: as Missing does for a
-// *MissingError and for a *BusyError, failed for any other.
+// SkipOrFail ends the test after an error of Start. For a *MissingError or a
+// *BusyError it calls Missing. For any other error the test fails.
 func SkipOrFail(t testing.TB, err error) {
 	t.Helper()
 	var missing *MissingError
@@ -43,14 +43,14 @@ func SkipOrFail(t testing.TB, err error) {
 	t.Fatal(err)
 }
 
-// SkippedFile is the environment variable that names the file to which Missing
-// adds a line for each test that it skips. The command cmd/tests reads it: go
-// test hides what a skipped test says.
+// SkippedFile is the environment variable with the name of a file. Missing
+// appends a line to that file for each test that it skips. The command
+// cmd/tests reads the file, since go test hides the output of a skipped test.
 const SkippedFile = "NAMEDLOCK_SKIPPED_FILE"
 
-// Missing ends a test that needs what is not on this machine: skipped, or
-// failed if $NAMEDLOCK_REQUIRE_SERVERS is 1. The reason is one line, which says
-// how to get it.
+// Missing ends a test for which a program is missing on this machine. The test
+// is skipped, or fails if $NAMEDLOCK_REQUIRE_SERVERS is 1. The reason is one
+// line that contains the command to get the program.
 func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("NAMEDLOCK_REQUIRE_SERVERS") == "1" {
