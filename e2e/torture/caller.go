@@ -15,8 +15,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// The names that all contend for: those of the first kind are held for short
-// times only.
+// The names that all callers contend for. busyNames are only held for short
+// times.
 var (
 	busyNames  = []string{"torture-busy", "Torture-Busy", "torture-b", "torture-é", "torture-É"}
 	slowNames  = []string{"torture-slow", "TORTURE-SLOW", "torture-t"}
@@ -24,8 +24,8 @@ var (
 	watchNames = allNames()
 )
 
-// A slotName is a name with slots. Callers differ in how many, as processes do
-// while a new version is rolled out.
+// A slotName is a name with slots. Callers differ in the number of slots, like
+// processes while a new version is rolled out.
 type slotName struct {
 	name        string
 	least, most int
@@ -43,8 +43,8 @@ func allNames() []string {
 	return all
 }
 
-// A caller is one goroutine that makes one call after the other, nested ones
-// within.
+// A caller is one goroutine that makes one call after the other, with nested
+// calls.
 type caller struct {
 	worker *worker
 	slot   *slot
@@ -65,7 +65,7 @@ func (c *caller) loop(round <-chan struct{}) {
 		}
 		if c.chance(20) {
 			done := make(chan struct{})
-			go func() { // that fn may end by Goexit
+			go func() { // so that fn may end by Goexit
 				defer close(done)
 				c.call(context.Background(), l, 0, 0, runtime.Goexit)
 			}()
@@ -83,20 +83,20 @@ func (c *caller) pause(d time.Duration)              { <-time.After(d) }
 func (c *caller) chance(oneIn int) bool              { return c.rand.IntN(oneIn) == 0 }
 func (c *caller) upTo(d time.Duration) time.Duration { return time.Duration(c.rand.Int64N(int64(d))) }
 
-// An attempt is one call as it goes on.
+// An attempt is one call while it runs.
 type attempt struct {
 	*caller
 	locker *locker
 	id     int64
 	name   string
-	slots  int    // 0: the lock of that name, and no slot
-	lock   string // that it has: the name, or that of a slot
-	own    error  // what the section returns
+	slots  int    // 0: the lock of that name, without slots
+	lock   string // the lock that it acquires: the name, or the name of a slot
+	own    error  // the error that the section returns
 	long   bool
 	depth  int
 	called int64
 	begun  bool
-	cutOff bool // a statement of a transaction, by its own time limit
+	cutOff bool // its own time limit has ended a statement of a transaction
 }
 
 var (
@@ -104,20 +104,20 @@ var (
 	errOwn    = errors.New("the section's own error")
 )
 
-// bang is what sections panic with.
+// bang is the value with which sections panic.
 type bang struct{ call int64 }
 
 // call makes one call under ctx, within the section of call parent. If exit is
-// not nil, the section ends by it.
+// not nil, the section ends with a call of exit.
 func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, exit func()) {
 	a := &attempt{caller: c, locker: l, id: c.worker.calls.Add(1), depth: depth}
 	a.name = busyNames[c.rand.IntN(len(busyNames))]
 	if l.setup.handOff && !c.chance(4) {
-		a.name = busyNames[0] // a lock is passed on to callers who want the very same
+		a.name = busyNames[0] // a lock is only passed on to callers with the very same name
 	}
 	rarely := 20
 	if l.setup.flaky || l.setup.far {
-		rarely = 6 // losses are told later there
+		rarely = 6 // losses are detected later there
 	}
 	switch {
 	case c.chance(rarely):
@@ -133,7 +133,7 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 	case n == 1:
 		timeout = c.upTo(5 * time.Millisecond)
 	case depth > 0 && n < 7:
-		timeout = c.upTo(15 * time.Millisecond) // others wait for what the chain holds
+		timeout = c.upTo(15 * time.Millisecond) // other callers wait for the locks of the chain
 	case n < 4:
 		timeout = c.upTo(300 * time.Millisecond)
 	default:
@@ -152,7 +152,7 @@ func (c *caller) call(ctx context.Context, l *locker, parent int64, depth int, e
 		timer := time.AfterFunc(c.upTo(150*time.Millisecond), func() {
 			a.note(history.Event{Kind: history.EventCancel})
 			giveUp(errGaveUp)
-			a.note(history.Event{Kind: history.EventCancel}) // the first may have waited for the file
+			a.note(history.Event{Kind: history.EventCancel}) // the first note may have waited for the file
 		})
 		cancel = func() { timer.Stop(); giveUp(nil) }
 	}
@@ -220,8 +220,8 @@ func (a *attempt) hold(ctx context.Context, timeout time.Duration, fn func(ctx c
 	})
 }
 
-// finish notes that the call has returned. A connection that is gone is
-// replaced, with the Locker on it.
+// finish notes that the call has returned. If its connection has ended, finish
+// replaces the Locker.
 func (a *attempt) finish(e history.Event) {
 	e.Kind, e.Called = history.EventReturn, a.called
 	a.note(e)
@@ -234,7 +234,8 @@ func (a *attempt) finish(e history.Event) {
 	a.pause(50 * time.Millisecond) // the server may be away
 }
 
-// withPanic expects that what the section panics with comes out.
+// withPanic checks that the value with which the section panics reaches the
+// caller.
 func (a *attempt) withPanic(ctx context.Context, timeout time.Duration) {
 	want := &bang{a.id}
 	defer func() {
@@ -244,7 +245,7 @@ func (a *attempt) withPanic(ctx context.Context, timeout time.Duration) {
 		}
 		var flaws []string
 		if got != any(want) {
-			flaws = append(flaws, fmt.Sprintf("it panicked with %v", got))
+			flaws = append(flaws, fmt.Sprintf("the call panicked with %v", got))
 		}
 		a.finish(history.Event{Outcome: history.Panicked, Flaws: flaws})
 	}()
@@ -273,8 +274,8 @@ func (a *attempt) acquire(ctx context.Context, timeout time.Duration) {
 	a.finish(e)
 }
 
-// section runs code, which is the code under the lock, and notes when that
-// begins and ends, and when ctx does.
+// section runs code, the code under the lock. It notes the start and the end of
+// code, and the end of ctx.
 func (a *attempt) section(ctx context.Context, code func()) {
 	a.begun = true
 	begin := history.Event{Kind: history.EventBegin, Called: a.called}
@@ -290,8 +291,8 @@ func (a *attempt) section(ctx context.Context, code func()) {
 	code()
 }
 
-// work is the work under a lock. It goes on for a while after ctx has ended, as
-// code may.
+// work is the work under a lock. Like any code, it may run for a while after
+// ctx has ended.
 func (a *attempt) work(ctx context.Context) {
 	a.look(ctx)
 	d := a.upTo(2 * time.Millisecond)
@@ -314,20 +315,21 @@ func (a *attempt) work(ctx context.Context) {
 	}
 	if a.setupUses() {
 		bounded, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-		_, _ = a.locker.db.ExecContext(bounded, "DO 0") // it competes for connections, no more
+		_, _ = a.locker.db.ExecContext(bounded, "DO 0") // it only competes for connections
 		cancel()
 	}
 	a.look(ctx)
 }
 
-// setupUses reports whether this section uses a connection of the db that the
-// Locker has.
+// setupUses reports whether this section uses a connection of the Locker's db.
 func (a *attempt) setupUses() bool { return a.locker.setup.conns > 0 && a.chance(6) }
 
-// look asks the server, by a session that has nothing to do with the library,
-// who has the lock.
+// look queries the server for the holder of the lock, on a session outside the
+// library.
 func (a *attempt) look(ctx context.Context) {
-	if !a.locker.setup.flaky && !a.chance(3) { // what happens to the flaky ones is known by their sessions
+	// The faults of flaky Lockers are known by their sessions, so their holder is
+	// always noted.
+	if !a.locker.setup.flaky && !a.chance(3) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -345,7 +347,8 @@ func (a *attempt) look(ctx context.Context) {
 	a.note(e)
 }
 
-// judge says what err, of a call under ctx, means, and what is wrong with it.
+// judge returns the outcome that err, the error of a call under ctx, stands
+// for, and the defects of err.
 func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome, flaws []string) {
 	if a.begun {
 		if err == a.own {
@@ -365,9 +368,9 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 	var e *namedlock.Error
 	switch {
 	case !errors.As(err, &e):
-		return "untyped", append(flaws, fmt.Sprintf("it is no *Error but a %T", err))
+		return "untyped", append(flaws, fmt.Sprintf("it is not an *Error but a %T", err))
 	case e.Op != op, e.Name != a.name:
-		flaws = append(flaws, fmt.Sprintf("it says %s %q", e.Op, e.Name))
+		flaws = append(flaws, fmt.Sprintf("its Op and Name are %s %q", e.Op, e.Name))
 	}
 	var matched []string
 	for typ, sentinel := range namedlock.ErrorTypes() {
@@ -381,7 +384,7 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 		matched = append(matched, typ)
 	}
 	if !a.begun && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		// Whatever the cause matches, it may match.
+		// The error may match everything that the cause matches.
 		if !errors.Is(err, context.Cause(ctx)) {
 			flaws = append(flaws, "it does not match the context's cause")
 		}
@@ -407,12 +410,12 @@ func (a *attempt) judge(ctx context.Context, err error) (outcome history.Outcome
 	return outcome, flaws
 }
 
-// isContexts reports whether err is the error of a context, and not one of
-// namedlock's own.
+// isContexts reports whether err is the error of a context, and not an error of
+// namedlock.
 func isContexts(err error) bool { return err == context.Canceled || err == context.DeadlineExceeded }
 
-// hasCause reports whether there is an error in err that is no sentinel and
-// wraps none.
+// hasCause reports whether err contains an error that is not a sentinel and
+// does not wrap one.
 func hasCause(err error) bool {
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A member of the crew is a worker as the director sees it. When it is killed
-// another takes its place.
+// A member of the crew is a worker, from the director's side. When the worker
+// is killed, another worker replaces it.
 type member struct {
 	director *director
 	number   int
@@ -25,7 +25,7 @@ type member struct {
 	hired   int
 	name    string
 	process *exec.Cmd
-	dead    bool // and nobody has taken its place yet
+	dead    bool // and not replaced yet
 	orders  io.WriteCloser
 	answers chan string
 	stderr  *strings.Builder
@@ -83,7 +83,7 @@ func (m *member) hire() error {
 	return nil
 }
 
-// tell gives an order. A worker that is dead does not hear it.
+// tell sends an order. It does nothing if the worker is dead.
 func (m *member) tell(o order) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +99,7 @@ func (m *member) tell(o order) {
 	}
 }
 
-// hear waits for an answer, and reports whether it came.
+// hear waits for an answer, and reports whether it arrived.
 func (m *member) hear(answer string, within time.Duration) bool {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
@@ -124,9 +124,9 @@ func (m *member) kill() {
 	_ = m.process.Wait()
 }
 
-// leave lets the worker, which has closed everything, end by itself. An error
-// says how it did otherwise: the race detector, for one, has it exit with a
-// status of its own.
+// leave lets the worker, which has closed everything, end by itself. If the
+// worker ends in another way, leave returns an error: for example, the race
+// detector makes it exit with a status of its own.
 func (m *member) leave() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -137,7 +137,7 @@ func (m *member) leave() error {
 	return nil
 }
 
-// tellProcess tells the worker's process, unless it is dead.
+// tellProcess calls what with the worker's process, unless the worker is dead.
 func (m *member) tellProcess(what func(*os.Process) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -147,7 +147,7 @@ func (m *member) tellProcess(what func(*os.Process) error) error {
 	return what(m.process.Process)
 }
 
-// stacks ends the worker, and returns what its goroutines were doing.
+// stacks ends the worker, and returns the stacks of its goroutines.
 func (m *member) stacks() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// dialDeaf connects by a socket that can be looked at, but not listened to:
-// nobody but the driver gets at its descriptor.
+// dialDeaf connects by a socket that can be probed, but not registered for
+// events: only the driver can access its descriptor.
 func dialDeaf(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if tcp, ok := conn.(*net.TCPConn); ok {

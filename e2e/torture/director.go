@@ -15,42 +15,44 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// errBroken: the history breaks a promise.
+// errBroken is returned if the history breaks a promise.
 var errBroken = errors.New("broken promises")
 
 // victim is the user of all sessions that may be killed.
 const victim = "victim"
 
-// A director runs the server, the workers and the faults, and has the history
-// judged.
+// A director runs the server, the workers and the faults, and judges the
+// history.
 type director struct {
 	server  *servers.Server
 	admin   *sql.DB
 	door    *sql.DB // for new connections only
 	seed    uint64
 	folder  string   // of the histories
-	keep    bool     // them
-	history *os.File // all that has been judged; it is kept if that breaks a promise
+	keep    bool     // the histories in folder
+	history *os.File // all events that were judged; it is kept if they break a promise
 	record  *history.Recorder
 	crew    [workers]*member
 	report  *report
-	current int // round
+	current int // number of the round
 
 	calls   int64 // of the stranger
 	mu      sync.Mutex
 	healing sync.WaitGroup // of the faults of a round
-	failed  error          // the first thing that went wrong in the machinery itself
+	failed  error          // the first error of torture itself
 }
 
-// theDirector has files of its own, and no worker's name in its events.
+// theDirector is the name of the director's files. Its events have no worker's
+// name.
 const theDirector = "director"
 
-// historyFile is where who writes what happens in a round.
+// historyFile returns the name of the file for the events of a worker, or of
+// the director, in a round.
 func historyFile(folder, who string, round int) string {
 	return filepath.Join(folder, fmt.Sprintf("%06d-%s.jsonl", round, who))
 }
 
-// torture runs for d, or until something is wrong.
+// torture runs for d, or until a promise is broken.
 func torture(ctx context.Context, kind servers.Kind, d time.Duration, seed uint64, out string) (err error) {
 	folder := out
 	if folder != "" {
@@ -126,7 +128,7 @@ func open(dsn string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Logger = &mysql.NopLogger{} // which would log every connection that is killed
+	cfg.Logger = &mysql.NopLogger{} // the default logger would log every connection that is killed
 	c, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func open(dsn string) (*sql.DB, error) {
 
 // prepare makes the user, and hires the workers.
 func (d *director) prepare(ctx context.Context) error {
-	// The user has to outlive a crash that comes at once.
+	// The user must survive a crash that happens at once.
 	if _, err := d.admin.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"); err != nil {
 		return err
 	}
@@ -164,22 +166,22 @@ func (d *director) prepare(ctx context.Context) error {
 	return nil
 }
 
-// dismiss ends all workers that there still are.
+// dismiss ends all workers that are still running.
 func (d *director) dismiss() {
 	for _, m := range d.crew {
 		if m != nil {
 			m.kill()
-			_ = m.network.close() // nobody uses it any more
+			_ = m.network.close() // no worker uses it any more
 		}
 	}
 }
 
-// restWithin is how long the calls of a round may take to end: the longest
-// timeout is 2 s, and a silent server is trusted for some seconds more.
+// restWithin is the longest time in which the calls of a round may end: the
+// longest timeout is 2 s, and the bound for a silent server is some seconds.
 const restWithin = 20 * time.Second
 
-// round has everybody work while its faults happen, then rest, and judges what
-// happened.
+// round makes all workers work while its faults happen, and then rest. Then it
+// judges the events.
 func (d *director) round(ctx context.Context, number int) error {
 	d.current = number
 	if err := d.record.GoOn(historyFile(d.folder, theDirector, number)); err != nil {
@@ -210,7 +212,7 @@ func (d *director) rest() error {
 	}
 	for _, m := range d.crew {
 		if !m.hear(isResting, restWithin) {
-			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "every caller is served or told why not",
+			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "every caller is served or gets an error",
 				Error: fmt.Sprintf("the calls of %s have not ended within %v:\n%s", m.name, restWithin, m.stacks())})
 			return d.judge()
 		}
@@ -230,8 +232,8 @@ func (d *director) fail(err error) {
 	}
 }
 
-// finish has the workers close everything, and looks whether their sessions
-// have gone.
+// finish makes the workers close everything, and checks that their sessions
+// have ended.
 func (d *director) finish(ctx context.Context) error {
 	for _, m := range d.crew {
 		m.tell(order{Do: doEnd})
@@ -255,7 +257,7 @@ func (d *director) finish(ctx context.Context) error {
 	}
 	for _, m := range d.crew {
 		if err := m.leave(); err != nil {
-			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "a process ends well", Error: err.Error()})
+			d.record.Note(history.Event{Kind: history.EventFlaw, Promise: "a process ends without an error", Error: err.Error()})
 		}
 	}
 	if len(left) > 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// inject lets the faults happen, each at its time, and returns when the round
-// is over. Those that last are undone beside it: see healing.
+// inject makes the faults happen, each at its time, and returns when the round
+// is over. Faults that last are undone by goroutines of their own: see healing.
 func (d *director) inject(ctx context.Context, faults []fault) {
 	begun := time.Now()
 	wait := func(until time.Duration) {
@@ -22,7 +22,7 @@ func (d *director) inject(ctx context.Context, faults []fault) {
 		case <-ctx.Done():
 		}
 	}
-	busy := make(map[string]chan struct{}) // closed when what is done to it has been undone
+	busy := make(map[string]chan struct{}) // closed when the fault at the target has been undone
 	for _, f := range faults {
 		wait(f.At)
 		target, act := d.act(f)
@@ -35,7 +35,7 @@ func (d *director) inject(ctx context.Context, faults []fault) {
 		d.healing.Go(func() {
 			defer close(done)
 			if before != nil {
-				<-before // one thing at a time is done to a target
+				<-before // only one fault at a time happens to a target
 			}
 			act()
 		})
@@ -43,8 +43,8 @@ func (d *director) inject(ctx context.Context, faults []fault) {
 	wait(roundTime)
 }
 
-// act returns what is to be done, and to what, if that takes time or must not
-// be done twice at a time.
+// act returns the function that makes the fault happen. If that takes time, or
+// must not happen twice at a time, act also returns the target.
 func (d *director) act(f fault) (target string, act func()) {
 	m := d.crew[f.Worker]
 	switch f.Kind {
@@ -96,7 +96,7 @@ func (d *director) act(f fault) (target string, act func()) {
 	}
 	return "", func() {
 		m.tell(order{Do: f.Kind, Pick: f.Pick, Nth: f.Nth, Text: f.Text, How: f.How, For: f.Value})
-		if f.Kind == history.Pool || f.Kind == history.CloseAll { // the others are counted when they happen
+		if f.Kind == history.Pool || f.Kind == history.CloseAll { // the other faults are counted when they happen
 			d.report.faults[f.Kind]++
 		}
 	}
@@ -106,7 +106,7 @@ func (d *director) happened(kind, target string, session, from int64) {
 	d.record.Note(history.Event{Kind: history.EventFault, Fault: kind, Target: target, Session: session, From: from})
 }
 
-// lasts does something to target, and undoes it after a while.
+// lasts makes a fault happen to target, and undoes it after f.For.
 func (d *director) lasts(f fault, target string, do func() (undo func() error, err error)) {
 	from := history.Now()
 	undo, err := do()
@@ -121,7 +121,7 @@ func (d *director) lasts(f fault, target string, do func() (undo func() error, e
 	d.happened(f.Kind, target, 0, from)
 }
 
-// briefly bounds statements of the director's own in the middle of faults.
+// briefly is the time limit for the director's own statements during faults.
 const briefly = 2 * time.Second
 
 func (d *director) killSession(f fault) {
@@ -131,7 +131,7 @@ func (d *director) killSession(f fault) {
 	if err != nil || len(sessions) == 0 {
 		return // the server is away
 	}
-	if f.Pick%3 > 0 { // rather one that holds
+	if f.Pick%3 > 0 { // prefer a session that holds a lock
 		if held, err := d.holders(ctx); err == nil {
 			holding := slices.DeleteFunc(slices.Clone(sessions), func(session int64) bool {
 				return !slices.Contains(slices.Collect(maps.Values(held)), session)
@@ -139,7 +139,8 @@ func (d *director) killSession(f fault) {
 			if len(holding) > 0 {
 				sessions = holding
 			}
-			// Or the one whose lock goes round by hand-off, as a rule.
+			// In one of three cases the session is the one whose lock is passed on by
+			// hand-off.
 			if hot := held[busyNames[0]]; f.Pick%3 == 2 && slices.Contains(sessions, hot) {
 				sessions = []int64{hot}
 			}
@@ -151,7 +152,7 @@ func (d *director) killSession(f fault) {
 	if f.Kind == history.Kill {
 		what += " CONNECTION"
 	}
-	// It may have gone meanwhile.
+	// The session may have ended in the meantime.
 	_, _ = d.admin.ExecContext(ctx, fmt.Sprintf("%s %d", what, session))
 	d.happened(f.Kind, "", session, from)
 }
@@ -185,7 +186,7 @@ func (d *director) set(f fault, variable string, value any) {
 	d.happened(f.Kind, "", 0, from)
 }
 
-// restore sets back what faults have changed.
+// restore resets the variables that faults have changed.
 func (d *director) restore() error {
 	ctx, cancel := context.WithTimeout(context.Background(), restWithin)
 	defer cancel()
@@ -193,7 +194,7 @@ func (d *director) restore() error {
 	return err
 }
 
-// statementLimit is the variable that bounds statements.
+// statementLimit returns the variable with the time limit for statements.
 func statementLimit(kind servers.Kind) string {
 	if kind == servers.MariaDB {
 		return "max_statement_time"

@@ -14,19 +14,20 @@ import (
 
 // The ledger has a row for each transaction of WithLockTx and WithTerm, with
 // its number under that name. A transaction reads the last number without a row
-// lock, and writes the next: only the lock keeps two from the same. So the
-// table itself shows whether a stale holder has ever committed, and whether the
-// lock was held between the transactions of a term, whatever anybody's clock
-// said.
+// lock, and writes the next number. Only the lock keeps two transactions from
+// writing the same number. Therefore the table itself shows whether a stale
+// holder has ever committed. It also shows whether the lock was held between
+// the transactions of a term, independent of any clock.
 const ledger = "test.ledger"
 
 const makeLedger = "CREATE TABLE " + ledger + ` (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARBINARY(200) NOT NULL, number BIGINT NOT NULL,
 	author VARCHAR(100) NOT NULL, KEY (name, number)) ENGINE=InnoDB`
 
-// inTx is in the context of a section with a transaction.
+// inTx is the key of a value in the context of a section with a transaction.
 type inTx struct{}
 
-// author is who writes, as no other call does.
+// author returns the author for the rows of this call, which no other call
+// uses.
 func (a *attempt) author() string { return fmt.Sprintf("%s #%d", a.locker.id, a.id) }
 
 // withLockTx is withLock for a section that writes to the ledger.
@@ -60,11 +61,11 @@ func (a *attempt) withLockTx(ctx context.Context, timeout time.Duration) {
 	}
 }
 
-// mostTransactions is how many a term has at most.
+// mostTransactions is the largest number of transactions in a term.
 const mostTransactions = 4
 
 // withTerm is withLockTx for a term of several transactions. Some are rolled
-// back, and the term goes on.
+// back, and the term continues.
 func (a *attempt) withTerm(ctx context.Context, timeout time.Duration) {
 	committed, unknown := 0, 0
 	transact := func(ctx context.Context, term *namedlock.Term) error {
@@ -127,18 +128,19 @@ func (a *attempt) judgeTerm(ctx context.Context, err error) (history.Outcome, []
 	}
 	switch {
 	case !errors.Is(err, namedlock.ErrLost):
-		return history.Clean, flaws // whatever has become of its transactions
+		return history.Clean, flaws // whatever the outcome of its transactions is
 	case a.cutOff || ctx.Err() != nil:
-		// The context, or the one of write, may have ended during a statement: the
+		// The context, or that of write, may have ended during a statement. Then the
 		// driver closes the connection.
 		return history.Panicked, flaws
 	}
 	return history.Lost, flaws
 }
 
-// write appends to the ledger.
+// write appends a row to the ledger.
 func (a *attempt) write(ctx context.Context, tx *sql.Tx) error {
-	if a.locker.setup.far { // where nobody may answer, which ends no statement
+	// A silent network ends no statement.
+	if a.locker.setup.far {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
 		defer cancel()
@@ -168,27 +170,27 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 	case errors.Is(err, namedlock.ErrCommitUnknown):
 		var flaws []string
 		if errors.Is(err, namedlock.ErrLost) {
-			flaws = append(flaws, "it matches ErrLost, which says that nothing is committed")
+			flaws = append(flaws, "it matches ErrLost, which means that nothing is committed")
 		}
 		return history.Lost, flaws
 	case errors.Is(err, namedlock.ErrLost):
 		return history.Lost, nil
 	case a.own != nil && a.own != errOwn:
-		// A statement has failed. If it was cut off the server frees the lock when it
-		// ends, and nobody is told.
+		// A statement has failed. If it was cut off, the server frees the lock when
+		// the statement ends, and no caller is told.
 		return history.Panicked, nil
 	}
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
-		// The same, where the context, or the one of write, ended just as a statement
-		// did: the driver closes the connection all the same, and the context of the
-		// section has ended by then.
+		// The context, or that of write, ended just as a statement ended. Then the
+		// driver also closes the connection, and the context of the section has ended
+		// by then.
 		return history.Panicked, nil
 	}
 	return history.Clean, nil // committed, refused, or rolled back
 }
 
-// audit asks the ledger whether err was right: at least, and at most, so many
-// rows are of this call.
+// audit compares err with the ledger: at least least, and at most most, of its
+// rows are from this call.
 func (a *attempt) audit(err error, least, most int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -201,8 +203,9 @@ func (a *attempt) audit(err error, least, most int) {
 	}
 }
 
-// auditLedger looks for what a stale holder would leave: two with one number, a
-// gap, another order; and for rows of others between those of a term.
+// auditLedger checks for the effects of a stale holder: two rows with one
+// number, a gap, or another order. It also checks for rows of other calls
+// between the rows of a term.
 func (d *director) auditLedger() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -241,7 +244,7 @@ func (d *director) auditLedger() {
 	}
 }
 
-// auditTerms looks for rows of others between those of one term.
+// auditTerms checks for rows of other calls between the rows of one term.
 func (d *director) auditTerms(ctx context.Context) {
 	rows, err := d.admin.QueryContext(ctx, tornTerms)
 	if err != nil {

@@ -14,26 +14,29 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// A setup is one way to make a Locker. Every worker has one of each.
+// A setup is one way to make a Locker. Every worker has one Locker of each
+// setup.
 type setup struct {
 	name    string
-	callers int  // goroutines that use it
-	single  bool // by New
+	callers int  // goroutines that use the Locker
+	single  bool // made by New
 	far     bool // through the worker's network
 	flaky   bool // on a driver whose statements can fail
 	handOff bool // WithHandOff
-	deaf    bool // the kernel does not tell of hang-ups, as on other systems than Linux: sockets are looked at
-	conns   int  // MaxOpenConns, 0: no limit
-	life    time.Duration
-	opts    []namedlock.Option
+	// The kernel does not report hang-ups, as on systems other than Linux: sockets
+	// are probed.
+	deaf  bool
+	conns int // MaxOpenConns, 0: no limit
+	life  time.Duration
+	opts  []namedlock.Option
 }
 
-// interval is the keep-alive's of those Lockers that depend on it.
+// interval is the keep-alive interval of the Lockers that depend on it.
 const interval = 300 * time.Millisecond
 
 var brisk = namedlock.WithKeepAlive(interval)
 
-// lease is that of the Lockers behind a network.
+// lease is the lease of the Lockers behind a network.
 const lease = 2 * time.Second
 
 var setups = []setup{
@@ -50,17 +53,17 @@ var setups = []setup{
 	{name: "far new", callers: 2, far: true, single: true, opts: []namedlock.Option{brisk, namedlock.WithLease(lease)}},
 }
 
-// A locker is a Locker and what it stands on.
+// A locker is a Locker with its db and connection.
 type locker struct {
 	*namedlock.Locker
 	setup setup
 	id    string
 	db    *sql.DB
-	conn  *sql.Conn // by New
+	conn  *sql.Conn // made by New
 	flaky *flaky
 }
 
-// A slot has a Locker of its setup at any time, one after the other.
+// A slot has one Locker of its setup at a time.
 type slot struct {
 	worker *worker
 	setup  setup
@@ -68,7 +71,7 @@ type slot struct {
 	mu      sync.Mutex
 	current *locker
 	made    int
-	closing sync.WaitGroup // of former ones
+	closing sync.WaitGroup // of its former Lockers
 }
 
 // get returns the Locker, and makes one if there is none.
@@ -85,7 +88,7 @@ func (s *slot) get() (*locker, error) {
 	return l, err
 }
 
-// replace lets another follow on old, which it closes.
+// replace closes old. The next get makes another Locker.
 func (s *slot) replace(old *locker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,8 +165,8 @@ func (l *locker) resetPool() {
 	l.db.SetConnMaxLifetime(l.setup.life)
 }
 
-// close closes l and what it stands on, and looks whether it gave everything
-// back.
+// close closes l with its connection and db, and checks that no connection
+// stays in use.
 func (w *worker) close(l *locker) {
 	w.record.Note(history.Event{Kind: history.EventClosing, Locker: l.id})
 	if err := l.Close(); err != nil {
@@ -180,13 +183,13 @@ func (w *worker) close(l *locker) {
 }
 
 // countedWithin is how long a connection that Close has ended may still count
-// as in use, on a machine that is as busy as this one.
+// as in use, on a busy machine.
 const countedWithin = 10 * time.Second
 
 // inUse returns how many connections of the db are in use after Close. If the
-// session was lost during a transaction, a goroutine of database/sql's own
-// (Tx.awaitDone) takes the connection out of the count. Nothing lets Close wait
-// for that goroutine: Rollback and Conn.Close return at once while it runs.
+// session was lost during a transaction, a goroutine of database/sql
+// (Tx.awaitDone) takes the connection out of the count. Close cannot wait for
+// that goroutine: Rollback and Conn.Close return at once while it runs.
 func (l *locker) inUse() int {
 	for deadline := time.Now().Add(countedWithin); ; time.Sleep(5 * time.Millisecond) {
 		if n := l.db.Stats().InUse; n == 0 || time.Now().After(deadline) {

@@ -1,15 +1,15 @@
-// Command torture gives the library bad days: several processes take locks in
-// every way, on real servers, while sessions and servers are killed, networks
-// fall silent and processes are stopped. What every section saw is written
-// down, and judged by the package history.
+// Command torture tests the library under faults. Several processes use locks
+// in every way, on real servers, while sessions and servers are killed,
+// networks become silent and processes are stopped. Every section is recorded,
+// and judged by the package history.
 //
 //	go run -C e2e ./torture -for 60s -seed 7 -server mysql
 //
-// The faults are a function of the seed: -plan prints them. It fails at the
-// first broken promise, with the seed, what happened around it, and a file with
-// the whole history, which -judge judges again. It also fails at the end if the
-// judge of the order of acquires and releases was undecided about more than one
-// name in ten.
+// The faults are a function of the seed: -plan prints them. At the first broken
+// promise it fails. It prints the seed, the events around the violation, and
+// the name of a file with the whole history, which -judge judges again. It also
+// fails at the end if the judge of the order of acquires and releases was
+// undecided about more than one name in ten.
 package main
 
 import (
@@ -35,12 +35,12 @@ func main() {
 		return
 	}
 	var (
-		duration = flag.Duration("for", time.Minute, "how long to go on, on each server")
-		seed     = flag.Uint64("seed", 0, "what the faults are drawn from; 0: a fresh one")
+		duration = flag.Duration("for", time.Minute, "how long to run, on each server")
+		seed     = flag.Uint64("seed", 0, "seed of the faults; 0: a random seed")
 		server   = flag.String("server", "both", "mysql, mariadb or both")
-		out      = flag.String("out", "", "keep the histories in this folder")
+		out      = flag.String("out", "", "keep the histories in this `folder`")
 		planOnly = flag.Bool("plan", false, "print the faults and do nothing")
-		judge    = flag.String("judge", "", "judge the history that a failed run has kept in this file, and do nothing else")
+		judge    = flag.String("judge", "", "judge the history that a failed run has kept in this `file`, and do nothing else")
 	)
 	flag.Parse()
 	if *judge != "" {

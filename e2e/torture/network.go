@@ -13,11 +13,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A network is the way of one worker's proxied connections to the server:
-// through a proxy that can cut, stall and delay, and one that can fall silent.
+// A network connects one worker's proxied connections to the server. It has a
+// proxy that can cut, stall and delay, and one that can become silent.
 type network struct {
-	name   string
-	addr   string // of the proxy, which stays: proxy.Listen is set anew at each start, and not to be read meanwhile
+	name string
+	// The address of the proxy, which is constant. proxy.Listen is set again at
+	// each start, and must not be read at the same time.
+	addr   string
 	proxy  *toxiproxy.Proxy
 	behind *netfault.Proxy
 }
@@ -41,27 +43,26 @@ func (n *network) close() error {
 	return n.behind.Close()
 }
 
-// silence lets nothing through in either direction, and no word of a side that
-// has gone. It comes afterwards.
+// silence passes nothing in either direction, not even the end of a connection.
+// After it, everything is delivered.
 func (n *network) silence() (heal func() error, err error) {
 	n.behind.Silence()
 	return func() error { n.behind.Heal(); return nil }, nil
 }
 
-// cut closes all connections and refuses new ones until the function that it
-// returns is called.
+// cut closes all connections, and refuses new ones until heal is called.
 func (n *network) cut() (heal func() error, err error) {
 	n.proxy.Stop()
 	return n.proxy.Start, nil
 }
 
-// stall lets nothing through in either direction. What is sent meanwhile is
-// lost, and the connections end with it.
+// stall passes nothing in either direction. The bytes that are sent in the
+// meantime are lost. The connections end with the stall.
 func (n *network) stall() (heal func() error, err error) {
 	return n.poison("timeout", map[string]int64{"timeout": 0})
 }
 
-// slow delays everything by about d in either direction.
+// slow delays all bytes by about d in either direction.
 func (n *network) slow(d time.Duration) (heal func() error, err error) {
 	ms := d.Milliseconds()
 	return n.poison("latency", map[string]int64{"latency": ms, "jitter": ms / 4})

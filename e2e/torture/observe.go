@@ -9,7 +9,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
 )
 
-// holders asks the server who has which of the names.
+// holders queries the server for the holders of the names.
 func (d *director) holders(ctx context.Context) (held map[string]int64, err error) {
 	var args []any
 	ids := make([]sql.NullInt64, len(watchNames))
@@ -29,8 +29,8 @@ func (d *director) holders(ctx context.Context) (held map[string]int64, err erro
 	return held, nil
 }
 
-// observe writes down who has which name, and how long the server takes to say
-// so.
+// observe records who holds which name, and how long the server takes to
+// answer.
 func (d *director) observe(stop <-chan struct{}) {
 	every(20*time.Millisecond, stop, func(ctx context.Context) {
 		from := history.Now()
@@ -40,9 +40,9 @@ func (d *director) observe(stop <-chan struct{}) {
 	})
 }
 
-// knock opens connections and asks what a greeting does, and notes how late the
-// server answers: a call that needs a new session does not count that as a
-// wait.
+// knock opens connections and sends a query like the greeting, the first query
+// on a new session. It records how late the server answers, since a call that
+// needs a new session does not count that as a wait.
 func (d *director) knock(stop <-chan struct{}) {
 	const prompt = 10 * time.Millisecond
 	every(50*time.Millisecond, stop, func(ctx context.Context) {
@@ -50,7 +50,8 @@ func (d *director) knock(stop <-chan struct{}) {
 		const question = "SELECT VERSION(), (SELECT COUNT(*) FROM information_schema.PLUGINS)"
 		var version string
 		var plugins int
-		if err := d.door.QueryRowContext(ctx, question).Scan(&version, &plugins); err == nil { // the pool keeps no connection
+		// The pool keeps no connection.
+		if err := d.door.QueryRowContext(ctx, question).Scan(&version, &plugins); err == nil {
 			if now := history.Now(); now > due {
 				d.record.Note(history.Event{Kind: history.EventLate, From: due, At: now})
 			}
@@ -58,7 +59,7 @@ func (d *director) knock(stop <-chan struct{}) {
 	})
 }
 
-// every has f look, again and again until stop is closed.
+// every calls f at each period, until stop is closed.
 func every(period time.Duration, stop <-chan struct{}, f func(ctx context.Context)) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
@@ -74,11 +75,11 @@ func every(period time.Duration, stop <-chan struct{}, f func(ctx context.Contex
 	}
 }
 
-// leftOver returns which names are still held when all have rested for as long
-// as the server may take.
+// leftOver returns the names that are still held 1250 ms after all workers have
+// rested.
 func (d *director) leftOver() map[string]int64 {
-	// A session whose client has gone without a word is noticed within a second,
-	// and may be granted what it waited for in that time.
+	// A server detects within 1 s that a client has vanished, and may grant its
+	// wait in that time.
 	const within = 1250 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), restWithin)
 	defer cancel()
@@ -99,7 +100,7 @@ func (d *director) leftOver() map[string]int64 {
 	}
 }
 
-// stranger takes locks without the library.
+// stranger acquires locks without the library.
 func (d *director) stranger(stop <-chan struct{}) {
 	var conn *sql.Conn
 	defer func() {

@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	workers   = 3               // processes at a time
-	roundTime = 3 * time.Second // of work between two moments of rest
+	workers   = 3               // number of processes at a time
+	roundTime = 3 * time.Second // time of work between two moments of rest
 )
 
-// A fault is one thing that is done to the system. Of whom it hits among those
-// that are there at the time, Pick says which: whom it finds is a matter of
-// chance, what is tried is not.
+// A fault is one event that is injected. Pick selects its victim among the
+// possible victims at the time. The victim is a matter of chance. The attempt
+// is not.
 type fault struct {
 	Kind   string
-	At     time.Duration // from the beginning of its round
+	At     time.Duration // from the beginning of the round
 	For    time.Duration // until it is undone
-	Worker int           // of faults in or of a worker, and in the way of one
+	Worker int           // for faults in, or of, a worker, or on its network
 	Pick   int
 	Nth    int    // of statements: the n-th from then on
-	Text   string // of statements: of those that contain it
-	How    string // of statements: see mishaps
+	Text   string // for statements: contained in the statement
+	How    string // for statements: see mishaps
 	Value  time.Duration
 }
 
@@ -45,8 +45,8 @@ func (f fault) String() string {
 	return s
 }
 
-// A kind says how often a fault comes, relative to the others, and draws the
-// rest of it.
+// A kind has the relative frequency of a fault, and a function that draws the
+// rest of the fault.
 type kind struct {
 	name   string
 	weight int
@@ -83,7 +83,8 @@ var kinds = []kind{
 	{history.CloseAll, 8, nil},
 }
 
-// What statements contain, at every position of a lock's life; "" is in all.
+// statements has texts that statements contain, for every position of a lock's
+// life; "" is contained in all.
 var statements = []string{"", "VERSION()", "GET_LOCK(", "SELECT RELEASE_LOCK(", "IS_USED_LOCK(", "wait_timeout ="}
 
 func lasting(least, most time.Duration) func(*rand.Rand, *fault) {
@@ -94,9 +95,9 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
 
-// plan returns the faults of one round, in order. It is a function of its
-// arguments alone. Every fifth round is without any: what goes wrong in it has
-// no excuse.
+// plan returns the faults of one round, in order. It only depends on its
+// arguments. Every fifth round has no faults, so that a violation in it has no
+// excuse.
 func plan(seed uint64, round int) []fault {
 	if round%5 == 4 {
 		return nil
@@ -122,7 +123,8 @@ func plan(seed uint64, round int) []fault {
 		faults = append(faults, f)
 	}
 	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
-	// The last release of a round: nothing hides what it may leave behind.
+	// The last fault is at the last release of a round, where nothing hides its
+	// effects.
 	for w := range workers {
 		for pick := range 2 {
 			faults = append(faults, fault{Kind: history.Statement, At: roundTime, Worker: w, Pick: pick, Nth: 1, Text: statements[3], How: mishaps[r.IntN(3)]})
@@ -131,7 +133,7 @@ func plan(seed uint64, round int) []fault {
 	return faults
 }
 
-// printPlan writes the faults of all rounds that fit into the time.
+// printPlan prints the faults of all rounds that fit into the time d.
 func printPlan(w io.Writer, seed uint64, d time.Duration) {
 	for round := range int(d / roundTime) {
 		fmt.Fprintf(w, "round %d\n", round)

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A seed is a schedule: what is done, when, and how long, does not depend on
-// anything else.
+// A seed is a schedule: the faults, their times and their durations do not
+// depend on anything else.
 func TestPlanIsAFunctionOfTheSeed(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)

@@ -2,7 +2,7 @@ package main
 
 import "syscall"
 
-// attributes: workers end with the director, however that ends.
+// attributes makes workers end with the director, however the director ends.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

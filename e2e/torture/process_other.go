@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// attributes: nothing ends the workers with the director, where that is killed.
+// attributes returns nil: if the director is killed, its workers do not end.
 func attributes() *syscall.SysProcAttr { return nil }

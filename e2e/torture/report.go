@@ -17,30 +17,30 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A report is what a run came to.
+// A report has the results of a run.
 type report struct {
 	read     map[string]int64 // how much of each file has been judged
 	last     *history.History
 	rounds   int
 	calls    int
 	sections int
-	ledger   int // rows that transactions have written
+	ledger   int // rows that transactions wrote
 	outcomes map[history.Outcome]int
 	faults   map[string]int
 	overlaps int
 	broken   []string // the promises, in the order of their first violations
 	found    int      // violations
 
-	judged    int // names in rounds that the second judge has been asked about
-	undecided int // of these, how many it has given up
+	judged    int // names in rounds that the second judge has judged
+	undecided int // names for which its time limit ended
 }
 
 func newReport() *report {
 	return &report{read: make(map[string]int64), outcomes: make(map[history.Outcome]int), faults: make(map[string]int)}
 }
 
-// judge reads what has been written since the last time, and returns errBroken
-// if it breaks a promise.
+// judge reads the events since the last call, and returns errBroken if they
+// break a promise.
 func (d *director) judge() error {
 	files, err := filepath.Glob(filepath.Join(d.folder, "*.jsonl"))
 	if err != nil {
@@ -73,7 +73,7 @@ func (d *director) judge() error {
 	return fmt.Errorf("%w in round %d: %d", errBroken, d.current, len(violations))
 }
 
-// keepHistory adds what is judged now to the file that holds the whole history.
+// keepHistory appends the judged events to the file of the whole history.
 func (d *director) keepHistory(raw []byte) error {
 	mark, err := json.Marshal(history.Event{Kind: history.EventJudge, Target: string(d.server.Kind()), At: history.Now()})
 	if err != nil {
@@ -83,7 +83,7 @@ func (d *director) keepHistory(raw []byte) error {
 	return err
 }
 
-// judge adds events to the report, and returns what is wrong with them.
+// judge adds events to the report, and returns their violations.
 func (r *report) judge(events []history.Event, kind servers.Kind) []history.Violation {
 	h := history.New(events, kind == servers.MySQL, r.last)
 	r.add(h)
@@ -105,14 +105,15 @@ func (r *report) judge(events []history.Event, kind servers.Kind) []history.Viol
 	return violations
 }
 
-// errUndecided: the second judge gave up too often to be relied on.
+// errUndecided means that the second judge could not decide often enough to be
+// reliable.
 var errUndecided = errors.New("too many names are undecided")
 
 // decided returns errUndecided if more than one name in ten is undecided. The
-// first judge has judged these names, too, but it knows only the rules that we
-// gave it. The second judge is there for what they miss; it misses as large a
-// share of that as it leaves undecided, and torture's mutants were caught while
-// it decided all of their names.
+// first judge has also judged these names, but it only checks the rules that
+// were written for it. The second judge is there for violations that these
+// rules miss. Its share of missed violations is its share of undecided names.
+// When it caught torture's mutants, it had decided all names.
 func (r *report) decided() error {
 	const outOf = 10
 	if r.undecided*outOf > r.judged {
@@ -131,8 +132,8 @@ func (r *report) printViolations(w io.Writer, violations []history.Violation) {
 	}
 }
 
-// judgeFile judges the history that a run has kept, to its first violation, as
-// the run did.
+// judgeFile judges the history that a run has kept, up to its first violation,
+// as the run did.
 func judgeFile(w io.Writer, file string) (*report, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -159,8 +160,8 @@ func judgeFile(w io.Writer, file string) (*report, error) {
 	return r, nil
 }
 
-// readOn returns the events of file from where it was last left, whole lines
-// only.
+// readOn returns the new events of file since the last call. It only reads
+// whole lines.
 func (r *report) readOn(file string) (raw []byte, events []history.Event, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -213,7 +214,8 @@ func (r *report) print(w io.Writer, took time.Duration) {
 	}
 }
 
-// printViolation prints v and what happened around it, in milliseconds from it.
+// printViolation prints v and the events around it, with times relative to v in
+// milliseconds.
 func printViolation(w io.Writer, h *history.History, v history.Violation) {
 	fmt.Fprintf(w, "BROKEN: %s\n\t%s\n", v.Promise, v.Text)
 	at := func(t int64) string {

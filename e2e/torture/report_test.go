@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// What is undecided is printed, and fails if it is more than one name in ten.
+// The number of undecided names is printed. If it is more than one name in ten,
+// the run fails.
 func TestUndecidedIsCounted(t *testing.T) {
 	t.Parallel()
 	r := newReport()

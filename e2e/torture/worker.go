@@ -17,23 +17,23 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// workerJob is the environment variable that makes this program a worker: a job
-// as JSON.
+// workerJob is the environment variable that makes this program a worker. It
+// contains a job as JSON.
 const workerJob = "NAMEDLOCK_TORTURE_WORKER"
 
-// A job says what a worker is to do.
+// A job has the parameters of a worker.
 type job struct {
 	Name       string
 	Seed       uint64
-	DSN        string // the server's, for sessions that may be killed
-	FarDSN     string // the same through the network
+	DSN        string // of the server, for sessions that may be killed
+	FarDSN     string // the same, through the network
 	Network    string
-	WitnessDSN string // for sessions that are not
-	Folder     string // for files of its events
+	WitnessDSN string // for sessions that must not be killed
+	Folder     string // for the files of its events
 	Round      int
 }
 
-// What the director tells a worker, a line each.
+// An order is a line that the director sends to a worker.
 type order struct {
 	Do   string
 	Pick int
@@ -45,18 +45,18 @@ type order struct {
 
 const (
 	doWork = "work" // round Nth
-	doRest = "rest" // begin no call, and say so when all have returned
-	doEnd  = "end"  // close everything, and say so
+	doRest = "rest" // start no more calls, and answer when all calls have returned
+	doEnd  = "end"  // close everything, then answer
 )
 
-// What a worker answers.
+// The answers of a worker.
 const (
 	isReady   = "ready"
 	isResting = "resting"
 	hasEnded  = "ended"
 )
 
-// A worker is a process that takes locks in every way, until it is told to stop
+// A worker is a process that uses locks in every way, until it is told to stop
 // or killed.
 type worker struct {
 	name    string
@@ -65,13 +65,13 @@ type worker struct {
 	witness *sql.DB
 	slots   []*slot
 	calls   atomic.Int64
-	heap    uint64 // in use when it first rested
+	heap    uint64 // in use at its first rest
 
 	working sync.WaitGroup
 	round   chan struct{} // closed when the round is over
 }
 
-// work is main for a worker.
+// work is the main function of a worker.
 func work(description string) error {
 	w := &worker{}
 	if err := json.Unmarshal([]byte(description), &w.job); err != nil {
@@ -143,7 +143,7 @@ func (w *worker) begin() {
 	}
 }
 
-// rest ends the round. Its faults are undone.
+// rest ends the round, and undoes its faults.
 func (w *worker) rest() {
 	close(w.round)
 	w.working.Wait()
@@ -161,11 +161,11 @@ func (w *worker) rest() {
 	}
 }
 
-// mostGrowth is how much more of the heap may be in use at the end than when
-// the worker first rested.
+// mostGrowth is the largest growth of the heap in use from the worker's first
+// rest to its end.
 const mostGrowth = 8 << 20
 
-// end closes everything and looks whether anything is left.
+// end closes everything, and checks that nothing is left.
 func (w *worker) end(goroutines int) {
 	if grown := int64(heapInUse()) - int64(w.heap); w.heap > 0 && grown > mostGrowth {
 		w.flaw("nothing leaks", "the heap has grown by %d bytes over %d calls", grown, w.calls.Load())
@@ -196,7 +196,7 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// suffer does what a fault in this process asks for.
+// suffer makes a fault in this process happen.
 func (w *worker) suffer(o order) {
 	var fit []*slot
 	for _, s := range w.slots {
@@ -225,7 +225,7 @@ func (w *worker) suffer(o order) {
 	}
 }
 
-// flaw notes what is seen to be wrong at once.
+// flaw records a violation that is detected at once.
 func (w *worker) flaw(promise, format string, args ...any) {
 	w.record.Note(history.Event{Kind: history.EventFlaw, Promise: promise, Error: fmt.Sprintf(format, args...)})
 }

@@ -1,14 +1,14 @@
 package main
 
-// A mutant is the library with one promise broken: in each file an old snippet,
-// which stands there once, is replaced by a new one.
+// A mutant is the library with one promise broken. In each file a new snippet
+// replaces an old one, which must occur once.
 type mutant struct {
 	name  string
 	edits []edit
-	test  *test // that catches it, where torture cannot see it; nil: torture does
+	test  *test // the test that catches it, if torture cannot detect it; nil: torture catches it
 }
 
-// A test is one of the library's own, in a package below its root.
+// A test is a test of the library, in a package below its root.
 type test struct{ dir, name string }
 
 type edit struct{ file, old, new string }
@@ -17,7 +17,7 @@ func change(name, file, old, new string) mutant {
 	return mutant{name: name, edits: []edit{{file, old, new}}}
 }
 
-// caughtBy is the mutant with a test in the place of torture.
+// caughtBy returns the mutant with a test in place of torture.
 func (m mutant) caughtBy(dir, name string) mutant {
 	m.test = &test{dir, name}
 	return m
@@ -33,7 +33,7 @@ var mutants = []mutant{
 	change("connection pooled after a failed release", "internal/session/session.go",
 		"\terr := s.raw(s.closeConn)\n",
 		"\terr := s.raw(func(conn any) error { return nil })\n\t_ = s.conn.Close()\n"),
-	change("loss told to nobody", "internal/queue/grant.go",
+	change("loss not reported", "internal/queue/grant.go",
 		"\t\treturn lost\n",
 		"\t\treturn nil\n"),
 	change("loss not told to the code under the lock", "internal/queue/grant.go",
@@ -42,7 +42,7 @@ var mutants = []mutant{
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
-		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel tells the watch of a hang-up at once
+		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel reports the hang-up to the watch at once
 	change("hand-off to another name", "internal/queue/handoff.go",
 		"next.name != g.name || ",
 		""),
@@ -52,7 +52,7 @@ var mutants = []mutant{
 	change("cancelled grant kept by its caller", "internal/queue/grant.go",
 		"\t\t_ = g.Release()\n",
 		""),
-	change("grant kept that nobody wants", "internal/queue/run.go",
+	change("unwanted grant kept", "internal/queue/run.go",
 		"\t\t\t_ = s.ReleaseLock(name)",
 		"\t\t\t// not released"),
 	change("slots without the gate", "internal/queue/slot.go",
@@ -116,13 +116,13 @@ var mutants = []mutant{
 	change("waits too long", "internal/queue/queue.go",
 		"w.setDeadline(time.Now().Add(terms.Left))",
 		"w.setDeadline(time.Now().Add(terms.Left + time.Second))"),
-	change("nobody looks at the clock", "internal/queue/line.go",
+	change("clock not checked", "internal/queue/line.go",
 		"\tcase w.lateLocked(now):\n\t\tw.call()\n",
 		"\tcase w.lateLocked(now):\n"),
 	change("cancel not heard", "internal/queue/queue.go",
 		"\t\tcase <-w.done:\n",
 		"\t\tcase <-w.done:\n\t\t\ttime.Sleep(400*time.Millisecond)\n"),
-	change("who leaves takes the turn along", "internal/queue/queue.go",
+	change("a caller that leaves keeps the turn", "internal/queue/queue.go",
 		"\tif w.served {\n\t\treturn w.grant, w.err\n\t}\n",
 		"\tif w.served {\n\t\treturn nil, err\n\t}\n"),
 	change("cause of the context forgotten", "internal/queue/line.go",
@@ -180,10 +180,10 @@ var mutants = []mutant{
 		"tx != nil && rowsOpen(tx)",
 		"tx != nil && false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
-	change("who waits for a turn not told that there is none", "internal/session/hold.go",
+	change("a waiter for a session not told that there is none", "internal/session/hold.go",
 		"\tp.wakeIfNoneIsFreeSoonLocked()\n", "").
 		caughtBy("internal/session", "TestOwn_WhoWaitsIsTold"),
-	change("a goodbye for a session in doubt", "internal/session/session.go",
+	change("COM_QUIT for a session in doubt", "internal/session/session.go",
 		"if state := s.stateOf(conn); state != closed", "if state := s.stateOf(conn); false && state != closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
 	change("a swallowed lease counted on", "internal/session/lease.go",
@@ -239,28 +239,28 @@ var mutants = []mutant{
 	change("a wait ends with its second session", "internal/queue/run.go",
 		"(!final || r.outlasts(err))", "!final").
 		caughtBy("internal/queue", "TestOutage_TheFreshSessionDiesToo"),
-	change("a question that nobody wants", "internal/queue/run.go",
+	change("an unwanted question", "internal/queue/run.go",
 		"if r.detached { // an answer", "if false { // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
 	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
 		"if g.use.own() || g.nextLocked()", "if g.nextLocked()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
-	change("asked ahead, or handed on, for a transaction", "internal/queue/handoff.go",
+	change("asked ahead, or passed on, for a transaction", "internal/queue/handoff.go",
 		" || next.terms.Use.own() {", " {").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
 		"\tcase <-released:\n\tcase <-timer.C:\n", "\tcase <-released:\n").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
-	change("a nested lock beside its transaction", "internal/session/choose.go",
+	change("a nested lock outside its transaction", "internal/session/choose.go",
 		"home.state == waiting && home.owned", "false").
 		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a nested wait keeps the rest of its chain away", "internal/session/waits.go",
 		"s.owned && p.isWantedLocked(s) || ", "").
 		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
-	change("a KILL beside open rows not noticed", "internal/session/watch.go",
+	change("a KILL during open rows not noticed", "internal/session/watch.go",
 		"state == occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
-	change("who steps up waits for the next poll", "internal/queue/queue.go",
+	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\tr.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
 	change("a session that died at the grant never put back", "internal/queue/run.go",
@@ -293,10 +293,10 @@ var mutants = []mutant{
 	change("the cap's last session waits", "internal/session/pooled.go",
 		"p.waitsLocked()+1 >= limits.shared", "p.waitsLocked()+1 > limits.shared").
 		caughtBy("internal/session", "TestPool_LeaveToWait"),
-	change("who shares starves who needs a session alone", "internal/session/pooled.go",
+	change("callers that share starve a caller that needs a session alone", "internal/session/pooled.go",
 		"taken < limits.all {", "taken < limits.all || true {").
 		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("who shares starves who needs a session alone, by one", "internal/session/pooled.go",
+	change("callers that share starve a caller that needs a session alone, by one", "internal/session/pooled.go",
 		"taken < limits.all {", "taken <= limits.all {").
 		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
 	change("no connection more for a transaction under a shared lock", "internal/session/pooled.go",
@@ -347,7 +347,7 @@ var mutants = []mutant{
 	change("a transaction that has ended counts as committed", "internal/session/tx.go",
 		"if !s.hasCode || !s.flagged.Load() {", "if s != nil {").
 		caughtBy("internal/session", "TestTx_EndedUnderItsCode"),
-	change("the savepoint not asked beside the flags", "internal/session/tx.go",
+	change("the savepoint not checked in addition to the flags", "internal/session/tx.go",
 		"state == txOpen && !s.server.hidesDeadlocks()", "state == txOpen").
 		caughtBy("internal/session", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/session/tx.go",

@@ -1,6 +1,6 @@
-// Command mutants checks the checker: it breaks the library in many ways, one
-// at a time, and runs torture against each, or the test that has to notice what
-// torture cannot see. It fails if one survives.
+// Command mutants checks the checker. It breaks the library in many ways, one
+// at a time. It runs torture against each mutant, or the test for a mutant that
+// torture cannot detect. It fails if a mutant survives.
 //
 //	go run -C e2e ./torture/mutants -for 60s
 package main
@@ -25,9 +25,9 @@ import (
 
 func main() {
 	var (
-		duration = flag.Duration("for", time.Minute, "how long each mutant has on each server to be caught")
-		seed     = flag.Uint64("seed", 0, "what the faults are drawn from; 0: a fresh one for each")
-		server   = flag.String("server", "both", "mysql, mariadb or both, until one has caught it")
+		duration = flag.Duration("for", time.Minute, "how long torture runs against each mutant, on each server")
+		seed     = flag.Uint64("seed", 0, "seed of the faults; 0: a random seed for each mutant")
+		server   = flag.String("server", "both", "mysql, mariadb, or both until a run has caught the mutant")
 		run      = flag.String("run", "", "only mutants whose name matches this regular expression")
 		list     = flag.Bool("list", false, "print the names and do nothing")
 	)
@@ -60,13 +60,13 @@ func main() {
 		}
 	}
 	if survivors > 0 {
-		fmt.Printf("%d survived, or could not be tried\n", survivors)
+		fmt.Printf("%d mutants survived, or could not be run\n", survivors)
 		os.Exit(1)
 	}
 }
 
-// hunt builds torture with the mutant and runs it. It reports whether it was
-// caught.
+// hunt builds torture with the mutant and runs it. It reports whether the
+// mutant was caught.
 func (m mutant) hunt(ctx context.Context, d time.Duration, seed uint64, server string) (caught bool, err error) {
 	folder, err := os.MkdirTemp("", "namedlock-mutant-")
 	if err != nil {
@@ -106,14 +106,14 @@ func (m mutant) hunt(ctx context.Context, d time.Duration, seed uint64, server s
 	return true, nil
 }
 
-// brokenPromise returns which promise torture found broken first.
+// brokenPromise returns the first promise that torture found broken.
 func brokenPromise(out string) (promise string, found bool) {
 	_, after, found := strings.Cut(out, "BROKEN: ")
 	promise, _, _ = strings.Cut(after, "\n")
 	return promise, found
 }
 
-// runTest runs the mutant's test, and reports whether that failed.
+// runTest runs the mutant's test, and reports whether the test failed.
 func (m mutant) runTest(ctx context.Context, overlay string) (caught bool, err error) {
 	root, err := libraryRoot(ctx)
 	if err != nil {
@@ -137,8 +137,8 @@ func (m mutant) runTest(ctx context.Context, overlay string) (caught bool, err e
 	return true, nil
 }
 
-// overlay puts the mutant's files into folder, and returns what tells the go
-// command to take them in the place of the library's.
+// overlay writes the mutant's files into folder. It returns the file that makes
+// the go command use them in place of the library's files.
 func (m mutant) overlay(ctx context.Context, folder string) (described string, err error) {
 	root, err := libraryRoot(ctx)
 	if err != nil {
@@ -182,13 +182,13 @@ func build(ctx context.Context, overlay, folder string) (program string, err err
 func libraryRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/go-namedlock/namedlock").Output()
 	if err != nil {
-		return "", fmt.Errorf("where the library is: %w", err)
+		return "", fmt.Errorf("find the library: %w", err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
 // apply returns the files that the mutant changes, by their names below root.
-// Every snippet must be found once.
+// Every old snippet must occur once.
 func (m mutant) apply(root string) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, e := range m.edits {
@@ -201,7 +201,7 @@ func (m mutant) apply(root string) (map[string]string, error) {
 			text = string(b)
 		}
 		if n := strings.Count(text, e.old); n != 1 {
-			return nil, fmt.Errorf("%s: %d times instead of once: %q", e.file, n, e.old)
+			return nil, fmt.Errorf("%s: the snippet occurs %d times instead of once: %q", e.file, n, e.old)
 		}
 		files[e.file] = strings.Replace(text, e.old, e.new, 1)
 	}

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The library changes; its mutants must go on being what their names say.
+// When the library changes, its mutants must be adapted, and keep the meaning
+// of their names.
 func TestEveryMutantApplies(t *testing.T) {
 	t.Parallel()
 	root, err := libraryRoot(t.Context())
