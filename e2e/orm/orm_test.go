@@ -30,16 +30,18 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = driver.SetLogger(&driver.NopLogger{}) // which would log every session that is killed
+	// The driver would log every session that is killed.
+	_ = driver.SetLogger(&driver.NopLogger{})
 	m.Run()
 }
 
 // A tool is an ORM or a query builder on a db.
 type tool struct {
-	inTx    func(ctx context.Context, tx *sql.Tx) error // inserts a note and updates it to b, as the page shows it
+	// Inserts a note and updates it to b, as on the page.
+	inTx    func(ctx context.Context, tx *sql.Tx) error
 	insert  func(ctx context.Context, tx *sql.Tx, text string) error
 	nested  func(ctx context.Context, tx *sql.Tx, fn func() error) error
-	outside func(ctx context.Context, text string) error // by the outer handle
+	outside func(ctx context.Context, text string) error // through the outer handle
 }
 
 var tools = map[string]func(t *testing.T, db *sql.DB) tool{
@@ -124,10 +126,10 @@ func openGorm(t *testing.T, db *sql.DB) *gorm.DB {
 	return g
 }
 
-// A stand is a database of its own.
+// A stand is a server with a database of its own.
 type stand struct {
 	*servers.Server
-	db *sql.DB // the application's
+	db *sql.DB // of the application
 }
 
 func onEachServer(t *testing.T, test func(t *testing.T, at *stand)) {
@@ -149,7 +151,7 @@ func onEachServer(t *testing.T, test func(t *testing.T, at *stand)) {
 }
 
 // onEachTool runs the test with each tool, in a transaction of WithLockTx and
-// of a leader's term.
+// in one of a leader's term.
 func onEachTool(t *testing.T, test func(t *testing.T, at *stand, tool tool, inTx withTx)) {
 	onEachServer(t, func(t *testing.T, at *stand) {
 		for name, open := range tools {
@@ -179,7 +181,7 @@ var ways = map[string]func(t *testing.T, db *sql.DB) withTx{
 		return func(name string, fn func(ctx context.Context, tx *sql.Tx) error) (err error) {
 			ran := false
 			lead := l.Lead(t.Context(), name, func(ctx context.Context, term *namedlock.Term) error {
-				if !ran { // else the first term was lost
+				if !ran { // otherwise the first term was lost
 					ran = true
 					err = term.WithTx(ctx, nil, fn)
 				}
@@ -203,7 +205,7 @@ var names atomic.Int64
 
 func newName() string { return fmt.Sprintf("orm-%d", names.Add(1)) }
 
-// notes returns what is committed.
+// notes returns the committed notes.
 func (at *stand) notes(t *testing.T) (texts []string) {
 	t.Helper()
 	rows, err := at.db.QueryContext(t.Context(), "SELECT text FROM notes ORDER BY id")
@@ -266,7 +268,7 @@ func TestKill(t *testing.T) {
 			require.NoError(t, err)
 			<-ctx.Done()
 			assert.Error(t, tool.insert(ctx, tx, "late"))
-			return nil // the loss is an error all the same
+			return nil // the loss is an error nevertheless
 		})
 		require.ErrorIs(t, err, namedlock.ErrLost)
 		var e *namedlock.Error
@@ -276,15 +278,15 @@ func TestKill(t *testing.T) {
 	})
 }
 
-// The trap that the page begins with: the outer handle writes outside the
-// transaction, and nothing says so.
+// The trap at the beginning of the page: the outer handle writes outside the
+// transaction, without an error.
 func TestOuterHandle(t *testing.T) {
 	onEachTool(t, func(t *testing.T, at *stand, tool tool, with withTx) {
 		require.ErrorIs(t, with(newName(), func(ctx context.Context, _ *sql.Tx) error {
 			require.NoError(t, tool.outside(ctx, "outside"))
 			return errMine
 		}), errMine)
-		assert.Equal(t, []string{"outside"}, at.notes(t), "though the transaction was rolled back")
+		assert.Equal(t, []string{"outside"}, at.notes(t), "although the transaction was rolled back")
 	})
 }
 
@@ -297,7 +299,7 @@ func (at *stand) inTx(t *testing.T, db *sql.DB, fn func(ctx context.Context, tx 
 	}), errMine)
 }
 
-// What does not work, as the page says.
+// Uses that do not work, as the page describes.
 func TestTraps(t *testing.T) {
 	onEachServer(t, func(t *testing.T, at *stand) {
 		t.Run("gorm: Begin", func(t *testing.T) {
@@ -358,7 +360,7 @@ func TestTraps(t *testing.T) {
 				require.NoError(t, inner.Rollback())
 				count, err = client.Note.Query().Count(ctx)
 				require.NoError(t, err)
-				assert.Equal(t, 2, count, "the inner Rollback has undone nothing")
+				assert.Equal(t, 2, count, "the inner Rollback has no effect")
 				require.NoError(t, client.Close())
 			})
 			assert.Empty(t, at.notes(t))
@@ -384,7 +386,8 @@ func TestTraps(t *testing.T) {
 	})
 }
 
-// Each block of Go on the page is code of this package, which is tested above.
+// Each block of Go on the page is code of this package, which the tests above
+// test.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/ORM.md")
 	require.NoError(t, err)

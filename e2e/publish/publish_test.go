@@ -1,5 +1,5 @@
-// Package publish tests that what is to be published can be used by others:
-// outside of this workspace, without its replacements.
+// Package publish tests that the published modules can be used outside of this
+// workspace, without its replacements.
 package publish
 
 import (
@@ -23,12 +23,12 @@ import (
 
 const library = "github.com/go-namedlock/namedlock"
 
-// published are the modules for others, by their folders; the rest of the
-// workspace is for this repository alone.
+// published are the folders of the modules that are published. The other
+// modules of the workspace are only for this repository.
 var published = []string{".", "otelnamedlock", "goosenamedlock", "gocronnamedlock"}
 
 // A consumer outside the workspace can get the library and each of its modules,
-// in the version that the next tag makes.
+// in the version of the next tag.
 func TestAConsumerCanGetIt(t *testing.T) {
 	proxy, consumer, version := t.TempDir(), t.TempDir(), nextVersion(t)
 	var gets []string
@@ -87,8 +87,8 @@ func main() {
 }
 `
 
-// Every module asks for the same version of the library, which is the one that
-// CHANGELOG describes first.
+// Every module requires the same version of the library, which is the first one
+// in CHANGELOG.
 func nextVersion(t *testing.T) string {
 	t.Helper()
 	changes, err := os.ReadFile(filepath.Join(root(t), "CHANGELOG.md"))
@@ -115,7 +115,7 @@ func nextVersion(t *testing.T) string {
 	return version
 }
 
-// publish puts the module into a proxy of files.
+// publish writes the module into a module proxy in a folder.
 func publish(t *testing.T, proxy, folder, module, version string) {
 	t.Helper()
 	from := filepath.Join(root(t), folder)
@@ -133,7 +133,7 @@ func publish(t *testing.T, proxy, folder, module, version string) {
 	}
 }
 
-// zipped is the module without those that are nested in it.
+// zipped returns the zip file of the module, without the modules nested in it.
 func zipped(t *testing.T, from, prefix string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -169,7 +169,7 @@ func zipped(t *testing.T, from, prefix string) []byte {
 	return b.Bytes()
 }
 
-// The library itself needs the driver, and for its tests two more.
+// The library itself requires the driver, and two more modules for its tests.
 func TestTheLibraryNeedsLittle(t *testing.T) {
 	cmd := exec.Command("go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all")
 	cmd.Dir, cmd.Env = root(t), append(os.Environ(), "GOWORK=off")

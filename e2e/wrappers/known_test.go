@@ -26,16 +26,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = mysql.SetLogger(&mysql.NopLogger{}) // which would log every session that is killed
+	// The driver would log every session that is killed.
+	_ = mysql.SetLogger(&mysql.NopLogger{})
 	m.Run()
 }
 
-// A wrapper is one that services wrap around the driver.
+// A wrapper is one that services use around the driver.
 type wrapper struct {
 	module string // as go.mod names it
 	open   func(t *testing.T, dsn string, trace *trace) *sql.DB
-	unwrap func(driver.Conn) driver.Conn // for WithUnwrap; nil: it is seen through without
-	said   string                        // how the page writes that
+	unwrap func(driver.Conn) driver.Conn // for WithUnwrap; nil: not needed
+	said   string                        // the text of unwrap on the page
 }
 
 var known = []wrapper{
@@ -116,9 +117,9 @@ var known = []wrapper{
 	},
 }
 
-// A trace has the texts of the statements that a wrapper has shown.
+// A trace has the texts of the statements that a wrapper reports.
 type trace struct {
-	more func() []string // what the wrapper keeps by itself; nil: nothing
+	more func() []string // the texts that the wrapper keeps itself; nil: none
 
 	mu    sync.Mutex
 	texts []string
@@ -140,7 +141,7 @@ func (r *trace) all() []string {
 	return texts
 }
 
-// otel returns a provider whose spans are kept here.
+// otel returns a provider whose spans are kept in r.
 func (r *trace) otel(t *testing.T) *sdktrace.TracerProvider {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans{r}))
 	t.Cleanup(func() { _ = provider.Shutdown(context.WithoutCancel(t.Context())) })
@@ -159,7 +160,7 @@ func (s spans) OnEnd(span sdktrace.ReadOnlySpan) {
 	}
 }
 
-// ExportSpan is opencensus's.
+// ExportSpan implements the exporter of opencensus.
 func (r *trace) ExportSpan(span *opencensus.SpanData) {
 	for _, value := range span.Attributes {
 		r.add(fmt.Sprint(value))
@@ -195,7 +196,7 @@ func connector(t *testing.T, dsn string) driver.Connector {
 	return c
 }
 
-// openBy opens a db by a driver that has no name.
+// openBy opens a db by a driver that is not registered.
 func openBy(t *testing.T, d driver.Driver, dsn string) *sql.DB {
 	t.Helper()
 	if d, ok := d.(driver.DriverContext); ok {
@@ -206,7 +207,7 @@ func openBy(t *testing.T, d driver.Driver, dsn string) *sql.DB {
 	return sql.OpenDB(byDSN{by: d, dsn: dsn})
 }
 
-// byDSN is a connector of a driver that makes none.
+// byDSN is a connector for a driver that cannot make one.
 type byDSN struct {
 	by  driver.Driver
 	dsn string

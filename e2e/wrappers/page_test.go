@@ -11,8 +11,8 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// The table of docs/GUIDE.md names the wrappers that are tested, in the
-// versions that are; the function there is ours.
+// The table of docs/GUIDE.md lists the wrappers that are tested, in the tested
+// versions. Its function is the one in this package.
 func TestGuide(t *testing.T) {
 	page, err := os.ReadFile("../../docs/GUIDE.md")
 	require.NoError(t, err)

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	atOnce   = 50 * time.Millisecond // a loss that the socket shows
-	patience = 30 * time.Second      // for what has no limit of its own
+	atOnce   = 50 * time.Millisecond // for a loss that the socket shows
+	patience = 30 * time.Second      // for waits without a limit of their own
 )
 
 // The ways to make a Locker.
@@ -40,7 +40,7 @@ type stand struct {
 	admin   *sql.DB // without the wrapper
 }
 
-// everyWrapper runs the test behind each wrapper, on each server, with Open and
+// everyWrapper runs the test with each wrapper, on each server, with Open and
 // with New.
 func everyWrapper(t *testing.T, test func(t *testing.T, at stand)) {
 	for _, kind := range []servers.Kind{servers.MariaDB, servers.MySQL} {
@@ -62,12 +62,12 @@ func behindEach(t *testing.T, srv *servers.Server, dsn string, test func(t *test
 	}
 }
 
-// A locker is a Locker behind a wrapper.
+// A locker is a Locker on a wrapped driver.
 type locker struct {
 	*namedlock.Locker
 	conn  *sql.Conn // with New
 	trace *trace
-	log   *bytes.Buffer // to be read after Close
+	log   *bytes.Buffer // read it after Close
 }
 
 func (at stand) locker(t *testing.T) *locker {
@@ -122,7 +122,7 @@ func (at stand) requireFree(t *testing.T, name string, limit time.Duration) {
 	require.LessOrEqual(t, took, limit+late, "the lock is free")
 }
 
-// table makes one for the test.
+// table creates a table for the test.
 func (at stand) table(t *testing.T) string {
 	t.Helper()
 	table := strings.ReplaceAll(newName(), "-", "_")
@@ -157,7 +157,7 @@ func TestKillIsNoticed(t *testing.T) {
 	})
 }
 
-// What the Locker sends, and what the code under the lock sends, shows in the
+// The statements of the Locker, and of the code under the lock, are in the
 // traces.
 func TestStatementsShow(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
@@ -176,7 +176,7 @@ func TestStatementsShow(t *testing.T) {
 	})
 }
 
-// A transaction that its code has ended by a statement is noticed.
+// The Locker detects that the code has ended its transaction by a statement.
 func TestTxEnded(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
 		l, table := at.locker(t), at.table(t)
@@ -195,7 +195,7 @@ func TestTxEnded(t *testing.T) {
 }
 
 // Shutdown ends a statement of the code under the lock, whatever the context of
-// that is.
+// the statement is.
 func TestShutdownCuts(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
 		l := at.locker(t)
@@ -208,7 +208,8 @@ func TestShutdownCuts(t *testing.T) {
 			})
 		}()
 		<-running
-		time.Sleep(50 * time.Millisecond) // most of the time it runs by then; either way the test holds
+		// Usually the statement runs by then. The test holds in either case.
+		time.Sleep(50 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		var took time.Duration
@@ -219,7 +220,7 @@ func TestShutdownCuts(t *testing.T) {
 			case err := <-ended:
 				require.ErrorIs(t, err, namedlock.ErrLost)
 			case <-time.After(patience):
-				t.Error("the call never ends")
+				t.Error("the call does not end")
 			}
 			took = time.Since(begun)
 		})
@@ -227,8 +228,8 @@ func TestShutdownCuts(t *testing.T) {
 	})
 }
 
-// A Router that has a pool of connections keeps a session, with its locks, when
-// the client says goodbye. So a session that is discarded ends without one.
+// If the client sends COM_QUIT, a Router with a pool of connections keeps the
+// session, with its locks. Therefore a discarded session ends without COM_QUIT.
 func TestRouterWithAPool(t *testing.T) {
 	srv := servers.ForTest(t, servers.MySQL)
 	router, err := servers.StartProxy(servers.RouterPool, servers.Backend{Addr: srv.Addr()})
