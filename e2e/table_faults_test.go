@@ -12,32 +12,32 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A fault is one way for a statement to go wrong.
+// A fault is one way for a statement to fail.
 type fault struct {
 	is    string // its name in the table
 	make  func(c *faultCase) spy.Fault
-	sends bool // the server gets the statement, and carries it out
-	kills bool // the server is told to end the session or its statement
-	every bool // it hits the statement each time
-	times int  // or so many times; 0: once
-	quiet bool // nothing is heard: only a deadline or a bound ends it
+	sends bool // the server receives the statement, and executes it
+	kills bool // the server is asked to end the session or its statement
+	every bool // the fault happens at each such statement
+	times int  // or at so many of them; 0: at one
+	quiet bool // no answer arrives: only a deadline or a bound ends the statement
 }
 
 // reachesServer reports whether the server takes part in the fault. The other
-// faults are the client's alone: the spy answers in the place of the server,
-// which gets nothing.
+// faults happen only in the client: the spy answers in place of the server,
+// which receives nothing.
 func (f fault) reachesServer() bool { return f.sends || f.kills }
 
-// errorNumber is in the name of a fault that the server reports.
+// errorNumber matches the number in the name of a fault that the server
+// reports.
 var errorNumber = regexp.MustCompile(`\d+`)
 
-// kind is equal for faults that differ in nothing but the server's error
-// number.
+// kind is equal for faults that only differ in the server's error number.
 func (f fault) kind() string { return errorNumber.ReplaceAllString(f.is, "N") }
 
 var errInjected = errors.New("injected")
 
-// plainly is for faults that need to know nothing.
+// plainly makes a fault that does not depend on its case.
 func plainly(f spy.Fault) func(*faultCase) spy.Fault {
 	return func(*faultCase) spy.Fault { return f }
 }
@@ -74,7 +74,8 @@ var (
 	queryKilled = fault{is: "KILL QUERY while it waits", kills: true, make: func(c *faultCase) spy.Fault {
 		return c.meanwhile("KILL QUERY %d")
 	}}
-	// What MySQL leaves in the socket of a session that it closes for idleness.
+	// MySQL leaves this error in the socket of a session that it closes for
+	// idleness.
 	idleClosed = fault{is: "error 4031, and the session is closed", kills: true, make: func(c *faultCase) spy.Fault {
 		return func(ctx context.Context, _ func() error) error {
 			c.kill(ctx)
@@ -83,22 +84,20 @@ var (
 	}}
 )
 
-// deadConnection is every way in which a connection can fail at a statement.
-// The last is a client's number: a proxy that has lost the server gives it in
-// the place of an answer.
+// deadConnection has every way in which a connection can fail at a statement.
+// The last two use an error number of clients: a proxy that has lost the server
+// returns it in place of an answer.
 var deadConnection = append([]fault{badConn, badConnLate, invalidConn, brokeInReply, killed}, append(errorsOf(2013), lateErrorsOf(2013)...)...)
 
-// unknownError is an error that is none of a server's, nor one that
-// go-sql-driver has for dead connections, on a connection that is valid: as
-// drivers other than that have.
+// unknownError is an error that neither a server nor go-sql-driver returns, on
+// a connection that stays valid. Other drivers return such errors.
 var unknownError = []fault{notSent, answerLost}
 
 func answerOf(number uint16) error {
 	return &mysql.MySQLError{Number: number, Message: "injected"}
 }
 
-// errorsOf are the server's refusals, which it gives in the place of what was
-// asked for.
+// errorsOf returns faults in which the server refuses the statement.
 func errorsOf(numbers ...uint16) (faults []fault) {
 	for _, n := range numbers {
 		faults = append(faults, fault{is: fmt.Sprintf("error %d", n), make: plainly(spy.FailBefore(answerOf(n)))})
@@ -106,8 +105,8 @@ func errorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// lateErrorsOf are errors of statements that have been carried out all the
-// same.
+// lateErrorsOf returns faults in which the server returns an error, but has
+// executed the statement.
 func lateErrorsOf(numbers ...uint16) (faults []fault) {
 	for _, n := range numbers {
 		faults = append(faults, fault{is: fmt.Sprintf("done, then error %d", n), make: plainly(spy.FailAfter(answerOf(n))), sends: true})
@@ -115,7 +114,7 @@ func lateErrorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// alwaysErrorsOf are refusals that stay.
+// alwaysErrorsOf returns refusals that happen each time.
 func alwaysErrorsOf(numbers ...uint16) (faults []fault) {
 	for _, f := range errorsOf(numbers...) {
 		f.is, f.every = f.is+", every time", true
@@ -124,7 +123,7 @@ func alwaysErrorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// someErrorsOf are refusals that stay for a while.
+// someErrorsOf returns refusals that happen four times.
 func someErrorsOf(numbers ...uint16) (faults []fault) {
 	for _, f := range errorsOf(numbers...) {
 		f.is, f.times = f.is+", four times", 4
@@ -133,8 +132,8 @@ func someErrorsOf(numbers ...uint16) (faults []fault) {
 	return faults
 }
 
-// kill ends the session that ctx is for, and returns when the server knows it
-// no more.
+// kill ends the session that ctx belongs to, and returns when the session has
+// ended on the server.
 func (c *faultCase) kill(ctx context.Context) {
 	id, err := spy.Session(ctx)
 	if !assert.NoError(c.t, err) {
@@ -144,7 +143,7 @@ func (c *faultCase) kill(ctx context.Context) {
 	c.awaitEnd(id)
 }
 
-// awaitEnd returns when the server knows the session no more.
+// awaitEnd returns when the session has ended on the server.
 func (c *faultCase) awaitEnd(id int64) {
 	assert.Eventually(c.t, func() bool {
 		alive, err := c.on.alive(c.killer, id)
@@ -152,9 +151,9 @@ func (c *faultCase) awaitEnd(id int64) {
 	}, patience, pollEvery, "session %d ends", id)
 }
 
-// untilEnded holds up what follows on another session until the server knows
-// this one no more, which may have been granted the lock: a call that tries
-// once does not wait for that for long.
+// untilEnded delays the statements on another session until this session has
+// ended on the server. The server may have granted the lock to this session,
+// and a call that tries once does not wait for the end.
 func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)
@@ -169,8 +168,8 @@ func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 	}
 }
 
-// meanwhile sends the statement and ends it, or its session, when it waits on
-// the server.
+// meanwhile sends the statement. When the statement waits on the server, it is
+// ended, or its session.
 func (c *faultCase) meanwhile(kill string) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)

@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An inner lock shares the session of the outer. A connection that fails at any
-// statement of the inner lock takes the outer with it: both are told.
+// An inner lock shares the session of the outer lock. If the connection fails
+// at a statement of the inner lock, both locks are lost, and both callers are
+// told.
 func TestFaultTable_InnerLock(t *testing.T) {
 	t.Parallel()
 	statements := map[string]struct {
@@ -40,7 +41,9 @@ func TestFaultTable_InnerLock(t *testing.T) {
 					assert.Equal(t, st.runs, ran)
 					if at.way == byOpen || st.runs {
 						assert.ErrorIs(t, err, namedlock.ErrLost)
-					} else { // whichever is seen first: the outer lock's end, or that there is no connection
+						// The result depends on which is detected first: the loss of the outer
+						// lock, or the missing connection.
+					} else {
 						assert.True(t, errors.Is(err, namedlock.ErrLost) || errors.Is(err, namedlock.ErrUnavailable), "%v", err)
 					}
 					requireLost(t, lock.Context(), outer)

@@ -6,15 +6,14 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// An outcome is what a call sees of a fault, and what becomes of its
-// connection.
+// An outcome is the result of a fault for a call and for its connection.
 type outcome struct {
 	is        string // its name in the table
-	returns   error  // what the call's error matches; nil: no error
+	returns   error  // the error that the call's error matches; nil: no error
 	runs      bool   // the code under the lock runs
 	ends      bool   // its context ends before it returns, with cause ErrLost
-	discarded int    // connections that are closed and not pooled
-	slow      bool   // takes the 5 s that a silent session is trusted
+	discarded int    // connections that are closed and not returned to the pool
+	slow      bool   // takes 5 s, the bound for a silent session without a lock
 }
 
 var (
@@ -44,7 +43,7 @@ var (
 	notHere *outcome // the fault cannot happen there
 )
 
-// outcomes is all of them, in the order of the page.
+// outcomes has all outcomes, in the order of the page.
 var outcomes = []*outcome{
 	unharmed, again, discarded, discardedSlowly, lost, doubt, unavailable, gone, goneTwice, interrupted, cutOff, deadlocked,
 	invalid, unsupported, refused, timedOut, expired, expiredDiscarded, expiredSlowly,

@@ -28,7 +28,7 @@ func TestFaultTable_Page(t *testing.T) {
 	assert.Equal(t, want, string(got), "go test -run TestFaultTable_Page -update writes it")
 }
 
-// Each fault stands once at each step, and every outcome has been thought of.
+// Each fault occurs once at each step, and every outcome is used.
 func TestFaultTable_IsInOrder(t *testing.T) {
 	known := map[*outcome]bool{notHere: true}
 	for _, o := range outcomes {
@@ -103,7 +103,7 @@ the two differ.
 
 `
 
-// page writes the table as a page.
+// page returns the table as a page.
 func page() string {
 	var b strings.Builder
 	b.WriteString(pageHead)

@@ -2,8 +2,8 @@ package e2e
 
 import "slices"
 
-// A row is what comes of some faults at a step: one test each, for every
-// server, New and Open.
+// A row is the result of some faults at a step. It is one test for each fault,
+// kind of server, New and Open.
 type row struct {
 	step   *step
 	faults []fault
@@ -14,25 +14,25 @@ type row struct {
 // of joins lists of faults.
 func of(lists ...[]fault) []fault { return slices.Concat(lists...) }
 
-// these makes a list.
+// these returns a list of its arguments.
 func these(faults ...fault) []fault { return faults }
 
-// faultTable is the table: docs/FAULTS.md is made of it.
+// faultTable is the table from which docs/FAULTS.md is made.
 //
-// Where Open and New differ it is for one reason: Open can try once more on
-// another connection as long as nothing is held, New has only the one.
+// If Open and New differ, it is for one reason: as long as nothing is held,
+// Open can try once more on another connection. New has only one connection.
 var faultTable = []row{
 	{connecting, of(these(notSent, invalidConn, everyTime), errorsOf(1040, 1045, 1129, 1226)), unavailable, notHere},
 	{connecting, these(badConn), unharmed, notHere}, // database/sql tries again
 	{connecting, these(unheard), expired, notHere},
 
 	{greeting, of(deadConnection, these(everyTime, text, noRow)), gone, gone},
-	{greeting, unknownError, gone, unharmed},                                     // the same
-	{greeting, errorsOf(1064, 1142, 1193, 1205, 1969, 3024), unharmed, unharmed}, // asked again in plainer words
+	{greeting, unknownError, gone, unharmed},                                     // New tries again on the same connection
+	{greeting, errorsOf(1064, 1142, 1193, 1205, 1969, 3024), unharmed, unharmed}, // sent again without the cluster question
 	{greeting, alwaysErrorsOf(1040, 1142, 1205), gone, unavailable},
 	{greeting, alwaysErrorsOf(1105, 1235, 1305, 1836), unsupported, unsupported}, // no lock functions
 	{greeting, errorsOf(1317), cutOff, interrupted},
-	{greeting, these(null), refused, unsupported}, // not known to be writable
+	{greeting, these(null), refused, unsupported}, // it is unknown whether the server is writable
 	{greeting, these(silence), expiredDiscarded, expiredSlowly},
 
 	{greetingPooled, of(deadConnection, unknownError, these(text, noRow)), again, notHere},
@@ -41,7 +41,7 @@ var faultTable = []row{
 	{cluster, of(deadConnection, these(noRow)), gone, gone},
 	{cluster, unknownError, gone, unavailable},
 	{cluster, of(errorsOf(1142, 1193), these(null)), unharmed, unharmed}, // no such variable, no such node
-	{cluster, errorsOf(1969, 3024), gone, unavailable},                   // kept from answering
+	{cluster, errorsOf(1969, 3024), gone, unavailable},                   // the question is cut off
 	{cluster, errorsOf(1317), cutOff, interrupted},
 	{cluster, these(silence), expiredDiscarded, expiredSlowly},
 
@@ -63,7 +63,7 @@ var faultTable = []row{
 	{checkedAgain, errorsOf(1142, 1205), unharmed, unharmed},
 	{checkedAgain, alwaysErrorsOf(1142, 1205), gone, unavailable},
 	{checkedAgain, errorsOf(1317), cutOff, interrupted},
-	{checkedAgain, these(one, null), again, unsupported}, // read-only, or not known to be writable
+	{checkedAgain, these(one, null), again, unsupported}, // read-only, or unknown whether the server is writable
 
 	{lease, deadConnection, gone, gone},
 	{lease, unknownError, gone, unavailable},
@@ -86,7 +86,7 @@ var faultTable = []row{
 	{getOnce, of(deadConnection, these(text, noRow)), again, gone},
 	{getOnce, unknownError, again, unavailable},
 	{getOnce, these(zeroUnsent), timedOut, timedOut},
-	{getOnce, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024)), unharmed, unharmed}, // not the end of a wait
+	{getOnce, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024)), unharmed, unharmed}, // no wait has ended
 	{getOnce, of(errorsOf(1317), these(null)), interrupted, interrupted},
 
 	{getSpelt, of(deadConnection, unknownError, these(idleClosed, nonsense, text, noRow)), again, notHere},
@@ -112,7 +112,7 @@ var faultTable = []row{
 	{releaseInCase, of(deadConnection, these(idleClosed, text, noRow)), again, gone},
 	{releaseInCase, of(errorsOf(1105, 1142, 1205, 1317)), again, notHere}, // New: see the next rows
 	{releaseInCase, these(null, zero, one, nonsense), interrupted, interrupted},
-	{releaseForNothing, of(unknownError, errorsOf(1105, 1142, 1205, 1317)), again, interrupted}, // decides on no other lock
+	{releaseForNothing, of(unknownError, errorsOf(1105, 1142, 1205, 1317)), again, interrupted}, // does not decide about other locks
 	{releaseForNothing, alwaysErrorsOf(1105, 1142, 1205), notHere, interrupted},
 
 	{timeLimit, of(deadConnection, these(text, noRow)), again, gone},
@@ -126,20 +126,20 @@ var faultTable = []row{
 
 	{waiting, of(deadConnection, these(killedMeanwhile, idleClosed, nonsense, text, noRow)), again, gone},
 	{waiting, unknownError, again, unavailable},
-	{waiting, these(everyTime), notHere, gone}, // Open: a wait that has begun goes on until its time is up
+	{waiting, these(everyTime), notHere, gone}, // Open: a wait that has begun continues until its timeout
 	{waiting, of(errorsOf(1142, 1205), lateErrorsOf(1205), alwaysErrorsOf(1142, 1205)), unavailable, unavailable},
 	{waiting, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{waiting, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
-	{waiting, these(queryKilled), interrupted, notHere}, // the waits of New are too short to aim at
+	{waiting, these(queryKilled), interrupted, notHere}, // the waits of New are too short for a KILL QUERY
 	{waiting, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{waiting, these(unheard), expiredDiscarded, expiredSlowly},
 
 	{afterWait, of(deadConnection, these(noRow)), lost, lost},
 	{afterWait, of(unknownError, errorsOf(1142, 1205, 1317)), unharmed, unharmed},
-	{afterWait, these(one, null), again, unsupported}, // read-only, or not known to be writable
+	{afterWait, these(one, null), again, unsupported}, // read-only, or unknown whether the server is writable
 
 	{keepAlive, of(deadConnection, these(idleClosed, everyTime, silence, null, zero, nonsense, text, noRow)), lost, lost},
-	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // asked again
+	{keepAlive, of(unknownError, errorsOf(1142, 1205, 1317, 1969, 3024), someErrorsOf(1205, 1317, 3024)), unharmed, unharmed}, // sent again
 	{keepAlive, alwaysErrorsOf(1142, 1205, 1317), lost, lost},
 
 	{releaseText, of(deadConnection, unknownError, these(idleClosed, silence, unheard, null, zero, nonsense, text, noRow)), doubt, doubt},
@@ -163,21 +163,21 @@ var faultTable = []row{
 
 	{slotLook, of(deadConnection, these(text, noRow)), again, gone},
 	{slotLook, these(everyTime), goneTwice, gone},
-	{slotLook, of(unknownError, errorsOf(1142, 1205, 1969, 3024), alwaysErrorsOf(1142)), unavailable, unavailable}, // the session has the gate
+	{slotLook, of(unknownError, errorsOf(1142, 1205, 1969, 3024), alwaysErrorsOf(1142)), unavailable, unavailable}, // the session holds the gate
 	{slotLook, errorsOf(1305), unsupported, unsupported},
 	{slotLook, errorsOf(1317), interrupted, interrupted},
 	{slotLook, these(silence), expiredDiscarded, expiredDiscarded},
 
 	{slotGet, of(deadConnection, these(nonsense, text, noRow)), again, gone},
-	{slotGet, of(unknownError, errorsOf(1142, 1205)), unavailable, unavailable}, // the same
+	{slotGet, of(unknownError, errorsOf(1142, 1205)), unavailable, unavailable}, // the session holds the gate
 	{slotGet, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), deadlocked, deadlocked},
 	{slotGet, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, interrupted},
 	{slotGet, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed}, // the other slot
 	{slotGet, these(silence), expiredDiscarded, expiredDiscarded},
 
-	{slotWait, of(deadConnection, these(nonsense, text, noRow)), again, notHere},      // New only looks
-	{slotWait, of(unknownError, errorsOf(1142, 1205)), unavailable, notHere},          // the same
-	{slotWait, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), unharmed, notHere}, // another slot may do
+	{slotWait, of(deadConnection, these(nonsense, text, noRow)), again, notHere},      // New only polls
+	{slotWait, of(unknownError, errorsOf(1142, 1205)), unavailable, notHere},          // New only polls
+	{slotWait, of(errorsOf(1213, 3058), lateErrorsOf(1213, 3058)), unharmed, notHere}, // another slot may be free
 	{slotWait, of(errorsOf(1317), lateErrorsOf(1317), these(null)), interrupted, notHere},
 	{slotWait, of(errorsOf(1969, 3024), these(zeroUnsent)), unharmed, notHere},
 	{slotWait, these(unheard), expiredDiscarded, notHere},

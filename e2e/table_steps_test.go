@@ -11,24 +11,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A step is a statement in the life of a lock, and how to come to it.
+// A step is a statement in the life of a lock, and the way to reach it.
 type step struct {
 	is   string // its name in the table
 	says string // the statement
 
-	only  servers.Kind            // "": on both
-	plain bool                    // arguments are not put into text by the driver
-	opts  []namedlock.Option      // beside those of all cases
+	only  servers.Kind            // "": on both servers
+	plain bool                    // the driver does not insert arguments into the text
+	opts  []namedlock.Option      // in addition to the options of all cases
 	ready func(c *faultCase)      // before the call; nil: nothing
-	how   string                  // as spy.On
+	how   string                  // as for spy.On
 	nth   int                     // 0: the first
-	text  map[servers.Kind]string // what is common to both stands under ""
+	text  map[servers.Kind]string // the text for both servers is under ""
 
-	contended bool // a foreign session has the lock, or all slots, until the fault
+	contended bool // a foreign session holds the lock, or all slots, until the fault
 	slots     bool // the call is a WithSlot
-	brief     bool // the statement lasts for less than a busy machine may be late by
-	during    bool // the statement comes while the code under the lock runs
-	finally   bool // or when the lock has been released
+	brief     bool // a busy machine may be late by more than the duration of the statement
+	during    bool // the statement is sent while the code under the lock runs
+	finally   bool // or after the lock has been released
 	once      bool // the call tries once: its timeout is 0
 }
 
@@ -39,7 +39,7 @@ const (
 	releaseLock = "RELEASE_LOCK("
 )
 
-// cycles has the session take and release n other locks.
+// cycles makes the session acquire and release n other locks.
 func cycles(n int) func(c *faultCase) {
 	return func(c *faultCase) {
 		for range n {
@@ -48,7 +48,8 @@ func cycles(n int) func(c *faultCase) {
 	}
 }
 
-// clusterUnknown has the greeting fail that asks for the cluster too.
+// clusterUnknown makes the greeting fail that also reads the state of the
+// cluster.
 func clusterUnknown(c *faultCase) {
 	c.l.spy.On(spy.Query, 1, "/*M!", spy.FailBefore(answerOf(1193)))
 }
@@ -87,9 +88,9 @@ var primaries = &step{
 	},
 }
 
-// checkInterval is the keep-alive interval of a session that lies idle until it
-// is checked again. It does not follow the crowd: after a second without a lock
-// the session goes back to its db.
+// checkInterval is the keep-alive interval of a session that is idle until it
+// is checked again. It is not paced: after 1 s without a lock the session is
+// returned to its db.
 const checkInterval = 500 * time.Millisecond
 
 var checkedAgain = &step{
@@ -167,7 +168,8 @@ var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: 
 
 var keepAlive = &step{
 	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere("IS_USED_LOCK("),
-	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true, // so that four repetitions have their time on a busy machine
+	// On a busy machine the interval must be long enough for four repetitions.
+	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true,
 }
 
 var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(releaseLock), finally: true}
@@ -182,8 +184,8 @@ var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n
 
 var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
 
-// The statements of a WithSlot. Some have the same text as those of the gate,
-// which come first.
+// The statements of a WithSlot. Some have the same text as the statements of
+// the gate, which are sent first.
 
 var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(getLock), slots: true}
 
@@ -199,7 +201,7 @@ var slotOpen = &step{is: "Slot: RELEASE_LOCK of the gate", says: "`SELECT RELEAS
 
 var slotRelease = &step{is: "Slot: RELEASE_LOCK", says: "`SELECT RELEASE_LOCK('name#0')`", text: everywhere(releaseLock), nth: 2, slots: true, finally: true}
 
-// lockerFor returns a Locker for one case, spied upon.
+// lockerFor returns a Locker for one case, with a spy.
 func (g ground) lockerFor(t *testing.T, st *step) *locker {
 	t.Helper()
 	cfg := g.config(t)
@@ -210,17 +212,17 @@ func (g ground) lockerFor(t *testing.T, st *step) *locker {
 	return g.spiedAs(t, cfg, opts...)
 }
 
-// releaseBound is WithReleaseTimeout. A release that is not to be silent takes
-// less on any machine.
+// releaseBound is the WithReleaseTimeout. On any machine, a release that is not
+// silent takes less.
 const releaseBound = time.Second
 
-// use is a way to hold a lock while fn runs.
+// A use is a way to hold a lock while fn runs.
 type use func(ctx context.Context, l *locker, name string, timeout time.Duration, fn func(context.Context) error) error
 
-// slotsOfCase is how many slots there are.
+// slotsOfCase is the number of slots.
 const slotsOfCase = 2
 
-// usedBy reports whether the use has the step.
+// usedBy reports whether the step occurs in the use.
 func (st *step) usedBy(use string) bool { return st.slots == (use == "WithSlot") }
 
 var uses = map[string]use{

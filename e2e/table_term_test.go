@@ -25,9 +25,9 @@ type termRow struct {
 	at        string
 	faults    []fault
 	fails     bool  // the WithTx of the second transaction
-	returns   error // what its error matches; nil: it is the server's error, as it is
+	returns   error // the error that its error matches; nil: it is the server's error itself
 	runs      bool  // fn of the second transaction
-	committed bool  // what that wrote
+	committed bool  // the row that fn wrote
 	lost      bool  // WithTerm returns ErrLost, and the connection is discarded
 }
 
@@ -42,9 +42,9 @@ var termTable = []termRow{
 	{at: releaseLock, faults: of(errorsOf(1142, 1205, 1317), lateErrorsOf(1205)), runs: true, committed: true, lost: true},
 }
 
-// Every fault at a statement of a term has the outcome that the table says; the
-// name is free afterwards, what is not committed is gone, and the Locker goes
-// on. Real servers check a KILL, and one fault of each other kind with Open.
+// Every fault at a statement of a term has the outcome of the table. Afterwards
+// the name is free, uncommitted rows are gone, and the Locker still works. Real
+// servers check a KILL, and one fault of each other kind with Open.
 func TestFaultTable_Term(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -86,7 +86,7 @@ func TestFaultTable_TermInMemory(t *testing.T) {
 
 func (r termRow) statement() string { return strings.TrimSuffix(r.at, "(") }
 
-// rows is how many transactions are committed.
+// rows returns the number of committed transactions.
 func (r termRow) rows() int {
 	if r.committed {
 		return 2
@@ -94,11 +94,11 @@ func (r termRow) rows() int {
 	return 1
 }
 
-// inTermOfTable is what Lockers are made for.
+// inTermOfTable is the step for which the Lockers are made.
 var inTermOfTable = &step{}
 
-// require runs a term with the fault, and checks everything but the rows of the
-// table.
+// require runs a term with the fault, and checks everything except the rows of
+// the table.
 func (r termRow) require(t *testing.T, on ground, f fault, table string) {
 	l, next, name := on.lockerFor(t, inTermOfTable), on.foreign(t), newName("term")
 	c := &faultCase{t: t, on: on, l: l, killer: on.foreign(t)}
@@ -154,7 +154,7 @@ func (r termRow) require(t *testing.T, on ground, f fault, table string) {
 	require.NoError(t, l.db.Close())
 }
 
-// termPage writes the table as a part of the page.
+// termPage returns the table as a part of the page.
 func termPage() string {
 	var b strings.Builder
 	b.WriteString("\n## WithTerm\n\nAt its own statements, in the second of two transactions or after it. The first transaction stays committed. If\nWithTerm returns `ErrLost`, the connection is discarded.\n\n" +

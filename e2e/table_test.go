@@ -17,9 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every fault at every statement of a lock's life has the outcome that the
-// table says. The cells of the table are shared between two tests, which read
-// the same rows:
+// Every fault at every statement of a lock's life has the outcome of the table.
+// Two tests share the cells of the table, and read the same rows:
 //
 //	                                              real servers                 in memory
 //	a KILL                                        WithLock and Acquire         –
@@ -28,16 +27,16 @@ import (
 //	the server gets nothing                       WithLock, with Open, one     WithLock and Acquire
 //	                                                fault of a kind per row
 //
-// Real servers show what they do with a lock that nobody knows to be granted,
-// and when they free it. They also show that the server in memory is right:
-// both have to come to the outcome of the row. For faults that never reach a
-// server one of each kind is enough for that. The server in memory takes no
-// real time.
+// Real servers show what they do with a lock that was granted without the
+// client's knowledge, and when they free it. They also show that the server in
+// memory is correct, since both must reach the outcome of the row. For faults
+// that never reach a server, one of each kind is enough for that. The server in
+// memory takes no real time.
 //
-// The statements of a WithSlot are a lock's statements under another lock, so
-// real servers get one fault of each kind there, too, unless it is a KILL. All
-// others run on the server in memory, and so do those of a wait for a slot,
-// which is left after 40 ms.
+// The statements of a WithSlot are those of a lock under another lock.
+// Therefore real servers get one fault of each kind there, unless it is a KILL.
+// All other faults run on the server in memory. So do the faults at a wait for
+// a slot, which takes only 40 ms.
 func TestFaultTable(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -65,7 +64,7 @@ func TestFaultTable(t *testing.T) {
 	})
 }
 
-// The same on a server in memory, to which the real driver speaks the real
+// The same on a server in memory. The real driver connects to it, with the real
 // protocol. Each case is in a bubble of testing/synctest.
 func TestFaultTable_InMemory(t *testing.T) {
 	t.Parallel()
@@ -80,7 +79,7 @@ func TestFaultTable_InMemory(t *testing.T) {
 						}
 						for what, use := range uses {
 							if !r.step.usedBy(what) || f.sends && what == "WithLock" {
-								continue // TestFaultTable has the latter
+								continue // TestFaultTable has those faults
 							}
 							t.Run(r.step.is+": "+f.is+"/"+what, func(t *testing.T) {
 								synctest.Test(t, func(t *testing.T) {
@@ -110,10 +109,10 @@ func (r row) each(kind servers.Kind, way string, do func(f fault, want *outcome)
 	}
 }
 
-// A ground is a server for fault cases, be it real or in memory, and how a
-// Locker is made on it.
+// A ground is a server for fault cases, real or in memory, and the way to make
+// a Locker on it.
 type ground struct {
-	setup  // of a server in memory it has the admin alone
+	setup  // a server in memory has only the admin
 	kind   servers.Kind
 	config func(t *testing.T) *mysql.Config
 	alive  func(f *foreign, session int64) (bool, error)
@@ -137,8 +136,8 @@ func onServer(at setup) ground {
 	}
 }
 
-// inMemory returns the ground of a server that lives as long as the bubble that
-// it is called in.
+// inMemory returns the ground of a server in memory, which lives until the
+// current bubble ends.
 func inMemory(t *testing.T, kind servers.Kind, way string) ground {
 	mem := memserver.New()
 	mem.SetPrepares()
@@ -146,7 +145,8 @@ func inMemory(t *testing.T, kind servers.Kind, way string) ground {
 		mem.SetMySQL()
 	}
 	admin := mem.Open()
-	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	// A session ends when it is closed, together with its locks.
+	admin.SetMaxIdleConns(-1)
 	t.Cleanup(func() { admin.Close() })
 	return ground{
 		setup:  setup{&server{admin: admin}, way},
@@ -165,13 +165,13 @@ type faultCase struct {
 	want   *outcome
 	l      *locker
 	name   string
-	holder *foreign // has the lock until the fault; nil: the step is not one of a wait
+	holder *foreign // holds the lock until the fault; nil: the step is not a wait
 	killer *foreign
 	unlock func() // by the holder
 	hit    chan struct{}
 }
 
-// A sight is what a call has seen.
+// A sight is the observed result of a call.
 type sight struct {
 	err       error
 	ran       bool
@@ -179,10 +179,10 @@ type sight struct {
 	discarded int
 }
 
-// deadlineOfSilence ends the calls that nothing else would end soon.
+// deadlineOfSilence ends calls that otherwise end late.
 const deadlineOfSilence = 500 * time.Millisecond
 
-// pollEvery is how often tests look for what is to happen.
+// pollEvery is the interval of polls for an event.
 const pollEvery = 2 * time.Millisecond
 
 func requireOutcome(t *testing.T, on ground, st *step, f fault, want *outcome, use use) {
@@ -191,14 +191,14 @@ func requireOutcome(t *testing.T, on ground, st *step, f fault, want *outcome, u
 		if c.run(use) {
 			return
 		}
-		// On a machine so slow that sessions go back, or deadlines pass, between two
-		// lines.
+		// The machine is so slow that sessions are returned, or deadlines pass,
+		// between two statements.
 	}
 	require.FailNow(t, "the statement did not come")
 }
 
-// run makes the call, and checks everything. It returns false if the fault had
-// no occasion.
+// run makes the call, and checks all its effects. It returns false if the fault
+// did not happen.
 func (c *faultCase) run(use use) bool {
 	t := c.t
 	c.l, c.killer = c.on.lockerFor(t, c.step), c.on.foreign(t)
@@ -225,7 +225,8 @@ func (c *faultCase) run(use use) bool {
 		return false
 	}
 	c.unlock()
-	free := c.wanted() // or soon: a server may take a moment to end a session
+	// A server may need a moment to end a session, so the names become free soon.
+	free := c.wanted()
 	if c.step.slots {
 		free = append(free, names.Gate(c.name))
 	}
@@ -252,7 +253,7 @@ func (c *faultCase) run(use use) bool {
 	return true
 }
 
-// wanted returns the locks any of which will do for the call.
+// wanted returns the locks of which the call needs one.
 func (c *faultCase) wanted() (wanted []string) {
 	if !c.step.slots {
 		return []string{c.name}
@@ -263,11 +264,12 @@ func (c *faultCase) wanted() (wanted []string) {
 	return wanted
 }
 
-// atClose reports whether the statement comes only when the session goes back.
+// atClose reports whether the statement is only sent when the session is
+// returned.
 func (c *faultCase) atClose() bool { return c.step == leaseBack || c.step == statementClose }
 
-// arm sets the fault. The foreign session lets go of the lock when the fault
-// has come.
+// arm sets the fault. The foreign session releases the lock when the fault has
+// happened.
 func (c *faultCase) arm() {
 	f := c.fault.make(c)
 	if c.step.once && c.fault.sends {
@@ -331,8 +333,8 @@ func (c *faultCase) call(use use) (saw sight) {
 	return saw
 }
 
-// under is the code under the lock: it stays until it can see what it is to
-// see.
+// under is the code under the lock. It returns when the expected effect has
+// happened.
 func (c *faultCase) under(ctx context.Context) {
 	end := time.After(patience)
 	switch {
@@ -354,8 +356,8 @@ func (c *faultCase) under(ctx context.Context) {
 	}
 }
 
-// requireGoesOn: whatever has happened, a Locker from Open goes on, and one
-// from New as long as its connection lives.
+// requireGoesOn checks that a Locker from Open still works, and one from New if
+// its connection is alive.
 func (c *faultCase) requireGoesOn() {
 	c.t.Helper()
 	if c.on.way == byNew && c.want.discarded > 0 {

@@ -16,12 +16,12 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 )
 
-// A txRow is what faults at a statement of WithLockTx's own come to. It is the
-// same with Open and with New.
+// A txRow is the result of faults at a statement that WithLockTx itself sends.
+// It is the same with Open and with New.
 type txRow struct {
 	at        string
 	faults    []fault
-	returns   error // nil: the server's error, as it is
+	returns   error // nil: the server's error itself
 	runs      bool
 	committed bool
 	discarded bool
@@ -42,9 +42,9 @@ var txTable = []txRow{
 	{at: "ROLLBACK", faults: errorsOf(1290, 1317), returns: namedlock.ErrLost, runs: true, discarded: true},
 }
 
-// Every fault at a statement of WithLockTx's own has the outcome that the table
-// says; the name is free afterwards, what is not committed is gone, and the
-// Locker goes on.
+// Every fault at a statement that WithLockTx itself sends has the outcome of
+// the table. Afterwards the name is free, uncommitted rows are gone, and the
+// Locker still works.
 func TestFaultTable_Tx(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -100,7 +100,7 @@ func TestFaultTable_Tx(t *testing.T) {
 	})
 }
 
-// txPage writes the table as a part of the page.
+// txPage returns the table as a part of the page.
 func txPage() string {
 	var b strings.Builder
 	b.WriteString("\n## WithLockTx\n\nAt its own statements, in addition to those above. The savepoint is for drivers that do not show whether the\ntransaction is open. Everything that is not committed is rolled back before the next holder has the lock.\n\n" +
