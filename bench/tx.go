@@ -10,7 +10,7 @@ import (
 )
 
 // txLine compares WithLockTx around one small statement with the five
-// statements by hand on one connection, and with lock and transaction on two
+// statements by hand, on one connection, and with lock and transaction on two
 // connections. Like cycleLine it runs on one P and counts the fastest turns.
 // The transactions write nothing, so that no disk is measured.
 func txLine(t target, e effort) ([]row, error) {

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is bad already costs no SQL, no connection, and never runs fn.
+// An invalid argument costs no SQL and no connection, and fn does not run.
 func TestPromise01_BadArgumentsCostNoSQL(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("the caller's own reason")
@@ -101,8 +101,8 @@ func TestPromise01_NewAndOpenDoNoIO(t *testing.T) {
 	})
 }
 
-// It also bounds the wait for a connection of the db, where others have them
-// all.
+// The timeout also bounds the wait for a connection of the db, if other code
+// uses all connections.
 func TestPromise02_BoundsTheWaitForAConnection(t *testing.T) {
 	t.Parallel()
 	const timeout = 300 * time.Millisecond
@@ -133,7 +133,8 @@ func TestPromise02_BoundsTheWaitForAConnection(t *testing.T) {
 	})
 }
 
-// Opening a session, however long it takes, is no wait for others.
+// Opening a session, however long it takes, does not count as a wait for the
+// lock.
 func TestPromise02_OpeningIsNoWaitForOthers(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -147,7 +148,8 @@ func TestPromise02_OpeningIsNoWaitForOthers(t *testing.T) {
 			}
 		})
 		for _, timeout := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond} {
-			holder, ctx := hold(t, t.Context(), l, newName("outer")) // so that the next needs a session of its own
+			// The call below needs a session of its own.
+			holder, ctx := hold(t, t.Context(), l, newName("outer"))
 			require.NoError(t, l.WithLock(t.Context(), newName("slow"), timeout, nothing), "timeout %v", timeout)
 			require.NoError(t, ctx.Err())
 			holder.release(t)
@@ -157,7 +159,7 @@ func TestPromise02_OpeningIsNoWaitForOthers(t *testing.T) {
 	})
 }
 
-// But it is bounded: by ctx, and by 5 s.
+// The time of opening a session is bounded: by ctx, and by 5 s.
 func TestPromise02_OpeningIsBounded(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -210,7 +212,8 @@ func TestPromise02_TryOnceWhileOthersWait(t *testing.T) {
 	})
 }
 
-// KILL QUERY of a waiter says nothing about the lock.
+// KILL QUERY of a waiter means nothing for the lock: the call returns
+// ErrInterrupted.
 func TestPromise07_KilledQueryIsErrInterrupted(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -236,7 +239,7 @@ func TestPromise07_KilledQueryIsErrInterrupted(t *testing.T) {
 	})
 }
 
-// A waiter whose session is killed goes on waiting on another.
+// If the session of a waiter is killed, the call waits on another session.
 func TestPromise07_KilledConnectionGoesOnWaiting(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -257,8 +260,8 @@ func TestPromise07_KilledConnectionGoesOnWaiting(t *testing.T) {
 	})
 }
 
-// With New there is no other session: once it is gone every call says so, and
-// the one that waits too.
+// With New there is no other session. When the connection is gone, each call
+// returns ErrUnavailable, as does a call that is waiting.
 func TestPromise07_NewOnAConnectionThatIsGone(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -273,12 +276,12 @@ func TestPromise07_NewOnAConnectionThatIsGone(t *testing.T) {
 		_, err := l.Acquire(t.Context(), name, 0)
 		requireError(t, err, namedlock.ErrUnavailable, name)
 		f.unlock(name)
-		f.lockSoon(name) // the killed session may be granted it on its way out
+		f.lockSoon(name) // the server may grant the lock to the killed session before that ends
 	})
 }
 
-// A session that has died while it was idle is no reason for an error: nothing
-// was held.
+// The death of an idle session does not make a call fail, since the session
+// held nothing.
 func TestPromise07_KilledIdleSession(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -298,8 +301,8 @@ func TestPromise07_KilledIdleSession(t *testing.T) {
 	})
 }
 
-// A try that fails with its connection is tried again on a fresh one: nothing
-// was held.
+// A try that fails together with its connection is repeated on a fresh one,
+// since nothing was held.
 func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 	t.Parallel()
 	failures := map[string]spy.Fault{
@@ -319,7 +322,7 @@ func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 					}
 					l.spy.Once("SELECT GET_LOCK(", fault)
 					ran := 0
-					// "After it was sent" the first session may have the lock for a moment.
+					// "After it was sent": the first session may hold the lock for a moment.
 					require.NoError(t, l.WithLock(t.Context(), name, patience, func(context.Context) error {
 						ran++
 						return nil
@@ -329,7 +332,7 @@ func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 					f.lockSoon(name)
 					f.unlock(name)
 
-					// A wait, too: the try says 0, and then the wait fails.
+					// The same holds for a wait: the try returns 0, and then the wait fails.
 					f.lock(name)
 					l.spy.Nth(2, "GET_LOCK(", fault)
 					c := begin(t, t.Context(), l, name, time.Minute)
@@ -344,7 +347,7 @@ func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 	})
 }
 
-// If it fails again, that is the error.
+// If the second try fails, the call returns its error.
 func TestPromise07_FailsTwice(t *testing.T) {
 	t.Parallel()
 	injected := errors.New("injected")
@@ -361,8 +364,8 @@ func TestPromise07_FailsTwice(t *testing.T) {
 	})
 }
 
-// A db or a connection that its owner has closed cannot be asked either, and
-// does not hold up Close.
+// A db or a connection that its owner has closed makes calls return
+// ErrUnavailable, and does not delay Close.
 func TestPromise07_ClosedByItsOwner(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -406,7 +409,8 @@ func TestPromise07_UnavailableServer(t *testing.T) {
 	}
 }
 
-// A server that crashes ends the waits, and is used again when it is back.
+// The crash of a server ends the waits. When the server is back, the Locker
+// uses it again.
 func TestPromise07_ServerGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {

@@ -14,11 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a server answers is no reason to give up a session, nor the locks on it.
-
-// A server that prepares nothing any more, since other programs have used its
-// statements up, takes no lock away: not by a keep-alive, a wait, or a release,
-// nor does it stand in the way of a new lock.
+// If other programs have used up the server's prepared statements, no lock is
+// lost: not by a keep-alive, a wait, or a release. New locks can still be
+// acquired. In general, an error that the server returns does not make a Locker
+// give up a session or its locks.
 func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -57,8 +56,8 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	})
 }
 
-// A server that cannot be written to for its InnoDB is no primary, though
-// @@read_only is off.
+// If InnoDB is read-only, the server is not a primary, even if @@read_only is
+// off.
 func TestPromise22_InnoDBReadOnly(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -80,16 +79,16 @@ func TestPromise22_InnoDBReadOnly(t *testing.T) {
 	}
 }
 
-// The RELEASE_LOCK that is sent in case decides on no other lock of the
-// session. What it could not release, if there was anything, is released before
-// the next lock, and before the connection is given back.
+// A RELEASE_LOCK that is sent as a precaution does not decide about other locks
+// of the session. If it fails, it is repeated before the next lock, and before
+// the connection is given back.
 func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		l, f := setup{srv, byNew}.spied(t), srv.foreign(t)
 		outer, name, other := newName("outer"), newName("raced"), newName("other")
 		c, ctx := hold(t, t.Context(), l, outer)
-		l.spy.Once(getLock, spy.FailAfter(answerOf(1205))) // granted all the same
+		l.spy.Once(getLock, spy.FailAfter(answerOf(1205))) // the server grants the lock nevertheless
 		l.spy.Always(releaseLock, spy.FailBefore(answerOf(1205)))
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
 		require.NoError(t, context.Cause(ctx), "the other lock is not touched")
@@ -113,8 +112,8 @@ func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 	})
 }
 
-// A server that does not allow lock functions is unsupported, says why, and
-// costs no connection.
+// A server that does not allow lock functions makes calls return ErrUnsupported
+// with the reason, and costs no connection.
 func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -138,13 +137,13 @@ func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 	})
 }
 
-// Behind a wrapper around the driver a loss shows late: the log says so, once a
-// Locker, and Stats.
+// If a wrapper around the driver hides the socket, a loss is detected late. The
+// Locker logs that once, and reports it in Stats.
 func TestPromise11_WrappedDriverIsToldOf(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, probe := range []bool{true, false} {
-			var log bytes.Buffer // written by the Locker's goroutine alone, until Close
+			var log bytes.Buffer // only the Locker's goroutine writes it, until Close
 			db, _ := at.openWrapped(t)
 			opts := []namedlock.Option{namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))}
 			if !probe {

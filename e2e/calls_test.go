@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nothing is a function to run under a lock.
+// nothing is a function to run under a lock. It does nothing.
 func nothing(context.Context) error { return nil }
 
-// unexpected is one that must not run.
+// unexpected returns a function that must not run.
 func unexpected(t *testing.T) func(context.Context) error {
 	return func(context.Context) error {
 		t.Error("fn has run")
@@ -24,12 +24,12 @@ func unexpected(t *testing.T) func(context.Context) error {
 }
 
 // A call is a WithLock that runs in a goroutine of its own and holds its lock
-// until it is told to return.
+// until the test lets it return.
 type call struct {
-	inLine chan struct{}        // closed when it waits, or has waited, in the process's line
-	held   chan context.Context // gets fn's context when fn begins
+	inLine chan struct{}        // closed when the call waits, or has waited, in the process's queue
+	held   chan context.Context // receives fn's context when fn starts
 	finish context.CancelCauseFunc
-	done   chan error // gets WithLock's error
+	done   chan error // receives WithLock's error
 }
 
 // begin starts a call, which ends with the test at the latest.
@@ -61,7 +61,7 @@ type namedLocker interface {
 	WithLock(ctx context.Context, name string, timeout time.Duration, fn func(ctx context.Context) error) error
 }
 
-// noticed is a context that tells when somebody begins to wait for its end.
+// noticed is a context that calls noticed when code begins to wait for its end.
 type noticed struct {
 	context.Context
 	noticed func()
@@ -72,10 +72,10 @@ func (c *noticed) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// queued waits until the call waits in line, or beyond that.
+// queued waits until the call is in the queue, or has left it.
 func (c *call) queued(t *testing.T) {
 	t.Helper()
-	receive(t, c.inLine, "the call waits in line")
+	receive(t, c.inLine, "the call is in the queue")
 }
 
 // holds waits until the call's fn runs, and returns its context.
@@ -104,29 +104,30 @@ func (c *call) waits(t *testing.T) {
 	}
 }
 
-// err waits for the end of the call, which needs no telling.
+// err waits until the call ends, and returns its error. The caller must have
+// caused the end.
 func (c *call) err(t *testing.T) error {
 	t.Helper()
 	return receive(t, c.done, "the call ends")
 }
 
-// release lets the call's fn return nil, and waits for the end.
+// release lets the call's fn return nil, and waits until the call ends.
 func (c *call) release(t *testing.T) {
 	t.Helper()
 	c.finish(nil)
 	require.NoError(t, c.err(t))
 }
 
-// hold begins a call for a lock that it gets, and returns when it has it, with
-// fn's context.
+// hold begins a call for a lock that is free. It returns when the call holds
+// the lock, with fn's context.
 func hold(t *testing.T, ctx context.Context, l namedLocker, name string) (*call, context.Context) {
 	t.Helper()
 	c := begin(t, ctx, l, name, patience)
 	return c, c.holds(t)
 }
 
-// requireUsable takes and releases a lock: whatever has happened, the Locker
-// goes on.
+// requireUsable acquires and releases a lock, to show that the Locker still
+// works.
 func requireUsable(t *testing.T, l namedLocker) {
 	t.Helper()
 	require.NoError(t, l.WithLock(t.Context(), newName("usable"), 0, nothing))

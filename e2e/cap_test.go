@@ -15,9 +15,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A service's calls of every kind, on one db of a usual size: leaders,
+// A service makes calls of every kind on one db of a usual size: leaders,
 // transactions, and locks whose code needs a connection of the same db. All
-// names are free, and so all calls succeed.
+// names are free, so all calls succeed.
 func TestPromise48_EveryCallOfAService(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -68,7 +68,7 @@ func TestPromise48_EveryCallOfAService(t *testing.T) {
 	})
 }
 
-// Several Lockers of one db leave it one connection together.
+// Several Lockers of one db together leave one connection free.
 func TestPromise48_SeveralLockersOfOneDB(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -88,7 +88,8 @@ func TestPromise48_SeveralLockersOfOneDB(t *testing.T) {
 			})
 		}
 		all.Wait()
-		// What one does not use any more the other can have at once.
+		// A connection that one Locker does not use any more is available to the
+		// other at once.
 		var locks []*namedlock.Lock
 		for range 3 {
 			lock, err := two.Acquire(t.Context(), newName("all"), patience)
@@ -101,8 +102,8 @@ func TestPromise48_SeveralLockersOfOneDB(t *testing.T) {
 	})
 }
 
-// Transactions under locks: beyond the cap their chains share sessions, and
-// none waits for the others for ever.
+// Transactions under locks: beyond the limit the call chains share sessions. No
+// chain waits for another indefinitely.
 func TestPromise48_TransactionsUnderLocks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -130,8 +131,8 @@ func TestPromise48_TransactionsUnderLocks(t *testing.T) {
 	})
 }
 
-// A Lead for which the db is too small is told so at once, and with which
-// number it would not be.
+// If the db is too small for a Lead, Lead returns an error at once. The error
+// contains the number of connections that is enough.
 func TestPromise48_TooManyLeads(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -157,7 +158,7 @@ func TestPromise48_TooManyLeads(t *testing.T) {
 	})
 }
 
-// A wait for a session is not a wait for others' lock, and says so.
+// A wait for a session is not a wait for a lock, and the error says so.
 func TestPromise48_NoSession(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -179,7 +180,7 @@ func TestPromise48_NoSession(t *testing.T) {
 			t.Cleanup(func() { assert.NoError(t, receive(t, waits, "the call has a session")) })
 			return nil
 		}))
-		// A pool that is full is not a server that is away.
+		// A full pool does not mean that the server is unavailable.
 		var all []*sql.Conn
 		for range 2 {
 			conn, err := db.Conn(t.Context())
@@ -196,7 +197,8 @@ func TestPromise48_NoSession(t *testing.T) {
 	})
 }
 
-// A cap that the db cannot give is an error, not a smaller cap.
+// If the db cannot provide the requested number of sessions, Open returns an
+// error. It does not choose a smaller number.
 func TestPromise48_CapBeyondTheDB(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -17,9 +17,9 @@ import (
 )
 
 // Several Lockers and foreign sessions contend for a few names, nested, with
-// timeouts and cancels, while somebody kills sessions and statements. No two
-// sections that WithLock reported as held to the end overlap; the errors are
-// those that are documented; and in the end nothing is held.
+// timeouts and cancels. At the same time a killer kills sessions and
+// statements. No two sections that WithLock reported as held to the end
+// overlap. Every error is a documented one, and at the end nothing is held.
 func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 	t.Parallel()
 	const duration = 3 * time.Second
@@ -68,8 +68,8 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 				}
 			}
 		}
-		// Only this one has no other. It is asked before all begins: rows of a query
-		// of one's own on the connection of New are in the way of releases.
+		// Only the Locker of New has no other session. Its id is read before the work
+		// starts, since open rows of a query on the connection of New block releases.
 		var spared int64
 		require.NoError(t, lockers[2].conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&spared))
 

@@ -13,12 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// charsetNames are names that some character set makes others of, or says with
-// other bytes.
+// charsetNames are names that some character sets change, or encode in other
+// bytes.
 var charsetNames = []string{"plain", "user@example.org", "[a]{b}|~^`", `back\slash`, "it's", "café", "漢"}
 
-// charsets returns the DSN parameters that set one of a session's character sets to one of the server's, for all
-// of both.
+// charsets returns DSN parameters. Each sets one of the three character sets of
+// a session to one of the server's character sets.
 func (s *server) charsets(t *testing.T) (params []string) {
 	t.Helper()
 	rows, err := s.admin.QueryContext(t.Context(), "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS")
@@ -35,7 +35,8 @@ func (s *server) charsets(t *testing.T) (params []string) {
 	return append(params, "character_set_results=NULL", "collation_connection=ucs2_general_ci", "sql_mode='NO_BACKSLASH_ESCAPES,ANSI_QUOTES'")
 }
 
-// settable reports whether a session can have the parameter: a client cannot speak UTF-16.
+// settable reports whether a session can have the parameter. A client cannot
+// use UTF-16, for example.
 func (s *server) settable(t *testing.T, param string) bool {
 	t.Helper()
 	db := s.open(t, param)
@@ -48,15 +49,16 @@ func (s *server) settable(t *testing.T, param string) bool {
 	return true
 }
 
-// In every character set that a server has, a name is the same lock as in UTF-8, from the first question over
-// the proofs to the release, and in the list of locks.
+// In every character set of a server, a name is the same lock as in UTF-8. That
+// holds for GET_LOCK, the checks of a keep-alive, the release, and the list of
+// locks.
 func TestPromise21_EveryCharacterSet(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
-		keepAlive := paced(4 * time.Second) // many sessions prove their locks
+		keepAlive := paced(4 * time.Second) // many sessions check their locks
 		f := srv.foreign(t)
 		var held []*namedlock.Lock
-		defer func() { // also when the test has failed: Close waits for them
+		defer func() { // if the test has failed, Close waits for the releases
 			for _, lock := range held {
 				_ = lock.Release()
 			}
@@ -69,7 +71,8 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 				continue
 			}
 			tried++
-			// Each variable is set to each character set once, and meets each way and each manner of sending arguments.
+			// Each variable is set to each character set once. Each way, and each manner
+			// of sending arguments, is combined with some of them.
 			at := setup{srv, []string{byOpen, byNew}[i%2]}
 			params := []string{param, fmt.Sprint("interpolateParams=", i/2%2 == 0)}
 			l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(keepAlive))
@@ -84,7 +87,8 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 				h := requireHolder(t, l, name)
 				require.EqualValues(t, f.holder(name), h.ConnectionID, "%s: %q", param, name)
 				require.Equal(t, at.User(), h.User, param)
-				if at.way == byNew || j == i%len(charsetNames) { // by Open each has a session of its own
+				// With Open, each lock has a session of its own.
+				if at.way == byNew || j == i%len(charsetNames) {
 					held = append(held, lock)
 					continue
 				}
@@ -105,7 +109,7 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 			f.unlock(busy)
 		}
 		require.Greater(t, tried, 100, "parameters")
-		<-time.After(keepAlive + keepAlive/2) // the proofs
+		<-time.After(keepAlive + keepAlive/2) // for the keep-alives
 		for _, lock := range held {
 			require.NoError(t, context.Cause(lock.Context()), lock.Name())
 			require.NoError(t, lock.Release(), lock.Name())
@@ -114,12 +118,13 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 	})
 }
 
-// What the server has every session begin with.
+// The server's init_connect changes the character sets of every session.
 func TestPromise21_InitConnect(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
 		srv.mustRun(t, "SET GLOBAL init_connect = 'SET character_set_results=utf16, character_set_connection=ucs2'")
-		db := srv.openAs(t, newUser(), nil) // what every session begins with is not for root
+		// The server does not run init_connect for root.
+		db := srv.openAs(t, newUser(), nil)
 		for _, way := range []string{byOpen, byNew} {
 			l, f := setup{srv, way}.lockerOn(t, db), srv.foreign(t)
 			name := newName("user@example")
@@ -131,8 +136,9 @@ func TestPromise21_InitConnect(t *testing.T) {
 	})
 }
 
-// A Locker whose session has locks by the names of one spelling keeps to it: WithoutServerCheck lets the
-// character set be known only later, by the first wait or keep-alive.
+// If a session holds locks, the Locker does not change how it sends names. With
+// WithoutServerCheck it learns the character set later, by the first wait or
+// keep-alive.
 func TestPromise21_SpellingStays(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

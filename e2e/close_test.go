@@ -31,7 +31,7 @@ func TestPromise19_CloseLeavesTheConnection(t *testing.T) {
 	})
 }
 
-// Close in the midst of everything ends everything.
+// Close ends all calls, whatever they are doing.
 func TestPromise19_CloseDuringAllOfIt(t *testing.T) {
 	t.Parallel()
 	const rounds, callers = 5, 60
@@ -92,7 +92,7 @@ func TestPromise19_CloseDuringAllOfIt(t *testing.T) {
 	})
 }
 
-// anything makes a call of some kind and returns when nothing of it is held.
+// anything makes a random call and returns when the call holds nothing.
 func anything(ctx context.Context, l *locker, names []string) error {
 	name, timeout := names[rand.N(len(names))], rand.N(40*time.Millisecond)
 	switch rand.N(4) {
@@ -121,7 +121,7 @@ func anything(ctx context.Context, l *locker, names []string) error {
 	}
 }
 
-// Goroutines and connections return to where they were.
+// After Close the numbers of goroutines and connections are as before.
 //
 // This test counts goroutines, so it runs alone, and the servers take turns.
 func TestPromise19_NothingLeaks(t *testing.T) {
@@ -165,7 +165,7 @@ func TestPromise19_NothingLeaks(t *testing.T) {
 	}
 }
 
-// steady reports whether the number of goroutines does not change for a while.
+// steady reports whether the number of goroutines does not change for 100 ms.
 func steady() bool {
 	n := runtime.NumGoroutine()
 	for range 20 {
@@ -177,7 +177,7 @@ func steady() bool {
 	return true
 }
 
-// stacks prints all goroutines.
+// stacks prints the stacks of all goroutines.
 type stacks struct{}
 
 func (stacks) String() string {
@@ -186,7 +186,7 @@ func (stacks) String() string {
 }
 
 // `defer conn.Close(); defer locker.Close()` never puts a connection with a
-// lock into the pool, whatever waits are cut off by it.
+// lock into the pool, even if waits are cut off.
 func TestPromise19_NoLockInThePool(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// galeraProvider returns the library that makes a cluster of MariaDB servers.
+// galeraProvider returns the path of the library that makes a cluster of
+// MariaDB servers.
 func galeraProvider(t *testing.T) string {
 	t.Helper()
 	for _, tool := range []string{"rsync", "socat"} {
@@ -44,7 +45,7 @@ func freePorts(t *testing.T, n int) []int {
 	return ports
 }
 
-// asServer lets a server be used like the shared ones.
+// asServer wraps a server for use like the shared ones.
 func asServer(t *testing.T, s *servers.Server) *server {
 	t.Helper()
 	own, err := direct(s)
@@ -63,8 +64,8 @@ func requireNodesGrantEach(t *testing.T, nodes ...*server) {
 	}
 }
 
-// requireRefused checks that Lockers refuse a node, saying why and what to do,
-// unless told not to.
+// requireRefused checks that Lockers refuse a node, with the reason and the
+// remedy in the error, except with WithoutServerCheck.
 func requireRefused(t *testing.T, node *server, why ...string) {
 	t.Helper()
 	for _, way := range []string{byOpen, byNew} {
@@ -82,7 +83,7 @@ func requireRefused(t *testing.T, node *server, why ...string) {
 	}
 }
 
-// A Galera cluster of one node excludes, one of two does not.
+// A Galera cluster of one node excludes. A cluster of two nodes does not.
 func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	provider := galeraProvider(t)
@@ -90,7 +91,7 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	start := func(own, other []int, more ...string) *server {
 		t.Helper()
 		return asServer(t, servers.ForTest(t, servers.MariaDB,
-			servers.WithUser("mysql"), // rsync gives up root's rights
+			servers.WithUser("mysql"), // rsync drops root's privileges
 			servers.WithArgs(append([]string{
 				"--wsrep-on=ON",
 				"--wsrep-provider=" + provider,
@@ -121,7 +122,7 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	ready(first, "2")
 	ready(second, "2")
 	<-time.After(often())
-	for _, l := range known { // they knew a cluster of one
+	for _, l := range known { // they checked a cluster of one node
 		name := newName("grown")
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)
 	}
@@ -130,7 +131,7 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	requireRefused(t, second, "Galera")
 }
 
-// status returns a status variable of the server's, "" if it cannot be had.
+// status returns a status variable of the server, or "" if it cannot be read.
 func (s *server) status(t *testing.T, name string) string {
 	t.Helper()
 	var variable, value string
@@ -142,8 +143,8 @@ func (s *server) status(t *testing.T, name string) string {
 }
 
 // A MySQL replication group in which every member is a primary does not
-// exclude; in single-primary mode the primary does, and the others are
-// read-only.
+// exclude. In single-primary mode the primary excludes, and the other members
+// are read-only.
 func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	t.Parallel()
 	nodes := groupSet.borrow(t)
@@ -175,7 +176,7 @@ func TestPromise22_MultiPrimaryGroupIsRefused(t *testing.T) {
 	requireRefused(t, first, "primaries")
 	requireRefused(t, second, "primaries")
 
-	// An account that may not see the group is refused as well.
+	// An account without access to the group's tables is also refused.
 	first.mustRun(t, "CREATE USER nobody", "GRANT ALL ON test.* TO nobody")
 	db, err := openDB(strings.Replace(first.DSN(), "root@", "nobody@", 1))
 	require.NoError(t, err)

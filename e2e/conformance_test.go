@@ -8,14 +8,14 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// What locktest says of its own Locker holds on real servers: neither can drift
-// from the other.
+// The promises that locktest's Locker keeps also hold on real servers, so that
+// neither can drift from the other.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) { locktest.Run(t, at.processes()) })
 }
 
-// Hand-off keeps the promises too: what it changes shows between processes,
+// The promises also hold with hand-off. Its effects show between processes,
 // under load.
 func TestConformance_HandOff(t *testing.T) {
 	t.Parallel()
@@ -24,7 +24,7 @@ func TestConformance_HandOff(t *testing.T) {
 	})
 }
 
-// processes makes processes whose locks are lost by KILL.
+// processes returns a factory of processes that lose their locks by KILL.
 func (at setup) processes(opts ...namedlock.Option) locktest.Factory {
 	return func(t *testing.T) func() locktest.Process {
 		f := at.foreign(t)

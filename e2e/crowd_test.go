@@ -12,15 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// More names are contended than there are sessions, far from the server: all
-// sessions but one wait, and that one polls for the other names. A free name
-// comes before the polls, and timeouts are exact.
+// More names are contended than there are sessions, and the network to the
+// server is slow. All sessions except one wait, and that one polls for the
+// other names. A call for a free name is served before the polls, and timeouts
+// are exact.
 func TestPromise07_ManyNamesAtTheCap(t *testing.T) {
 	t.Parallel()
 	const names = 300
 	onEachServer(t, func(t *testing.T, srv *server) {
 		network, f := srv.network(t), srv.foreign(t)
-		network.Pace(time.Millisecond) // a packet; an answer has five
+		network.Pace(time.Millisecond) // for each packet; an answer has five
 		l := setup{srv, byOpen}.lockerBehind(t, network, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var waiting sync.WaitGroup
@@ -34,7 +35,8 @@ func TestPromise07_ManyNamesAtTheCap(t *testing.T) {
 			})
 		}
 		eventually(t, func() bool { return l.Stats().Waiting == names }, "%d calls wait", names)
-		requireUsable(t, l) // the first questions, which this one stands behind, have all been asked
+		// This call queues after the first polls, so they are all done.
+		requireUsable(t, l)
 		taken := newName("taken")
 		f.lock(taken)
 		plain, err := l.db.Conn(t.Context())
@@ -56,12 +58,15 @@ func TestPromise07_ManyNamesAtTheCap(t *testing.T) {
 	})
 }
 
-// promptBeside is prompt over a network with a pace, where a statement takes
-// more hops than lateness counts. Plain statements on a connection of their
-// own, asked meanwhile, show how long one takes; a call is a few.
+// promptBeside is prompt for a network with a pace, where a statement takes
+// more hops than lateness counts. At the same time it sends plain statements on
+// a connection of their own, to measure one round trip. A call takes a few
+// round trips.
 func promptBeside(t *testing.T, plain *sql.Conn, limit time.Duration, what string, f func() time.Duration) {
 	t.Helper()
-	const few = 4 // a poll that the call finds on its session, and what it asks itself
+	// A poll that is under way on the call's session, and the call's own
+	// statements.
+	const few = 4
 	enough, trips := make(chan struct{}), make(chan time.Duration)
 	go func() {
 		worst := time.Duration(0)

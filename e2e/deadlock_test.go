@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Processes that take locks in opposite order: the server finds it, one of them
-// gives way, and the others go on. The outer locks stay until their own
-// release.
+// Processes acquire locks in opposite order. The server detects the deadlock,
+// one process gives way, and the other processes continue. The outer locks stay
+// held until their own release.
 func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -27,7 +27,7 @@ func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 					outer[i], ctxs[i] = hold(t, t.Context(), lockers[i], names[i])
 					sessions[i] = f.holder(names[i])
 				}
-				ended := make(chan int, parties) // who gives way
+				ended := make(chan int, parties) // numbers of the processes that give way
 				for i := range parties {
 					inner[i] = begin(t, ctxs[i], lockers[i], names[(i+1)%parties], namedlock.Forever)
 					if i < parties-1 {
@@ -43,7 +43,8 @@ func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 				}
 				victim := receive(t, ended, "the deadlock is found")
 				told := map[int]bool{victim: true}
-				for more := true; more; { // servers tell two if their waits begin in the same moment
+				// A server may choose two victims if their waits begin at the same moment.
+				for more := true; more; {
 					select {
 					case i := <-ended:
 						told[i] = true
@@ -62,7 +63,8 @@ func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 
 				outer[victim].release(t)
 				for i := range parties - 1 {
-					next := (victim - 1 - i + 2*parties) % parties // who waits for the one before, unless it was told
+					// The process that waits for the one before, unless it is a victim.
+					next := (victim - 1 - i + 2*parties) % parties
 					if !told[next] {
 						inner[next].holds(t)
 						inner[next].release(t)
@@ -75,8 +77,8 @@ func TestPromise08_DeadlockBetweenLockers(t *testing.T) {
 	})
 }
 
-// Within one Locker the cycle is found before the server is asked, however many
-// share it, and the call that closes it is the one that is refused.
+// Within one Locker a cycle is detected before a statement is sent, however
+// many chains take part. The call that closes the cycle is refused.
 func TestPromise08_DeadlockWithinALocker(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -108,7 +110,8 @@ func TestPromise08_DeadlockWithinALocker(t *testing.T) {
 					assert.NotZero(t, f.holder(name), "the outer locks stay")
 				}
 
-				// The last one gives way, and one after the other goes on.
+				// The last chain gives way, and the other chains continue one after the
+				// other.
 				outer[last].release(t)
 				for i := last - 1; i >= 0; i-- {
 					inner[i].holds(t)
@@ -121,8 +124,8 @@ func TestPromise08_DeadlockWithinALocker(t *testing.T) {
 	})
 }
 
-// A cycle through a goroutine that fn started is one too: its lock is the
-// chain's.
+// A cycle through a goroutine that fn started is also detected, since its lock
+// belongs to the chain.
 func TestPromise08_DeadlockUnderANestedLock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -173,8 +176,9 @@ func TestPromise08_NoDeadlockWithoutACycle(t *testing.T) {
 	})
 }
 
-// What looks like a cycle to the server, because the locks of two chains are on
-// one session, is none: no stranger is made the victim of it.
+// If the locks of two chains are on one session, the server could take their
+// waits for a cycle. The Locker avoids that, so that no foreign session becomes
+// the victim.
 func TestPromise08_SharedSessionIsNoCycle(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -195,7 +199,7 @@ func TestPromise08_SharedSessionIsNoCycle(t *testing.T) {
 			require.FailNow(t, "the stranger's wait has ended", "%v", err)
 		case err := <-waiter.done:
 			require.FailNow(t, "our wait has ended", "%v", err)
-		case <-time.After(500 * time.Millisecond): // some polls or slices
+		case <-time.After(500 * time.Millisecond): // long enough for some polls
 		}
 		holder.release(t)
 		require.NoError(t, receive(t, got, "the stranger's turn"))

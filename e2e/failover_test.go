@@ -19,18 +19,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A replicated is a primary and who can take its place, behind HAProxy, which
-// leads to whoever can be written to.
+// A replicated is a primary and its possible successors, behind HAProxy.
+// HAProxy leads to the node that is writable.
 type replicated struct {
 	nodes   []*server
 	primary *server
-	proxied *server // the primary, by way of HAProxy
+	proxied *server // the primary, through HAProxy
 
-	switchOver func(t *testing.T, r *replicated) // with the primary's help
-	promote    func(t *testing.T, r *replicated) // without it
+	switchOver func(t *testing.T, r *replicated) // makes a successor the primary, with the old primary's help
+	promote    func(t *testing.T, r *replicated) // does the same without the old primary
 }
 
-// behindHAProxy has the nodes checked, and the proxy before them.
+// behindHAProxy starts a health check for each node, and the proxy.
 func behindHAProxy(t *testing.T, keep bool, nodes ...*server) *replicated {
 	t.Helper()
 	backends := make([]servers.Backend, len(nodes))
@@ -53,7 +53,8 @@ func behindHAProxy(t *testing.T, keep bool, nodes ...*server) *replicated {
 		servers.SkipOrFail(t, err)
 	}
 	t.Cleanup(func() { assert.NoError(t, p.Stop()) })
-	for i := range nodes { // until then it takes each for one that can be used
+	// Until the checks have run, the proxy treats each node as usable.
+	for i := range nodes {
 		eventually(t, func() bool { return answered[i].Load() > 3 }, "node %d is checked", i)
 	}
 	return &replicated{nodes: nodes, primary: nodes[0], proxied: &server{Server: nodes[0].Server, proxy: p, admin: nodes[0].admin}}
@@ -70,7 +71,7 @@ func (s *server) mustRun(t *testing.T, statements ...string) {
 	}
 }
 
-// semiSync is a primary and its replica, behind HAProxy.
+// semiSync returns a primary and its replica, behind HAProxy.
 func semiSync(t *testing.T, keep bool) *replicated {
 	t.Helper()
 	r := behindHAProxy(t, keep, semiSyncSet.borrow(t)...)
@@ -82,7 +83,7 @@ func semiSync(t *testing.T, keep bool) *replicated {
 	return r
 }
 
-// group is a replication group with a single primary, behind HAProxy.
+// group returns a replication group with a single primary, behind HAProxy.
 func group(t *testing.T, keep bool) *replicated {
 	t.Helper()
 	nodes := groupSet.borrow(t)
@@ -92,11 +93,11 @@ func group(t *testing.T, keep bool) *replicated {
 		require.NoError(t, nodes[1].admin.QueryRowContext(background, "SELECT @@server_uuid").Scan(&id))
 		nodes[1].mustRun(t, "SELECT group_replication_set_as_primary('"+id+"')")
 	}
-	r.promote = func(*testing.T, *replicated) {} // the group does
+	r.promote = func(*testing.T, *replicated) {} // the group promotes a member itself
 	return r
 }
 
-// successor returns the node that can be written to, but for the old primary.
+// successor returns the writable node that is not the old primary.
 func (r *replicated) successor(t *testing.T) (successor *server) {
 	t.Helper()
 	for end := time.Now().Add(3 * patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -107,11 +108,12 @@ func (r *replicated) successor(t *testing.T) (successor *server) {
 			}
 		}
 	}
-	require.FailNow(t, "nobody has taken over")
+	require.FailNow(t, "no node has taken over")
 	return nil
 }
 
-// promoteReplica has the replica take over, when it has applied what it has.
+// promoteReplica makes the replica the primary, after it has applied all events
+// that it has received.
 func promoteReplica(t *testing.T, r *replicated) {
 	t.Helper()
 	replica := r.nodes[1]
@@ -138,9 +140,9 @@ func promoteReplica(t *testing.T, r *replicated) {
 	replica.mustRun(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
 }
 
-// failovers are the ways of a primary to another server.
+// failovers are the ways in which the primary can change.
 var failovers = map[string]struct {
-	keep bool // the proxy lets connections to the old primary be
+	keep bool // the proxy keeps connections to the old primary
 	away func(t *testing.T, r *replicated)
 }{
 	"switchover":                {away: func(t *testing.T, r *replicated) { r.switchOver(t, r) }},
@@ -150,37 +152,37 @@ var failovers = map[string]struct {
 		r.promote(t, r)
 	}},
 	"stopped": {away: func(t *testing.T, r *replicated) {
-		require.NoError(t, r.primary.Pause()) // and never seen again
+		require.NoError(t, r.primary.Pause()) // and it never continues
 		r.promote(t, r)
 	}},
 }
 
-// A failover under a holder, waiters, and callers that write: the holder is
-// told, the waiters go on to the new primary, no two sections run at once for
-// longer than the old holder takes to be told, and what is committed by
-// WithLockTx is committed once.
+// A failover happens under a holder, waiters, and callers that write. The
+// holder's context ends. The waiters continue on the new primary. Two sections
+// overlap for at most the time in which the holder must detect the loss. A
+// transaction that WithLockTx committed is committed once.
 func TestFailover_SemiSync(t *testing.T) {
 	t.Parallel()
 	needHAProxy(t)
-	for what, f := range failovers { // one after the other: they share the servers
+	for what, f := range failovers { // one after the other, since they share the servers
 		t.Run(what, func(t *testing.T) {
 			semiSync(t, f.keep).failOver(t, f.away)
 		})
 	}
 }
 
-// The same in a replication group of MySQL's with a single primary.
+// The same, in a MySQL replication group with a single primary.
 func TestFailover_Group(t *testing.T) {
 	t.Parallel()
 	needHAProxy(t)
-	for what, f := range failovers { // as above
+	for what, f := range failovers { // one after the other, since they share the servers
 		t.Run(what, func(t *testing.T) {
 			group(t, f.keep).failOver(t, f.away)
 		})
 	}
 }
 
-// needHAProxy ends a test that servers would be started for in vain.
+// needHAProxy skips the test before it starts servers, if HAProxy is missing.
 func needHAProxy(t *testing.T) {
 	t.Helper()
 	if err := servers.Find(servers.HAProxy); err != nil {
@@ -213,8 +215,8 @@ func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) 
 	assert.Less(t, told.Sub(began), twoIntervals(), "two sections at once for longer than is promised")
 	c.requireLossReported(t, name)
 	if f := successor.foreign(t); f.holder(name) == 0 {
-		// The old primary has ended the holder's session first, and then granted the
-		// waiter the lock. The waiter is told as well.
+		// The old primary ended the holder's session first, and then granted the
+		// waiter the lock. The waiter also loses the lock.
 		requireLost(t, ctx, name)
 		waiter.requireLossReported(t, name)
 		waiter = begin(t, t.Context(), waiting, name, 3*patience)
@@ -226,15 +228,15 @@ func (r *replicated) failOver(t *testing.T, away func(*testing.T, *replicated)) 
 	requireUsable(t, waiting)
 }
 
-// writers write until they are told to stop.
+// writers write until stop is closed.
 type writers struct {
 	stop               chan struct{}
 	running            sync.WaitGroup
-	mu                 sync.Mutex // guards what follows
+	mu                 sync.Mutex // guards committed and unknown
 	committed, unknown map[int64]bool
 }
 
-// write has callers of two Lockers append to the ledger, each under one lock.
+// write makes callers of two Lockers append to the ledger, each under one lock.
 func (r *replicated) write(t *testing.T, at setup, opts ...namedlock.Option) *writers {
 	t.Helper()
 	w := &writers{stop: make(chan struct{}), committed: map[int64]bool{}, unknown: map[int64]bool{}}
@@ -285,8 +287,8 @@ func (w *writers) count() int {
 	return len(w.committed)
 }
 
-// requireLedger ends the writing, and looks at what is there: every row of a
-// call that returned nil, none of one that failed, and no number twice.
+// requireLedger ends the writing, and checks the rows: every row of a call that
+// returned nil is there, no row of a call that failed, and no number twice.
 func (w *writers) requireLedger(t *testing.T, primary *server) {
 	t.Helper()
 	before := w.count()

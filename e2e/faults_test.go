@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server is busy, not idle, while it lets a session wait: a lock that was
-// waited for longer than the lease is no lost one.
+// A session that waits in GET_LOCK is busy, not idle. If the wait takes longer
+// than the lease, the lock is not lost.
 func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -33,7 +33,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			require.FailNow(t, "lost", "%v", context.Cause(ctx))
-		case <-time.After(lease / 4): // a dozen looks of the watch
+		case <-time.After(lease / 4): // a dozen checks of the watch
 		}
 		c.release(t)
 	})
@@ -55,8 +55,8 @@ func TestPromise12_ARareProbeSlowsNothing(t *testing.T) {
 	})
 }
 
-// A call that wants a session while all that could be are stuck behind
-// connections of others is itself a wait for others: its timeout ends it.
+// If all sessions wait for connections that other code of the process uses, the
+// timeout of a call bounds its wait for a session.
 func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -73,7 +73,7 @@ func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 					before = append(before, begin(t, t.Context(), l, held, patience))
 					at.awaitWaiter(t, held)
 				}
-				for db.Stats().InUse < 8 { // others
+				for db.Stats().InUse < 8 { // other code of the process
 					conn, err := db.Conn(t.Context())
 					require.NoError(t, err)
 					t.Cleanup(func() { conn.Close() })
@@ -93,7 +93,8 @@ func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 					})
 				}
 				for _, c := range before {
-					c.finish(nil) // they end with the connections of the others, or by their timeout
+					// The calls end when the connections are returned, or by their timeout.
+					c.finish(nil)
 				}
 				f.unlock(held)
 			})
@@ -101,8 +102,8 @@ func TestPromise02_BoundsTheWaitBehindOthersThatAreStuck(t *testing.T) {
 	})
 }
 
-// However many connections lie idle in the db, opening a session takes no
-// longer than 5 s.
+// However many connections are idle in the db, opening a session takes at most
+// 5 s.
 func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -131,8 +132,8 @@ func TestPromise02_OpeningIsBoundedInAll(t *testing.T) {
 	})
 }
 
-// A Locker in steady use leaves a primary that was demoted as soon as new
-// connections lead to another.
+// A Locker in steady use leaves a demoted primary as soon as new connections
+// lead to another server.
 func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, promoted *server) {
@@ -142,8 +143,7 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
 		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often()))
-		// Connections that lie idle, in the db and in the Locker's hands, lead to the
-		// demoted server.
+		// Idle connections, in the db and in the Locker, lead to the demoted server.
 		var idle []*call
 		for range 8 {
 			c, _ := hold(t, t.Context(), l, newName("idle"))
@@ -164,11 +164,11 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 			}), "a session that leads to the demoted server is replaced")
 			return there
 		}, "the lock is taken on the promoted server")
-		// Where every connection leads to a server that is read-only that is said.
+		// If every connection leads to a read-only server, the call returns an error.
 		primary.to.Store(demoted)
 		l = setup{demoted, byOpen}.lockerOn(t, db)
 		err = l.WithLock(t.Context(), name, 0, unexpected(t))
-		if err == nil { // an idle connection leads to the promoted server still
+		if err == nil { // an idle connection still leads to the promoted server
 			db.SetMaxIdleConns(-1)
 			err = setup{demoted, byOpen}.lockerOn(t, db).WithLock(t.Context(), name, 0, unexpected(t))
 		}
@@ -176,8 +176,8 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 	})
 }
 
-// A server may be demoted while a call waits. The lock that it grants then
-// excludes nobody, and fn does not run.
+// If the server is demoted while a call waits, the lock that it then grants
+// excludes no client of the new primary. fn does not run.
 func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -201,8 +201,7 @@ func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	})
 }
 
-// A failover is a connector whose connections lead to the one server or the
-// other.
+// A failover is a connector whose connections lead to the server in to.
 type failover struct{ to atomic.Pointer[server] }
 
 func (f *failover) Connect(ctx context.Context) (driver.Conn, error) {
@@ -219,8 +218,9 @@ func (f *failover) Connect(ctx context.Context) (driver.Conn, error) {
 
 func (f *failover) Driver() driver.Driver { return &mysql.MySQLDriver{} }
 
-// A forked chain waits on two sessions, of which one holds nothing. When both
-// waits are given up, neither stays on the server, nor Close with it.
+// A forked chain waits on two sessions, one of which holds nothing. After both
+// waits are canceled, neither stays on the server, and Close does not wait for
+// them.
 func TestPromise05_ForkedWaitsLeaveTheServer(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -244,14 +244,14 @@ func TestPromise05_ForkedWaitsLeaveTheServer(t *testing.T) {
 		outer.release(t)
 		closed := inBackground(l.Close)
 		for _, name := range names {
-			eventually(t, func() bool { return len(at.waiters(t, name)) == 0 }, "nobody waits for %q any more", name)
+			eventually(t, func() bool { return len(at.waiters(t, name)) == 0 }, "no session waits for %q any more", name)
 		}
 		assert.True(t, endsWithin(closed, patience), "Close waits for a wait that was given up")
 	})
 }
 
-// A lock is not passed on from a session on which the chain still holds
-// another.
+// A lock is not passed on from a session on which its chain still holds another
+// lock.
 func TestHandOff_NotBesideAnInnerLock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

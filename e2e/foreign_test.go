@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// foreign is a session that knows nothing of the library.
+// foreign is a session that does not use the library.
 type foreign struct {
 	t    testing.TB
 	conn *sql.Conn
@@ -28,8 +28,8 @@ func (s *server) foreign(t testing.TB) *foreign {
 	return f
 }
 
-// ask returns a number, 0 for NULL. It may be called from any goroutine, but by
-// one at a time.
+// ask returns a number, or 0 for NULL. Any goroutine may call it, but only one
+// at a time.
 func (f *foreign) ask(query string, args ...any) (int64, error) {
 	var n sql.NullInt64
 	err := f.conn.QueryRowContext(background, query, args...).Scan(&n)
@@ -43,19 +43,20 @@ func (f *foreign) number(query string, args ...any) int64 {
 	return n
 }
 
-// get reports whether it was granted the lock within so many seconds.
+// get reports whether GET_LOCK granted the lock within the given number of
+// seconds.
 func (f *foreign) get(name string, seconds int) bool {
 	f.t.Helper()
 	return f.number("SELECT GET_LOCK(?, ?)", name, seconds) == 1
 }
 
-// lock takes a lock that is free.
+// lock acquires a lock that is free.
 func (f *foreign) lock(name string) {
 	f.t.Helper()
 	require.True(f.t, f.get(name, 0), "a foreign session cannot have %q: session %d has it", name, f.holder(name))
 }
 
-// lockSoon takes a lock that is to come free by itself.
+// lockSoon acquires a lock that is about to become free.
 func (f *foreign) lockSoon(name string) {
 	f.t.Helper()
 	require.True(f.t, f.get(name, int(patience.Seconds())), "%q does not come free: session %d has it", name, f.holder(name))
@@ -66,7 +67,7 @@ func (f *foreign) unlock(name string) {
 	require.EqualValues(f.t, 1, f.number("SELECT RELEASE_LOCK(?)", name), "the foreign session did not hold %q", name)
 }
 
-// free fails the test unless the name is free now.
+// free fails the test unless the names are free now.
 func (f *foreign) free(names ...string) {
 	f.t.Helper()
 	for _, name := range names {
@@ -75,35 +76,35 @@ func (f *foreign) free(names ...string) {
 	}
 }
 
-// holder returns the session that holds the lock, 0 if none does.
+// holder returns the session that holds the lock, or 0 if none does.
 func (f *foreign) holder(name string) int64 {
 	f.t.Helper()
 	return f.number("SELECT IS_USED_LOCK(?)", name)
 }
 
-// kill ends a session that may have ended already.
+// kill ends a session. The session may have ended before.
 func (f *foreign) kill(id int64) { _, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL %d", id)) }
 
-// host is where the session comes from, as the server sees it.
+// host returns the client's host, as the server reports it.
 func (f *foreign) host(t *testing.T) (host string) {
 	t.Helper()
 	require.NoError(t, f.conn.QueryRowContext(background, "SELECT SUBSTRING_INDEX(USER(), '@', -1)").Scan(&host))
 	return host
 }
 
-// killQuery ends a session's statement, if there is one.
+// killQuery ends a session's statement, if one is running.
 func (f *foreign) killQuery(id int64) {
 	_, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL QUERY %d", id))
 }
 
-// A claim is a session's place at a lock.
+// A claim is a lock that a session holds or waits for.
 type claim struct {
 	name    string
 	session int64
-	pending bool // it waits for the lock
+	pending bool // the session waits for the lock
 }
 
-// claims returns what all sessions of the server hold and wait for.
+// claims returns the locks that the sessions of the server hold or wait for.
 func (s *server) claims(t *testing.T) []claim {
 	t.Helper()
 	rows, err := s.admin.QueryContext(background, `SELECT OBJECT_NAME, PROCESSLIST_ID, LOCK_STATUS = 'PENDING'
@@ -132,7 +133,8 @@ func (s *server) waiters(t *testing.T, name string) (sessions []int64) {
 	return sessions
 }
 
-// awaitWaiter returns the session that waits for a lock, when there is one.
+// awaitWaiter waits until a session waits for the lock, and returns that
+// session.
 func (s *server) awaitWaiter(t *testing.T, name string) (session int64) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -145,8 +147,8 @@ func (s *server) awaitWaiter(t *testing.T, name string) (session int64) {
 	return session
 }
 
-// sessionsAt returns the sessions that have the lock or wait for it, but for
-// some.
+// sessionsAt returns the sessions that hold the lock or wait for it, except for
+// those in but.
 func (s *server) sessionsAt(t *testing.T, name string, but ...int64) (sessions []int64) {
 	t.Helper()
 	for _, c := range s.claims(t) {

@@ -16,27 +16,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lateReader is a connection of a process that does not come to read for a
-// while: what has been sent until then arrives in one piece.
+// A lateReader is a connection of a process that does not read for a while. The
+// bytes that arrive until then are read in one piece.
 type lateReader struct {
 	*net.TCPConn
-	late *atomic.Pointer[chan struct{}] // closed when it comes to read; nil: it is in time
+	// Closed when the process reads again; nil: it reads at once.
+	late *atomic.Pointer[chan struct{}]
 }
 
 func (c *lateReader) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	if late := c.late.Load(); late != nil && err == nil {
 		<-*late
-		more, _ := c.TCPConn.Read(b[n:]) // its error comes again
+		more, _ := c.TCPConn.Read(b[n:]) // the next Read returns its error again
 		n += more
 	}
 	return n, err
 }
 
-// The server grants a lock and, since it hears nothing for as long as the
-// lease, gives it away again and (MySQL) says goodbye, all before this process
-// comes to read the first word: it was stopped, or starved. What stands unread
-// behind the answer is no row of anybody's.
+// The server grants a lock. Since the process sends nothing for as long as the
+// lease, the server gives the lock away, and MySQL announces that it closes the
+// connection. All that happens before the process, which was stopped or
+// starved, reads the first byte. The unread bytes after the answer are not rows
+// of a query: they mean a loss.
 func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -82,9 +84,10 @@ func TestPromise11_AGoodbyeRightBehindTheGrantIsALoss(t *testing.T) {
 	})
 }
 
-// Where database/sql does not look at the sockets of idle connections, one that
-// the server has closed for idleness is borrowed. Its goodbye is no answer, and
-// the call is no worse for it.
+// If database/sql does not check the sockets of idle connections, a call may
+// borrow a connection that the server has closed for idleness. The server's
+// notice is not an answer. The call repeats its statement on another
+// connection.
 func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -99,8 +102,9 @@ func TestPromise07_AGoodbyeIsNoAnswer(t *testing.T) {
 	})
 }
 
-// A session of which nothing is known yet is greeted before its first
-// keep-alive. If that fails, the lock is lost, and the error is ErrLost alone.
+// If the properties of a session are not known yet, the Locker sends its
+// greeting, the first query on a new session, before the first keep-alive. If
+// the greeting fails, the lock is lost, and the error is only ErrLost.
 func TestPromise11_ALossByTheGreetingIsOnlyALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

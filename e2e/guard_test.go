@@ -17,11 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What costs may not grow unnoticed. These guards count; seconds are for the
-// benchmarks.
+// The costs of the library must not grow unnoticed. These guards count; the
+// benchmarks measure seconds.
 
-// inTurn runs the test on each server while no other test runs: heap and
-// goroutines are the whole process's.
+// inTurn runs the test on each server while no other test runs, since heap and
+// goroutines belong to the whole process.
 func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -34,7 +34,7 @@ func inTurn(t *testing.T, test func(t *testing.T, srv *server)) {
 	}
 }
 
-// A cycle is two statements, and allocates no more than two prepared round
+// A cycle sends two statements, and allocates no more than two prepared round
 // trips by hand.
 func TestGuard_Cycle(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
@@ -70,7 +70,7 @@ func TestGuard_Cycle(t *testing.T) {
 
 		t.Run("statements", func(t *testing.T) {
 			l, name := setup{srv, byOpen}.spied(t), newName("cycle")
-			for range 3 { // until all is prepared
+			for range 3 { // until all statements are prepared
 				require.NoError(t, l.WithLock(t.Context(), name, time.Second, nothing))
 			}
 			before := len(l.spy.Statements())
@@ -83,8 +83,9 @@ func TestGuard_Cycle(t *testing.T) {
 	})
 }
 
-// The first lock of a new Locker costs three round trips beyond those of
-// connecting: who is there, the lease, and the lock, which is sent as text.
+// The first lock of a new Locker costs three round trips in addition to
+// connecting: the properties of the server, the lease, and the lock, which is
+// sent as text.
 func TestGuard_FreshSession(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		cfg, err := mysql.ParseDSN(srv.DSN())
@@ -102,7 +103,7 @@ func TestGuard_FreshSession(t *testing.T) {
 	})
 }
 
-// Ten thousand locks need four connections, 2 KiB of heap each, and no
+// Ten thousand locks need four connections, at most 2 KiB of heap each, and no
 // goroutine.
 func TestGuard_TenThousandLocks(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
@@ -115,7 +116,7 @@ func TestGuard_TenThousandLocks(t *testing.T) {
 			held = append(held, k)
 		}
 		for range sessions + 1 {
-			acquire() // all sessions are there
+			acquire() // until all sessions are open
 		}
 		heap, goroutines := heapInUse(), runtime.NumGoroutine()
 		for len(held) < locks {
@@ -137,8 +138,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A thousand callers for one name wait with one connection, for eight names
-// with eight, and leave nothing.
+// A thousand callers for one name wait with one connection, and for eight names
+// with eight. After the end nothing is left.
 func TestGuard_WaitersShareAConnection(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		for _, n := range []int{1, 8} {
@@ -168,7 +169,8 @@ func TestGuard_WaitersShareAConnection(t *testing.T) {
 				}
 				for _, name := range names {
 					f.unlock(name)
-					f.lockSoon(name) // a waiter that has left is on the server for up to a second
+					// After a cancel, the server may take up to 1 s to end the wait.
+					f.lockSoon(name)
 				}
 				eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "all connections are given back")
 				eventually(t, func() bool { return runtime.NumGoroutine() <= before+n+2 }, "no goroutine stays")
@@ -177,9 +179,9 @@ func TestGuard_WaitersShareAConnection(t *testing.T) {
 	})
 }
 
-// A lock that a crowd of one process wants needs two sessions, which take
-// turns: the next question is on its way while the last release is. It costs
-// two statements a section all the same.
+// A lock that many goroutines of one process want needs two sessions, which
+// take turns: the next GET_LOCK is sent while the last RELEASE_LOCK is on its
+// way. A section still costs two statements.
 func TestGuard_HotLock(t *testing.T) {
 	inTurn(t, func(t *testing.T, srv *server) {
 		const crowd, sections = 64, 30
@@ -196,8 +198,8 @@ func TestGuard_HotLock(t *testing.T) {
 		assert.Equal(t, 2, l.spy.Most(), "connections")
 		gets, releases := l.spy.Count("GET_LOCK("), l.spy.Count("RELEASE_LOCK(")
 		assert.Equal(t, crowd*sections, releases)
-		// A question that meets the release that it was to wait for is asked once
-		// more.
+		// A GET_LOCK that arrives at the same time as the release before it is sent
+		// once more.
 		assert.InDelta(t, crowd*sections, gets, crowd*sections/10.0)
 	})
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The hand-off is opt-in (WithHandOff): callers of one process pass a lock on
+// Hand-off is an option (WithHandOff): callers of one process pass a lock on
 // without the server.
 
 // Without the option every section has a GET_LOCK and a RELEASE_LOCK of its
-// own. A driver that cannot be seen through (the spy) gets no hand-off either:
-// nothing would prove a section.
+// own. If a driver hides the socket, as the spy does, hand-off is off, since
+// the Locker could not prove that a section holds the lock.
 func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -41,8 +41,8 @@ func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 	})
 }
 
-// With it the session keeps the lock while it goes round, and the server sees
-// nothing of that.
+// With hand-off the session keeps the lock while callers pass it on, and no
+// statement is sent.
 func TestHandOff_StaysOnItsSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -55,7 +55,7 @@ func TestHandOff_StaysOnItsSession(t *testing.T) {
 			calls[i].queued(t)
 		}
 		var session int64
-		for i, c := range calls { // first come, first served
+		for i, c := range calls { // in the order of the calls
 			ctx := c.holds(t)
 			if i == 0 {
 				session = f.holder(name)
@@ -72,8 +72,8 @@ func TestHandOff_StaysOnItsSession(t *testing.T) {
 	})
 }
 
-// A foreign session that waits meanwhile has the lock when the run is over,
-// before any caller of the process that came later.
+// A foreign session that waits during the run gets the lock when the run is
+// over, before any caller of the process that came later.
 func TestHandOff_EndsInTime(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -87,7 +87,7 @@ func TestHandOff_EndsInTime(t *testing.T) {
 				for ctx.Err() == nil {
 					err := l.WithLock(ctx, name, namedlock.Forever, func(context.Context) error {
 						sections.Add(1)
-						time.Sleep(100 * time.Microsecond) // leave the machine to the others
+						time.Sleep(100 * time.Microsecond) // leaves processor time to other goroutines
 						return nil
 					})
 					if err != nil && ctx.Err() == nil {
@@ -99,7 +99,8 @@ func TestHandOff_EndsInTime(t *testing.T) {
 		eventually(t, func() bool { return sections.Load() > 100 }, "the lock goes round")
 		f := at.foreign(t)
 		for range 10 {
-			if at.way == byOpen { // with New a foreign session may overtake anyway
+			// With New a foreign session may overtake in any case.
+			if at.way == byOpen {
 				prompt(t, 2*round, "a foreign waiter is served", func() time.Duration {
 					start := time.Now()
 					f.lockSoon(name)
@@ -118,8 +119,9 @@ func TestHandOff_EndsInTime(t *testing.T) {
 	})
 }
 
-// Names that differ in case are two locks on MariaDB, and a lock of a chain
-// that has others stays where its deadlocks are seen.
+// Names that differ in case are two locks on MariaDB, so the lock is not passed
+// between them. The lock of a chain that holds other locks is not passed on,
+// since its session must take part in the server's deadlock detection.
 func TestHandOff_OnlyBetweenEqualsWithoutOtherLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -151,9 +153,8 @@ func TestHandOff_OnlyBetweenEqualsWithoutOtherLocks(t *testing.T) {
 	})
 }
 
-// A session that is killed in the middle of a run takes the sections on it, and
-// no others; and no two sections overlap that have both been told that they
-// held.
+// A session that is killed during a run loses the section on it, and no other
+// section. No two sections that were both reported as held overlap.
 func TestHandOff_KilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -176,7 +177,7 @@ func TestHandOff_KilledInTheMiddle(t *testing.T) {
 						if inside.Add(1) > 1 {
 							t.Error("two sections of one process at once")
 						}
-						time.Sleep(100 * time.Microsecond) // leave the machine to the others
+						time.Sleep(100 * time.Microsecond) // leaves processor time to other goroutines
 						inside.Add(-1)
 						s.ended = time.Now()
 						return nil
@@ -198,7 +199,8 @@ func TestHandOff_KilledInTheMiddle(t *testing.T) {
 				f.kill(id)
 				kills.Add(1)
 			}
-			time.Sleep(5 * time.Millisecond) // the pace of the kills; nothing is waited for
+			// The pace of the kills. The test does not wait for an event.
+			time.Sleep(5 * time.Millisecond)
 		}
 		stop()
 		callers.Wait()

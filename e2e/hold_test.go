@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A context that has outlived its lock does not take the locks of other chains,
-// which are on the session where its own lock was, for its own: its waits do
-// not hold up their release.
+// A context may outlive its lock. The locks of other chains that are then on
+// the session do not count as its own, and its waits do not delay their
+// release.
 func TestPromise10_ContextKeptHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -43,7 +43,7 @@ func TestPromise10_ContextKeptHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// The Locker never takes a held lock again on a new connection.
+// The Locker never acquires a held lock again on a new connection.
 func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -53,7 +53,7 @@ func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 		c, ctx := hold(t, t.Context(), l, name)
 		f.kill(f.holder(name))
 		f.lockSoon(name)
-		_ = l.WithLock(ctx, newName("inner"), 0, nothing) // makes the loss known, perhaps
+		_ = l.WithLock(ctx, newName("inner"), 0, nothing) // may detect the loss
 		c.finish(nil)
 		requireError(t, c.err(t), namedlock.ErrLost, name)
 		assert.Equal(t, f.id, f.holder(name))
@@ -68,8 +68,8 @@ func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 	})
 }
 
-// Names that differ in case share a line here, whether the server takes them
-// for one lock or for two: nobody is handed another name's lock.
+// Names that differ in case share a queue, whether the server treats them as
+// one lock or as two. No caller gets the lock of another name.
 func TestPromise09_MixedCaseInOneLine(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -100,13 +100,14 @@ func TestPromise09_MixedCaseInOneLine(t *testing.T) {
 		third.holds(t)
 		assert.NotContains(t, []int64{0, f.id}, watch.holder(lower))
 		third.release(t)
-		f.lockSoon(lower) // the first's wait may have been left behind
+		f.lockSoon(lower) // the server may still run the first call's wait
 		f.unlock(lower)
 		f.free(upper)
 	})
 }
 
-// Many locks at the same time share few sessions, and none is in another's way.
+// Many locks that are held at the same time share few sessions, and no lock
+// blocks another.
 func TestPromise09_ManyNamesAtOnce(t *testing.T) {
 	t.Parallel()
 	const count = 300

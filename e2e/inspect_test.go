@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// openAs is open as another user, who is made for that and has the privileges
-// that grants say.
+// openAs is open for another user. It creates the user, with the given
+// privileges.
 func (s *server) openAs(t *testing.T, user string, grants []string, params ...string) *sql.DB {
 	t.Helper()
 	statements := []string{"CREATE USER " + user}
@@ -44,7 +44,7 @@ func (s *server) openAs(t *testing.T, user string, grants []string, params ...st
 	return db
 }
 
-// newUser returns the name of a user that no other test has.
+// newUser returns a user name that no other test uses.
 func newUser() string { return strings.ReplaceAll(newName("user"), "-", "_") }
 
 // foreignOn is foreign on another pool.
@@ -62,12 +62,12 @@ func requireHolder(t *testing.T, l *locker, name string) namedlock.Holder {
 	t.Helper()
 	h, held, err := l.Holder(t.Context(), name)
 	require.NoError(t, err)
-	require.True(t, held, "nobody holds %q", name)
+	require.True(t, held, "%q is not held", name)
 	return h
 }
 
-// Holder finds a foreign session, and tells about it what the process list
-// does.
+// Holder finds a foreign session, and returns the same facts about it as the
+// process list.
 func TestHolder_ForeignSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -114,8 +114,8 @@ func TestHolder_ForeignSession(t *testing.T) {
 	})
 }
 
-// What other sessions call themselves, and what a server reports, is in an
-// error without the characters that end a line or move a cursor.
+// Texts that other sessions choose, or that a server reports, are escaped in
+// errors: they contain no character that ends a line or moves a cursor.
 func TestPromise47_TextOfStrangers(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -162,8 +162,8 @@ func TestPromise47_TextOfStrangers(t *testing.T) {
 	})
 }
 
-// A lock of the Locker's own is found like any other, and stays held. A
-// callers' context that ends while Holder asks does no harm to it.
+// Holder also finds a lock of the Locker itself, which stays held. If the
+// caller's context ends while Holder asks, the lock is not affected.
 func TestHolder_OwnLock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -188,7 +188,8 @@ func TestHolder_OwnLock(t *testing.T) {
 	})
 }
 
-// Whoever may see nothing is told who holds the lock, and nothing wrong.
+// A user without privileges learns only which connection holds the lock, and
+// nothing false.
 func TestHolder_WithoutPrivileges(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -214,7 +215,8 @@ func TestHolder_WithoutPrivileges(t *testing.T) {
 	})
 }
 
-// The session has gone: with New for good, with Open there is another.
+// If the session has ended, Holder returns an error with New. With Open it uses
+// another session.
 func TestHolder_GoneConnection(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -234,8 +236,8 @@ func TestHolder_GoneConnection(t *testing.T) {
 	})
 }
 
-// Many ask, take locks and release them at the same time, also while the Locker
-// is closed.
+// Many goroutines call Holder, acquire locks and release them at the same time,
+// also while the Locker is closed.
 func TestHolder_BesideLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -280,8 +282,8 @@ func TestHolder_BesideLocks(t *testing.T) {
 	})
 }
 
-// The server does not answer: Holder ends with its context, and with a Locker
-// that is closed.
+// If the server does not answer, Holder ends with its context, and when the
+// Locker is closed.
 func TestHolder_SilentServer(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -307,7 +309,7 @@ func TestHolder_SilentServer(t *testing.T) {
 	})
 }
 
-// onServersThatList is onEachServer where MariaDB has its plugin.
+// onServersThatList is onEachServer, with MariaDB's plugin installed.
 func onServersThatList(t *testing.T, test func(t *testing.T, srv *server)) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		if srv.Kind() == servers.MariaDB {
@@ -325,8 +327,8 @@ func namesOf(holders []namedlock.Holder) (names []string) {
 	return names
 }
 
-// Holders lists what is held, not what is waited for, by prefixes in which no
-// character is a pattern.
+// Holders lists locks that are held, not waits. No character of a prefix is a
+// pattern.
 func TestHeld_Prefixes(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
@@ -391,7 +393,8 @@ func TestHeld_Prefixes(t *testing.T) {
 	})
 }
 
-// A server that does not list its locks to this user says so, and what to do.
+// If a server does not list its locks to the user, the error contains the
+// remedy.
 func TestHeld_Unsupported(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -407,8 +410,8 @@ func TestHeld_Unsupported(t *testing.T) {
 	})
 }
 
-// Whoever may see the locks and not the sessions sees the locks, and on MySQL
-// what the clients say of themselves.
+// A user who may read the locks but not the sessions gets the locks. On MySQL
+// the result also contains the connection attributes of the clients.
 func TestHeld_WithoutProcess(t *testing.T) {
 	t.Parallel()
 	onServersThatList(t, func(t *testing.T, srv *server) {
@@ -430,7 +433,8 @@ func TestHeld_WithoutProcess(t *testing.T) {
 	})
 }
 
-// MySQL's list is empty without its instrument: that is no answer.
+// Without its instrument MySQL's list is empty. Holders then returns an error,
+// not an empty list.
 func TestHeld_BlindServer(t *testing.T) {
 	t.Parallel()
 	if !slices.Contains(on().Kinds, servers.MySQL) {
@@ -464,7 +468,7 @@ func TestHeld_BlindServer(t *testing.T) {
 	}
 }
 
-// A wait that times out says who was in the way.
+// The error of a wait that times out contains the holder.
 func TestTimeout_NamesTheHolder(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -491,7 +495,7 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 			assert.False(t, e.Holder.Local)
 			assert.ErrorContains(t, e, fmt.Sprintf("not acquired within %v: held by connection %d, %s@%s (billing, pid %d)", timeout, f.id, at.User(), e.Holder.Host, os.Getpid()))
 		}
-		if at.way == byOpen { // a request's deadline tells as much
+		if at.way == byOpen { // the error of a request's deadline contains it as well
 			var e *namedlock.Error
 			eventually(t, func() bool {
 				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -521,8 +525,8 @@ func TestTimeout_NamesTheHolder(t *testing.T) {
 	})
 }
 
-// Many callers time out at about the same time: the server is asked a few
-// times, on one connection beside the others.
+// If many callers time out at about the same time, the server is queried a few
+// times, on one additional connection.
 func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 	t.Parallel()
 	const callers = 1000
@@ -555,8 +559,8 @@ func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 	})
 }
 
-// The question never gets an answer, or no connection: the wait ends as ever,
-// in time.
+// If the query for the holder gets no answer, or no connection, the wait still
+// ends on time.
 func TestTimeout_AQuestionThatHangsDelaysNothing(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -568,7 +572,7 @@ func TestTimeout_AQuestionThatHangsDelaysNothing(t *testing.T) {
 					f, name := srv.foreign(t), newName("hang")
 					requireUsable(t, l)
 					if what == "asking" {
-						_, _, err := l.Holder(t.Context(), name) // leaves a connection in the db
+						_, _, err := l.Holder(t.Context(), name) // so that the db has an idle connection
 						require.NoError(t, err)
 					}
 					network.Silence()
@@ -586,8 +590,8 @@ func TestTimeout_AQuestionThatHangsDelaysNothing(t *testing.T) {
 	})
 }
 
-// openFirstDirect is open with one connection that leads to the server, all
-// others by way of a network.
+// openFirstDirect is open, but only the first connection leads directly to the
+// server. All other connections lead through the network.
 func (s *server) openFirstDirect(t *testing.T, network *netfault.Proxy) *sql.DB {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(s.DSN())
@@ -607,8 +611,8 @@ func (s *server) openFirstDirect(t *testing.T, network *netfault.Proxy) *sql.DB 
 	return db
 }
 
-// The question takes no connection that others may need: a db of two has none
-// for it.
+// The query for the holder uses no connection that other code may need. A db of
+// two connections has none for it.
 func TestTimeout_ASmallDBIsNotAsked(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -625,7 +629,7 @@ func TestTimeout_ASmallDBIsNotAsked(t *testing.T) {
 	})
 }
 
-// Where the answer would be of no use there is no question.
+// The holder is only queried if the answer is useful.
 func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -645,7 +649,7 @@ func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
 	})
 }
 
-// Close does not wait for a question that hangs.
+// Close does not wait for a query that hangs.
 func TestTimeout_CloseEndsTheQuestion(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

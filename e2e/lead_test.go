@@ -19,9 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lead is a worker that leads: it writes row after row, each numbered after the
-// one before, as it finds it without FOR UPDATE. When it is deposed it tries
-// once more.
+// lead is a worker that leads. It writes row after row. Each row has the number
+// after the last row's, which it reads without FOR UPDATE. After the end of its
+// term it tries once more.
 func lead(ctx context.Context, db *sql.DB, name, table string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
@@ -67,7 +67,7 @@ func (k ticker) tick(ctx context.Context) error {
 	})
 }
 
-// candidates are three processes that stand for leader.
+// candidates are three processes that call Lead for the same name.
 type candidates struct {
 	t     *testing.T
 	srv   *server
@@ -103,13 +103,13 @@ type tick struct {
 
 func (k tick) process() string { return strings.Split(k.writer, "/")[0] }
 
-// last is the newest row; there may be none, or no server.
+// last returns the newest row. There may be neither a row nor a server.
 func (c *candidates) last() (k tick) {
 	_ = c.srv.admin.QueryRowContext(background, "SELECT writer, session FROM "+c.table+" ORDER BY n DESC LIMIT 1").Scan(&k.writer, &k.session)
 	return k
 }
 
-// next returns when another term than that one has written.
+// next returns when a term other than that of before has written.
 func (c *candidates) next(before tick) (k tick) {
 	c.t.Helper()
 	eventually(c.t, func() bool {
@@ -119,7 +119,7 @@ func (c *candidates) next(before tick) (k tick) {
 	return k
 }
 
-// requireTerms checks that no term wrote after the next had begun.
+// requireTerms checks that no term wrote after the next term began.
 func (c *candidates) requireTerms() {
 	c.t.Helper()
 	rows, err := c.srv.admin.QueryContext(background, "SELECT writer FROM "+c.table+" ORDER BY n")
@@ -130,14 +130,14 @@ func (c *candidates) requireTerms() {
 		var writer string
 		require.NoError(c.t, rows.Scan(&writer))
 		if len(terms) == 0 || terms[len(terms)-1] != writer {
-			require.NotContains(c.t, terms, writer, "it wrote again after another had begun")
+			require.NotContains(c.t, terms, writer, "a term wrote again after another term had begun")
 			terms = append(terms, writer)
 		}
 	}
 	require.NoError(c.t, rows.Err())
 }
 
-// deposed are the ways in which a leader ends.
+// deposed has the ways in which a leader loses its term.
 var deposed = map[string]func(c *candidates, leader tick){
 	"SIGTERM": func(c *candidates, leader tick) {
 		require.NoError(c.t, c.of[leader.process()].Process.Signal(syscall.SIGTERM))
@@ -149,7 +149,8 @@ var deposed = map[string]func(c *candidates, leader tick){
 	},
 }
 
-// However a leader ends, another leads, and the one before writes no more.
+// However a leader loses its term, another process leads, and the old leader
+// writes nothing more.
 func TestPromise35_TheNextLeads(t *testing.T) {
 	t.Parallel()
 	for what, depose := range deposed {
@@ -165,9 +166,9 @@ func TestPromise35_TheNextLeads(t *testing.T) {
 	}
 }
 
-// After a clean hand-over or a KILL the next leader has written within 100 ms.
+// After a clean hand-over or a KILL the next leader writes within 100 ms.
 //
-// This test has the machine for itself.
+// No other test runs at the same time.
 func TestPromise35_TheNextLeadsAtOnce(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		for _, what := range []string{"SIGTERM", "KILL"} {
@@ -180,15 +181,14 @@ func TestPromise35_TheNextLeadsAtOnce(t *testing.T) {
 				c.next(leader)
 				took = time.Since(began)
 			})
-			// From the signal to the row in the table there are twice as many hops as
-			// lateness counts.
+			// Between the signal and the row in the table there are twice as many hops
+			// as lateness counts.
 			assert.LessOrEqual(t, took, 100*time.Millisecond+2*late, what)
 		}
 	})
 }
 
-// A server that restarts, or is read-only for a while, has a leader again when
-// it is back.
+// After a restart or a read-only period of the server there is a leader again.
 func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
 	for what, outage := range map[string]func(c *candidates){
@@ -203,7 +203,7 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 		"read-only for a while": func(c *candidates) {
 			_, err := c.srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 			require.NoError(c.t, err)
-			eventually(c.t, func() bool { return len(c.srv.sessionsAt(c.t, c.name)) == 0 }, "nobody leads")
+			eventually(c.t, func() bool { return len(c.srv.sessionsAt(c.t, c.name)) == 0 }, "no process leads")
 			_, err = c.srv.admin.ExecContext(background, "SET GLOBAL read_only = OFF")
 			require.NoError(c.t, err)
 		},
@@ -220,8 +220,8 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 	}
 }
 
-// A candidate waits for months in silence, and a Lead that ends leaves nothing
-// behind.
+// A candidate may wait indefinitely without a loss, and a Lead that ends leaves
+// nothing behind.
 func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -237,7 +237,7 @@ func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 			})
 		})
 		leading := receive(t, led, "the term begins")
-		// A loss: the next term begins when fn has returned, and not before.
+		// After a loss the next term begins when fn has returned, and not before.
 		f.kill(f.holder(name))
 		receive(t, leading.Done(), "the leader is told")
 		require.ErrorIs(t, context.Cause(leading), namedlock.ErrLost)
@@ -247,11 +247,12 @@ func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 			cancel()
 			return
 		}
-		f.lockSoon(name) // a killed session is told before its locks are given back
+		// The holder of a killed session is told before the server frees its locks.
+		f.lockSoon(name)
 		f.unlock(name)
 		mayEnd <- struct{}{}
 		leading = receive(t, led, "the next term begins")
-		// The end of ctx: the lock is held until fn has returned.
+		// After the end of ctx the lock is held until fn has returned.
 		cancel()
 		receive(t, leading.Done(), "the leader is told")
 		require.NotZero(t, f.holder(name))
@@ -261,8 +262,8 @@ func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	})
 }
 
-// Whatever is under way in a transaction when the lock is lost is not
-// committed, and no transaction is begun after that.
+// If the lock is lost during a transaction, the transaction is not committed.
+// No transaction begins after that.
 func TestPromise38_ADeposedLeaderCommitsNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -275,7 +276,9 @@ func TestPromise38_ADeposedLeaderCommitsNothing(t *testing.T) {
 				require.NoError(t, insert(table)(ctx, tx))
 				f.kill(f.holder(name))
 				f.lockSoon(name)
-				return nil // it does not know: there is no watch, and no proof is due
+				// The code does not detect the loss: the probe is off, and no keep-alive is
+				// due.
+				return nil
 			})
 			require.Error(t, err)
 			require.Error(t, term.WithTx(ctx, nil, insert(table)))
@@ -287,7 +290,8 @@ func TestPromise38_ADeposedLeaderCommitsNothing(t *testing.T) {
 	})
 }
 
-// Other locks of the leader's nest on its session, beside its transactions.
+// Other locks of the leader nest on its session, in addition to its
+// transactions.
 func TestPromise38_LocksNestInATerm(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

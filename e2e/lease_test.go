@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An idle lock outlives the session's wait_timeout by far, with default
-// options.
+// With default options an idle lock survives several times the session's
+// wait_timeout.
 func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 	t.Parallel()
 	type held struct {
@@ -45,12 +45,13 @@ func TestPromise12_IdleLockOutlivesWaitTimeout(t *testing.T) {
 	})
 }
 
-// A client vanishes without a word. The server frees its locks within the
-// lease; each holder is told before another has its lock; and when the network
-// is healed, nobody touches what the other has.
+// A client vanishes without closing its connections. The server frees its locks
+// within the lease. Each holder is told before another session gets its lock.
+// When the network is healed, the Locker does not touch the locks of the other
+// sessions.
 //
-// The locks are taken at different moments, so that the network falls silent at
-// every stage between two proofs.
+// The locks are acquired at different moments, so that the silence begins at
+// every stage between two keep-alives.
 func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 	t.Parallel()
 	const stages = 8
@@ -120,7 +121,7 @@ func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 	})
 }
 
-// Where wait_timeout is shorter than the lease, it takes the lease's place.
+// If wait_timeout is shorter than the lease, it replaces the lease.
 func TestPromise14_ShortWaitTimeoutIsTheLease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -141,8 +142,8 @@ func TestPromise14_ShortWaitTimeoutIsTheLease(t *testing.T) {
 	})
 }
 
-// The lease is the session's wait_timeout while the Locker has it, and no
-// longer.
+// The lease is the session's wait_timeout only while the Locker uses the
+// session.
 func TestPromise14_WaitTimeoutIsSetBack(t *testing.T) {
 	t.Parallel()
 	const own = 1234 // seconds
@@ -203,9 +204,9 @@ func TestPromise14_WaitTimeoutIsSetBack(t *testing.T) {
 	})
 }
 
-// The lease frees the lock of a holder that is cut off, not what its
-// transactions hold on other connections: the next holder meets their row
-// locks, until somebody ends them, by KILL say. docs/RELIABILITY.md says so.
+// The lease frees the lock of a holder that is cut off. It does not free row
+// locks of transactions on its other connections: the next holder meets them
+// until they are ended, for example by KILL. docs/RELIABILITY.md says so.
 func TestPromise14_TheLeaseFreesNoRowLocks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

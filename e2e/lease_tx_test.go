@@ -17,9 +17,9 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// The network falls silent under the library's own COMMIT or ROLLBACK: the
-// leader is told before another has its lock, and so is the holder of a lock
-// around the transaction.
+// The network becomes silent during the library's own COMMIT or ROLLBACK. The
+// leader is told before another session gets its lock, as is the holder of a
+// lock around the transaction.
 func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 	t.Parallel()
 	lease := seconds(4 * time.Second)
@@ -69,8 +69,8 @@ func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 }
 
 // MariaDB has limits of its own for a session that is idle in a transaction.
-// Those below the keep-alive cost no lock; those above the lease are set to it,
-// and set back.
+// Limits below the keep-alive cost no lock. Limits above the lease are set to
+// it, and restored.
 func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 	t.Parallel()
 	limits := []string{"idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout"}
@@ -117,7 +117,7 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 				})
 			}
 		})
-		// What was set for the lease is set back.
+		// The limits that were set for the lease are restored.
 		db := srv.open(t, "idle_transaction_timeout=25")
 		db.SetMaxOpenConns(2)
 		l, err := namedlock.Open(db, namedlock.WithLease(3*time.Second))
@@ -147,8 +147,8 @@ func onMariaDB(t *testing.T, test func(t *testing.T, srv *server)) {
 	})
 }
 
-// With New, a question under a lock that has the session to itself is asked on
-// it.
+// With New, Holder, Holders and Check under a lock that has the session to
+// itself use that session.
 func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -156,7 +156,7 @@ func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
 		ask := func(ctx context.Context) error {
 			_, held, err := l.Holder(ctx, name)
 			if err == nil && !held {
-				err = errors.New("nobody holds the lock")
+				err = errors.New("the lock is not held")
 			}
 			_, listed := l.Holders(ctx, name)
 			if errors.Is(listed, namedlock.ErrUnsupported) {
@@ -170,8 +170,8 @@ func TestCheckAndHolderOnTheChainsOwnSession(t *testing.T) {
 	})
 }
 
-// The first Check of a Locker that has not greeted its server does not give its
-// locks away.
+// The first Check of a Locker that has not sent its greeting to the server does
+// not release its locks.
 func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -186,7 +186,8 @@ func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 	})
 }
 
-// Proofs that the driver does not send in one packet go in several.
+// If the names of a keep-alive do not fit into one packet of the driver, it
+// sends several statements.
 func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -206,8 +207,7 @@ func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	})
 }
 
-// A KILL that meets the beginning of a leader's transaction is the loss of its
-// term.
+// A KILL at the begin of a leader's transaction is the loss of its term.
 func TestPromise38_KilledAtTheBegin(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -239,8 +239,8 @@ func TestPromise38_KilledAtTheBegin(t *testing.T) {
 	})
 }
 
-// A nested lock whose release meets rows that other code of the leader reads
-// waits for their end.
+// If other code of the leader reads rows, the release of a nested lock waits
+// until that code has finished.
 func TestPromise38_ReleaseBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -276,8 +276,8 @@ func TestPromise38_ReleaseBesideRows(t *testing.T) {
 	})
 }
 
-// A statement of fn's that its own deadline cuts off, while a keep-alive waits
-// behind it, is no loss, also where fn goes on as if nothing had been.
+// fn's own deadline cuts off a statement while a keep-alive waits for the
+// session. That is not a loss, even if fn ignores the error.
 func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -289,7 +289,7 @@ func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 				_, err := tx.ExecContext(short, fmt.Sprintf("DO SLEEP(%f)", (4*often()).Seconds()))
 				assert.Error(t, err)
 				if i%2 == 0 {
-					<-ctx.Done() // the keep-alive has found it
+					<-ctx.Done() // the keep-alive has met the cut-off statement
 				}
 				return nil
 			})

@@ -17,8 +17,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// What code under a lock does to its session ends with the call: neither the
-// Locker's next lock nor the next borrower of the connection meets it.
+// Changes that code under a lock makes to its session end with the call.
+// Neither the Locker's next lock nor the next user of the connection meets
+// them.
 func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	t.Parallel()
 	left := map[string]string{
@@ -41,18 +42,20 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 					_, err := tx.ExecContext(ctx, statement)
 					return err
 				})
-				if what == "autocommit" { // whether it is the same transaction cannot be seen then
+				// After this statement the library cannot check that the transaction is the
+				// same.
+				if what == "autocommit" {
 					requireTx(t, err, namedlock.ErrTxEnded, namedlock.TxUnknown)
 				} else {
 					require.NoError(t, err)
 					assert.Equal(t, 1, at.count(t, table))
 				}
 				f.free(name)
-				// The same name is the same lock, whatever its letters.
+				// The same name is the same lock, whatever its characters.
 				odd := newName("café")
 				require.NoError(t, l.WithLock(t.Context(), odd, 0, func(ctx context.Context) error {
 					assert.False(t, f.get(odd, 0), "two have the lock")
-					if what == "wait" { // for longer than that
+					if what == "wait" { // longer than wait_timeout
 						select {
 						case <-ctx.Done():
 						case <-time.After(1500 * time.Millisecond):
@@ -78,8 +81,8 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	})
 }
 
-// A lock inside the code of a transaction is the right one after SET NAMES,
-// too.
+// A lock inside the code of a transaction also has the right name after SET
+// NAMES.
 func TestPromise43_NestedAfterSetNames(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -98,8 +101,8 @@ func TestPromise43_NestedAfterSetNames(t *testing.T) {
 	})
 }
 
-// Locks that the code has taken by hand, the same and others, are free after
-// the call.
+// Locks that the code acquires by hand, with the same name and others, are free
+// after the call.
 func TestPromise43_LocksByHand(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -117,8 +120,8 @@ func TestPromise43_LocksByHand(t *testing.T) {
 		}
 		require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, byHand))
 		f.free(name, other)
-		// Under another lock on the same session: the lock's own name is free at
-		// once, all others at the end.
+		// Under another lock on the same session the lock's own name is free at once,
+		// and all other names at the end.
 		require.NoError(t, l.WithLock(t.Context(), outer, 0, func(ctx context.Context) error {
 			require.NoError(t, l.WithLockTx(ctx, name, 0, nil, byHand))
 			f.free(name)
@@ -133,8 +136,8 @@ func TestPromise43_LocksByHand(t *testing.T) {
 	})
 }
 
-// A session whose code changed it is closed, and one whose code did not is
-// kept.
+// A session that its code changed is closed. A session that its code did not
+// change is kept.
 func TestPromise43_OnlyTheChangedSessionIsClosed(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -153,8 +156,8 @@ func TestPromise43_OnlyTheChangedSessionIsClosed(t *testing.T) {
 	})
 }
 
-// An isolation level that was set for a transaction which then could not begin
-// is not left for the next.
+// The isolation level for a transaction that could not begin does not apply to
+// the next transaction.
 func TestPromise33_IsolationOfATransactionThatDidNotBegin(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -183,8 +186,8 @@ func TestPromise33_IsolationOfATransactionThatDidNotBegin(t *testing.T) {
 	})
 }
 
-// fn ends its transaction itself, and the server refuses: nothing of it is
-// committed by what comes next.
+// fn ends its transaction itself, and the server refuses COMMIT. No later
+// statement commits the transaction.
 func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -206,8 +209,8 @@ func TestPromise43_RefusedCommitOfTheCode(t *testing.T) {
 	})
 }
 
-// openRefusing returns a pool of the plain driver's whose server refuses
-// statement while the switch is on.
+// openRefusing returns a pool of the plain driver, whose server refuses
+// statement while the switch is true.
 func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.Bool) {
 	t.Helper()
 	on := new(atomic.Bool)
@@ -221,8 +224,8 @@ func (s *server) openRefusing(t *testing.T, statement string) (*sql.DB, *atomic.
 	}), on
 }
 
-// openTapped returns a pool of the plain driver's that shows tap each statement
-// that is sent as text. tap may answer it, in the place of the server.
+// openTapped returns a pool of the plain driver that passes each statement sent
+// as text to tap. tap may answer the statement in place of the server.
 func (s *server) openTapped(t *testing.T, dsn string, tap func(statement string) (answer []byte)) *sql.DB {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(dsn)
@@ -242,7 +245,7 @@ func (s *server) openTapped(t *testing.T, dsn string, tap func(statement string)
 	return db
 }
 
-// A tapped connection is a socket, so that the driver can look at it.
+// A tapped connection embeds a socket, so that the driver can check it.
 type tapped struct {
 	*net.TCPConn
 	tap    func(string) []byte
@@ -268,8 +271,8 @@ func (c *tapped) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Table locks that the code has taken end with the call, also where it has
-// ended its transaction itself.
+// Table locks that the code acquires end with the call, even if the code ends
+// its transaction itself.
 func TestPromise43_TableLocksAfterTheCodesOwnEnd(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -294,7 +297,7 @@ func TestPromise43_TableLocksAfterTheCodesOwnEnd(t *testing.T) {
 	})
 }
 
-// A completion_type of CHAIN begins the next transaction with COMMIT.
+// With a completion_type of CHAIN, COMMIT begins another transaction.
 func TestPromise43_CompletionType(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -11,10 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the owner of a connection that was given to New can do to it.
-
-// leftOpen is what fn may leave open on the connection: each keeps database/sql
-// from closing it.
+// leftOpen has things that fn may leave open on the connection that was given
+// to New. Each keeps database/sql from closing it.
 var leftOpen = map[string]func(conn *sql.Conn) (end func(), err error){
 	"rows": func(conn *sql.Conn) (func(), error) {
 		//nolint:rowserrcheck,sqlclosecheck // that is the point
@@ -31,8 +29,9 @@ var leftOpen = map[string]func(conn *sql.Conn) (end func(), err error){
 	},
 }
 
-// Rows that fn leaves open keep no lock: the release cannot prove anything, and
-// the server frees the lock while they are open. Nor do they hold up Close.
+// Rows that fn leaves open do not keep the lock. The release cannot prove that
+// the lock was held, and the server frees the lock while the rows are open. The
+// rows do not delay Close.
 func TestPromise16_RowsLeftOpen(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -84,8 +83,8 @@ func TestPromise16_TransactionLeftOpen(t *testing.T) {
 	})
 }
 
-// Close with a lease to set back and rows in the way leaves the connection
-// open: nothing is in doubt.
+// If Close has a lease to restore, but open rows block the connection, it
+// leaves the connection open. No lock is in doubt.
 func TestPromise19_CloseLeavesAnOccupiedConnectionOpen(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -103,8 +102,8 @@ func TestPromise19_CloseLeavesAnOccupiedConnectionOpen(t *testing.T) {
 	})
 }
 
-// A connection that its owner closes before the Locker goes back to its pool:
-// no lock goes with it, and the error says what has happened.
+// If the owner closes the connection before the Locker, the connection returns
+// to its pool without a lock. The error names the cause.
 func TestPromise16_ConnClosedFirst(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -122,13 +121,13 @@ func TestPromise16_ConnClosedFirst(t *testing.T) {
 		assert.ErrorContains(t, err, "closed before the Locker")
 		require.NoError(t, l.Close())
 
-		// The pool goes on with another connection.
+		// The pool continues with another connection.
 		var n int
 		require.NoError(t, l.db.QueryRowContext(t.Context(), "SELECT 1").Scan(&n))
 	})
 }
 
-// The same where the release finds it, before the watch does.
+// The same holds if the release detects the close before the watch does.
 func TestPromise16_ConnClosedBeforeTheRelease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -140,7 +139,7 @@ func TestPromise16_ConnClosedBeforeTheRelease(t *testing.T) {
 	})
 }
 
-// Without a lock on it the connection is its owner's: it stays as it is.
+// A connection without a lock belongs to its owner, and stays as it is.
 func TestNew_ConnClosedWithoutALock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

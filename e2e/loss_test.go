@@ -27,11 +27,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// atOnce is for losses that the socket shows.
+// atOnce is the bound for losses that the socket shows.
 const atOnce = 50 * time.Millisecond
 
-// requireLost waits for the end of a lock's context, and checks that it tells a
-// loss.
+// requireLost waits until the context of a lock ends, and checks that its cause
+// is a loss.
 func requireLost(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	receive(t, ctx.Done(), "the context under %q ends", name)
@@ -44,8 +44,8 @@ func requireLost(t *testing.T, ctx context.Context, name string) {
 	assert.Equal(t, name, e.Name)
 }
 
-// requireLossReported checks what the call returns whose fn returns now, after
-// a loss.
+// requireLossReported lets fn return after a loss, and checks the error of the
+// call.
 func (c *call) requireLossReported(t *testing.T, name string) {
 	t.Helper()
 	own := errors.New("fn's own")
@@ -66,13 +66,13 @@ func requireHeld(t *testing.T, ctx context.Context) {
 
 // A victim is a lock to lose.
 type victim struct {
-	ctx  context.Context // of the code under it
+	ctx  context.Context // of the code under the lock
 	lose func()          // takes the lock away
-	then func()          // what is to be seen afterwards
+	then func()          // checks the state afterwards
 }
 
-// requireNoticed loses a lock, and fails the test unless the code under it is
-// told within limit after lose has returned.
+// requireNoticed makes a victim lose its lock. It fails the test unless the
+// code under the lock is told within limit after lose has returned.
 func requireNoticed(t *testing.T, limit time.Duration, doomed func() victim) {
 	t.Helper()
 	v := doomed()
@@ -90,8 +90,8 @@ func requireNoticed(t *testing.T, limit time.Duration, doomed func() victim) {
 	v.then()
 }
 
-// victim is a lock of l's that WithLock has taken, to be lost as kill says,
-// which is told the lock's name and session.
+// victim acquires a lock of l by WithLock. The lock is lost when kill is called
+// with the lock's name and session.
 func (l *locker) victim(t *testing.T, f *foreign, kill func(name string, session int64)) victim {
 	t.Helper()
 	name := newName("victim")
@@ -112,7 +112,7 @@ func (l *locker) victim(t *testing.T, f *foreign, kill func(name string, session
 	}
 }
 
-// acquiredVictim is the same by Acquire.
+// acquiredVictim is victim with Acquire.
 func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string, session int64)) victim {
 	t.Helper()
 	name := newName("victim")
@@ -136,9 +136,9 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 	}
 }
 
-// onServersWith is onEachServer with servers that the test has for itself, for
-// tests that change or stop them: lent ones, or, for what can be said only when
-// a server is started, new ones.
+// onServersWith is onEachServer with servers that no other test uses at the
+// same time, for tests that change or stop them. If args is nil, the servers
+// are borrowed. Otherwise new servers are started with these options.
 func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -152,7 +152,7 @@ func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *
 	}
 }
 
-// bothWays runs the test with Open and with New, side by side.
+// bothWays runs the test with Open and with New, at the same time.
 func (s *server) bothWays(t *testing.T, test func(t *testing.T, at setup)) {
 	for _, way := range []string{byOpen, byNew} {
 		t.Run(way, func(t *testing.T) {
@@ -162,7 +162,7 @@ func (s *server) bothWays(t *testing.T, test func(t *testing.T, at setup)) {
 	}
 }
 
-// openWrapped returns a pool that ends with the test, by a driver that is not
+// openWrapped returns a pool that ends with the test, with a driver that is not
 // go-sql-driver.
 func (s *server) openWrapped(t *testing.T) (*sql.DB, *wrapped.Connector) {
 	t.Helper()
@@ -176,9 +176,9 @@ func (s *server) openWrapped(t *testing.T) (*sql.DB, *wrapped.Connector) {
 	return db, connector
 }
 
-// The tests of what shows at once have the machine for themselves.
+// No other test runs at the same time as the tests of losses that show at once.
 
-// KILL of the holder's session.
+// The holder's session is killed.
 func TestPromise11_KillIsNoticedAtOnce(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f := at.foreign(t)
@@ -188,8 +188,8 @@ func TestPromise11_KillIsNoticedAtOnce(t *testing.T) {
 	})
 }
 
-// So is one that comes while the code under the lock is at work on other
-// connections, and waits for them.
+// A KILL is also noticed at once while the code under the lock waits for a
+// statement on another connection.
 func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, db := at.foreign(t), at.open(t)
@@ -216,8 +216,8 @@ func TestPromise11_KillEndsQueriesUnderFnsContext(t *testing.T) {
 	})
 }
 
-// A KILL takes the locks of that session, which is one lock while there are
-// sessions enough.
+// A KILL loses the locks of that session. With enough sessions that is one
+// lock.
 func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 	t.Parallel()
 	const chains = 20
@@ -247,7 +247,7 @@ func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 			}
 			assert.Less(t, lost, 5)
 			requireUsable(t, l)
-			// Those that do not know it by now will not be told.
+			// A holder that has not been told by now will not be told.
 			<-time.After(2 * atOnce)
 			for i := range chains {
 				if on[i] == on[11] {
@@ -266,8 +266,8 @@ func TestPromise11_OneKillTakesOneLock(t *testing.T) {
 	})
 }
 
-// Locks that nest are on one session: they are lost together, and each tells
-// so.
+// Nested locks are on one session. They are lost together, and each reports the
+// loss.
 func TestPromise11_NestedLocksAreLostTogether(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -285,7 +285,7 @@ func TestPromise11_NestedLocksAreLostTogether(t *testing.T) {
 	})
 }
 
-// The locks go, their session lives.
+// The locks are released, but the session lives.
 func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -296,8 +296,8 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 				l := at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(name string, _ int64) {
 					if at.way == byOpen {
-						// Nobody else can get at the session: it happens on the way of the next
-						// proof.
+						// No other code can use the session, so the release is sent just before
+						// the next keep-alive.
 						connector.Before("IS_USED_LOCK", "SELECT RELEASE_ALL_LOCKS()")
 						return
 					}
@@ -311,11 +311,11 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 	})
 }
 
-// One of many locks goes: all of the session's are in doubt, and whose it is
-// does not matter.
+// If one of many locks is lost, all locks of the session are in doubt,
+// whichever it is.
 func TestPromise12_EveryLockIsProved(t *testing.T) {
 	t.Parallel()
-	const locks = 150 // more than one statement asks about
+	const locks = 150 // more names than one statement checks
 	onEachServer(t, func(t *testing.T, srv *server) {
 		for _, gone := range []int{0, 63, 64, 149} {
 			t.Run(fmt.Sprint(gone), func(t *testing.T) {
@@ -348,7 +348,7 @@ func TestPromise12_EveryLockIsProved(t *testing.T) {
 	})
 }
 
-// A primary becomes a replica, under a lock.
+// The primary becomes a replica while a lock is held.
 func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -381,8 +381,8 @@ func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 	})
 }
 
-// Where no lock is held for long enough to be proved, a demoted server is
-// refused all the same.
+// A demoted server is also refused if no lock is held for long enough for a
+// keep-alive.
 func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
@@ -411,8 +411,8 @@ func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	})
 }
 
-// The socket shows a loss under TLS too, and what the server has sent of its
-// own accord is none.
+// The socket also shows a loss under TLS. Bytes that the server sends without a
+// request are not a loss.
 func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -436,7 +436,7 @@ func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
 	})
 }
 
-// certificate writes a certificate that signs itself, and its key.
+// certificate writes a self-signed certificate and its key.
 func certificate(t *testing.T, folder string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -460,10 +460,10 @@ func certificate(t *testing.T, folder string) (cert, key string) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", privateDER)
 }
 
-// On Linux nobody has to look: the kernel tells.
+// On Linux no probe is needed: the kernel reports the end of a connection.
 func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the kernel tells on Linux alone")
+		t.Skip("only Linux reports the end of a connection")
 	}
 	everyWay(t, func(t *testing.T, at setup) {
 		f := at.foreign(t)
@@ -476,7 +476,7 @@ func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(patience):
-			require.FailNow(t, "nobody has told")
+			require.FailNow(t, "the loss was not reported")
 		}
 		require.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
 		c.finish(nil)
@@ -491,12 +491,12 @@ func TestPromise11_TheKernelTellsOfAKill(t *testing.T) {
 	})
 }
 
-// It tells also while rows of fn's are open, when nothing can be sent and the
-// driver cannot look: of all that the server has sent. Rows that it could not
-// send yet come before the end of the stream.
+// The kernel also reports a KILL while rows of fn are open, when no statement
+// can be sent, and the driver cannot check the socket. Rows that the server
+// still has to send come before the end of the stream.
 func TestPromise11_TheKernelTellsBesideOpenRows(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the kernel tells on Linux alone")
+		t.Skip("only Linux reports the end of a connection")
 	}
 	open := map[string]func(ctx context.Context, q querier) (*sql.Rows, error){
 		"context": func(ctx context.Context, q querier) (*sql.Rows, error) { return q.QueryContext(ctx, smallRows) },
@@ -547,8 +547,8 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// Where the socket cannot be looked at, the keep-alive notices, and nothing is
-// taken for a loss.
+// If the socket cannot be probed, the keep-alive detects the loss. Nothing else
+// is taken for a loss.
 func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	t.Parallel()
 	lockers := map[string]func(t *testing.T, at setup) *locker{
@@ -558,7 +558,7 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 		"WithProbe(0)": func(t *testing.T, at setup) *locker {
 			return at.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithProbe(0))
 		},
-		"a connection that is no syscall.Conn": func(t *testing.T, at setup) *locker {
+		"a connection that is not a syscall.Conn": func(t *testing.T, at setup) *locker {
 			cfg, err := mysql.ParseDSN(at.DSN())
 			require.NoError(t, err)
 			cfg.Logger = &mysql.NopLogger{}
@@ -594,7 +594,8 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	})
 }
 
-// Another driver's ResetSession may do what its name says.
+// ResetSession of another driver may really reset the session, so the Locker
+// does not call it.
 func TestPromise11_OtherDriversSessionsAreNotReset(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = parallel.Value.Set("20") // most tests spend their time waiting
+		_ = parallel.Value.Set("20") // most tests wait most of the time
 	}
 	code := m.Run()
 	errs := []error{stopPools(), stopReplicationSets()}
@@ -45,12 +45,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A server is shared by all tests that do not stop it, so every test has lock
-// names of its own.
+// A server is shared by all tests that do not stop it. Therefore every test has
+// lock names of its own.
 type server struct {
 	*servers.Server
-	proxy *servers.Proxy // before it; nil: none
-	admin *sql.DB        // for sessions that have nothing to do with the library; it goes around the proxy
+	proxy *servers.Proxy // in front of the server; nil: none
+	// For sessions outside the library. It does not use the proxy.
+	admin *sql.DB
 }
 
 var running struct {
@@ -84,7 +85,7 @@ func startOrAttach(kind servers.Kind) (*server, error) {
 	return asTarget(backend)
 }
 
-// onEachServer runs the test on every product, on both at the same time.
+// onEachServer runs the test on MySQL and on MariaDB, at the same time.
 func onEachServer(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -121,28 +122,28 @@ func everyWay(t *testing.T, test func(t *testing.T, at setup)) {
 	})
 }
 
-// A locker is a Locker and what it stands on.
+// A locker is a Locker with its db, connection and spy.
 type locker struct {
 	*namedlock.Locker
-	db   *sql.DB   // only its own
+	db   *sql.DB   // of this locker only
 	conn *sql.Conn // with New
 	spy  *spy.Spy  // with spied
 }
 
-// locker returns a Locker on a db of its own, all of which ends with the test.
+// locker returns a Locker on a db of its own. Both end with the test.
 func (at setup) locker(t testing.TB, opts ...namedlock.Option) *locker {
 	t.Helper()
 	return at.lockerOn(t, at.open(t), opts...)
 }
 
 // spied returns a Locker whose driver is watched by a spy. Arguments are sent
-// as text, so that what is prepared is what the Locker wants prepared.
+// as text, so that only the Locker prepares statements.
 func (at setup) spied(t *testing.T, opts ...namedlock.Option) *locker {
 	t.Helper()
 	return at.spiedWith(t, []string{"interpolateParams=true"}, opts...)
 }
 
-// spiedWith is spied for other parameters of the driver.
+// spiedWith is spied with other parameters of the driver.
 func (at setup) spiedWith(t *testing.T, params []string, opts ...namedlock.Option) *locker {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(at.DSN(params...))
@@ -151,7 +152,7 @@ func (at setup) spiedWith(t *testing.T, params []string, opts ...namedlock.Optio
 	return at.spiedAs(t, cfg, opts...)
 }
 
-// spiedAs is spied for a server that is reached as cfg says.
+// spiedAs is spied for a server that is reached through cfg.
 func (at setup) spiedAs(t *testing.T, cfg *mysql.Config, opts ...namedlock.Option) *locker {
 	t.Helper()
 	s, err := spy.New(cfg)
@@ -185,7 +186,7 @@ func (at setup) lockerOn(t testing.TB, db *sql.DB, opts ...namedlock.Option) *lo
 	return l
 }
 
-// open returns a pool of the server's that ends with the test.
+// open returns a pool on the server that ends with the test.
 func (s *server) open(t testing.TB, params ...string) *sql.DB {
 	t.Helper()
 	db, err := openDB(s.DSN(params...))
@@ -194,8 +195,7 @@ func (s *server) open(t testing.TB, params ...string) *sql.DB {
 	return db
 }
 
-// openDB is sql.Open without the driver's log of connections that tests have
-// killed.
+// openDB is sql.Open without the driver's log of connections that tests kill.
 func openDB(dsn string) (*sql.DB, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -211,17 +211,17 @@ func openDB(dsn string) (*sql.DB, error) {
 
 var nameCount atomic.Int64
 
-// newName returns a lock name in lower-case ASCII that no other test has.
+// newName returns a lock name in lower-case ASCII that no other test uses.
 func newName(about string) string {
 	return fmt.Sprintf("e2e-%s-%d", about, nameCount.Add(1))
 }
 
-// patience is for how long tests wait for what must happen; it decides nothing.
-// On a busy machine it is paced.
+// patience is how long tests wait for events that must happen. It decides
+// nothing. On a busy machine it is paced.
 const patience = time.Minute
 
-// waitedEnough reports whether a test has waited for so long that what it waits
-// for does not happen.
+// waitedEnough reports whether a test has waited long enough to conclude that
+// an event does not happen.
 func waitedEnough(since time.Time) bool {
 	waited := time.Since(since)
 	return waited > patience && waited > paced(patience)
@@ -237,7 +237,7 @@ func eventually(t *testing.T, condition func() bool, what string, args ...any) {
 	}
 }
 
-// receive returns what comes from the channel.
+// receive returns the next value from the channel.
 func receive[T any](t *testing.T, from <-chan T, what string, args ...any) T {
 	t.Helper()
 	for start := time.Now(); !waitedEnough(start); {
@@ -266,8 +266,8 @@ func endsWithin(done <-chan error, d time.Duration) bool {
 	}
 }
 
-// prompt fails the test unless f, which says how long something took, stays
-// within limit and this machine's own lateness meanwhile.
+// prompt fails the test unless the time that f returns is within limit and the
+// lateness of this machine during f.
 func prompt(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
 	t.Helper()
 	var took time.Duration
@@ -275,6 +275,6 @@ func prompt(t *testing.T, limit time.Duration, what string, f func() time.Durati
 	require.LessOrEqual(t, took, limit+late, "too late: "+what)
 }
 
-// background is a context that outlives the test's own, which ends before its
-// cleanup begins.
+// background is a context that outlives the test's own context, which ends
+// before the cleanup begins.
 var background = context.Background()

@@ -15,10 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var namesSeed = flag.Uint64("names.seed", 0, "seed of the random names; 0: another each time")
+var namesSeed = flag.Uint64("names.seed", 0, "seed of the random names; 0: a different seed each time")
 
-// Random names from the whole of the Basic Multilingual Plane, beside variants
-// that a server may take for the same.
+// The names are random, from the whole Basic Multilingual Plane. Each is
+// compared with a variant that a server may treat as the same name.
 func TestPromise21_RandomNames(t *testing.T) {
 	t.Parallel()
 	seed := *namesSeed
@@ -39,7 +39,7 @@ func TestPromise21_RandomNames(t *testing.T) {
 	})
 }
 
-// FuzzNames is the same for names of the fuzzer's: go test -C e2e -run '^$'
+// FuzzNames does the same for names from the fuzzer: go test -C e2e -run '^$'
 // -fuzz FuzzNames -parallel 1
 func FuzzNames(f *testing.F) {
 	for _, pair := range [][2]string{
@@ -48,9 +48,9 @@ func FuzzNames(f *testing.F) {
 	} {
 		f.Add(pair[0], pair[1])
 	}
-	// Made here: a worker panics, with a text that Go does not print, when one
-	// input takes 10 s; and ten connections for each input would take most of the
-	// time.
+	// The Lockers are made here. In the fuzz function, a worker panics, with a
+	// text that Go does not print, if one input takes 10 s. Ten connections for
+	// each input would take most of the time.
 	var all []*namesTest
 	for _, kind := range on().Kinds {
 		srv, err := shared[kind]()
@@ -70,12 +70,12 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// A namesTest asks a server about names in three ways.
+// A namesTest queries a server about names in three ways.
 type namesTest struct {
 	prefix           string
 	prepares, spells *locker  // how names are sent at first
-	holder           *foreign // which is sent names beside the statement
-	speller          *foreign // which is sent them in its text
+	holder           *foreign // receives names as arguments
+	speller          *foreign // receives names in the text of the statement
 }
 
 func newNamesTest(t testing.TB, srv *server) *namesTest {
@@ -92,9 +92,10 @@ func newNamesTest(t testing.TB, srv *server) *namesTest {
 	}
 }
 
-// requireAgreement fails the test unless the server accepts both names,
-// understands them however they are sent, and takes them for two unless Fold
-// takes them for one. It reports whether the server takes them for one.
+// requireAgreement fails the test unless the server accepts both names, and
+// reads them the same however they are sent. If the server treats them as one
+// lock, Fold must also do so. It reports whether the server treats them as one
+// lock.
 func (at *namesTest) requireAgreement(t *testing.T, name, other string) (same bool) {
 	t.Helper()
 	name, other = at.prefix+name, at.prefix+other
@@ -102,7 +103,7 @@ func (at *namesTest) requireAgreement(t *testing.T, name, other string) (same bo
 	require.NoError(t, names.Check(other), "%+q", other)
 
 	require.True(t, at.holder.get(name, 0), "the server accepts %+q", name)
-	assert.Equal(t, at.holder.id, at.speller.holder(name), "as it is spelt: %+q", name)
+	assert.Equal(t, at.holder.id, at.speller.holder(name), "as a literal: %+q", name)
 	same = !at.speller.get(other, 0)
 	assert.Equal(t, same, at.holder.holder(other) == at.holder.id, "%+q and %+q", name, other)
 	if same {
@@ -122,7 +123,8 @@ func (at *namesTest) requireAgreement(t *testing.T, name, other string) (same bo
 	return same
 }
 
-// randomName has up to 20 characters: ASCII, letters with cases, or anything.
+// randomName returns up to 20 characters: ASCII, letters with cases, or any
+// characters.
 func randomName(random *rand.Rand) string {
 	name := make([]rune, 1+random.IntN(20))
 	for i := range name {
@@ -140,7 +142,7 @@ func randomName(random *rand.Rand) string {
 	return string(name)
 }
 
-// randomRune is any character of the Basic Multilingual Plane but NUL.
+// randomRune returns any character of the Basic Multilingual Plane except NUL.
 func randomRune(random *rand.Rand) rune {
 	for {
 		if r := 1 + random.Int32N(0xFFFF); !unicode.Is(unicode.Cs, r) {
@@ -149,7 +151,8 @@ func randomRune(random *rand.Rand) rune {
 	}
 }
 
-// variantOf changes the case of some characters, and seldom a character.
+// variantOf changes the case of some characters, and replaces a character in
+// one of 50 cases.
 func variantOf(random *rand.Rand, name string) string {
 	changes := []func(rune) rune{unicode.SimpleFold, unicode.ToUpper, unicode.ToLower, unicode.ToTitle, func(r rune) rune { return r }}
 	variant := []rune(name)

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Names of up to 64 characters, whatever their bytes, are accepted everywhere
-// and stored without change.
+// Names of up to 64 characters are accepted everywhere and stored without
+// change, whatever their bytes.
 func TestPromise21_SixtyFourCharacters(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -39,8 +39,8 @@ func TestPromise21_SixtyFourCharacters(t *testing.T) {
 	})
 }
 
-// The namespace is part of the server's name, of its length, and of nothing
-// that the caller sees.
+// The namespace is part of the server's name and of its length. The caller does
+// not see it.
 func TestPromise21_NamespaceCounts(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -59,8 +59,8 @@ func TestPromise21_NamespaceCounts(t *testing.T) {
 	})
 }
 
-// The server gets a name as it was written, also where another spelling of it
-// has the turn before.
+// The server receives a name as it was written, also if another spelling of the
+// name was served before.
 func TestPromise21_SentAsWritten(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -79,15 +79,15 @@ func TestPromise21_SentAsWritten(t *testing.T) {
 	})
 }
 
-// For every character of the Basic Multilingual Plane: the server stores it,
-// and if it takes two for one, so does this process.
+// For every character of the Basic Multilingual Plane: the server stores it. If
+// the server treats two characters as one, so does this process.
 func TestPromise09_FoldIsAsCoarseAsTheServer(t *testing.T) {
 	t.Parallel()
 	const batch = 256
 	onEachServer(t, func(t *testing.T, srv *server) {
 		f := srv.foreign(t)
 		prefix := newName("rune")
-		stored := map[string][]rune{} // by what the server makes of them
+		stored := map[string][]rune{} // by the form that the server stores
 		take := func(runes []rune) {
 			var query strings.Builder
 			var args []any
@@ -139,7 +139,7 @@ func TestPromise09_FoldIsAsCoarseAsTheServer(t *testing.T) {
 	})
 }
 
-// No server changes a name that SafeName made, nor takes two of them for one.
+// No server changes a name that SafeName made, or treats two of them as one.
 func TestPromise21_SafeNamesStayApart(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../testdata/safename.json")

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// network returns a way to the server that can fail, which ends with the test.
+// network returns a proxy to the server that can fail. It ends with the test.
 func (s *server) network(t *testing.T) *netfault.Proxy {
 	t.Helper()
 	p, err := netfault.Listen(s.Addr())
@@ -24,19 +24,20 @@ func (s *server) network(t *testing.T) *netfault.Proxy {
 	return p
 }
 
-// lockerBehind is locker by way of a network.
+// lockerBehind is locker through a network.
 func (at setup) lockerBehind(t *testing.T, network *netfault.Proxy, params []string, opts ...namedlock.Option) *locker {
 	t.Helper()
 	db, err := openDB(at.DSNAt(network.Addr(), params...))
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
-	// Whatever is silent by the end of the test must not hold up Close.
+	// A network that is silent at the end of the test must not delay Close.
 	l := at.lockerOn(t, db, opts...)
 	t.Cleanup(func() { network.Close() })
 	return l
 }
 
-// The network falls silent under a lock: no word from the socket, ever.
+// The network becomes silent while a lock is held, and the socket never shows
+// that.
 func TestPromise11_SilentNetworkIsALoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -47,7 +48,7 @@ func TestPromise11_SilentNetworkIsALoss(t *testing.T) {
 				l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()))
 				return l.victim(t, f, func(_ string, session int64) {
 					network.Silence()
-					// The server has not noticed by then; other tests are about that.
+					// The server has not ended the session by then. Other tests cover that.
 					time.AfterFunc(twoIntervals()+often(), func() { killer.kill(session) })
 				})
 			})
@@ -55,7 +56,8 @@ func TestPromise11_SilentNetworkIsALoss(t *testing.T) {
 	})
 }
 
-// What the network does between two proofs, for less than one, is no loss.
+// A silence between two keep-alives that is shorter than their interval is not
+// a loss.
 func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -75,8 +77,8 @@ func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
 	})
 }
 
-// A loss is noticed while a nested wait goes on, on the session of the lock
-// that is lost.
+// A loss is detected while a nested wait continues on the session of the lost
+// lock.
 func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -95,7 +97,7 @@ func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 				return victim{ctx, network.Silence, func() {
 					requireLost(t, ctx, outer)
 					err := nested.err(t)
-					if at.way != byNew || !errors.Is(err, namedlock.ErrUnavailable) { // its one connection has gone
+					if at.way != byNew || !errors.Is(err, namedlock.ErrUnavailable) { // its only connection has ended
 						require.ErrorIs(t, err, context.Canceled)
 						require.ErrorIs(t, err, namedlock.ErrLost)
 					}
@@ -110,8 +112,8 @@ func TestPromise11_SilentNetworkUnderANestedWait(t *testing.T) {
 	})
 }
 
-// Waits over a network that falls silent end in time: by their timeouts, or by
-// cancelling.
+// Waits over a network that becomes silent end on time: by their timeouts, or
+// by a cancel.
 func TestPromise06_SilentNetworkDoesNotHoldUpAWait(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -147,9 +149,10 @@ func TestPromise06_SilentNetworkDoesNotHoldUpAWait(t *testing.T) {
 	})
 }
 
-// A wait that nothing else ends is ended by the silence: with an error where
-// the server is out of reach, and where it is not, by beginning again. This
-// takes slices of 30 s, plus 5 s, plus 5 s to connect.
+// If nothing else ends a wait, the silence does. If the server cannot be
+// reached, the call returns an error. Otherwise the call waits again on a new
+// connection. This takes a slice of 30 s, 5 s for the answer, and 5 s to
+// connect.
 func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("NAMEDLOCK_REQUIRE_SERVERS") != "1" {
@@ -158,7 +161,7 @@ func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 	const slice, answer, connect = 30 * time.Second, 5 * time.Second, 5 * time.Second
 	onEachServer(t, func(t *testing.T, srv *server) {
 		if srv.Kind() != on().Kinds[0] {
-			return // it is the client that is tested
+			return // the test is about the client
 		}
 		f, others := srv.foreign(t), srv.foreign(t)
 		var waits sync.WaitGroup
@@ -183,7 +186,7 @@ func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 			})
 		}
 
-		// Here the server is within reach, only not by the old connection.
+		// Here the server can be reached, except by the old connection.
 		network, name := srv.network(t), newName("stranded")
 		l := setup{srv, byOpen}.lockerBehind(t, network, nil)
 		f.lock(name)
@@ -210,8 +213,7 @@ func TestPromise06_WaitOverADeadNetworkEnds(t *testing.T) {
 	})
 }
 
-// Somebody asks on a connection that has gone silent while it lay idle: there
-// is another.
+// An idle connection has become silent. The call uses another connection.
 func TestPromise07_IdleConnectionGoneSilent(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -236,7 +238,7 @@ func TestPromise07_IdleConnectionGoneSilent(t *testing.T) {
 	})
 }
 
-// A server that cannot be reached is no loss of time.
+// If a server cannot be reached, calls return within 6 s.
 func TestPromise07_SilentServerIsUnavailable(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -261,7 +263,7 @@ func TestPromise07_SilentServerIsUnavailable(t *testing.T) {
 	})
 }
 
-// A DSN with a readTimeout that is shorter than a wait breaks the statement
+// A readTimeout in the DSN that is shorter than a wait breaks the statement
 // that waits, not the wait.
 func TestPromise06_ShortReadTimeout(t *testing.T) {
 	t.Parallel()
@@ -300,7 +302,8 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 				})
 				c.release(t)
 				assert.Less(t, network.Accepted(), most)
-				f.lockSoon(name) // statements that were broken off are gone within a second
+				// Statements that were broken off end within 1 s.
+				f.lockSoon(name)
 			})
 			t.Run("Forever", func(t *testing.T) {
 				f, network, name := at.foreign(t), at.network(t), newName("read-timeout")

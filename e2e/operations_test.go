@@ -24,8 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What docs/OPERATIONS.md says. Beside the tests of this file, these do what it
-// speaks of:
+// The tests of this file check docs/OPERATIONS.md. These tests check further
+// statements of the page:
 //
 //	TestPromise11_KillIsNoticedAtOnce, TestPromise11_OneKillTakesOneLock, TestPromise11_NestedLocksAreLostTogether,
 //	TestConformance, 11_NameStaysClosedAfterALoss    what a KILL does
@@ -48,12 +48,12 @@ func operationsPage(t *testing.T) string {
 	return string(text)
 }
 
-// A runbook is the SQL of the page: statements by the servers that they are
-// for, and a name.
+// A runbook has the SQL of the page: the statements for one kind of server, by
+// name.
 type runbook struct {
 	*server
 	blocks map[string]string
-	run    map[string]bool // those that have been
+	run    map[string]bool // blocks that were run
 }
 
 var sqlBlock = regexp.MustCompile("(?ms)^```sql(?: (both|mysql|mariadb) ([a-z-]+))?\n(.*?)^```")
@@ -63,7 +63,7 @@ func (s *server) runbook(t *testing.T) *runbook {
 	book := &runbook{server: s, blocks: make(map[string]string), run: make(map[string]bool)}
 	for _, match := range sqlBlock.FindAllStringSubmatch(operationsPage(t), -1) {
 		kind, name, text := match[1], match[2], match[3]
-		require.NotEmpty(t, name, "every block says what it is for: %s", text)
+		require.NotEmpty(t, name, "every block has a kind and a name: %s", text)
 		if kind == "both" || kind == string(s.Kind()) {
 			require.NotContains(t, book.blocks, name)
 			book.blocks[name] = text
@@ -72,12 +72,11 @@ func (s *server) runbook(t *testing.T) *runbook {
 	return book
 }
 
-// An answer is a row of what a statement returns, by the columns' names in
-// lower case.
+// An answer is a row of a statement's result, by column names in lower case.
 type answer map[string]string
 
 // do runs a block as an operator would, for a lock and a session, and returns
-// all that it returns.
+// all rows.
 func (b *runbook) do(t *testing.T, db *sql.DB, name, lock string, session int64) []answer {
 	t.Helper()
 	rows, err := b.try(t, db, name, lock, session)
@@ -137,8 +136,8 @@ func with(rows []answer, column, value string) []answer {
 	return slices.DeleteFunc(slices.Clone(rows), func(r answer) bool { return r[column] != value })
 }
 
-// onPlainServers runs the test on servers that it has for itself, as they come:
-// MariaDB does not show who waits.
+// onPlainServers runs the test on servers that no other test uses, without
+// extra plugins. Such a MariaDB does not list waiters.
 func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -152,7 +151,7 @@ func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
 	}
 }
 
-// A journal is a log that can be read meanwhile.
+// A journal is a log that can be read while it is written.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -170,8 +169,8 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// A night on call: every statement of the page is run, and does what the page
-// says.
+// A night on call: every statement of the page is run, and has the effect that
+// the page describes.
 func TestOperations_Night(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {
@@ -182,7 +181,7 @@ func TestOperations_Night(t *testing.T) {
 			namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		waiter, next := at.locker(t), at.locker(t)
 
-		assert.Equal(t, "", only(t, book.do(t, srv.admin, "used", name, 0)), "nobody holds it")
+		assert.Equal(t, "", only(t, book.do(t, srv.admin, "used", name, 0)), "the lock is not held")
 		c, ctx := hold(t, t.Context(), holder, name)
 		id := book.holder(t, name)
 		w := begin(t, t.Context(), waiter, name, namedlock.Forever)
@@ -199,7 +198,7 @@ func TestOperations_Night(t *testing.T) {
 		require.True(t, held)
 		assert.EqualValues(t, id, found.ConnectionID)
 
-		_ = book.do(t, srv.admin, "kill-waiter", name, id) // a holder is in no query
+		_ = book.do(t, srv.admin, "kill-waiter", name, id) // a holder does not run a query
 		_ = book.do(t, srv.admin, "kill-waiter", name, waiting)
 		require.ErrorIs(t, w.err(t), namedlock.ErrInterrupted)
 		assert.Equal(t, id, book.holder(t, name), "KILL QUERY frees nothing")
@@ -225,7 +224,7 @@ func TestOperations_Night(t *testing.T) {
 		assert.Equal(t, "Threads_connected", connections[2]["variable_name"])
 
 		for block := range book.blocks {
-			assert.True(t, book.run[block], "nothing tries the block %q of the page", block)
+			assert.True(t, book.run[block], "no test runs the block %q of the page", block)
 		}
 	})
 }
@@ -254,8 +253,8 @@ func number(t *testing.T, text string) int64 {
 	return n
 }
 
-// findOnMySQL checks what the page finds out about the holder, and returns who
-// waits.
+// findOnMySQL checks the page's statements about the holder, and returns the
+// session that waits.
 func (b *runbook) findOnMySQL(t *testing.T, name string, id int64) (waiting int64) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -304,7 +303,7 @@ func (b *runbook) findOnMariaDB(t *testing.T, name string, id int64) (waiting in
 	return waiting
 }
 
-// Whoever is on call needs the privileges that the page names, and no others.
+// An operator needs the privileges that the page lists, and no others.
 func TestOperations_Privileges(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {
@@ -334,8 +333,8 @@ func TestOperations_Privileges(t *testing.T) {
 	})
 }
 
-// The process list tells a holder that lives from one that does not: a Locker
-// speaks on its sessions.
+// In the process list a live holder differs from a dead one: a Locker sends
+// statements on its sessions.
 func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -360,8 +359,8 @@ func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	})
 }
 
-// When the server has no connection left, locks share those that the Locker
-// has. Without any, calls fail. Locks that are held stay so.
+// If the server has no connection left, locks share the sessions that the
+// Locker has. A Locker without a session returns errors. Held locks stay held.
 func TestOperations_NoConnectionLeft(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {
@@ -392,7 +391,8 @@ func TestOperations_NoConnectionLeft(t *testing.T) {
 	})
 }
 
-// The page has every line that the library logs, with its level, and no other.
+// The page lists every line that the library logs, with its level, and no other
+// line.
 func TestOperations_LogLines(t *testing.T) {
 	t.Parallel()
 	var logged []string
@@ -421,7 +421,8 @@ func TestOperations_LogLines(t *testing.T) {
 	assert.ElementsMatch(t, logged, told)
 }
 
-// Code that calls GET_LOCK by hand and leaves the lock on a pooled connection shows in the log.
+// A lock that other code acquired by hand, and left on a pooled connection, is
+// logged.
 func TestOperations_LeakedLockIsLogged(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -437,11 +438,11 @@ func TestOperations_LeakedLockIsLogged(t *testing.T) {
 		l := setup{srv, byOpen}.lockerOn(t, db, namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error { return nil }))
 		const line = "released locks that other code left on a connection"
-		eventually(t, func() bool { return strings.Contains(log.String(), line) }, "the log says: %s", line)
+		eventually(t, func() bool { return strings.Contains(log.String(), line) }, "the log contains: %s", line)
 	})
 }
 
-// A holder that waits for another lock shows a GET_LOCK.
+// A holder that waits for another lock runs a GET_LOCK.
 func TestOperations_HolderThatWaits(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -8,16 +8,17 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
 
-// pace is by how much this machine's crowd stretches what tests configure.
+// pace is how much the load of this machine stretches the times that tests
+// configure.
 var pace struct {
 	mu      sync.Mutex
-	longest time.Duration // of what a second was stretched to, so far
+	longest time.Duration // that a second was stretched to, so far
 	asked   time.Time
 }
 
-// paced returns d, stretched so that a server that has to share its processors
-// answers in time. It never becomes less while a test waits: what it returns
-// grows with the crowd, and does not shrink again.
+// paced returns d, stretched so that a server on a busy machine answers in
+// time. It never decreases while a test waits: the factor grows with the load,
+// and does not shrink again.
 func paced(d time.Duration) time.Duration {
 	const valid = 5 * time.Second
 	pace.mu.Lock()
@@ -29,8 +30,8 @@ func paced(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * pace.longest.Seconds())
 }
 
-// seconds is paced for what servers know in seconds alone, such as a
-// wait_timeout, or a lease.
+// seconds is paced for values that servers only accept in whole seconds, such
+// as a wait_timeout or a lease.
 func seconds(d time.Duration) time.Duration {
 	d = paced(d)
 	if rest := d % time.Second; rest != 0 {
@@ -39,12 +40,12 @@ func seconds(d time.Duration) time.Duration {
 	return d
 }
 
-// waitTimeout is the parameter of a DSN that sets a session's wait_timeout.
+// waitTimeout returns the parameter of a DSN that sets a session's
+// wait_timeout.
 func waitTimeout(d time.Duration) string { return fmt.Sprintf("wait_timeout=%.0f", d.Seconds()) }
 
-// often is the interval between two proofs, WithKeepAlive, in tests that wait
-// for some.
+// often is a WithKeepAlive for tests that wait for several keep-alives.
 func often() time.Duration { return paced(500 * time.Millisecond) }
 
-// twoIntervals is within what a loss that no socket shows is noticed.
+// twoIntervals is the bound for a loss that no socket shows.
 func twoIntervals() time.Duration { return 2 * often() }

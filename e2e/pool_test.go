@@ -18,13 +18,13 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A start of MySQL takes seconds. A server that is as it was when it started is
-// as good as a new one, so tests that change or restart a server borrow one.
+// Starting MySQL takes seconds. A server in its initial state is as good as a
+// new one, so tests that change or restart a server borrow one.
 
 // lentAtOnce is how many servers of a kind are lent at the same time.
 const lentAtOnce = 2
 
-// A pool has the servers of one kind that no test has now.
+// A pool has the idle servers of one kind.
 type pool struct {
 	kind servers.Kind
 	turn chan struct{}
@@ -37,9 +37,9 @@ var pools = map[servers.Kind]*pool{
 	servers.MariaDB: {kind: servers.MariaDB, turn: make(chan struct{}, lentAtOnce)},
 }
 
-// borrow returns a server that the test has for itself until it ends, as a new
-// one is. The test may set global variables, make users and databases, install
-// plugins, and kill and restart it.
+// borrow returns a server in its initial state, which no other test uses until
+// this test ends. The test may set global variables, make users and databases,
+// install plugins, and kill and restart the server.
 func borrow(t *testing.T, kind servers.Kind) *server {
 	t.Helper()
 	p := pools[kind]
@@ -87,7 +87,8 @@ func (p *pool) takeIdle() *private {
 	return s
 }
 
-// giveBack puts the server right, or stops it and returns why it could not be.
+// giveBack restores the server's initial state. If that fails, it stops the
+// server and returns the error.
 func (p *pool) giveBack(s *private) error {
 	if err := s.putRight(); err != nil {
 		return errors.Join(err, s.Stop())
@@ -98,7 +99,7 @@ func (p *pool) giveBack(s *private) error {
 	return nil
 }
 
-// stopPools stops all that is not lent.
+// stopPools stops all servers that are not lent.
 func stopPools() error {
 	var errs []error
 	for _, p := range pools {
@@ -112,25 +113,26 @@ func stopPools() error {
 	return errors.Join(errs...)
 }
 
-// A private server is one that is lent.
+// A private server is one that can be lent.
 type private struct {
 	*server
 	began state
 }
 
-// A state is what a test can change of a server, and what can be set back.
+// A state is everything that a test can change on a server, and that can be
+// restored.
 type state struct {
-	variables map[string]string // the global ones
+	variables map[string]string // the global variables
 	users     []string
 	databases []string
 	plugins   []string
-	mdl       []string // whether the server shows who waits for a lock
+	mdl       []string // whether the server lists waiters
 }
 
-// unsteady are the variables that change without anybody setting them.
+// unsteady matches variables that change without a SET.
 var unsteady = regexp.MustCompile(`^(gtid_|timestamp$|rand_seed|last_insert_id|identity|insert_id|error_count|warning_count|pseudo_thread_id|in_transaction)`)
 
-// state returns the server's state now.
+// state returns the current state of the server.
 func (s *private) state() (now state, err error) {
 	ctx, cancel := context.WithTimeout(background, patience)
 	defer cancel()
@@ -142,7 +144,7 @@ func (s *private) state() (now state, err error) {
 	return stateBy(ctx, conn)
 }
 
-// stateBy is state by way of a connection.
+// stateBy is state through a connection.
 func stateBy(ctx context.Context, conn *sql.Conn) (now state, err error) {
 	now.variables = map[string]string{}
 	rows, err := conn.QueryContext(ctx, "SHOW GLOBAL VARIABLES")
@@ -175,7 +177,7 @@ func stateBy(ctx context.Context, conn *sql.Conn) (now state, err error) {
 	return now, nil
 }
 
-// texts returns the first column of what the query returns.
+// texts returns the first column of the query's result.
 func texts(ctx context.Context, conn *sql.Conn, query string) (all []string, err error) {
 	rows, err := conn.QueryContext(ctx, query)
 	if err != nil {
@@ -192,8 +194,8 @@ func texts(ctx context.Context, conn *sql.Conn, query string) (all []string, err
 	return all, rows.Err()
 }
 
-// putRight ends all sessions, makes the server's state what it was when it
-// began, and checks that it is.
+// putRight ends all sessions, restores the server's initial state, and checks
+// the result.
 func (s *private) putRight() error {
 	ctx, cancel := context.WithTimeout(background, patience)
 	defer cancel()
@@ -239,7 +241,7 @@ func (s *private) putRight() error {
 	return s.began.differs(now)
 }
 
-// literal writes a variable's value so that SET takes it.
+// literal formats a variable's value for SET.
 func literal(value string) string {
 	if regexp.MustCompile(`^-?\d+(\.\d+)?$`).MatchString(value) {
 		return value
@@ -247,12 +249,12 @@ func literal(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
 }
 
-// without returns what is in all and not in known.
+// without returns the elements of all that are not in known.
 func without(all, known []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(one string) bool { return slices.Contains(known, one) })
 }
 
-// differs returns an error that says in what the states differ.
+// differs returns an error that lists the differences, or nil.
 func (s state) differs(now state) error {
 	var in []string
 	for _, name := range slices.Sorted(maps.Keys(s.variables)) {
@@ -273,7 +275,8 @@ func (s state) differs(now state) error {
 	return nil
 }
 
-// endSessions kills all sessions but conn's, and returns when they have gone.
+// endSessions kills all sessions except conn's, and returns when they have
+// ended.
 func endSessions(ctx context.Context, conn *sql.Conn) error {
 	for {
 		sessions, err := texts(ctx, conn, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND USER NOT IN ('system user', 'event_scheduler')")
@@ -281,13 +284,14 @@ func endSessions(ctx context.Context, conn *sql.Conn) error {
 			return err
 		}
 		for _, id := range sessions {
-			_, _ = conn.ExecContext(ctx, "KILL "+id) // it may have gone
+			_, _ = conn.ExecContext(ctx, "KILL "+id) // it may have ended
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// A server on which a test has left everything changed is lent as it began.
+// A server on which a test has changed everything is restored for the next
+// test.
 func TestBorrow(t *testing.T) {
 	t.Parallel()
 	for _, kind := range on().Kinds {
@@ -326,7 +330,7 @@ func TestBorrow(t *testing.T) {
 			require.Empty(t, s.claims(t))
 			require.Zero(t, f.number("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'test'"))
 
-			// What cannot be set back is found.
+			// A difference that cannot be restored is detected.
 			s.began.variables = maps.Clone(began.variables)
 			s.began.variables["port"] = "1"
 			require.ErrorContains(t, s.putRight(), "port")

@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A session keeps two statements prepared, whatever waits and keep-alives come
-// between, and none is left when it goes back: a server has a limit for them
-// (max_prepared_stmt_count).
+// A session keeps at most two statements prepared, whatever waits and
+// keep-alives come in between. None is left when the connection is returned: a
+// server limits their number (max_prepared_stmt_count).
 func TestPromise24_NothingStaysPrepared(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) { // the count is the whole server's
+	// The count is that of the whole server.
+	onServersWith(t, nil, func(t *testing.T, srv *server) {
 		for _, way := range []string{byNew, byOpen} {
 			t.Run(way, func(t *testing.T) {
 				at := setup{srv, way}

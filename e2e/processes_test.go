@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The test binary runs itself as a worker, another process that takes locks.
+// The test binary runs itself as a worker, another process that acquires locks.
 const (
 	workerJob    = "NAMEDLOCK_E2E_WORKER"
 	workerDSN    = "NAMEDLOCK_E2E_DSN"
@@ -31,18 +31,18 @@ const (
 	workerTable  = "NAMEDLOCK_E2E_TABLE"
 
 	jobHold  = "hold"  // hold the lock until killed
-	jobCount = "count" // take turns and count them
+	jobCount = "count" // take turns, and count the turns
 	jobLead  = "lead"  // write to a table as its leader, until told to end
-	jobSlots = "slots" // leave a mark in the folder for each slot, and take it away
+	jobSlots = "slots" // create a mark in the folder for each slot, and remove it
 	jobAdd   = "add"   // add to the number in a table, in transactions under the lock
 
 	workers   = 4
 	turns     = 40  // of a counting worker
 	adders    = 2   // goroutines of an adding worker
-	additions = 125 // of each
+	additions = 125 // additions of each goroutine
 )
 
-// work is main for a worker.
+// work is the main function of a worker.
 func work(job string) int {
 	err := func() error {
 		ctx := background
@@ -96,8 +96,8 @@ func work(job string) int {
 	return 0
 }
 
-// count returns a section that must run alone: it adds one to a number in a
-// file, not atomically, and leaves a mark in the folder meanwhile.
+// count returns a section that must run alone. It adds one to a number in a
+// file, not atomically, and keeps a mark in the folder while it runs.
 func count(folder string) func(context.Context) error {
 	return func(context.Context) error {
 		mark, err := os.OpenFile(filepath.Join(folder, "mark"), os.O_CREATE|os.O_EXCL, 0o600)
@@ -114,7 +114,7 @@ func count(folder string) func(context.Context) error {
 	}
 }
 
-// add has several callers add to the number in the table.
+// add makes several callers add to the number in the table.
 func add(ctx context.Context, l *namedlock.Locker, name, table string) error {
 	var all sync.WaitGroup
 	errs := make([]error, adders)
@@ -125,8 +125,8 @@ func add(ctx context.Context, l *namedlock.Locker, name, table string) error {
 	return errors.Join(errs...)
 }
 
-// addInTurns adds one at a time. It reads without FOR UPDATE: the lock alone
-// keeps an addition from being lost.
+// addInTurns adds one in each of its transactions. It reads without FOR UPDATE:
+// only the lock keeps an addition from being lost.
 func addInTurns(ctx context.Context, l *namedlock.Locker, name, table string) error {
 	for range additions {
 		err := l.WithLockTx(ctx, name, namedlock.Forever, nil, func(ctx context.Context, tx *sql.Tx) error {
@@ -193,7 +193,8 @@ func TestPromise09_ProcessesTakeTurns(t *testing.T) {
 	})
 }
 
-// A process that is killed while it holds leaves the lock to the next.
+// If a process is killed while it holds the lock, another process gets the
+// lock.
 func TestPromise15_KilledProcessLeavesTheLock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

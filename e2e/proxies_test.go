@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// behind is the server by way of a proxy of the test's own.
+// behind returns the server behind a proxy that only this test uses.
 func behind(t *testing.T, srv *server, kind servers.Kind) *server {
 	t.Helper()
 	p, err := servers.StartProxy(kind, servers.Backend{Addr: srv.Server.Addr()})
@@ -27,12 +27,13 @@ func behind(t *testing.T, srv *server, kind servers.Kind) *server {
 	return &server{Server: srv.Server, proxy: p, admin: srv.admin}
 }
 
-// MySQL Router's connection pool keeps a server's session, with its locks, when
-// the client says goodbye. A session that may hold a lock ends without one.
+// If the client sends COM_QUIT, MySQL Router's connection pool keeps the
+// server's session, with its locks. Therefore a session that may hold a lock
+// ends without COM_QUIT.
 func TestPromise16_NoGoodbyeThroughAPool(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		if srv.Kind() != servers.MySQL {
-			return // Router is for MySQL
+			return // Router is only for MySQL
 		}
 		at := setup{behind(t, srv, servers.RouterPool), byNew}
 		l := at.locker(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quietLogger fails the test if anything is logged that sounds like a loss.
+// quietLogger fails the test if a warning or an error is logged.
 func quietLogger(t *testing.T) *slog.Logger { return slog.New(alarm{slog.DiscardHandler, t}) }
 
 type alarm struct {
@@ -36,8 +36,8 @@ func (a alarm) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// A release is never taken for a loss: locks come and go, some under the eyes
-// of the watch, and nobody reports a thing.
+// A release is never taken for a loss. Locks are acquired and released, some
+// while the watch checks their sessions, and nothing is logged.
 func TestPromise11_AThousandQuietReleases(t *testing.T) {
 	t.Parallel()
 	const workers, rounds = 8, 130
@@ -79,19 +79,19 @@ func TestPromise11_AThousandQuietReleases(t *testing.T) {
 	})
 }
 
-// rows make results of any size.
+// smallRows and largeRows are queries with results of different sizes.
 const (
 	smallRows = "SELECT 1 UNION SELECT 2 UNION SELECT 3"
 	largeRows = "SELECT REPEAT('x', 20000) FROM (" + smallRows + ") a, (" + smallRows + ") b, (" + smallRows + ") c, (" +
 		smallRows + ") d, (" + smallRows + ") e, (" + smallRows + ") f" // 15 MB
 )
 
-// What the code under the lock does with the connection that it gave to New is
-// no loss, though the watch must keep its hands off it: it leaves rows unread,
-// runs long statements, has a transaction open.
+// The code under the lock may use the connection that it gave to New. That is
+// not a loss, although the watch cannot use the connection then. The code
+// leaves rows unread, runs long statements, or has a transaction open.
 func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	t.Parallel()
-	pause := often() + often()/2 // proofs are due in it
+	pause := often() + often()/2 // longer than the interval of the keep-alives
 	long := fmt.Sprintf("SELECT SLEEP(%f)", (2 * pause).Seconds())
 	read := func(query string, args ...any) func(*testing.T, context.Context, *sql.Conn) {
 		return func(t *testing.T, ctx context.Context, conn *sql.Conn) {
@@ -162,7 +162,8 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 				assert.Equal(t, context.Canceled, context.Cause(ctx))
 			})
 		}
-		t.Run("rows that come one by one", func(t *testing.T) { // so that they lie in the socket, not in the driver
+		// The rows stay in the socket, and not in the driver.
+		t.Run("rows that come one by one", func(t *testing.T) {
 			t.Parallel()
 			network, name := srv.network(t), newName("own-use")
 			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
@@ -175,7 +176,8 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 			requireHeld(t, ctx)
 			c.release(t)
 		})
-		t.Run("many statements, many locks", func(t *testing.T) { // so that proofs take their time
+		// The keep-alives take long.
+		t.Run("many statements, many locks", func(t *testing.T) {
 			t.Parallel()
 			for range 2 {
 				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
@@ -194,9 +196,9 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	})
 }
 
-// A KILL shows while the connection that was given to New is used by the code
-// under the lock: at once where no statement runs, and else to the statement,
-// and by it to the watch.
+// A KILL is detected while the code under the lock uses the connection that was
+// given to New. If no statement runs, it is detected at once. Otherwise the
+// statement fails, and the watch detects that.
 func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 	t.Parallel()
 	type use func(ctx context.Context, conn *sql.Conn, running chan<- struct{}) error
@@ -216,7 +218,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 			defer rows.Close()
 			rows.Next()
 			close(running)
-			<-time.After(often()) // the KILL comes
+			<-time.After(often()) // during the pause the session is killed
 			for rows.Next() {
 			}
 			return rows.Err()
@@ -263,7 +265,7 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 					then := v.then
 					v.then = func() {
 						t.Helper()
-						receive(t, used, "the connection is let go of")
+						receive(t, used, "the code has stopped using the connection")
 						then()
 					}
 					return v
@@ -273,11 +275,10 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 	})
 }
 
-// No goroutine is there for a lock that is held, and none is left behind by
-// those that were.
+// A held lock has no goroutine, and a released lock leaves none behind.
 //
-// This counts the goroutines of the process, so it runs alone, on one server
-// after the other.
+// This test counts the goroutines of the process, so it runs alone, on one
+// server after the other.
 func TestPromise19_Goroutines(t *testing.T) {
 	const locks, sessions, few = 1000, 4, 20
 	for _, kind := range on().Kinds {
@@ -288,7 +289,7 @@ func TestPromise19_Goroutines(t *testing.T) {
 					servers.SkipOrFail(t, err)
 				}
 				f, db := srv.foreign(t), srv.open(t)
-				db.SetMaxIdleConns(-1) // the driver has a goroutine for each
+				db.SetMaxIdleConns(-1) // the driver has a goroutine for each connection
 				opts := []namedlock.Option{namedlock.WithKeepAlive(often())}
 				if way == byOpen {
 					opts = append(opts, namedlock.WithMaxSessions(sessions))
@@ -331,8 +332,8 @@ func TestPromise19_Goroutines(t *testing.T) {
 	}
 }
 
-// settled returns how many goroutines there are when those that are about to
-// end have ended.
+// settled returns the number of goroutines after those that are about to end
+// have ended.
 func settled() int {
 	n := runtime.NumGoroutine()
 	for same := 0; same < 10; same++ {

@@ -22,7 +22,8 @@ import (
 
 var errOfFn = errors.New("the error of fn")
 
-// RELEASE_LOCK runs once, on the session that acquired, however fn ends.
+// RELEASE_LOCK runs once, on the session that acquired the lock, however fn
+// ends.
 func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 	t.Parallel()
 	type outcome struct {
@@ -60,7 +61,7 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 		for what, end := range ends {
 			t.Run(what, func(t *testing.T) {
 				l, f, name := at.spied(t), at.foreign(t), newName("ends")
-				for range 3 { // the third time by a prepared statement
+				for range 3 { // the third time as a prepared statement
 					l.spy.Reset()
 					ctx, cancel := context.WithCancel(t.Context())
 					if what == "expired" {
@@ -110,8 +111,8 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 //go:noinline
 func panicHere(value any) { panic(value) }
 
-// A panic ends all locks that it passes, and nothing that a release finds takes
-// its place.
+// A panic ends all locks that it passes. No error of a release replaces the
+// panic.
 func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -136,8 +137,8 @@ func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 	})
 }
 
-// With New, transactions on the lock's own connection leave the lock alone, and
-// one that is left open does not hold up a release.
+// With New, transactions on the lock's own connection do not affect the lock. A
+// transaction that is left open does not delay a release.
 func TestPromise15_TransactionOnTheConnection(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -170,7 +171,7 @@ func TestPromise15_TransactionOnTheConnection(t *testing.T) {
 	})
 }
 
-// A release has a context of its own, and that is bounded.
+// A release has a context of its own, with a time limit.
 func TestPromise15_ReleaseIsBounded(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -195,15 +196,15 @@ func TestPromise15_ReleaseIsBounded(t *testing.T) {
 	})
 }
 
-// Unless RELEASE_LOCK said 1, the connection is discarded: the name is free,
-// and nothing of it is pooled.
+// Unless RELEASE_LOCK returned 1, the connection is discarded. The name is
+// free, and the connection is not returned to the pool.
 func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 	t.Parallel()
 	injected := errors.New("injected")
 	refused := &mysql.MySQLError{Number: 1105, Message: "refused"}
 	failures := map[string]struct {
 		fault spy.Fault
-		err   error // is inside; nil where database/sql keeps it to itself
+		err   error // is inside; nil if database/sql does not return it
 	}{
 		"before it is sent":    {spy.FailBefore(injected), injected},
 		"after it was sent":    {spy.FailAfter(injected), injected},
@@ -215,7 +216,7 @@ func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 	}
 	everyWay(t, func(t *testing.T, at setup) {
 		for what, failure := range failures {
-			for cycles := range 3 { // as text, when it is prepared, and prepared
+			for cycles := range 3 { // as text, at the first prepare, and prepared
 				t.Run(fmt.Sprint(what, " after ", cycles), func(t *testing.T) {
 					l, f, name := at.spied(t), at.foreign(t), newName("unsure")
 					for range cycles {
@@ -245,8 +246,8 @@ func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 	})
 }
 
-// RELEASE_LOCK says 0 if another has the lock, and NULL if nobody has: then
-// somebody used the connection that belongs to the Locker.
+// RELEASE_LOCK returns 0 if another session holds the lock, and NULL if no
+// session holds it. In both cases other code used the Locker's connection.
 func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -273,8 +274,8 @@ func TestPromise16_LockReleasedByOthers(t *testing.T) {
 	})
 }
 
-// A session that is given up takes all its locks along, and their contexts say
-// so.
+// A session that is discarded loses all its locks, and their contexts end with
+// ErrLost.
 func TestPromise17_LossOfASharedSession(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -299,8 +300,8 @@ func TestPromise17_LossOfASharedSession(t *testing.T) {
 	})
 }
 
-// A KILL of a session that waits under a lock takes the lock: the wait ends,
-// and says why.
+// A KILL of a session that waits under a lock takes the lock. The wait ends
+// with an error that contains the loss.
 func TestPromise17_LossUnderANestedWait(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -322,8 +323,8 @@ func TestPromise17_LossUnderANestedWait(t *testing.T) {
 	})
 }
 
-// A wait under a lock that is given up, for whatever reason, leaves the outer
-// lock on the server, where another session watches it all the time.
+// The end of a wait under a lock, for whatever reason, does not affect the
+// outer lock. Another session observes that lock on the server all the time.
 func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -382,7 +383,7 @@ func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 		closed := inBackground(l.Close)
 		requireError(t, waits.err(t), namedlock.ErrClosed, inner)
 
-		// What was left of the waits gives the lock back that it may get.
+		// If a wait that was ended still gets the lock, the lock is released.
 		f.unlock(inner)
 		f.lockSoon(inner)
 		f.unlock(inner)
@@ -399,8 +400,8 @@ func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 	})
 }
 
-// The same for a wait of another chain that shares the session: New has only
-// the one.
+// The same holds for a wait of another chain on the same session. New has only
+// one session.
 func TestPromise20_OtherChainsLockSurvives(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

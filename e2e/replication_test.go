@@ -13,14 +13,14 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// A replicationSet is some servers of which one is the primary. Tests take
-// turns, and each finds the set whole.
+// A replicationSet has several servers, one of which is the primary. Only one
+// test uses it at a time, and each test finds it in its initial state.
 type replicationSet struct {
 	start func() ([]*server, error)                                     // the primary is the first
-	heal  func(ctx context.Context, nodes []*server) ([]*server, error) // makes the set whole, and empty
+	heal  func(ctx context.Context, nodes []*server) ([]*server, error) // restores the initial state, without tables
 
 	turn  sync.Mutex
-	nodes []*server // nil: none are started
+	nodes []*server // nil: not started
 }
 
 var (
@@ -28,8 +28,8 @@ var (
 	groupSet    = &replicationSet{start: startGroup, heal: healGroup}
 )
 
-// borrow returns the servers of the set, the primary first, which the test has
-// for itself until it ends.
+// borrow returns the servers of the set, the primary first. No other test uses
+// them until this test ends.
 func (r *replicationSet) borrow(t *testing.T) []*server {
 	t.Helper()
 	r.turn.Lock()
@@ -70,7 +70,8 @@ func stopReplicationSets() error {
 	return errors.Join(stopAll(semiSyncSet.nodes), stopAll(groupSet.nodes))
 }
 
-// startNodes starts n servers side by side. On an error none runs.
+// startNodes starts n servers at the same time. If it returns an error, none is
+// running.
 func startNodes(n int, start func(i int) (*servers.Server, error)) ([]*server, error) {
 	nodes, errs := make([]*server, n), make([]error, n)
 	var starting sync.WaitGroup
@@ -105,11 +106,11 @@ func (s *server) run(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// revive makes each of the servers run that was stopped or killed.
+// revive starts or resumes each server that was stopped or killed.
 func revive(nodes []*server) {
 	for _, node := range nodes {
-		_ = node.Resume()  // an error if it has ended
-		_ = node.Restart() // an error if it runs
+		_ = node.Resume()  // an error if the server has ended
+		_ = node.Restart() // an error if the server is running
 	}
 }
 
@@ -125,8 +126,8 @@ func until(ctx context.Context, what string, condition func() bool) error {
 	return nil
 }
 
-// startSemiSync returns a primary and its replica, which has every transaction
-// before its commit is answered.
+// startSemiSync returns a primary and its replica. The replica has each
+// transaction before the client gets the answer to its COMMIT.
 func startSemiSync() ([]*server, error) {
 	nodes, err := startNodes(2, func(i int) (*servers.Server, error) {
 		return servers.Start(servers.MariaDB, servers.WithArgs(showLocks...), servers.WithArgs("--log-bin", "--log-slave-updates",
@@ -145,12 +146,12 @@ func startSemiSync() ([]*server, error) {
 }
 
 // healSemiSync makes the first server the primary and the second its replica,
-// both empty.
+// both without tables.
 func healSemiSync(ctx context.Context, nodes []*server) ([]*server, error) {
 	revive(nodes)
 	for _, node := range nodes {
 		err := node.run(ctx,
-			"SET GLOBAL rpl_semi_sync_master_enabled = OFF", // which ends what waits for a replica
+			"SET GLOBAL rpl_semi_sync_master_enabled = OFF", // ends sessions' waits for a replica
 			"STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled = OFF", "SET GLOBAL read_only = OFF",
 			"DROP TABLE IF EXISTS ledger", "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
 		if err != nil {
@@ -174,7 +175,8 @@ func healSemiSync(ctx context.Context, nodes []*server) ([]*server, error) {
 	})
 }
 
-// groupSource tells a member as whom to get what it has missed.
+// groupSource sets the user as which a member fetches the transactions that it
+// has missed.
 const groupSource = "CHANGE REPLICATION SOURCE TO SOURCE_USER='root' FOR CHANNEL 'group_replication_recovery'"
 
 // startGroup returns the three members of a replication group with a single
@@ -230,11 +232,11 @@ func startGroup() ([]*server, error) {
 	return nodes, nil
 }
 
-// healGroup makes all servers members again, and empty.
+// healGroup makes all servers members again, without tables.
 func healGroup(ctx context.Context, nodes []*server) ([]*server, error) {
 	revive(nodes)
-	// A member that was stopped for a while says that all is well until it has
-	// found out.
+	// A member that was stopped for a while reports itself as online until it
+	// detects its state.
 	err := until(ctx, "all members are online", func() bool {
 		whole := true
 		for _, node := range nodes {

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server ends and comes back while locks are held and waited for. Holders are
-// told, waiters have the lock in the end or an error, and the same Lockers go
-// on.
+// A server ends and is restarted while callers hold locks and wait. Holders are
+// told of the loss. Waiters eventually get the lock or an error. The same
+// Lockers continue to work.
 func TestPromise11_ServerRestarts(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(*servers.Server) error{
@@ -31,7 +31,7 @@ func TestPromise11_ServerRestarts(t *testing.T) {
 	}
 }
 
-// restart is a victim in the middle of many.
+// restart returns a victim among many holders and waiters.
 func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 	const many = 5
 	open, single, other := setup{s, byOpen}.locker(t), setup{s, byNew}.locker(t), setup{s, byOpen}.locker(t)
@@ -51,7 +51,8 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 		name := newName("restart")
 		c, ctx := hold(t, t.Context(), l, name)
 		holders = append(holders, holder{c, ctx, name})
-		for _, waiting := range []*locker{other, open} { // on the server, and in the process's own line
+		// One waits on the server, and one in the process's queue.
+		for _, waiting := range []*locker{other, open} {
 			w := begin(t, t.Context(), waiting, name, namedlock.Forever)
 			w.finish(nil)
 			waiters = append(waiters, w)
@@ -59,7 +60,7 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 		}
 		s.awaitWaiter(t, name)
 	}
-	// Some connections lie idle, and some that the Locker has had before.
+	// Some connections are idle in the db, and the Locker has used some of them.
 	var idle sync.WaitGroup
 	for range many {
 		idle.Go(func() { _, _ = open.db.ExecContext(background, "SELECT SLEEP(0.1)") })
@@ -81,13 +82,15 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 			err := w.err(t)
 			switch {
 			case err == nil:
-			case len(w.held) > 0: // a server that shuts down may end the holder's session first, and the waiter's after the grant
+			// A server that shuts down may end the holder's session first, and the
+			// waiter's session after the grant.
+			case len(w.held) > 0:
 				require.ErrorIs(t, err, namedlock.ErrLost)
 			default:
 				require.ErrorIs(t, err, namedlock.ErrUnavailable)
 			}
 		}
-		// None of the connections that are dead by now shows.
+		// No call meets a connection that has died.
 		var calls [3 * many]error
 		var running sync.WaitGroup
 		for i := range calls {
@@ -103,8 +106,7 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 	}}
 }
 
-// Connections that lie idle in the db, and in the Locker's hands, have died
-// with the server.
+// Idle connections, in the db and in the Locker, have died with the server.
 func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 	t.Parallel()
 	const count = 6
@@ -126,11 +128,13 @@ func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 			warm(count)
 			eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "the idle sessions go back")
 			assert.GreaterOrEqual(t, l.db.Stats().Idle, count)
-			warm(count / 2) // which are in the Locker's hands now, and the others in the db
+			// The Locker has half of the sessions now, and the db has the others.
+			warm(count / 2)
 			require.NoError(t, end())
 			require.NoError(t, srv.Restart())
 			requireUsable(t, l)
-			warm(2 * count) // of which some meet every connection that has died
+			// Some of these calls meet each connection that has died.
+			warm(2 * count)
 		}
 		assert.Empty(t, srv.claims(t))
 	})

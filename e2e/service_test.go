@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shutDown has a Shutdown of l end by its ctx, and returns how long after the
-// end of that it returned.
+// shutDown makes a Shutdown of l end by its ctx. It returns the time from the
+// end of ctx to the return of Shutdown.
 func shutDown(t *testing.T, l *locker, names ...string) (late time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -30,10 +30,11 @@ func shutDown(t *testing.T, l *locker, names ...string) (late time.Duration) {
 	return late
 }
 
-// Shutdown ends with its ctx, be the network as it is. The locks are others',
-// where the server can know, and their code is told.
+// Shutdown ends with its ctx, whatever the state of the network. If the server
+// can detect the end of the connections, the locks are free for other sessions.
+// The code under the locks is told.
 //
-// This test has the machine for itself.
+// No other test runs at the same time.
 func TestPromise40_ShutdownIsBounded(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, silent := range []bool{false, true} {
@@ -63,7 +64,7 @@ func TestPromise40_ShutdownIsBounded(t *testing.T) {
 	})
 }
 
-// Check finds out at start-up what a first lock would.
+// Check reports errors at start-up that the first lock would report.
 func TestPromise41_CheckSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -98,7 +99,7 @@ func TestPromise41_CheckSaysWhatIsWrong(t *testing.T) {
 	})
 }
 
-// A driver that hides its socket is no fault, and the log tells of it: once.
+// A driver that hides its socket is not an error. The Locker logs it once.
 func TestPromise41_CheckWarnsOfALateLoss(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -116,7 +117,7 @@ func TestPromise41_CheckWarnsOfALateLoss(t *testing.T) {
 	})
 }
 
-// A server that is read-only is one whose locks exclude nobody on the primary.
+// The locks of a read-only server exclude no client of the primary.
 func TestPromise41_CheckKnowsAReplica(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {

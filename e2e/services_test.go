@@ -14,14 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A crowd is calls that are all under their locks at the same time.
+// A crowd has calls that are all under their locks at the same time.
 type crowd struct {
 	t      *testing.T
 	l      *namedlock.Locker
 	db     *sql.DB
 	ends   sync.WaitGroup
-	inside chan struct{} // receives once from each
-	leave  chan struct{} // closed when all are inside
+	inside chan struct{} // receives once from each call
+	leave  chan struct{} // closed when all calls are inside
 	calls  int
 }
 
@@ -52,7 +52,7 @@ func (c *crowd) locks(n int) {
 func (c *crowd) queries(n int) {
 	c.begin(n, func(name string) error {
 		return c.l.WithLock(c.t.Context(), name, patience, func(ctx context.Context) error {
-			conn, err := c.db.Conn(ctx) // as a query has for as long as it runs
+			conn, err := c.db.Conn(ctx) // like a query, for as long as it runs
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ func (c *crowd) leaders(n int) {
 	})
 }
 
-// sizes are what the rows of the page have at the same time.
+// sizes has the calls that the rows of the page make at the same time.
 var sizes = map[string]func(c *crowd){
 	"1 job that holds its lock by `WithLock`":                                                     func(c *crowd) { c.locks(1) },
 	"50 requests, each with the `WithLock` of another name":                                       func(c *crowd) { c.locks(50) },
@@ -89,7 +89,7 @@ var sizes = map[string]func(c *crowd){
 
 var sizeRow = regexp.MustCompile(`(?m)^\| ([^|]+) \| (\d+) \| (\d+) \|$`)
 
-// The numbers of docs/OPERATIONS.md are enough.
+// The numbers of docs/OPERATIONS.md are large enough.
 func TestOperations_Connections(t *testing.T) {
 	t.Parallel()
 	rows := sizeRow.FindAllStringSubmatch(operationsPage(t), -1)
@@ -120,7 +120,7 @@ func TestOperations_Connections(t *testing.T) {
 	})
 }
 
-// What Check sends is as many statements as docs/OPERATIONS.md says.
+// Check sends the number of statements that docs/OPERATIONS.md states.
 func TestOperations_CheckIsSixStatements(t *testing.T) {
 	t.Parallel()
 	onPlainServers(t, func(t *testing.T, srv *server) {

@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// More names are waited for than sessions allowed: all are served when they
-// come free, whichever does, and others' names can be acquired meanwhile.
+// More names are waited for than there are sessions. Each caller is served when
+// its name becomes free, in any order. Free names can be acquired at the same
+// time.
 func TestPromise02_MoreNamesThanSessions(t *testing.T) {
 	t.Parallel()
 	const count = 20
@@ -37,7 +38,7 @@ func TestPromise02_MoreNamesThanSessions(t *testing.T) {
 			}
 			free()
 			for i := range count {
-				i = (i*7 + 19) % count // neither first nor last come first
+				i = (i*7 + 19) % count // neither the first nor the last is served first
 				f.unlock(names[i])
 				calls[i].holds(t)
 				assert.NotZero(t, f.holder(names[i]))
@@ -53,7 +54,8 @@ func TestPromise02_MoreNamesThanSessions(t *testing.T) {
 	})
 }
 
-// Many callers of one name wait in this process: the server sees one of them.
+// Many callers of one name wait in this process. At most one of them waits on
+// the server.
 func TestPromise09_OneWaitForAll(t *testing.T) {
 	t.Parallel()
 	const callers = 200
@@ -101,8 +103,8 @@ func TestPromise02_SingleConnectionIsRefused(t *testing.T) {
 	})
 }
 
-// Code under the locks queries the same small db, and never waits for
-// connections that the locks have.
+// Code under the locks queries the same small db. It never waits for
+// connections that hold locks.
 func TestPromise02_SmallDBIsNoDeadlock(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -134,7 +136,8 @@ func TestPromise02_SmallDBIsNoDeadlock(t *testing.T) {
 	})
 }
 
-// A session that holds nothing goes back to the db soon, as good as new.
+// A session that holds nothing is soon returned to the db, in its initial
+// state.
 func TestPromise19_IdleSessionsGoBack(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -149,7 +152,7 @@ func TestPromise19_IdleSessionsGoBack(t *testing.T) {
 			c.release(t)
 		}
 		for range 3 {
-			requireUsable(t, l) // prepares
+			requireUsable(t, l) // prepares statements
 		}
 		eventually(t, func() bool { return l.db.Stats().InUse == 0 }, "the sessions go back")
 		assert.Equal(t, 5, l.db.Stats().Idle)
@@ -169,8 +172,8 @@ func TestPromise19_IdleSessionsGoBack(t *testing.T) {
 	})
 }
 
-// A connection that has served the Locker serves others as before, under
-// contexts of their own.
+// A connection that has served the Locker serves other code as before, under
+// contexts of its own.
 func TestPromise19_AConnectionGoesBackAsItCame(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -198,9 +201,9 @@ func TestPromise19_AConnectionGoesBackAsItCame(t *testing.T) {
 	})
 }
 
-// A connection that other code had left with a lock, in the pool or in our
-// hands, does not let us in beside ourselves: after our release the name is
-// free.
+// Other code may leave a lock on a connection, in the pool or the one given to
+// New. The Locker then does not acquire that lock a second time on the same
+// session. After its release the name is free.
 func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -237,8 +240,8 @@ func TestPromise16_LeakedLockIsNotReentered(t *testing.T) {
 	})
 }
 
-// At the user's or the server's limit for connections the sessions that there
-// are, are shared.
+// At the user's or the server's limit for connections, calls share the existing
+// sessions.
 func TestPromise02_SharesAtTheServersLimit(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

@@ -20,11 +20,11 @@ import (
 const (
 	slotsOfWorkers = 3
 	slotCallers    = 4  // goroutines of a worker
-	slotTurns      = 20 // of each
+	slotTurns      = 20 // turns of each goroutine
 )
 
-// inSlots has callers go through the slots, each of which leaves a mark that no
-// other may find.
+// inSlots makes callers go through the slots. Each caller creates a mark, and
+// fails if the mark exists.
 func inSlots(ctx context.Context, l *namedlock.Locker, name, folder string) error {
 	var all sync.WaitGroup
 	errs := make([]error, slotCallers)
@@ -51,8 +51,8 @@ func inSlots(ctx context.Context, l *namedlock.Locker, name, folder string) erro
 	return errors.Join(errs...)
 }
 
-// Several processes, some with Open and some with New: never two in one slot,
-// and so never more than there are.
+// Several processes, some with Open and some with New, use the slots. Two
+// callers are never in one slot, so there are never more callers than slots.
 func TestPromise50_NeverMoreThanN(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -92,8 +92,8 @@ func (c *slotCall) end(t *testing.T) {
 
 func slotName(name string, i int) string { return fmt.Sprint(name, "#", i) }
 
-// The callers of three processes are served in the order in which they came,
-// whichever slot becomes free.
+// The callers of three processes are served in their order, whichever slot
+// becomes free.
 func TestPromise50_InOrder(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -129,8 +129,8 @@ func TestPromise50_InOrder(t *testing.T) {
 	})
 }
 
-// A session that dies frees its slot for the next caller, in whatever process,
-// and its code is told.
+// If a session dies, the next caller in any process gets its slot. The code in
+// the slot is told.
 func TestPromise50_ALossFreesTheSlot(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -140,14 +140,14 @@ func TestPromise50_ALossFreesTheSlot(t *testing.T) {
 		ctx := <-first.ctx
 		f.lock(slotName(name, 1))
 		next := callSlot(t, other, name, 2, patience)
-		eventually(t, func() bool { return f.holder(name+"#gate") != 0 }, "the next looks for a slot")
+		eventually(t, func() bool { return f.holder(name+"#gate") != 0 }, "the next caller looks for a slot")
 		h, held, err := other.Holder(t.Context(), slotName(name, 0))
 		require.NoError(t, err)
 		require.True(t, held)
 		f.kill(int64(h.ConnectionID))
 		receive(t, ctx.Done(), "the code is told")
 		assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
-		assert.Zero(t, receive(t, next.got, "slot 0, while the code goes on"))
+		assert.Zero(t, receive(t, next.got, "slot 0, while the code still runs"))
 		close(first.leave)
 		requireError(t, receive(t, first.result, "the first returns"), namedlock.ErrLost, name)
 		next.end(t)
@@ -156,9 +156,9 @@ func TestPromise50_ALossFreesTheSlot(t *testing.T) {
 	})
 }
 
-// While 30 callers of three processes wait: one session a process, and 20
-// statements a second in all. A slot that becomes free is acquired within 100
-// ms.
+// While 30 callers of three processes wait, each process uses one session, and
+// all processes together send 20 statements a second. A slot that becomes free
+// is acquired within 100 ms.
 func TestPromise50_WhatAWaitCosts(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		const n, processes, callers = 4, 3, 10

@@ -22,13 +22,13 @@ var (
 	forCluster     = regexp.MustCompile(` /\*M! .*$`)
 )
 
-// onOneLine is a statement without what may differ: line breaks and numbers.
+// onOneLine returns a statement without its line breaks, and with n for each
+// number, since these may differ.
 func onOneLine(text string) string {
 	return anyNumber.ReplaceAllString(strings.TrimSpace(whiteSpace.ReplaceAllString(text, " ")), "n")
 }
 
-// Every statement of docs/STATEMENTS.md is sent, to one of the servers at
-// least.
+// Every statement of docs/STATEMENTS.md is sent to at least one of the servers.
 func TestStatementsPage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/STATEMENTS.md")
@@ -36,7 +36,7 @@ func TestStatementsPage(t *testing.T) {
 	var mu sync.Mutex
 	var sent []string
 	asked := 0                        // servers
-	t.Run("ask", func(t *testing.T) { // returns when all have been asked
+	t.Run("ask", func(t *testing.T) { // returns when all servers have been used
 		onEachServer(t, func(t *testing.T, srv *server) {
 			texts := srv.everyStatement(t)
 			mu.Lock()
@@ -46,7 +46,7 @@ func TestStatementsPage(t *testing.T) {
 		})
 	})
 	if asked < 2 {
-		return // what only the missing server is asked was not sent
+		return // statements for the missing server were not sent
 	}
 	blocks := statementBlock.FindAllSubmatch(page, -1)
 	require.Greater(t, len(blocks), 9)
@@ -56,7 +56,8 @@ func TestStatementsPage(t *testing.T) {
 	}
 }
 
-// everyStatement has a Locker send what it can, and returns that.
+// everyStatement makes a Locker send all its kinds of statements, and returns
+// them.
 func (s *server) everyStatement(t *testing.T) (sent []string) {
 	t.Helper()
 	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(4*often())), s.foreign(t), newName("page")
@@ -72,11 +73,11 @@ func (s *server) everyStatement(t *testing.T) (sent []string) {
 	require.NoError(t, l.Check(t.Context()))
 	_, _, err := l.Holder(t.Context(), name)
 	require.NoError(t, err)
-	_, _ = l.Holders(t.Context(), name) // MariaDB has the list by a plugin only
+	_, _ = l.Holders(t.Context(), name) // MariaDB only has the list with a plugin
 	eventually(t, func() bool {
 		requireUsable(t, l)
 		return l.spy.Count("SELECT @@read_only") > 0
-	}, "the session is asked again whether its server can be written to")
+	}, "the Locker checks again whether the server is writable")
 	for _, text := range l.spy.Sent() {
 		sent = append(sent, onOneLine(text), onOneLine(forCluster.ReplaceAllString(text, "")))
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every statement is one that proxies and compatible servers understand:
-// GET_LOCK and RELEASE_LOCK stand bare, one a SELECT. Beside one that waits
-// stands what tells whether the server can still be written to.
+// Proxies and compatible servers understand every statement. GET_LOCK and
+// RELEASE_LOCK are each in a SELECT of their own. Only a GET_LOCK that waits is
+// combined with variables that show whether the server is still writable.
 func TestPromise23_PlainStatements(t *testing.T) {
 	t.Parallel()
 	plain := regexp.MustCompile(`^(SET STATEMENT max_statement_time=0 FOR )?` +
@@ -85,8 +85,8 @@ func TestPromise24_ExactStatements(t *testing.T) {
 		cycle("third", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
 		cycle("fourth", sent{how: spy.Run, text: get}, sent{how: spy.Run, text: release})
 
-		// What was prepared is closed with the Locker; the connection stays the
-		// caller's.
+		// Close closes the prepared statements. The connection stays open for its
+		// owner.
 		l.spy.Reset()
 		require.NoError(t, l.Close())
 		for _, st := range l.spy.Statements() {
@@ -97,7 +97,7 @@ func TestPromise24_ExactStatements(t *testing.T) {
 	})
 }
 
-// The check of the server is made once a session, before its first lock.
+// The server is checked once in each session, before its first lock.
 func TestPromise24_OneGreeting(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -109,7 +109,7 @@ func TestPromise24_OneGreeting(t *testing.T) {
 		first := slices.Index(sent, "SELECT GET_LOCK(?, ?)")
 		assert.Positive(t, first, "a greeting")
 		if at.way == byOpen && l.spy.Count("VERSION()") > 1 {
-			return // so slow that the session has gone back between two locks
+			return // so slow that the session was returned between two locks
 		}
 		require.Len(t, sent[first:], 3*2)
 		for i, text := range sent[first:] {
@@ -118,10 +118,10 @@ func TestPromise24_OneGreeting(t *testing.T) {
 	})
 }
 
-// A server that prepares no more gets text, where the driver can put arguments
-// into that.
+// If a server does not prepare any more statements, they are sent as text, with
+// the arguments that the driver inserts.
 //
-// This test changes global variables, so it has the servers for itself.
+// This test changes global variables, so no other test runs at the same time.
 func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f := at.foreign(t)
@@ -139,9 +139,9 @@ func TestPromise24_ServerThatDoesNotPrepare(t *testing.T) {
 	})
 }
 
-// A name that a fresh session spells out in the text is the same lock as one
-// that is sent beside it, under every sql_mode that has another idea of quotes,
-// and a name that is not plain is not spelt out.
+// A fresh session writes a plain name as a literal. It is the same lock as a
+// name that is sent as an argument, under every sql_mode that changes quoting.
+// A name that is not plain is not written as a literal.
 func TestPromise24_SpeltOutNames(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

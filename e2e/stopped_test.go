@@ -22,8 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The test binary runs itself as a process that is to be stopped while it
-// holds.
+// The test binary runs itself as a process that is stopped while it holds a
+// lock.
 const (
 	stoppedDSN   = "NAMEDLOCK_E2E_STOPPED_DSN"
 	stoppedWay   = "NAMEDLOCK_E2E_STOPPED_WAY"
@@ -34,7 +34,7 @@ const (
 func init() {
 	if os.Getenv(stoppedDSN) != "" {
 		debug.SetTraceback("all")
-		time.AfterFunc(patience, func() { panic("this takes too long") })
+		time.AfterFunc(patience, func() { panic("the test process takes too long") })
 		if err := holdWhileStopped(); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -43,11 +43,11 @@ func init() {
 	}
 }
 
-// A report is what such a process has to say when it runs on.
+// A report is the output of such a process after it has been resumed.
 type report struct {
-	Took    time.Duration // from when it ran on to the end of its lock's context
-	Allowed time.Duration // atOnce, and the machine's own lateness meanwhile
-	Lost    bool          // the context's cause, and WithLock's error, match ErrLost
+	Took    time.Duration // from the resume to the end of its lock's context
+	Allowed time.Duration // atOnce, and the machine's lateness in this time
+	Lost    bool          // the context's cause and WithLock's error match ErrLost
 }
 
 func holdWhileStopped() error {
@@ -101,8 +101,8 @@ func holdWhileStopped() error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// awaitResumed returns when this process has been stopped since last, and the
-// moment from which it ran on.
+// awaitResumed returns after this process has been stopped since last. It
+// returns the moment from which the process ran again.
 func awaitResumed(last time.Time) time.Time {
 	for {
 		time.Sleep(time.Millisecond)
@@ -114,8 +114,8 @@ func awaitResumed(last time.Time) time.Time {
 	}
 }
 
-// A process is stopped for longer than its lease, and others have the lock
-// meanwhile. When it runs on it is told at once.
+// A process is stopped for longer than its lease, and another session gets the
+// lock. When the process is resumed, it is told at once.
 func TestPromise14_StoppedProcessIsToldWhenItRunsOn(t *testing.T) {
 	t.Parallel()
 	lease := int(seconds(time.Second).Seconds())
@@ -152,7 +152,7 @@ func (at setup) stopAndResume(t *testing.T, lease int) (r report) {
 		return time.Since(stopped)
 	})
 	session := f.holder(name)
-	// The process must see that it was stopped.
+	// The process must be able to detect that it was stopped.
 	if d := 1500*time.Millisecond - time.Since(stopped); d > 0 {
 		<-time.After(d)
 	}
@@ -162,7 +162,7 @@ func (at setup) stopAndResume(t *testing.T, lease int) (r report) {
 	assert.NoError(t, cmd.Wait())
 
 	requireHeld(t, ctx)
-	assert.Equal(t, session, f.holder(name), "what others have is not touched")
+	assert.Equal(t, session, f.holder(name), "the lock of the other session is not touched")
 	next.release(t)
 	return r
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
-// on is the target of this run.
+// on returns the target of this run.
 var on = sync.OnceValue(func() targets.Target {
 	t, err := targets.On()
 	if err != nil {
@@ -40,11 +40,11 @@ func startFor(t *testing.T, kind servers.Kind, args ...string) *server {
 	return s
 }
 
-// showLocks lets MariaDB tell who holds and who waits for which lock, as MySQL
-// does by default.
+// showLocks has options for MariaDB. With them it lists the holders and waiters
+// of locks, as MySQL does by default.
 var showLocks = []string{"--performance-schema=ON", "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON"}
 
-// start starts a server of the target's, and the proxy before it.
+// start starts a server of the target, and the proxy in front of it.
 func start(kind servers.Kind, args ...string) (*server, error) {
 	if kind == servers.MariaDB {
 		args = append(args, showLocks...)
@@ -56,7 +56,7 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 	return asTarget(backend)
 }
 
-// asTarget is a server of the target's, with the proxy before it.
+// asTarget returns a server of the target, with the proxy in front of it.
 func asTarget(backend *servers.Server) (*server, error) {
 	s, err := direct(backend)
 	if err == nil && on().Proxy != "" {
@@ -67,13 +67,14 @@ func asTarget(backend *servers.Server) (*server, error) {
 	return s, err
 }
 
-// direct is a server without a proxy.
+// direct returns a server without a proxy.
 func direct(backend *servers.Server) (*server, error) {
 	admin, err := openDB(backend.DSN())
 	if err != nil {
 		return nil, errors.Join(err, backend.Stop())
 	}
-	admin.SetMaxIdleConns(-1) // a session ends when it is closed, and its locks with it
+	// A session ends when it is closed, together with its locks.
+	admin.SetMaxIdleConns(-1)
 	return &server{Server: backend, admin: admin}, nil
 }
 
@@ -86,11 +87,11 @@ func (s *server) Addr() string {
 	return s.Server.Addr()
 }
 
-// DSN is that of the server by way of Addr.
+// DSN returns the DSN of the server at Addr.
 func (s *server) DSN(params ...string) string { return s.DSNAt(s.Addr(), params...) }
 
-// Restart returns when the server can be reached, by way of the proxy too:
-// MySQL Router avoids for a while a server that could not be.
+// Restart returns when the server can be reached, also through the proxy. For a
+// while MySQL Router avoids a server that it could not reach.
 func (s *server) Restart() error {
 	if err := s.Server.Restart(); err != nil || s.proxy == nil {
 		return err
@@ -107,7 +108,7 @@ func (s *server) Restart() error {
 	}
 }
 
-// Stop ends the server, and the proxy before it.
+// Stop ends the server, and the proxy in front of it.
 func (s *server) Stop() error {
 	var err error
 	if s.admin != nil {

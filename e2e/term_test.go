@@ -12,7 +12,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// The lock stays held between the transactions of a term: no other caller sees
+// The lock stays held between the transactions of a term: no other caller finds
 // that only some of them are committed.
 func TestPromise49_TheLockStaysBetweenTheTransactions(t *testing.T) {
 	t.Parallel()
@@ -49,8 +49,8 @@ func TestPromise49_TheLockStaysBetweenTheTransactions(t *testing.T) {
 	})
 }
 
-// Whatever is under way in a transaction when the lock is lost is not
-// committed, no transaction begins after that, and WithTerm reports the loss.
+// If the lock is lost during a transaction, the transaction is not committed,
+// no transaction begins after that, and WithTerm reports the loss.
 func TestPromise49_NothingIsCommittedAfterALoss(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -69,12 +69,13 @@ func TestPromise49_NothingIsCommittedAfterALoss(t *testing.T) {
 			requireError(t, term.WithTx(background, nil, insert(table)), namedlock.ErrLost, name)
 			return nil
 		}), namedlock.ErrLost, name)
-		assert.EqualValues(t, 1, f.number("SELECT COUNT(*) FROM "+table), "what was committed before")
+		assert.EqualValues(t, 1, f.number("SELECT COUNT(*) FROM "+table), "only the first transaction is committed")
 	})
 }
 
 // A row of a table with an AUTO_INCREMENT column, inserted in the first
-// transaction of each term, numbers the terms in their order: a fencing token.
+// transaction of each term, numbers the terms in their order. The number is a
+// fencing token.
 func TestPromise49_FencingTokens(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

@@ -18,13 +18,13 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// An ending is what ends a transaction under its code.
+// An ending is a way to end a transaction under its code.
 type ending struct {
 	// end is called after the first row has been written.
 	end func(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table string) error
-	// kept: the first row is committed by that.
+	// kept is true if end commits the first row.
 	kept bool
-	// noFlags: no status flag shows it, only a savepoint.
+	// noFlags is true if no status flag shows the end, but a savepoint does.
 	noFlags bool
 }
 
@@ -56,7 +56,7 @@ func callRollback(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table
 }
 
 // deadlock makes the transaction the victim of a deadlock of row locks, and
-// goes on as if nothing had been.
+// ignores the error.
 func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table string) error {
 	rows := at.table(t, "id INT PRIMARY KEY, n INT")
 	_, err := at.admin.Exec("INSERT INTO " + rows + " VALUES (1, 0), (2, 0)")
@@ -64,7 +64,7 @@ func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table str
 	other, err := at.admin.BeginTx(background, nil)
 	require.NoError(t, err)
 	defer other.Rollback()
-	// The victim is the one that has changed less.
+	// The victim is the transaction that has changed fewer rows.
 	_, err = other.Exec("INSERT INTO " + rows + " VALUES (11, 0), (12, 0), (13, 0), (14, 0), (15, 0)")
 	require.NoError(t, err)
 	_, err = other.Exec("UPDATE " + rows + " SET n = 1 WHERE id = 2")
@@ -80,21 +80,21 @@ func deadlock(t *testing.T, at setup, ctx context.Context, tx *sql.Tx, table str
 	at.awaitRowWait(t, id)
 	_, err = tx.ExecContext(ctx, "UPDATE "+rows+" SET n = 2 WHERE id = 2")
 	require.ErrorContains(t, err, "1213")
-	require.NoError(t, receive(t, waits, "the other has the row"))
-	return nil // fn has swallowed it
+	require.NoError(t, receive(t, waits, "the other transaction has the row"))
+	return nil // fn ignores the error
 }
 
-// A way to reach the server for a transaction: where the driver shows the
-// status flags, where autocommit=0 makes them say nothing, and where it cannot
-// be seen.
+// txWays has the ways to connect for a transaction. With plain the driver shows
+// the status flags. With autocommit=0 they do not show whether the transaction
+// is open. With wrapped the driver's connection cannot be accessed.
 var txWays = map[string]func(t *testing.T, at setup) *locker{
 	"plain":        func(t *testing.T, at setup) *locker { return at.locker(t) },
 	"autocommit=0": func(t *testing.T, at setup) *locker { return at.lockerOn(t, at.open(t, "autocommit=0")) },
 	"wrapped":      func(t *testing.T, at setup) *locker { return at.spied(t) },
 }
 
-// A transaction that ends under its code never counts as committed, and what
-// came after it is said to stay.
+// A transaction that ends under its code never counts as committed. Rows
+// written after its end stay, and the error says so.
 func TestPromise42_EndedUnderItsCode(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -129,7 +129,7 @@ func TestPromise42_EndedUnderItsCode(t *testing.T) {
 							}
 							assert.Equal(t, after, at.count(t, table)-before, "rows")
 						}
-						// Nothing is left behind: no lock on the table, no transaction.
+						// Nothing is left: no lock on the table, and no transaction.
 						_, err = f.conn.ExecContext(background, "LOCK TABLES "+table+" WRITE")
 						require.NoError(t, err)
 						_, err = f.conn.ExecContext(background, "UNLOCK TABLES")
@@ -142,7 +142,7 @@ func TestPromise42_EndedUnderItsCode(t *testing.T) {
 	})
 }
 
-// requireTx requires that err matches target, and says that this became of the
+// requireTx requires that err matches target, and contains the outcome of the
 // transaction.
 func requireTx(t *testing.T, err, target error, outcome namedlock.TxOutcome) {
 	t.Helper()
@@ -152,9 +152,10 @@ func requireTx(t *testing.T, err, target error, outcome namedlock.TxOutcome) {
 	require.Equal(t, outcome.String(), e.Tx.String(), "%v", err)
 }
 
-// A victim of a deadlock whose last word that was: where fn returns the error
-// it is returned as it is. Where fn swallows it, a savepoint shows it; the
-// status flags, which an error does not have, do not.
+// The transaction is the victim of a deadlock at its last statement. If fn
+// returns the error, the caller gets it unchanged. If fn ignores the error, a
+// savepoint shows the rollback. The status flags do not show it, since an error
+// does not contain them.
 func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -182,8 +183,8 @@ func TestPromise42_DeadlockAsTheLastWord(t *testing.T) {
 	})
 }
 
-// looksForRowWaits is held by the one who does: the server shows what it knew
-// before, as long as somebody has asked within the last 100 ms.
+// looksForRowWaits is locked while a test reads the row waits. The server
+// returns old results if a session has read them within the last 100 ms.
 var looksForRowWaits sync.Mutex
 
 // awaitRowWait waits until the transaction of that session waits for a row.
@@ -198,7 +199,7 @@ func (s *server) awaitRowWait(t *testing.T, id int64) {
 	}, "the other transaction waits for a row")
 }
 
-// lines are those of a log.
+// lines has the lines of a log.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -216,7 +217,7 @@ func (l *lines) has(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
-// A panic and a Goexit find a transaction that has ended, too: the log says so.
+// If a transaction has ended before a panic or a Goexit, that is logged.
 func TestPromise42_EndedBeforeAPanic(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -244,7 +245,7 @@ func TestPromise42_EndedBeforeAPanic(t *testing.T) {
 	})
 }
 
-// The same in a term: the next transaction of the leader is one.
+// The same holds in a term. The leader's next transaction works.
 func TestPromise42_InATerm(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -269,7 +270,7 @@ func TestPromise42_InATerm(t *testing.T) {
 	})
 }
 
-// What became of the transaction, for each way in which a call can end.
+// The outcome of the transaction, for each way in which a call can end.
 func TestPromise46_Outcome(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -332,7 +333,8 @@ func TestPromise46_Outcome(t *testing.T) {
 		requireTx(t, err, context.Canceled, namedlock.TxNotCommitted)
 
 		l, name = fresh()
-		err = run(l, name, func(ctx context.Context, tx *sql.Tx) error { // by hand, so that the release finds nothing
+		// The lock is released by hand, so that the release finds no lock.
+		err = run(l, name, func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, "SELECT RELEASE_LOCK(?)", name)
 			return err
 		})
@@ -342,8 +344,8 @@ func TestPromise46_Outcome(t *testing.T) {
 	})
 }
 
-// An fn whose statement with placeholders is cut off by the end of ctx gets
-// whatever the driver has to say; the caller learns of ctx all the same.
+// If the end of ctx cuts off a statement with placeholders, fn may get any
+// error of the driver. The caller still gets the error of ctx.
 func TestPromise31_CutOffWithPlaceholders(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -360,8 +362,8 @@ func TestPromise31_CutOffWithPlaceholders(t *testing.T) {
 	})
 }
 
-// What fn returns after a loss is often the cause of its context: the outcome
-// is told all the same.
+// After a loss fn often returns the cause of its context. The error still
+// contains the outcome.
 func TestPromise46_TheCauseReturned(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -376,7 +378,7 @@ func TestPromise46_TheCauseReturned(t *testing.T) {
 	})
 }
 
-// The same where it is the loss of a lock inside that fn returns.
+// The same holds if fn returns the loss of a lock inside.
 func TestPromise46_ALossInsideReturned(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -391,7 +393,7 @@ func TestPromise46_ALossInsideReturned(t *testing.T) {
 		}
 		err := l.WithLockTx(t.Context(), name, 0, nil, inside)
 		requireTx(t, err, namedlock.ErrLost, namedlock.TxNotCommitted)
-		if at.way == byNew { // whose connection has gone
+		if at.way == byNew { // its connection has ended
 			return
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -409,6 +411,6 @@ func TestPromise46_ALossInsideReturned(t *testing.T) {
 	})
 }
 
-// hidesDeadlocks reports whether the server is a MariaDB whose transactions go
-// on after a deadlock has rolled them back.
+// hidesDeadlocks reports whether the server is a MariaDB whose transactions
+// continue after a deadlock has rolled them back.
 func (at setup) hidesDeadlocks() bool { return strings.Contains(at.Version(), "MariaDB 10.5") }

@@ -36,7 +36,7 @@ func (s *server) count(t *testing.T, table string) (n int) {
 	return n
 }
 
-// insert is an fn that writes a row.
+// insert returns an fn that writes a row.
 func insert(table string) func(context.Context, *sql.Tx) error {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO "+table+" VALUES (1)")
@@ -44,8 +44,8 @@ func insert(table string) func(context.Context, *sql.Tx) error {
 	}
 }
 
-// The lock and the transaction are on one session, the snapshot is taken under
-// the lock, and the next holder sees what was written.
+// The lock and the transaction are on one session. The snapshot is taken under
+// the lock, and the next holder reads the rows that were written.
 func TestPromise25_OneSession(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -76,8 +76,7 @@ func TestPromise25_OneSession(t *testing.T) {
 	})
 }
 
-// awaitClaim returns when somebody of the Locker's is at the lock: it waits for
-// it, or polls.
+// awaitClaim returns when a session of the Locker waits for the lock, or polls.
 func (at setup) awaitClaim(t *testing.T, name string) {
 	t.Helper()
 	if at.way == byOpen {
@@ -85,8 +84,8 @@ func (at setup) awaitClaim(t *testing.T, name string) {
 	}
 }
 
-// A thousand increments that read without FOR UPDATE, by several processes:
-// none is lost.
+// Several processes make a thousand increments that read without FOR UPDATE. No
+// increment is lost.
 func TestPromise25_NoIncrementIsLost(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -100,8 +99,8 @@ func TestPromise25_NoIncrementIsLost(t *testing.T) {
 	})
 }
 
-// A large transaction is killed while another session waits for the lock: the
-// next holder sees nothing of it, and meets no row lock.
+// A large transaction is killed while another session waits for the lock. The
+// next holder reads no row of it, and meets no row lock.
 func TestPromise26_KilledTransaction(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -136,7 +135,7 @@ func TestPromise26_KilledTransaction(t *testing.T) {
 			assert.ErrorIs(t, context.Cause(ctx), namedlock.ErrLost)
 			_, err = tx.ExecContext(t.Context(), "UPDATE "+table+" SET n = 2")
 			assert.Error(t, err)
-			return nil // all the same, and a commit is what must not come of it
+			return nil // fn returns nil, and still nothing must be committed
 		})
 		require.ErrorIs(t, err, namedlock.ErrLost)
 		assert.NotErrorIs(t, err, namedlock.ErrCommitUnknown)
@@ -147,8 +146,8 @@ func TestPromise26_KilledTransaction(t *testing.T) {
 
 var errTx = errors.New("fn's own")
 
-// However fn ends but by nil: nothing is committed, the lock is free, the
-// session in no transaction.
+// However fn ends, except by returning nil, nothing is committed, the lock is
+// free, and the session is not in a transaction.
 func TestPromise27_Rollback(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -209,7 +208,7 @@ func TestPromise27_Rollback(t *testing.T) {
 	})
 }
 
-// fn that ends the transaction itself is told so.
+// If fn ends the transaction itself, the call returns an error.
 func TestPromise28_EndedByFn(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -228,8 +227,8 @@ func TestPromise28_EndedByFn(t *testing.T) {
 	})
 }
 
-// The session of a transaction is its call's alone. It does not count towards
-// the cap; where the db has no connection to spare the call waits for one.
+// Only its call uses the session of a transaction. The session does not count
+// towards the limit. If the db has no connection left, the call waits for one.
 func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -262,8 +261,8 @@ func TestPromise29_SessionOfItsOwn(t *testing.T) {
 	})
 }
 
-// Nor is such a lock handed on, or asked for ahead: each transaction has the
-// lock from the server.
+// The lock of a transaction is not passed on, or prefetched: each transaction
+// gets the lock from the server.
 func TestPromise29_NoHandOff(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -284,7 +283,8 @@ func TestPromise29_NoHandOff(t *testing.T) {
 	})
 }
 
-// Other locks nest in the transaction, and none of their errors ends it.
+// Other locks nest in the transaction, and none of their errors ends the
+// transaction.
 func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -314,10 +314,12 @@ func TestPromise30_LocksNestInTheTransaction(t *testing.T) {
 	})
 }
 
-// A lock in a transaction is on its session, also right after a wait there
-// whose caller has left it: the server may not have ended that yet.
+// A lock in a transaction is on the session of the transaction. That also holds
+// just after a wait on that session was left, when the server may not have
+// ended the wait yet.
 func TestPromise30_LocksNestAfterATimeout(t *testing.T) {
-	// Not beside other tests, for which its busy goroutines would be too much.
+	// No other test runs at the same time, since the busy goroutines would delay
+	// it.
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byOpen}
 		l, f, busy := at.locker(t, namedlock.WithMaxSessions(32)), at.foreign(t), newName("busy")
@@ -331,7 +333,7 @@ func TestPromise30_LocksNestAfterATimeout(t *testing.T) {
 					err := l.WithLockTx(t.Context(), name, patience, nil, func(ctx context.Context, tx *sql.Tx) error {
 						timeout := time.Duration(1+(7*i+caller)%20) * time.Millisecond
 						if err := l.WithLock(ctx, busy, timeout, unexpected(t)); !errors.Is(err, namedlock.ErrTimeout) {
-							return fmt.Errorf("a lock that others have: %w", err)
+							return fmt.Errorf("a lock that a foreign session holds: %w", err)
 						}
 						return l.WithLock(ctx, free, patience, func(ctx context.Context) error {
 							var id, holder int64
@@ -351,7 +353,7 @@ func TestPromise30_LocksNestAfterATimeout(t *testing.T) {
 	})
 }
 
-// busyLoops keeps so many goroutines busy until stop.
+// busyLoops keeps n goroutines busy until stop is called.
 func busyLoops(n int) (stop func()) {
 	var stopped atomic.Bool
 	var loops sync.WaitGroup
@@ -367,8 +369,8 @@ func busyLoops(n int) (stop func()) {
 	}
 }
 
-// A transaction under a lock of its own chain is on that lock's session, and
-// ends alone.
+// A transaction under a lock of its own chain is on the session of that lock,
+// and ends without ending the lock.
 func TestPromise30_TransactionUnderALock(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -390,7 +392,7 @@ func TestPromise30_TransactionUnderALock(t *testing.T) {
 	})
 }
 
-// A deadlock that the server finds ends one call, not its transaction.
+// A deadlock that the server detects ends one call, and not its transaction.
 func TestPromise30_DeadlockInside(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
@@ -408,7 +410,7 @@ func TestPromise30_DeadlockInside(t *testing.T) {
 			})
 			at.awaitWaiter(t, name)
 			if err := l.WithLock(ctx, other, 500*time.Millisecond, unexpected(t)); !errors.Is(err, namedlock.ErrDeadlock) {
-				assert.ErrorIs(t, err, namedlock.ErrTimeout, "the server made the other the victim")
+				assert.ErrorIs(t, err, namedlock.ErrTimeout, "the server made the foreign session the victim")
 			}
 			_ = receive(t, theirs, "the foreign wait ends")
 			return insert(table)(ctx, tx)
@@ -417,9 +419,9 @@ func TestPromise30_DeadlockInside(t *testing.T) {
 	})
 }
 
-// A ctx that ends in the middle of a statement: the call returns at once, and
-// nobody is told of a loss. The server has the lock until the statement ends;
-// nothing is committed.
+// If ctx ends in the middle of a statement, the call returns at once, and no
+// loss is reported. The server holds the lock until the statement ends. Nothing
+// is committed.
 func TestPromise31_CutOff(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -456,7 +458,7 @@ func TestPromise31_CutOff(t *testing.T) {
 					assert.NotErrorIs(t, err, namedlock.ErrLost)
 					return took
 				})
-				assert.NotZero(t, f.holder(name), "the server goes on with the statement")
+				assert.NotZero(t, f.holder(name), "the server continues the statement")
 				f.lockSoon(name)
 				assert.Zero(t, at.count(t, table))
 				f.unlock(name)
@@ -470,8 +472,8 @@ func TestPromise31_CutOff(t *testing.T) {
 	})
 }
 
-// For a lock around the transaction, on the same session, it is a loss: its
-// code goes on, and others may have it.
+// For a lock around the transaction, on the same session, that is a loss: its
+// code still runs, and another session may get the lock.
 func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -500,9 +502,9 @@ func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 	})
 }
 
-// While rows of fn's are open, and while a statement of fn's runs, no proof
-// comes between: no byte is damaged, and nothing is lost, also where a
-// statement takes longer than wait_timeout.
+// While rows of fn are open, and while a statement of fn runs, no keep-alive is
+// sent. No byte is damaged and no lock is lost, also if a statement takes
+// longer than wait_timeout.
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -532,7 +534,7 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 				var text sql.RawBytes
 				want := bytes.Repeat([]byte("x"), wide)
 				for ; answer.Next(); n++ {
-					if n%500 == 0 { // proofs are due meanwhile
+					if n%500 == 0 { // keep-alives are due
 						time.Sleep(100 * time.Millisecond)
 					}
 					if err := answer.Scan(&text); err != nil {
@@ -552,8 +554,8 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	})
 }
 
-// The same where the driver has nothing unread between two rows: each fills
-// what the server sends at once, and takes it a while.
+// The same holds if the driver has no unread bytes between two rows. Each row
+// fills the server's buffer, and takes the server a while.
 func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -579,7 +581,7 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 				if strings.Trim(text, "x") != "" || len(text) != wide {
 					return fmt.Errorf("row %d is damaged", n)
 				}
-				time.Sleep(40 * time.Millisecond) // a proof is due
+				time.Sleep(40 * time.Millisecond) // a keep-alive is due
 			}
 			if n != rows {
 				return fmt.Errorf("%d rows: %w", n, errors.Join(answer.Err(), context.Cause(ctx)))
@@ -589,7 +591,7 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	})
 }
 
-// A statement of fn's may take longer than wait_timeout, and fn may be idle for
+// A statement of fn may take longer than wait_timeout, and fn may be idle for
 // longer.
 func TestPromise32_LongerThanWaitTimeout(t *testing.T) {
 	t.Parallel()
@@ -611,7 +613,7 @@ func TestPromise32_LongerThanWaitTimeout(t *testing.T) {
 	})
 }
 
-// A bad argument costs nothing.
+// A bad argument costs no SQL.
 func TestPromise01_BadTxArguments(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -623,8 +625,8 @@ func TestPromise01_BadTxArguments(t *testing.T) {
 	})
 }
 
-// A commitCut is a proxy that cuts the connection when COMMIT comes by: before
-// the server has it, or after.
+// A commitCut is a proxy that cuts the connection at COMMIT, before the server
+// receives it, or after.
 type commitCut struct {
 	listener net.Listener
 	server   string
@@ -665,7 +667,7 @@ func (p *commitCut) serve(client net.Conn) {
 		b := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(b)
-			if err != nil || mute.Load() { // the server has answered COMMIT: nobody hears it
+			if err != nil || mute.Load() { // the server has answered COMMIT, and the answer is dropped
 				client.Close()
 				server.Close()
 				return
@@ -691,8 +693,8 @@ func (p *commitCut) serve(client net.Conn) {
 	}
 }
 
-// COMMIT cut off: whether the server had it or not, the error is
-// ErrCommitUnknown, and not ErrLost.
+// The connection is cut at COMMIT. Whether the server received it or not, the
+// error is ErrCommitUnknown, and not ErrLost.
 func TestPromise28_CommitCutOff(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -717,12 +719,12 @@ func TestPromise28_CommitCutOff(t *testing.T) {
 	})
 }
 
-// A server that is demoted during a transaction refuses its COMMIT, and nothing
-// of it stays; or the loss is noticed before.
+// A server that is demoted during a transaction refuses its COMMIT, and no row
+// stays. Or the loss is detected before.
 func TestPromise28_DemotedServer(t *testing.T) {
 	t.Parallel()
 	onServersWith(t, nil, func(t *testing.T, srv *server) {
-		for _, host := range []string{"localhost", "127.0.0.1"} { // whom read_only is for
+		for _, host := range []string{"localhost", "127.0.0.1"} { // root may write in spite of read_only
 			_, err := srv.admin.Exec("CREATE USER app@'" + host + "'")
 			require.NoError(t, err)
 			_, err = srv.admin.Exec("GRANT ALL ON test.* TO app@'" + host + "'")
@@ -753,8 +755,8 @@ func TestPromise28_DemotedServer(t *testing.T) {
 	})
 }
 
-// Statements that commit by themselves commit what came before them; the lock
-// is held all the same.
+// Statements that commit implicitly commit the statements before them. The lock
+// stays held.
 func TestPromise33_StatementsThatCommit(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {

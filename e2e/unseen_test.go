@@ -11,8 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// Where nothing shows whether the transaction is open, a loss does not say that
-// nothing is committed.
+// If nothing shows whether the transaction is open, the error of a loss does
+// not say that nothing is committed.
 func TestPromise46_LossAfterAnUnseenEnd(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -34,7 +34,7 @@ func TestPromise46_LossAfterAnUnseenEnd(t *testing.T) {
 	})
 }
 
-// What the owner of a connection sets between two calls stays.
+// Settings that the owner of a connection changes between two calls stay.
 func TestPromise33_TheOwnersOwnSettings(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {

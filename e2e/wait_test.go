@@ -16,11 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A wait is never shorter than asked, and at most 100 ms longer than a plain
-// timer of the same run. The waits of one run go on side by side, each on a
-// connection of its own.
+// A wait is never shorter than its timeout, and at most 100 ms longer than a
+// plain timer in the same run. The waits of one run run at the same time, each
+// on a connection of its own.
 //
-// The tests of this promise have the machine for themselves.
+// No other test runs at the same time as the tests of this promise.
 func TestPromise03_WaitIsExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, params := range []string{"interpolateParams=false", "interpolateParams=true"} {
@@ -39,7 +39,8 @@ func TestPromise03_WaitIsExact(t *testing.T) {
 	})
 }
 
-// So is one under another lock, whose session must not be silent for long.
+// A wait under another lock, whose session must not be silent for long, is also
+// exact.
 func TestPromise03_NestedWaitIsExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, name := at.foreign(t), newName("exact")
@@ -54,8 +55,8 @@ func TestPromise03_NestedWaitIsExact(t *testing.T) {
 	})
 }
 
-// And one that has no session to wait with, because another chain's lock is on
-// it.
+// A wait is also exact if no session can wait, because another chain's lock is
+// on the only session.
 func TestPromise03_PolledWaitIsExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, name := at.foreign(t), newName("exact")
@@ -70,8 +71,8 @@ func TestPromise03_PolledWaitIsExact(t *testing.T) {
 	})
 }
 
-// Each in a line has its own time, though one wait on the server serves them
-// all.
+// Each wait in a queue has its own timeout, although one wait on the server
+// serves them all.
 func TestPromise03_WaitsInLineAreExact(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.locker(t), at.foreign(t), newName("exact")
@@ -85,7 +86,7 @@ func TestPromise03_WaitsInLineAreExact(t *testing.T) {
 	})
 }
 
-// timedWait is a wait for a name that is taken.
+// A timedWait is a wait for a name that is held.
 type timedWait struct {
 	under context.Context
 	on    *locker
@@ -96,7 +97,7 @@ type timedWait struct {
 	took time.Duration
 }
 
-// requireExact runs waits side by side.
+// requireExact runs waits at the same time, and checks their durations.
 func requireExact(t *testing.T, waits []*timedWait) {
 	t.Helper()
 	late := lateness.Of(func() {
@@ -117,10 +118,10 @@ func requireExact(t *testing.T, waits []*timedWait) {
 	}
 }
 
-// A server's limit for statements, however short, does not shorten a wait, nor
-// does it fail a try.
+// A server's time limit for statements, however short, does not shorten a wait,
+// and does not make a try fail.
 //
-// This test changes global variables, so it has the servers for itself.
+// This test changes global variables, so no other test runs at the same time.
 func TestPromise07_ServerTimeLimitDoesNotShortenAWait(t *testing.T) {
 	limits := map[string]struct{ variable, limit string }{
 		"mysql":   {"max_execution_time", "100"},
@@ -145,23 +146,23 @@ func TestPromise07_ServerTimeLimitDoesNotShortenAWait(t *testing.T) {
 
 		c := begin(t, t.Context(), l, name, namedlock.Forever)
 		at.awaitWaiter(t, name)
-		assert.False(t, endsWithin(c.done, 300*time.Millisecond), "the wait goes on beyond the limit")
+		assert.False(t, endsWithin(c.done, 300*time.Millisecond), "the wait continues beyond the limit")
 		f.unlock(name)
 		c.holds(t)
 		c.release(t)
 	})
 }
 
-// A deadline ends a wait without breaking a connection: it goes to the server
-// as a timeout.
+// A deadline ends a wait without breaking a connection, since it is sent to the
+// server as a timeout.
 func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.spied(t), at.foreign(t), newName("deadline")
 		f.lock(name)
 		requireUsable(t, l)
-		// A starved server may be so late that the client does not wait for its
-		// answer. Not always.
+		// A busy server may be so late that the client does not wait for its answer,
+		// but not always.
 		const rounds, enough = 60, 6
 		unbroken := 0
 		for i := 0; unbroken < enough; i++ {
@@ -182,9 +183,9 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 	})
 }
 
-// Whatever a cancel races with, the name is free in the end: a grant that came
-// too late is released, or its connection discarded. The time between grant and
-// cancel is steered to where either may come first.
+// Whenever a cancel happens, the name is free in the end. A grant that is too
+// late is released, or its connection is discarded. The test adjusts the time
+// between grant and cancel so that either may happen first.
 func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -195,7 +196,7 @@ func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
 			f.lockSoon(name)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := inBackground(func() error { return l.WithLock(ctx, name, namedlock.Forever, nothing) })
-			time.Sleep(rand.N(1500 * time.Microsecond)) // anything between not begun and waiting
+			time.Sleep(rand.N(1500 * time.Microsecond)) // any time between not started and waiting
 			go func(after time.Duration) {
 				time.Sleep(after)
 				cancel()
@@ -221,8 +222,8 @@ func TestPromise05_NameFreeAfterAThousandRacedCancels(t *testing.T) {
 	})
 }
 
-// The same, one by one: the server has granted the lock, and the caller leaves
-// before the answer is here.
+// The same, one case at a time: the server has granted the lock, and the caller
+// leaves before the answer arrives.
 func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
@@ -236,7 +237,7 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				gate := spy.NewGate()
 				defer gate.Open()
 				var watching sync.Mutex
-				l.spy.Always("GET_LOCK(", gate.HoldAnswer(func() bool { // the answer that it is ours
+				l.spy.Always("GET_LOCK(", gate.HoldAnswer(func() bool { // the answer that grants the lock
 					watching.Lock()
 					defer watching.Unlock()
 					holder, err := watch.ask("SELECT IS_USED_LOCK(?)", name)
@@ -254,8 +255,8 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				cancel()
 				requireError(t, c.err(t), context.Canceled, name)
 
-				// The next caller, of this process too, does not find the lock that was
-				// left behind. Not even under another name of the same line.
+				// The next caller, also in this process, does not find a lock left behind,
+				// not even under another name of the same queue.
 				next := begin(t, t.Context(), l, strings.ToUpper(name), namedlock.Forever)
 				next.queued(t)
 				another := begin(t, t.Context(), l, name, namedlock.Forever)
@@ -277,8 +278,9 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 	})
 }
 
-// A wait belongs to the name: when the first in line leaves, the second has its
-// place in the server's queue, before a foreign session that came between.
+// A wait belongs to the name. When the first caller in the queue leaves, the
+// second caller keeps the place in the server's queue, before a foreign session
+// that came later.
 func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	leave := map[string]func(t *testing.T) (context.Context, time.Duration, func()){
@@ -305,7 +307,8 @@ func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 						return err
 					})
 				}
-				// The two are in line here before the wait on the server begins.
+				// Both callers are in the process's queue before the wait on the server
+				// begins.
 				holder, _ := hold(t, t.Context(), l, name)
 				gotBefore := waits(before)
 				srv.awaitWaiter(t, name)
@@ -322,7 +325,7 @@ func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 
 				leave()
 				require.Error(t, first.err(t))
-				assert.ElementsMatch(t, []int64{place, behind.id}, srv.waiters(t, name), "the wait goes on")
+				assert.ElementsMatch(t, []int64{place, behind.id}, srv.waiters(t, name), "the wait continues")
 				before.unlock(name)
 				second.holds(t)
 				assert.Equal(t, place, before.holder(name))

@@ -69,7 +69,7 @@ func Redis() (*Server, error) {
 
 // Postgres starts a PostgreSQL server with a superuser "postgres" without a
 // password. PostgreSQL refuses to run as root. If this process runs as root,
-// the server runs as the user "postgres", or else as the user "nobody".
+// the server runs as the user that unprivileged returns.
 func Postgres() (*Server, error) {
 	bin := postgresFolder()
 	if bin == "" {
@@ -157,8 +157,9 @@ func postgresFolder() string {
 	return ""
 }
 
-// unprivileged returns the user to run a server as if this process runs as
-// root. Otherwise it returns nil, and the server runs as this process's user.
+// unprivileged returns the user to run a server as: postgres, or else an
+// unprivileged user that most systems have. It returns nil if this process does
+// not run as root. Then the server runs as this process's user.
 func unprivileged() (*user.User, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

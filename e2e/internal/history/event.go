@@ -152,7 +152,7 @@ func (r *Recorder) Watch(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		// The interval is from one reading of the clock to the next. So it includes
+		// The interval is between two readings of the clock. So it includes
 		// the time in which this goroutine itself did not run.
 		now := Now()
 		if due := last + int64(period); now-due > int64(promptly) {

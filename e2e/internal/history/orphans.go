@@ -21,9 +21,9 @@ func (c *checker) leftovers() {
 }
 
 // orphans checks that no session on the server holds a name whose holder is
-// done. It reports a session that an observer saw hold a name for more than 1
-// s, while no caller had a section of that name, or was entering or leaving
-// one.
+// done. It reports a session that an observer saw hold a name for more than one
+// second without a caller. A caller counts if it had a section of that name, or
+// was entering or leaving one.
 func (c *checker) orphans() {
 	lines := c.byKey()
 	c.addSearches(lines)

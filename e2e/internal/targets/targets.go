@@ -25,7 +25,7 @@ type Target struct {
 // system.
 var Default = Target{Name: "default", Kinds: []servers.Kind{servers.MySQL, servers.MariaDB}}
 
-// Others are the other targets of the matrix.
+// Others lists the rest of the matrix.
 var Others = []Target{
 	{Name: "mariadb-10.5", Kinds: []servers.Kind{servers.MariaDB}, Version: "10.5"},
 	{Name: "mariadb-11.8", Kinds: []servers.Kind{servers.MariaDB}, Version: "11.8"},
