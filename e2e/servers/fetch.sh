@@ -4,14 +4,15 @@
 #
 #   fetch.sh [--galera] [--all] [cache folder]
 #
-# MariaDB is installed with apt-get, unless mariadbd is there already. MySQL, which Debian has in its
-# unstable suite alone, is not installed: its packages are unpacked into "mysql" below the cache folder
-# (by default namedlock in the user's cache folder, where the tests look for it) and nothing else on the
-# machine changes. With --galera, what a Galera cluster needs is installed too. With --all come the
-# rest of the matrix, each unpacked into a folder of its own: MariaDB 10.5 and 11.8, MySQL Router and HAProxy.
+# MariaDB is installed with apt-get, unless mariadbd is already on the machine. MySQL is only in Debian's
+# unstable suite, and is not installed. Its packages are unpacked into "mysql" below the cache folder, and
+# nothing else on the machine changes. The default cache folder is namedlock in the user's cache folder,
+# where the tests look for it. With --galera, the packages for a Galera cluster are also installed. With
+# --all, the rest of the matrix is unpacked, each program into a folder of its own: MariaDB 10.5 and 11.8,
+# MySQL Router and HAProxy.
 #
-# Installing needs root; unpacking does not. What is there already is left alone, so a second run
-# does nothing.
+# Installing needs root; unpacking does not. Programs that are already on the machine stay as they are, so
+# a second run does nothing.
 
 set -euo pipefail
 
@@ -41,7 +42,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Mirrors have bad moments: three attempts.
+# Mirrors fail at times, so there are three attempts.
 retry() {
 	local attempt
 	for attempt in 1 2 3; do
@@ -51,7 +52,7 @@ retry() {
 	return 1
 }
 
-# A package's maintainer script asks policy-rc.d whether it may start a service: it may not.
+# A package's maintainer script runs policy-rc.d to find out whether it may start a service. It must not.
 forbid_services() {
 	if [ -e /usr/sbin/policy-rc.d ]; then return; fi
 	policy=/usr/sbin/policy-rc.d
@@ -63,7 +64,7 @@ apt_update() {
 	LC_ALL=C apt-get -q -o APT::Update::Error-Mode=any "$@" update
 }
 
-# --no-remove: a MySQL server that the machine has is never replaced by MariaDB.
+# --no-remove keeps MariaDB from replacing a MySQL server of the machine.
 install_packages() {
 	[ "$(id -u)" = 0 ] || die "installing $* needs root"
 	say "installing $*"
@@ -98,7 +99,7 @@ fetch_galera() {
 }
 
 # The address of the Debian archive in the machine's own apt configuration, whatever its format.
-# The origin is known only to an apt that has been updated, the component always.
+# apt lists the origin only after an update, but always the component.
 mirror() {
 	apt-get indextargets --format '$(COMPONENT) $(ORIGIN)/$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
 		awk '$1 == "main" && $NF !~ /security/ {
@@ -118,8 +119,8 @@ keyring() {
 	done
 }
 
-# unpack NAME FOLDER PROGRAM SUITE PACKAGE...: unpacks packages of a suite, with all that they need, into
-# a folder below the cache. A suite with a plus has the fixes of its security archive.
+# unpack NAME FOLDER PROGRAM SUITE PACKAGE... unpacks packages of a suite, with their dependencies, into a
+# folder below the cache. A suite with a plus includes its security archive.
 unpack() {
 	local name=$1 folder=$2 program=$3 suite=$4 uri keys signed options package
 	shift 4
@@ -143,8 +144,8 @@ unpack() {
 		printf 'deb%s %s %s main\n' "$signed" "${uri%/}-security" "${suite%+}-security" >>"$work/sources.list"
 	fi
 
-	# An apt with lists, cache and an empty package status of its own; proxies and credentials of the
-	# machine's apt stay in force. Alone it may run as any user, and needs no lock.
+	# This apt has lists, a cache and an empty package status of its own. The proxies and credentials of the
+	# machine's apt still apply. It may run as any user, and needs no lock.
 	options=(
 		-o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
@@ -164,7 +165,7 @@ unpack() {
 		dpkg -x "$package" "$work/root"
 	done
 	merge_usr "$work/root"
-	[ -x "$work/root/$program" ] || die "the packages hold no $program"
+	[ -x "$work/root/$program" ] || die "the packages do not contain $program"
 
 	if [ ! -x "$cache/$folder/$program" ]; then rm -rf "${cache:?}/$folder"; fi
 	mv -T "$work/root" "$cache/$folder"

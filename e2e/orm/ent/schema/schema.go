@@ -1,4 +1,4 @@
-// Package schema is what ent/generate.go generates package ent from.
+// Package schema has the schema from which ent/generate.go generates package ent.
 package schema
 
 import (
@@ -7,7 +7,7 @@ import (
 	"entgo.io/ent/schema/field"
 )
 
-// A Note belongs to a topic, or to none.
+// A Note may belong to a topic.
 type Note struct{ ent.Schema }
 
 // Fields implements ent.Interface.
