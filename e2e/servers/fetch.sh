@@ -174,8 +174,8 @@ unpack() {
 	say "$name is in $cache/$folder"
 }
 
-# Packages from before the merge of /usr have a lib beside usr/lib, and the link to the dynamic linker
-# leads from one to the other, from the root of the machine. Afterwards every suite has the same layout.
+# Packages from before the merge of /usr have both lib and usr/lib. The link to the dynamic linker
+# leads from one to the other, from the root of the machine. After this step every suite has the same layout.
 merge_usr() {
 	local root=$1 folder link target
 	for folder in lib lib64 bin sbin; do
