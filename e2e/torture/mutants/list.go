@@ -81,18 +81,18 @@ var mutants = []mutant{
 		"\t\t_ = g.Release() // it was on the same session\n",
 		"").
 		caughtBy("internal/queue", "TestSlot_TheGateIsLost"),
-	change("slot left that a wait was granted as it ended", "internal/session/inspect.go",
+	change("slot left that a wait was granted as it ended", "internal/server/holders.go",
 		"\tif !ours.Bool {\n",
 		"\tif true {\n").
-		caughtBy("internal/session", "TestGetLockThenLook"),
-	change("keep-alive that only pings", "internal/session/watch.go",
+		caughtBy("internal/server", "TestGetLockThenLook"),
+	change("keep-alive that only pings", "internal/server/prove.go",
 		"if !owned[i].Bool {",
 		"if !owned[i].Bool && false {").
 		caughtBy(".", "TestAProofNeedsAnAnswer"),
-	change("keep-alive never sent", "internal/session/watch.go",
+	change("keep-alive never sent", "internal/pool/watch.go",
 		"case now >= s.due && !s.proving:",
 		"case now >= s.due && !s.proving && false:"),
-	change("sockets not looked at", "internal/session/watch.go",
+	change("sockets not looked at", "internal/pool/watch.go",
 		"probe := len(hungUp) > 0 || p.Probe > 0 &&",
 		"probe := p.Probe < 0 &&"),
 	change("last in, first out", "internal/queue/queue.go",
@@ -126,16 +126,16 @@ var mutants = []mutant{
 		"\tif w.served {\n\t\treturn w.grant, w.err\n\t}\n",
 		"\tif w.served {\n\t\treturn nil, err\n\t}\n"),
 	change("cause of the context forgotten", "internal/queue/line.go",
-		"fmt.Errorf(\"stopped waiting: %w: %w\", err, cause)",
-		"fmt.Errorf(\"stopped waiting: %w: %v\", err, cause)"),
-	change("driver's error forgotten", "internal/session/session.go",
-		"return fault.Because(fault.ErrUnavailable, \"session closed after an error\", err)",
-		"return fault.Because(fault.ErrUnavailable, \"session closed after an error\", nil)"),
-	change("RELEASE_LOCK not believed in", "internal/session/session.go",
-		"\tcase !answer.Valid:\n\t\ts.broken = errors.New(\"RELEASE_LOCK returned NULL: no session holds the lock\")\n",
+		"fmt.Errorf(\"given up: %w: %w\", err, cause)",
+		"fmt.Errorf(\"given up: %w: %v\", err, cause)"),
+	change("driver's error forgotten", "internal/server/conn.go",
+		"return fault.Because(fault.ErrUnavailable, \"session broken\", err)",
+		"return fault.Because(fault.ErrUnavailable, \"session broken\", nil)"),
+	change("RELEASE_LOCK not believed in", "internal/server/lock.go",
+		"\tcase !answer.Valid:\n\t\tc.broken = errors.New(\"RELEASE_LOCK returned NULL: nobody held the lock any more\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
-	change("idle sessions not given back", "internal/session/idle.go",
-		"\t\tdefer p.parted()\n\t\ts.giveBack()\n",
+	change("idle sessions not given back", "internal/pool/idle.go",
+		"\t\tdefer p.parted()\n\t\tp.giveBack(s.Conn)\n",
 		"\t\t\tdefer p.parted()\n\t\t\t_ = s\n"),
 	change("Close does not wait", "internal/queue/close.go",
 		"\tq.Refuse()\n\t<-q.idle\n",
@@ -164,19 +164,19 @@ var mutants = []mutant{
 		"if t.stage == running {",
 		"if false {").
 		caughtBy(".", "TestWithLockTxRollsBack"),
-	change("transaction left open after a refused commit", "internal/session/tx.go",
-		"\t\ts.rollbackByText()\n\t\ts.endTx()\n\t\treturn err\n",
-		"\t\ts.endTx()\n\t\treturn err\n").
-		caughtBy("internal/session", "TestTx_AnswersToCommit"),
-	change("session of a transaction shared at the cap", "internal/session/own.go",
+	change("transaction left open after a refused commit", "internal/server/tx.go",
+		"\t\tc.rollbackByText()\n\t\tc.endTx()\n\t\treturn err\n",
+		"\t\tc.endTx()\n\t\treturn err\n").
+		caughtBy("internal/server", "TestTx_AnswersToCommit"),
+	change("session of a transaction shared at the cap", "internal/pool/own.go",
 		"return !s.ownLocked() && ",
 		"return ").
-		caughtBy("internal/session", "TestOwn_NobodyElseHasATurn"),
-	change("session of a transaction with locks of others", "internal/session/own.go",
+		caughtBy("internal/pool", "TestOwn_NobodyElseHasATurn"),
+	change("session of a transaction with locks of others", "internal/pool/own.go",
 		"return len(s.holds) == 0 && !s.owned",
 		"return !s.owned").
-		caughtBy("internal/session", "TestOwn_NoLocksOfOthers"),
-	change("proofs between a transaction's rows", "internal/session/probe.go",
+		caughtBy("internal/pool", "TestOwn_NoLocksOfOthers"),
+	change("proofs between a transaction's rows", "internal/server/probe.go",
 		"tx != nil && rowsOpen(tx)",
 		"tx != nil && false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
@@ -186,17 +186,17 @@ var mutants = []mutant{
 	change("COM_QUIT for a session in doubt", "internal/session/session.go",
 		"if state := s.stateOf(conn); state != closed", "if state := s.stateOf(conn); false && state != closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
-	change("a swallowed lease counted on", "internal/session/lease.go",
-		"\tif is == s.server.idleLimit {", "\tif true {").
-		caughtBy("internal/session", "TestLease_Swallowed"),
-	change("what the answer to a wait says of the server not looked at", "internal/session/check.go",
-		"\t\terr = s.checkServer(nil)\n", "\t\terr = nil\n").
+	change("a swallowed lease counted on", "internal/server/lease.go",
+		"\tif is == c.greeting.idleLimit {", "\tif true {").
+		caughtBy("internal/pool", "TestLease_Swallowed"),
+	change("what the answer to a wait says of the server not looked at", "internal/server/check.go",
+		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no question after a wait", "internal/queue/wait.go",
 		"\t\t\terr = s.Confirm(wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
-	change("a demoted server's idle connection shows", "internal/session/choose.go",
-		"(s.Broken() || s.readOnly)", "(s.Broken() || false)").
+	change("a demoted server's idle connection shows", "internal/pool/choose.go",
+		"(s.Broken() || s.ReadOnly())", "(s.Broken() || false)").
 		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
 	change("a term ends before its transaction", "term.go",
 		"\t\tterm.turn <- struct{}{} //", "\t\t//").
@@ -214,23 +214,23 @@ var mutants = []mutant{
 		"case !r.outlasts(err):", "default:").
 		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
-		{"internal/session/pooled.go", "\tsource.share.join(source)\n", "\tsource.share.join(source)\n\tanyDB = db\n"},
-		{"internal/session/tx.go", "s.conn.BeginTx(s.ctx, opts)", "anyDB.BeginTx(s.ctx, opts)"},
-		{"internal/session/tx.go", "const txTime =", "var anyDB *sql.DB\n\nconst txTime ="},
+		{"internal/pool/pooled.go", "\tsource.share.join(source)\n", "\tsource.share.join(source)\n\tserver.AnyDB = db\n"},
+		{"internal/server/tx.go", "c.conn.BeginTx(c.ctx, opts)", "AnyDB.BeginTx(c.ctx, opts)"},
+		{"internal/server/tx.go", "const txTime =", "var AnyDB *sql.DB\n\nconst txTime ="},
 	}}.caughtBy("e2e", "TestPromise25_OneSession"),
-	change("time to connect not taken off", "internal/session/open.go",
+	change("time to connect not taken off", "internal/pool/open.go",
 		"\t\tleft -= took\n", "\t\t_ = took\n").
-		caughtBy("internal/session", "TestPool_OpeningIsBoundedAsAWhole"),
+		caughtBy("internal/pool", "TestPool_OpeningIsBoundedAsAWhole"),
 	change("own name taken by a try left behind", "internal/queue/run.go",
 		"return w != nil || r.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
-	change("broken connection pooled by Inspect", "internal/session/pooled.go",
-		"if !stop() || s.Broken() || s.readOnly {", "if !stop() {").
-		caughtBy("internal/session", "TestInspect_BrokenConnectionIsNotPooled"),
-	change("names sent as they are in every character set", "internal/session/spell.go",
-		"s.literals = !s.server.harmless()", "s.literals = false").
+	change("broken connection pooled by Inspect", "internal/pool/pooled.go",
+		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
+		caughtBy("internal/pool", "TestInspect_BrokenConnectionIsNotPooled"),
+	change("names sent as they are in every character set", "internal/server/spell.go",
+		"c.literals = !c.greeting.harmless()", "c.literals = false").
 		caughtBy(".", "TestHowANameIsSpelt"),
-	change("polls do not make way", "internal/session/choose.go",
+	change("polls do not make way", "internal/pool/choose.go",
 		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
 	change("a timer counts only while its caller is asked for", "internal/queue/queue.go",
@@ -253,8 +253,8 @@ var mutants = []mutant{
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
 	change("a nested lock outside its transaction", "internal/session/choose.go",
 		"home.state == waiting && home.owned", "false").
-		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
-	change("a nested wait keeps the rest of its chain away", "internal/session/waits.go",
+		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
+	change("a nested wait keeps the rest of its chain away", "internal/pool/waits.go",
 		"s.owned && p.isWantedLocked(s) || ", "").
 		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a KILL during open rows not noticed", "internal/session/watch.go",
@@ -266,31 +266,31 @@ var mutants = []mutant{
 	change("a session that died at the grant never put back", "internal/queue/run.go",
 		"\t\tcase broken: // it did not outlive the grant by long, and the holder is told\n\t\t\tq.pool.Put(s)\n", "").
 		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
-	change("overdue behind a statement of its own code", "internal/session/watch.go",
-		"case !s.shared() && s.idleLimit > 0", "case s.idleLimit > 0").
-		caughtBy("internal/session", "TestWatch_SharedIsNotOverdue"),
-	change("a chain's session with locks of others made its own", "internal/session/own.go",
+	change("overdue behind a statement of its own code", "internal/pool/watch.go",
+		"case !s.Shared() && s.idleLimit > 0", "case s.idleLimit > 0").
+		caughtBy("internal/pool", "TestWatch_SharedIsNotOverdue"),
+	change("a chain's session with locks of others made its own", "internal/pool/own.go",
 		"return len(s.holds) == req.Mine", "return true").
-		caughtBy("internal/session", "TestOwn_TransactionsUnderASharedSession"),
-	change("the db's last connection taken", "internal/session/share.go",
+		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
+	change("the db's last connection taken", "internal/pool/share.go",
 		"limit > 0 && sh.taken >= limit", "limit > 0 && sh.taken > limit").
-		caughtBy("internal/session", "TestOwn_BoundedByTheDB"),
-	change("the db's connections taken without a limit", "internal/session/share.go",
+		caughtBy("internal/pool", "TestOwn_BoundedByTheDB"),
+	change("the db's connections taken without a limit", "internal/pool/share.go",
 		"if limit > 0 && sh.taken >= limit {", "if limit < 0 {").
-		caughtBy("internal/session", "TestShare_PoolsOfOneDB"),
-	change("one leader too many", "internal/session/share.go",
+		caughtBy("internal/pool", "TestShare_PoolsOfOneDB"),
+	change("one leader too many", "internal/pool/share.go",
 		"most > 0 && sh.leaders >= most", "most > 0 && sh.leaders > most").
-		caughtBy("internal/session", "TestShare_Leaders"),
-	change("an empty session used beyond the cap", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestShare_Leaders"),
+	change("an empty session used beyond the cap", "internal/pool/pooled.go",
 		"inUse < limits.shared && all.empty", "inUse <= limits.shared && all.empty").
-		caughtBy("internal/session", "TestShare_TheCapIsKept"),
-	change("an empty session passed on beyond the cap", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
+	change("an empty session passed on beyond the cap", "internal/pool/pooled.go",
 		"p.sharedLocked(s) < limits.shared)", "p.sharedLocked(s) <= limits.shared)").
-		caughtBy("internal/session", "TestShare_TheCapIsKept"),
-	change("another session opened beyond the cap", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
+	change("another session opened beyond the cap", "internal/pool/pooled.go",
 		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
-		caughtBy("internal/session", "TestShare_TheCapIsKept"),
-	change("the cap's last session waits", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
+	change("the cap's last session waits", "internal/pool/pooled.go",
 		"p.waitsLocked()+1 >= limits.shared", "p.waitsLocked()+1 > limits.shared").
 		caughtBy("internal/session", "TestPool_LeaveToWait"),
 	change("callers that share starve a caller that needs a session alone", "internal/session/pooled.go",
@@ -298,22 +298,22 @@ var mutants = []mutant{
 		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
 	change("callers that share starve a caller that needs a session alone, by one", "internal/session/pooled.go",
 		"taken < limits.all {", "taken <= limits.all {").
-		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("no connection more for a transaction under a shared lock", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
+	change("no connection more for a transaction under a shared lock", "internal/pool/pooled.go",
 		"\t\tlimits.all++\n", "").
-		caughtBy("internal/session", "TestOwn_TransactionsUnderASharedSession"),
-	change("COMMIT without a look at the socket", "internal/session/tx.go",
-		"state == open && !s.socketOpen()", "state == open && false").
-		caughtBy("internal/session", "TestTx_ClosedBeforeCommit"),
-	change("a wrapper not seen through", "internal/session/probe.go",
-		"conn = s.config.beneath(conn)", "conn = nil").
-		caughtBy("internal/session", "TestUnwrap_SeenThrough"),
-	change("a wrapper of two connections seen through", "internal/session/unwrap.go",
+		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
+	change("COMMIT without a look at the socket", "internal/server/tx.go",
+		"state == Open && !c.socketOpen()", "state == Open && false").
+		caughtBy("internal/server", "TestTx_ClosedBeforeCommit"),
+	change("a wrapper not seen through", "internal/server/probe.go",
+		"conn = c.server.beneath(conn)", "conn = nil").
+		caughtBy("internal/server", "TestUnwrap_SeenThrough"),
+	change("a wrapper of two connections seen through", "internal/server/unwrap.go",
 		"!(reflect.ValueOf(conn).Comparable() && only == any(conn))", "false").
-		caughtBy("internal/session", "TestUnwrap_NotSeenThrough"),
-	change("a closed connection in the pool behind a wrapper", "internal/session/session.go",
-		"_ = s.raw(func(any) error { return driver.ErrBadConn })", "_ = s.conn.Close()").
-		caughtBy("internal/session", "TestUnwrap_SharedIsDiscarded"),
+		caughtBy("internal/server", "TestUnwrap_NotSeenThrough"),
+	change("a closed connection in the pool behind a wrapper", "internal/server/end.go",
+		"_ = c.raw(func(any) error { return driver.ErrBadConn })", "_ = c.conn.Close()").
+		caughtBy("internal/server", "TestUnwrap_SharedIsDiscarded"),
 	change("the code of a term's transaction not told of the loss", "term.go",
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").
 		caughtBy(".", "TestTermTransactionIsToldOfTheLoss"),
@@ -332,16 +332,16 @@ var mutants = []mutant{
 	change("no pause before the third term", "lead.go",
 		"\treturn o.losses > 1\n", "\treturn o.losses > 2\n").
 		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
-	change("a bound that has passed not noticed", "internal/session/statement.go",
-		"if !s.silence.Stop() {", "if !s.silence.Stop() && false {").
-		caughtBy("internal/session", "TestWire_SilenceEndsAStatement"),
-	change("a transaction's bound that has passed not noticed", "internal/session/tx.go",
-		"if !s.silence.Stop() {", "if !s.silence.Stop() && false {").
-		caughtBy("internal/session", "TestTx_ABoundThatPassesAtTheEnd"),
-	change("a session no longer its chain's own after a proof", "internal/session/turn.go",
+	change("a bound that has passed not noticed", "internal/server/statement.go",
+		"if !c.silence.Stop() {", "if !c.silence.Stop() && false {").
+		caughtBy("internal/server", "TestWire_SilenceEndsAStatement"),
+	change("a transaction's bound that has passed not noticed", "internal/server/tx.go",
+		"if !c.silence.Stop() {", "if !c.silence.Stop() && false {").
+		caughtBy("internal/server", "TestTx_ABoundThatPassesAtTheEnd"),
+	change("a session no longer its chain's own after a proof", "internal/pool/turn.go",
 		"\tif s.reserved { // as", "\tif false { // as").
-		caughtBy("internal/session", "TestOwn_YieldKeepsIt"),
-	change("a leader's session counts after a proof", "internal/session/turn.go",
+		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
+	change("a leader's session counts after a proof", "internal/pool/turn.go",
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/session", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/session/tx.go",
@@ -355,31 +355,31 @@ var mutants = []mutant{
 		caughtBy("internal/session", "TestTx_EndedByAnotherRollback"),
 	change("a client's number taken for the server's answer", "internal/session/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
-		caughtBy("internal/session", "TestTx_AnswersToCommit"),
-	change("locks taken by hand stay", "internal/session/settings.go",
+		caughtBy("internal/server", "TestTx_AnswersToCommit"),
+	change("locks taken by hand stay", "internal/server/settings.go",
 		"[]string{releaseLock, releaseAllLocks}", "[]string{releaseLock, \"0\"}").
-		caughtBy("internal/session", "TestCode_LocksByHand"),
-	change("a nested lock taken by hand stays", "internal/session/settings.go",
+		caughtBy("internal/server", "TestCode_LocksByHand"),
+	change("a nested lock taken by hand stays", "internal/server/settings.go",
 		"err != nil || !held.Bool {", "err != nil || true {").
-		caughtBy("internal/session", "TestCode_NestedLocksByHand"),
-	change("a changed session goes back to the db", "internal/session/settings.go",
+		caughtBy("internal/server", "TestCode_NestedLocksByHand"),
+	change("a changed session goes back to the db", "internal/server/settings.go",
 		"len(changed) > 0 {", "len(changed) > 0 && false {").
-		caughtBy("internal/session", "TestCode_Settings"),
-	change("a changed connection goes back to its owner", "internal/session/settings.go",
-		"\t\ts.putBack(now)\n", "").
-		caughtBy("internal/session", "TestCode_Settings"),
-	change("COMMIT outlasts the lease", "internal/session/tx.go",
-		"return min(txTime, s.server.idleLimit/2)", "return txTime").
-		caughtBy("internal/session", "TestTx_SilenceUnderItsEnd"),
+		caughtBy("internal/server", "TestCode_Settings"),
+	change("a changed connection goes back to its owner", "internal/server/settings.go",
+		"\t\tc.putBack(now)\n", "").
+		caughtBy("internal/server", "TestCode_Settings"),
+	change("COMMIT outlasts the lease", "internal/server/tx.go",
+		"return min(txTime, c.greeting.idleLimit/2)", "return txTime").
+		caughtBy("internal/server", "TestTx_SilenceUnderItsEnd"),
 	mutant{name: "Check gives a lock away", edits: []edit{
-		{"internal/session/dialect.go", "if s.locks == 0 { // RELEASE", "if true { // RELEASE"},
-		{"internal/session/fit.go", "s.server == nil && s.locks == 0:", "s.server == nil:"},
-	}}.caughtBy("internal/session", "TestCheck_UnderALock"),
-	change("a session that is given up dies later", "internal/session/fit.go",
-		"\tp.mu.Lock()\n\td, first := p.condemnLocked(s, cause)\n\tif first {\n\t\tp.work.Add(1)\n\t}\n\tp.mu.Unlock()\n\tif first {\n\t\tgo func() {\n\t\t\tdefer p.work.Done()\n\t\t\ts.cut()\n\t\t\tp.bury(d)\n\t\t}()\n\t}\n",
-		"\tp.work.Go(func() {\n\t\ts.cut()\n\t\tp.markDead(s, cause)\n\t})\n").
-		caughtBy("internal/session", "TestPool_GiveUpMakesItDead"),
-	change("a proof too long for a packet is a loss", "internal/session/watch.go",
-		"errors.Is(err, mysql.ErrPktTooLarge) && len(names) > 1", "errors.Is(err, mysql.ErrPktTooLarge) && len(names) < 1").
-		caughtBy("internal/session", "TestWatch_ProofsThatFitThePacket"),
+		{"internal/server/dialect.go", "if c.locks == 0 { // RELEASE", "if true { // RELEASE"},
+		{"internal/server/check.go", "c.greeting == nil && c.locks == 0:", "c.greeting == nil:"},
+	}}.caughtBy("internal/server", "TestCheck_UnderALock"),
+	change("a session that is given up dies later", "internal/pool/fit.go",
+		"\tp.mu.Lock()\n\td, first := p.condemnLocked(s, cause)\n\tif first {\n\t\tp.work.Add(1)\n\t}\n\tp.mu.Unlock()\n\tif first {\n\t\tgo func() {\n\t\t\tdefer p.work.Done()\n\t\t\ts.Cut()\n\t\t\tp.bury(d)\n\t\t}()\n\t}\n",
+		"\tp.work.Go(func() {\n\t\ts.Cut()\n\t\tp.markDead(s, cause)\n\t})\n").
+		caughtBy("internal/pool", "TestPool_GiveUpMakesItDead"),
+	change("a proof too long for a packet is a loss", "internal/pool/watch.go",
+		"server.IsTooLong(err) && len(names) > 1", "server.IsTooLong(err) && len(names) < 1").
+		caughtBy("internal/pool", "TestWatch_ProofsThatFitThePacket"),
 }

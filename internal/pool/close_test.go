@@ -1,0 +1,62 @@
+package pool
+
+import (
+	"database/sql"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A discards counts them.
+type discards struct{ atomic.Int64 }
+
+func (*discards) SessionOpened(time.Duration, error) {}
+func (d *discards) SessionDiscarded(error)           { d.Add(1) }
+
+// A session that is given up while the pool closes is discarded once.
+func TestPool_GiveUpBesideClose(t *testing.T) {
+	for range 300 {
+		var discarded discards
+		inBubble(t, func(c *Config) { c.Observer = &discarded }, func(b *bubble) {
+			s, h := b.held("a")
+			b.pool.GiveUp(s, errors.New("given up"))
+			if b.pool.TakeUrgent(s) == nil {
+				b.pool.Drop(s, h)
+			}
+		})
+		require.EqualValues(t, 1, discarded.Load())
+	}
+}
+
+// A session that has been given up is dead at once: what ends on it at this moment does
+// not take it for a sound one.
+func TestPool_GiveUpMakesItDead(t *testing.T) {
+	givenUp := errors.New("given up")
+	inBubble(t, nil, func(b *bubble) {
+		for range 100 {
+			s, h := b.held("a")
+			b.pool.GiveUp(s, givenUp)
+			b.pool.mu.Lock()
+			state := s.state
+			b.pool.mu.Unlock()
+			require.Equal(b, dead, state)
+			require.ErrorIs(b, b.pool.TakeUrgent(s), givenUp)
+			b.awaitLoss(h)
+			synctest.Wait()
+			require.Equal(b, -1, b.server.Holder("a"))
+		}
+	})
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		s, _ := b.held("a")
+		b.pool.GiveUp(s, givenUp)
+		b.pool.Close()
+		synctest.Wait()
+		assert.Equal(b, -1, b.server.Holder("a"))
+		assert.Error(b, conn.PingContext(b.Context()), "it does not go back to the db")
+	})
+}

@@ -1,0 +1,605 @@
+package pool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/server"
+)
+
+func TestLimit(t *testing.T) {
+	for _, c := range []struct{ wanted, maxOpen, limit int }{
+		{0, 0, 16}, {0, 2, 1}, {0, 3, 2}, {0, 8, 4}, {0, 12, 6}, {0, 100, 50},
+		{1, 0, 1}, {40, 0, 40}, {40, 100, 40}, {40, 8, 7}, {5, 5, 4},
+	} {
+		got, err := Limit(c.wanted, c.maxOpen)
+		require.NoError(t, err)
+		assert.Equal(t, c.limit, got, "%+v", c)
+	}
+	for _, wanted := range []int{0, 1, 5} {
+		_, err := Limit(wanted, 1)
+		assert.ErrorIs(t, err, fault.ErrUnsupported)
+	}
+}
+
+// Every lock has a session of its own up to the cap; beyond it, sessions are shared,
+// and the one with the fewest locks is the first to be.
+func TestPool_SharesOnlyBeyondTheCap(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		seen := map[*Session]int{}
+		held := map[*hold]*Session{}
+		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+			s, h := b.held(name)
+			seen[s]++
+			held[h] = s
+		}
+		assert.Len(b, seen, 4)
+		for _, locks := range seen {
+			assert.Equal(b, 2, locks)
+		}
+		for h, s := range held {
+			b.release(s, h)
+		}
+	})
+}
+
+// The cap follows the db's own.
+func TestPool_CapIsReadAgain(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 0 }, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		s, h := b.held("a")
+		other, more := b.held("b")
+		assert.NotSame(b, s, other)
+		third, last := b.held("c")
+		assert.Contains(b, []*Session{s, other}, third, "one connection is left to the code under the locks")
+		b.db.SetMaxOpenConns(1)
+		s4, err := b.pool.Take(Request{Caller: anybody()})
+		assert.Nil(b, s4)
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		b.db.SetMaxOpenConns(3)
+		b.release(s, h)
+		b.release(other, more)
+		b.release(third, last)
+	})
+}
+
+// A chain goes to its session, whatever else is free.
+func TestPool_ChainGoesHome(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("outer")
+		b.pool.Put(b.take(Request{})) // an empty one
+		inner := b.take(Request{Home: s})
+		assert.Same(b, s, inner)
+
+		second := begin(func() *Session { return b.take(Request{Home: s}) })
+		assert.False(b, hasEnded(second), "a statement on it is over soon")
+		b.pool.Put(inner)
+		assert.Same(b, s, <-second)
+		b.pool.Put(s)
+		b.release(s, h)
+	})
+}
+
+// Who must have this very session goes first, then who takes any, first come first
+// served.
+func TestPool_OrderOfTurns(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		s := b.take(Request{})
+		order := make(chan string, 3)
+		turn := func(name string, take func()) {
+			go func() {
+				take()
+				order <- name
+				time.Sleep(time.Millisecond)
+				b.pool.Put(s)
+			}()
+			synctest.Wait()
+		}
+		turn("first waiter", func() { b.take(Request{}) })
+		turn("second waiter", func() { b.take(Request{}) })
+		turn("urgent", func() { assert.NoError(b, b.pool.TakeUrgent(s)) })
+		b.pool.Put(s)
+		for _, want := range []string{"urgent", "first waiter", "second waiter"} {
+			assert.Equal(b, want, <-order)
+		}
+		time.Sleep(10 * time.Millisecond)
+	})
+}
+
+// Yield lets a release pass, and nobody else.
+func TestPool_YieldIsForTheUrgent(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		s := b.take(Request{})
+		waiter := begin(func() *Session { return b.take(Request{}) })
+		require.NoError(b, b.pool.Yield(s))
+		assert.False(b, hasEnded(waiter))
+
+		owned := begin(func() error { return b.pool.TakeUrgent(s) })
+		yielded := begin(func() error { return b.pool.Yield(s) })
+		require.NoError(b, <-owned)
+		assert.False(b, hasEnded(yielded), "the turn is another's")
+		b.pool.Put(s)
+		require.NoError(b, <-yielded)
+		assert.False(b, hasEnded(waiter))
+		b.pool.Put(s)
+		b.pool.Put(<-waiter)
+	})
+}
+
+// Who gives up while the turn comes hands it on.
+func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		s := b.take(Request{})
+		ctx, cancel := context.WithCancel(context.Background())
+		gaveUp := begin(func() error {
+			_, err := b.pool.Take(Request{Caller: &caller{ctx: ctx}})
+			return err
+		})
+		cancel()
+		require.ErrorIs(b, <-gaveUp, context.Canceled)
+		assert.Empty(b, b.pool.waiters)
+
+		b.pool.mu.Lock()
+		k := b.pool.queueUpLocked(nil, first)
+		b.pool.mu.Unlock()
+		next := begin(func() *Session { return b.take(Request{}) })
+		b.pool.Put(s) // to k
+		assert.False(b, hasEnded(next))
+		b.pool.giveUp(k)
+		b.pool.Put(<-next)
+	})
+}
+
+// An idle session goes back after a second, as it came; one that is used meanwhile
+// stays.
+func TestPool_IdleSessionsGoBack(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, other := b.take(Request{}), b.take(Request{})
+		b.pool.Put(s)
+		time.Sleep(600 * time.Millisecond)
+		b.pool.Put(other)
+		inUse := func() int { synctest.Wait(); return b.db.Stats().InUse }
+		time.Sleep(399 * time.Millisecond)
+		assert.Equal(b, 2, inUse())
+		time.Sleep(time.Millisecond)
+		assert.Equal(b, 1, inUse(), "the first goes back after a second")
+		time.Sleep(500 * time.Millisecond)
+		assert.Same(b, other, b.take(Request{}))
+		time.Sleep(2 * time.Second)
+		assert.Equal(b, 1, inUse(), "it is in use")
+		h := b.lock(other, "a")
+		time.Sleep(2 * time.Second)
+		assert.Equal(b, 1, inUse(), "it has a lock")
+		b.release(other, h)
+		time.Sleep(time.Second)
+		assert.Zero(b, inUse())
+		assert.Equal(b, 2, b.db.Stats().Idle, "both are pooled")
+		assert.Len(b, b.server.Sent("SET SESSION wait_timeout = 60"), 2)
+		assert.Len(b, b.server.Sent("SET SESSION wait_timeout = 28800"), 2)
+
+		s = b.take(Request{})
+		all, _ := b.server.Sessions()
+		assert.Equal(b, 2, all, "the pooled ones are used again")
+		b.pool.Put(s)
+		time.Sleep(time.Second)
+		assert.Zero(b, inUse(), "the janitor comes again")
+	})
+}
+
+// The janitor who comes for one session comes again for those that were too young.
+func TestPool_JanitorComesAgain(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, other := b.take(Request{}), b.take(Request{})
+		b.pool.Put(s)
+		time.Sleep(600 * time.Millisecond)
+		b.pool.Put(other)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Zero(b, b.db.Stats().InUse)
+	})
+}
+
+// Sharing a session beats waiting for a connection that others have; where there is
+// none to share the caller is told that it waits for others.
+func TestPool_ExhaustedDB(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
+		b.db.SetMaxOpenConns(4)
+		var others []*sql.Conn
+		borrow := func(n int) {
+			for range n {
+				conn, err := b.db.Conn(context.Background())
+				require.NoError(b, err)
+				others = append(others, conn)
+			}
+		}
+		borrow(3)
+		s, h := b.held("a")
+		c := anybody()
+		assert.Same(b, s, b.take(Request{Caller: c}))
+		assert.Zero(b, c.exhausted)
+		b.pool.Put(s)
+		b.release(s, h)
+		time.Sleep(2 * time.Second) // it goes back to the db
+		borrow(1)
+
+		taken := begin(func() *Session { return b.take(Request{Caller: c}) })
+		assert.False(b, hasEnded(taken))
+		assert.Equal(b, 1, c.exhausted)
+		// The next one waits for that one's connection, and so for others too.
+		behind := anybody()
+		ctx, cancel := context.WithCancel(context.Background())
+		behind.ctx = ctx
+		gaveUp := begin(func() error { _, err := b.pool.Take(Request{Caller: behind}); return err })
+		assert.False(b, hasEnded(gaveUp))
+		assert.Equal(b, 1, behind.exhausted)
+		cancel()
+		require.ErrorIs(b, <-gaveUp, context.Canceled)
+		time.Sleep(time.Hour) // no bound but the caller's
+		assert.False(b, hasEnded(taken))
+		require.NoError(b, others[0].Close())
+		b.pool.Put(<-taken)
+		for _, conn := range others[1:] {
+			require.NoError(b, conn.Close())
+		}
+	})
+}
+
+// To open a session is bounded by 5 s in all.
+func TestPool_OpeningIsBounded(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.server.Script(func(st memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
+		begun := time.Now()
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.Equal(b, server.AnswerTime, time.Since(begun))
+		b.server.Script(nil)
+		b.pool.Put(b.take(Request{}))
+	})
+}
+
+// Pooled connections that have died meanwhile are passed over, within the same bound.
+func TestPool_StaleConnections(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		var idle []*sql.Conn
+		for range 3 {
+			conn, err := b.db.Conn(context.Background())
+			require.NoError(b, err)
+			idle = append(idle, conn)
+		}
+		for _, conn := range idle {
+			require.NoError(b, conn.Close())
+		}
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if st.Session <= 3 {
+				return &memserver.Reply{Hang: true}
+			}
+			return nil
+		})
+		begun := time.Now()
+		b.pool.Put(b.take(Request{}))
+		assert.Equal(b, 3*staleTime, time.Since(begun))
+	})
+}
+
+// A session that the caller's failure has shown to be stale takes the idle ones
+// with it.
+func TestPool_FreshMeansNew(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		old, another := b.take(Request{}), b.take(Request{})
+		b.pool.Put(old)
+		b.pool.Put(another)
+		s := b.take(Request{Fresh: true})
+		assert.NotSame(b, old, s)
+		assert.NotSame(b, another, s)
+		b.pool.Put(s)
+	})
+}
+
+// A session in doubt is a dead session: its locks are lost, those who wait for it
+// are told, those who would take any go elsewhere, and its connection is closed
+// before Put returns.
+func TestPool_SessionInDoubt(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		s, h := b.held("a")
+		require.NoError(b, b.pool.TakeUrgent(s))
+		owned := begin(func() error { return b.pool.TakeUrgent(s) })
+		waiter := begin(func() *Session { return b.take(Request{}) })
+		home := begin(func() *Session { return b.take(Request{Home: s}) })
+		_ = s.MarkBroken(errors.New("doubt"))
+		b.pool.Put(s)
+		synctest.Wait() // for the server to see that the connection is closed
+		assert.Equal(b, -1, b.server.Holder("a"), "closed when Put has returned")
+		assert.Equal(b, s.BrokenBy(), <-owned)
+		b.awaitLoss(h)
+		assert.Equal(b, s.BrokenBy(), h.why)
+		assert.Equal(b, s.BrokenBy(), b.pool.TakeUrgent(s))
+		assert.False(b, b.pool.Hold(s, h))
+		for range 2 { // they share the next
+			select {
+			case other := <-waiter:
+				assert.NotSame(b, s, other)
+				b.pool.Put(other)
+			case other := <-home:
+				assert.NotSame(b, s, other)
+				b.pool.Put(other)
+			}
+		}
+	})
+}
+
+// Who may block a session in a wait, and for how long.
+func TestPool_LeaveToWait(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 3; c.KeepAlive = time.Second }, func(b *bubble) {
+		empty := b.take(Request{})
+		assert.Equal(b, server.Slice, b.pool.Wait(empty, 0, 0), "an empty session")
+		withOne := b.take(Request{})
+		h := b.lock(withOne, "a")
+		require.NoError(b, b.pool.TakeUrgent(withOne))
+		assert.Zero(b, b.pool.Wait(withOne, 0, 0), "others' locks are on it")
+		assert.Equal(b, 500*time.Millisecond, b.pool.Wait(withOne, 1, 0), "half an interval")
+		last := b.take(Request{})
+		assert.Zero(b, b.pool.Wait(last, 0, 0), "the cap's last")
+		b.pool.Waited(empty)
+		assert.Equal(b, server.Slice, b.pool.Wait(last, 0, 0))
+		b.pool.Waited(last)
+		b.pool.Waited(withOne)
+
+		urgent := begin(func() error { return b.pool.TakeUrgent(empty) })
+		assert.Zero(b, b.pool.Wait(empty, 0, 0), "a release waits for it")
+		b.pool.Put(empty)
+		require.NoError(b, <-urgent)
+		b.pool.Put(empty)
+		b.pool.Put(last)
+		b.pool.Put(withOne)
+		b.release(withOne, h)
+	})
+	inBubble(t, func(c *Config) { c.KeepAlive = 10 * time.Second }, func(b *bubble) {
+		s, h := b.held("a")
+		require.NoError(b, b.pool.TakeUrgent(s))
+		assert.Equal(b, sliceHolding, b.pool.Wait(s, 1, 0), "never longer than a second")
+		b.pool.Waited(s)
+		b.pool.Put(s)
+		b.release(s, h)
+	})
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		s := b.take(Request{})
+		assert.Equal(b, sliceLent, b.pool.Wait(s, 0, 0))
+		b.pool.Waited(s)
+		assert.Zero(b, b.pool.Wait(s, 0, 1), "somebody polls")
+		waiter := begin(func() *Session { return b.take(Request{}) })
+		assert.Zero(b, b.pool.Wait(s, 0, 0), "somebody wants the session")
+		b.pool.Put(s)
+		b.pool.Put(<-waiter)
+	})
+}
+
+// The session that is Expendable is one that holds nothing and can be replaced.
+func TestPool_Expendable(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("a")
+		assert.False(b, b.pool.Expendable(s))
+		b.release(s, h)
+		assert.True(b, b.pool.Expendable(s))
+	})
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		assert.False(b, b.pool.Expendable(b.pool.sessions[0]))
+	})
+}
+
+// The one connection, once gone, is not replaced.
+func TestPool_SingleSessionIsNotReplaced(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		b.pool.Put(b.take(Request{}))
+		b.server.Kill(1)
+		s := b.take(Request{})
+		_, err := s.GetLock("a", 0)
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		b.pool.Put(s)
+		for range 2 {
+			_, err := b.pool.Take(Request{Caller: anybody()})
+			require.ErrorIs(b, err, fault.ErrUnavailable)
+		}
+	})
+}
+
+// A session in steady use is asked again whether its server is fit, an interval
+// after the last time.
+func TestPool_ChecksSessionsInUseAgain(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		for range 12 { // one every half second: it never goes back
+			time.Sleep(500 * time.Millisecond)
+			b.pool.Put(b.take(Request{}))
+		}
+		assert.Len(b, b.server.Sent("SELECT @@read_only"), 1)
+		b.server.SetReadOnly(true)
+		time.Sleep(500 * time.Millisecond)
+		for range 12 {
+			s, err := b.pool.Take(Request{Caller: anybody()})
+			if err != nil {
+				require.ErrorIs(b, err, fault.ErrUnsupported)
+				return
+			}
+			b.pool.Put(s)
+			time.Sleep(500 * time.Millisecond)
+		}
+		b.Error("the replica is still used")
+	})
+}
+
+// slowObserver holds up whoever has opened a session.
+type slowObserver struct{ opened, goOn chan struct{} }
+
+func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
+func (o slowObserver) SessionDiscarded(error)             {}
+
+// A session that OpenAnother opens while the pool is being closed goes back, too.
+func TestPool_OpenAnotherRacesClose(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		o := slowObserver{make(chan struct{}), make(chan struct{})}
+		b.pool.Config.Observer = o
+		require.True(b, b.pool.OpenAnother(nil))
+		<-o.opened
+		closed := begin(func() bool { b.pool.Close(); return true })
+		close(o.goOn)
+		<-closed
+		assert.Zero(b, b.db.Stats().InUse)
+		b.pool = NewPool(b.db, config())
+	})
+}
+
+// A server that refuses connections is not asked for one more all the time.
+func TestPool_OpensAnotherOnceASecond(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := b.take(Request{})
+		b.server.Once("VERSION()", &memserver.Reply{Number: 1040})
+		require.True(b, b.pool.OpenAnother(s))
+		synctest.Wait()
+		require.Equal(b, 1, sessions(b.pool))
+		require.False(b, b.pool.OpenAnother(s))
+		time.Sleep(time.Second)
+		require.True(b, b.pool.OpenAnother(s))
+		synctest.Wait()
+		require.Equal(b, 2, sessions(b.pool))
+		time.Sleep(time.Second / 2)
+		require.False(b, b.pool.OpenAnother(s), "another is idle")
+		b.pool.Put(s)
+	})
+}
+
+// A connection counts until it is back in its db: there are never more than the cap.
+func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
+	for what, part := range map[string]func(b *bubble, s *Session){
+		"given back": func(b *bubble, s *Session) {
+			b.pool.Put(s)
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, "SET SESSION wait_timeout = 28800") {
+					time.Sleep(time.Second / 2)
+				}
+				return nil
+			})
+			time.Sleep(idleTime + time.Second/4)
+		},
+		"discarded": func(b *bubble, s *Session) {
+			_ = s.MarkBroken(server.ErrClosed)
+			b.pool.Put(s)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(c *Config) { c.MaxSessions, c.Lease = 1, time.Minute }, func(b *bubble) {
+				part(b, b.take(Request{}))
+				most, done := 0, make(chan struct{})
+				go func() {
+					defer close(done)
+					for range 1000 {
+						most = max(most, b.db.Stats().InUse)
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				c := anybody()
+				s := b.take(Request{Caller: c})
+				<-done
+				assert.LessOrEqual(b, most, 1)
+				assert.Zero(b, c.exhausted)
+				b.pool.Put(s)
+			})
+		})
+	}
+}
+
+// A db that is changed to a single connection is refused, also while a session is idle.
+func TestPool_ChangedToASingleConnection(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.pool.Put(b.take(Request{}))
+		b.db.SetMaxOpenConns(1)
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		_, err = b.pool.TakeIdle()
+		require.ErrorIs(b, err, fault.ErrUnsupported)
+		b.db.SetMaxOpenConns(0)
+		b.pool.Put(b.take(Request{}))
+	})
+}
+
+// A server that has no connection left for us: the sessions that there are, are shared,
+// and it is not asked again at each call.
+func TestPool_FullServer(t *testing.T) {
+	for _, number := range []uint16{1040, 1203, 1226} {
+		inBubble(t, nil, func(b *bubble) {
+			s, h := b.held("a")
+			refused := 0
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, "VERSION()") {
+					refused++
+					return &memserver.Reply{Number: number}
+				}
+				return nil
+			})
+			for range 5 {
+				shared := b.take(Request{})
+				assert.Same(b, s, shared)
+				b.pool.Put(shared)
+			}
+			assert.LessOrEqual(b, refused, 2, "a greeting, and the same in plainer words")
+			b.server.Script(nil)
+			time.Sleep(fullTime)
+			other := b.take(Request{})
+			assert.NotSame(b, s, other)
+			b.pool.Put(other)
+			b.release(s, h)
+		})
+	}
+	inBubble(t, nil, func(b *bubble) { // there is none to share
+		b.server.Script(func(st memserver.Statement) *memserver.Reply { return &memserver.Reply{Number: 1040} })
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+	})
+}
+
+// What it takes to connect is taken off what the greeting may take.
+func TestPool_OpeningIsBoundedAsAWhole(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.server.SetDialing(3 * time.Second)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply { return &memserver.Reply{Hang: true} })
+		begun := time.Now()
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.Equal(b, server.AnswerTime, time.Since(begun))
+	})
+}
+
+// A connection that has answered nonsense is not given back to the db.
+func TestInspect_BrokenConnectionIsNotPooled(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxIdleConns(10)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "IS_USED_LOCK") {
+				return &memserver.Reply{Row: []any{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}
+			}
+			return nil
+		})
+		err := b.pool.Inspect(context.Background(), nil, func(s *server.Conn) error {
+			_, _, err := s.Holder("a")
+			return err
+		})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		synctest.Wait()
+		_, alive := b.server.Sessions()
+		assert.Zero(b, alive)
+		assert.Zero(b, b.db.Stats().OpenConnections)
+	})
+}
+
+func sessions(p *Pool) int {
+	all, _ := p.Sessions()
+	return all
+}

@@ -1,0 +1,199 @@
+package server
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// What servers answer instead of a number, measured on MySQL 9.7 and MariaDB 10.11
+// unless a source is named.
+const (
+	erDeadlock            = 1213 // MariaDB
+	erUserLockDeadlock    = 3058 // MySQL
+	erLockWaitTimeout     = 1205
+	erSnapshot            = 1020 // MariaDB, under innodb_snapshot_isolation
+	erQueryInterrupted    = 1317
+	erQueryTimeout        = 3024 // MySQL: the hint of a wait, or the server's own limit
+	erStatementTimeout    = 1969 // MariaDB
+	erTooLongIdent        = 1059 // MariaDB
+	erUserLockWrongName   = 3057 // MySQL
+	erUserLockTooLongName = 4163 // MySQL
+	erNoSuchFunction      = 1305 // or savepoint
+	erUnknownStatement    = 1243 // the prepared statement has gone
+	erNeedReprepare       = 1615
+
+	// Servers that prohibit lock functions, by their documentation and bug reports.
+	erNotSupportedYet = 1235 // MariaDB 10.6.13 and 10.11.3 with wsrep
+	erUnknown         = 1105 // Percona XtraDB Cluster in strict mode; also anything else
+	erReadOnlyMode    = 1836
+)
+
+// What servers answer to one who wants to connect, when they have no connection left: at
+// all, or for that user.
+const (
+	erConCount               = 1040
+	erTooManyUserConnections = 1203
+	erUserLimitReached       = 1226
+)
+
+// What servers say before they close a connection. It can have been said long before
+// a statement that it seems to answer.
+const (
+	erServerShutdown           = 1053
+	erConnectionKilled         = 1927 // MariaDB
+	erSessionWasKilled         = 3169 // MySQL
+	erClientInteractionTimeout = 4031 // MySQL: wait_timeout
+)
+
+// errorNumber returns the server's error number, or 0 if err is no answer of a server.
+func errorNumber(err error) uint16 {
+	if err == nil {
+		return 0
+	}
+	if e := (*mysql.MySQLError)(nil); errors.As(err, &e) {
+		return e.Number
+	}
+	return 0
+}
+
+// An otherAnswer is an error that is none of a server's that we know, on a connection
+// that its driver calls valid: the connection lives, so somebody has answered. Drivers
+// other than go-sql-driver have errors of their own.
+type otherAnswer struct{ error }
+
+func (e otherAnswer) Unwrap() error { return e.error }
+
+// nonsense is an answer that came, and that no server gives.
+type nonsense struct{ error }
+
+func (e nonsense) Unwrap() error { return e.error }
+
+// brokenBy lists the errors that leave nothing to be known about a connection, whatever
+// its driver says of it.
+var brokenBy = []error{
+	driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul, mysql.ErrBusyBuffer,
+	io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded,
+}
+
+// classified returns err, as an otherAnswer if it is one. A session of our own that holds
+// no lock is not worth asking twice: another is tried in its place. It is called where
+// nobody else uses the connection.
+func (c *Conn) classified(err error, conn any) error {
+	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
+		return err
+	}
+	if errors.As(err, new(nonsense)) || errors.As(err, new(net.Error)) ||
+		slices.ContainsFunc(brokenBy, func(by error) bool { return errors.Is(err, by) }) {
+		return err
+	}
+	if c.driver != nil {
+		conn = c.driver.conn
+	}
+	if v, ok := conn.(driver.Validator); !ok || !v.IsValid() {
+		return err
+	}
+	return otherAnswer{err}
+}
+
+// isUnreadable reports whether a number came that is none to the driver.
+func isUnreadable(err error) bool {
+	return errors.As(err, new(*strconv.NumError)) && !errors.As(err, new(nonsense))
+}
+
+// IsAnswer reports whether the server answered by an error, so that the session
+// lives on, as far as the answer tells.
+func IsAnswer(err error) bool {
+	switch n := errorNumber(err); {
+	case n == 0:
+		return errors.As(err, new(otherAnswer))
+	case n >= 2000 && n < 3000: // a client's: a proxy has lost the server
+		return false
+	}
+	switch errorNumber(err) {
+	case erServerShutdown, erConnectionKilled, erSessionWasKilled, erClientInteractionTimeout:
+		return false
+	}
+	return !errors.Is(err, ErrSilent)
+}
+
+// declined reports whether the server will not carry the statement out, rather than has
+// been kept from it.
+func declined(err error) bool {
+	return IsAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err)
+}
+
+// isTimeLimit reports whether a limit for statements ended the statement.
+func isTimeLimit(err error) bool {
+	n := errorNumber(err)
+	return n == erQueryTimeout || n == erStatementTimeout
+}
+
+// isForgotten reports whether the server did not run what was to be prepared already: it
+// has dropped the prepared statement, as proxies and FLUSH do, while the session lives.
+func isForgotten(err error) bool {
+	n := errorNumber(err)
+	return n == erUnknownStatement || n == erNeedReprepare
+}
+
+// IsFull reports whether the server had no connection left.
+func IsFull(err error) bool {
+	switch errorNumber(err) {
+	case erConCount, erTooManyUserConnections, erUserLimitReached:
+		return true
+	}
+	return false
+}
+
+// Prohibits reports whether the server does not let this session use lock functions.
+func Prohibits(err error) bool {
+	switch errorNumber(err) {
+	case erNoSuchFunction, erNotSupportedYet, erUnknown, erReadOnlyMode:
+		return true
+	}
+	return false
+}
+
+// isRefusal reports whether the server did not even look for the lock.
+func isRefusal(err error) bool {
+	switch errorNumber(err) {
+	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName:
+		return true
+	}
+	return Prohibits(err)
+}
+
+// verdict says what an answer to GET_LOCK means that is neither 1 nor 0: nil for
+// a wait that has run out. A nil err stands for NULL, which MariaDB answers where
+// MySQL answers by error 1317.
+func verdict(err error) error {
+	if err == nil {
+		return fault.Because(fault.ErrInterrupted, "wait interrupted on the server (KILL QUERY); nothing is held: GET_LOCK returned NULL", nil)
+	}
+	if Prohibits(err) {
+		return prohibited(err)
+	}
+	switch errorNumber(err) {
+	case erQueryInterrupted:
+		return fault.Because(fault.ErrInterrupted, "", err)
+	case erQueryTimeout, erStatementTimeout:
+		return nil
+	case erDeadlock, erUserLockDeadlock:
+		return fault.Because(fault.ErrDeadlock, "the server detected a deadlock; release the outer lock", err)
+	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName:
+		return fault.Because(fault.ErrInvalidName, "the server refused the lock name", err)
+	}
+	return fault.Because(fault.ErrUnavailable, "the server refused GET_LOCK", err)
+}
+
+func prohibited(err error) error {
+	return fault.Because(fault.ErrUnsupported, "the server does not allow GET_LOCK", err)
+}

@@ -1,0 +1,300 @@
+package server
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/clock"
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// What tells whether a server's locks exclude. A server that is no such node does
+// not know the variable, as a rule.
+const (
+	askGalera       = "@@wsrep_on"
+	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
+	askGroup        = "@@group_replication_single_primary_mode"
+	countPrimaries  = "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'"
+)
+
+// andCluster is a column more for another question: 0 if the server is certainly no
+// node of a cluster. It spares most servers a question of its own. MariaDB reads one
+// half of it, MySQL 8 and Percona XtraDB Cluster the other, and each takes the rest for
+// a comment; no privilege is needed, and no variable that may not exist but for
+// MariaDB's, which a few builds lack.
+const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
+
+// A column is an expression of a SELECT, and where its value goes.
+type column struct {
+	text string
+	dest sql.Scanner
+}
+
+// readOnlyColumns ask whether the server can be written to. An Aurora reader shows it by
+// innodb_read_only alone, as does a server that was started with that.
+func (c *Conn) readOnlyColumns(srv *greeting) []column {
+	columns := []column{{"@@read_only", &srv.readOnly}}
+	if !c.server.noInnoDB.Load() {
+		columns = append(columns, column{innodbReadOnly, &srv.innodbReadOnly})
+	}
+	return columns
+}
+
+const innodbReadOnly = "@@innodb_read_only"
+
+// writable returns an error if the server said that it cannot be written to.
+func (srv *greeting) writable() error {
+	switch {
+	case !isOff(srv.readOnly.String):
+		return errors.New("the server is read-only (@@read_only): a replica, or demoted in a failover")
+	case srv.innodbReadOnly.Valid && !isOff(srv.innodbReadOnly.String):
+		return errors.New("the server is read-only (@@innodb_read_only): a reader of Aurora")
+	}
+	return nil
+}
+
+// A clusterQuestion is whether the server may be in a cluster, asked beside another
+// question; nil where it need not be asked.
+type clusterQuestion struct{ answer sql.NullString }
+
+// clusterQuestion decides once whether to ask: the last verdict may become stale while
+// the question is on its way. That no server is a node of a cluster is true of all of a
+// pool's, unlike that one is read-only.
+func (c *Conn) clusterQuestion() *clusterQuestion {
+	found := time.Duration(c.server.noCluster.Load())
+	if !c.server.CheckServer || found != 0 && clock.Now()-found < c.server.KeepAlive {
+		return nil
+	}
+	return new(clusterQuestion)
+}
+
+// scanServer selects columns that tell what the server is, and has it answer cluster. It
+// asks again, for less, where the server does not understand.
+func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
+	withCluster := cluster != nil
+	for {
+		texts, dest := split(columns)
+		text := c.selecting(texts...)
+		if withCluster && !c.asBytes {
+			text += andCluster
+			dest = append(dest, &cluster.answer)
+		}
+		err := c.scan(bound, text, dest...)
+		switch {
+		case isUnreadable(err) && !c.asBytes && c.greeting == nil:
+			c.readAsBytes()
+		case !IsAnswer(err) || errorNumber(err) == erQueryInterrupted:
+			return err
+		case withCluster:
+			withCluster = false // checkCluster will ask
+		case slices.ContainsFunc(columns, isInnoDB) && c.lacksInnoDB(err):
+			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
+		default:
+			return err
+		}
+	}
+}
+
+func isInnoDB(c column) bool { return c.text == innodbReadOnly }
+
+// lacksInnoDB reports whether err is the answer of a server that does not know
+// @@innodb_read_only, which is not asked for after that. The error names it, with number
+// 1193 on MySQL and MariaDB, and 1105 on servers that imitate them.
+func (c *Conn) lacksInnoDB(err error) bool {
+	lacks := IsAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !c.server.noInnoDB.Load()
+	if lacks {
+		c.server.noInnoDB.Store(true)
+	}
+	return lacks
+}
+
+// split returns the columns' texts, and where their values go.
+func split(columns []column) (texts []string, dest one) {
+	for _, c := range columns {
+		texts, dest = append(texts, c.text), append(dest, c.dest)
+	}
+	return texts, dest
+}
+
+// checkServer returns an error that matches fault.ErrUnsupported if another session,
+// on another node, could be granted the same lock at the same time. scanServer has
+// been asked.
+func (c *Conn) checkServer(cluster *clusterQuestion) error {
+	begun := clock.Now()
+	if err := c.greeting.lasting(); err != nil {
+		return err
+	}
+	if err := c.greeting.writable(); err != nil {
+		c.readOnly = true
+		return fault.Because(fault.ErrReadOnly, err.Error()+", so its locks exclude nobody on the primary: connect to the primary"+override, nil)
+	}
+	if cluster != nil {
+		if cluster.answer.String != "0" {
+			if err := c.checkCluster(); err != nil {
+				return err
+			}
+		}
+		c.server.noCluster.Store(int64(begun))
+	}
+	c.greeting.checked = begun
+	return nil
+}
+
+// checkAgain is checkServer for a session that was greeted a while ago.
+func (c *Conn) checkAgain() error {
+	cluster := c.clusterQuestion()
+	if err := c.scanServer(AnswerTime, c.readOnlyColumns(c.greeting), cluster); err != nil {
+		return c.refusedOr(err, "the server refused to tell whether it is read-only")
+	}
+	return c.checkServer(cluster)
+}
+
+// lasting returns an error if the server is one that drops locks under their holders. (Tried: TiDB 8.4
+// and Vitess 24.)
+func (srv *greeting) lasting() error {
+	switch {
+	case strings.Contains(srv.version.String, "TiDB"):
+		return notExclusive("the server is TiDB, which silently frees a lock after max-txn-ttl (1 h by default), so two clients can hold it: use MySQL or MariaDB for locks")
+	case strings.Contains(srv.version.String, "Vitess"):
+		return notExclusive(vitess)
+	}
+	return nil
+}
+
+const vitess = "the server is Vitess, which frees the lock of a session that is idle for 30 s: connect to a MySQL server directly"
+
+// isVitess reports whether err is Vitess's answer to a greeting.
+func isVitess(err error) bool {
+	return IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
+}
+
+// Confirm reports whether the server still excludes that has granted a lock after a wait:
+// it may have been demoted meanwhile. If it does not, the lock is given back, or goes with
+// the session, and the error says why. The answer to the wait has said so already, unless
+// it is time to ask for a cluster again; after a poll the server is asked. No answer does
+// not count against the lock: the watch reports its loss.
+func (c *Conn) Confirm(name string) (err error) {
+	switch {
+	case !c.server.CheckServer || c.greeting == nil:
+		return nil
+	case c.rechecked && c.clusterQuestion() == nil:
+		err = c.checkServer(nil)
+	default:
+		err = c.checkAgain()
+	}
+	switch {
+	case !errors.Is(err, fault.ErrUnsupported):
+		return nil
+	case !c.lent && c.locks == 1:
+		_ = c.MarkBroken(err) // the next may lead to another server
+	default:
+		_ = c.ReleaseLock(name) // if that fails, Put discards the session
+	}
+	return err
+}
+
+func (c *Conn) checkCluster() error {
+	if c.greeting.galera() {
+		return c.checkGalera()
+	}
+	return c.checkGroup()
+}
+
+func (c *Conn) checkGalera() error {
+	on, err := c.variable(askGalera)
+	if err != nil || !isOn(on) {
+		return err
+	}
+	var name, size sql.NullString
+	err = c.scan(AnswerTime, showClusterSize, &name, &size)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil // built for clusters, but in none
+	case err != nil:
+		return c.refusedOr(err, "the server refused to tell the size of its cluster")
+	case size.String != "0" && size.String != "1":
+		return notExclusive(fmt.Sprintf("the server is one of %s Galera nodes, each of which grants locks independently: "+
+			"use a DSN that always reaches the same node", size.String))
+	}
+	return nil
+}
+
+func (c *Conn) checkGroup() error {
+	single, err := c.variable(askGroup)
+	if err != nil || !isOff(single) {
+		return err
+	}
+	var primaries sql.NullInt64
+	err = c.scan(AnswerTime, countPrimaries, &primaries)
+	switch {
+	case IsAnswer(err):
+		return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
+			"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
+	case err != nil:
+		return c.MarkBroken(err)
+	case primaries.Int64 > 1:
+		return notExclusive(fmt.Sprintf("the server is one of %d primaries of a replication group, each of which grants locks independently: "+
+			"use a DSN that always reaches the same member, use single-primary mode", primaries.Int64))
+	}
+	return nil
+}
+
+// variable returns the value of a variable, "" if the server does not know it: it
+// answers by an error then, which is 1193 on MySQL and MariaDB and may be any number
+// on servers that are like them. That it was kept from answering says nothing.
+func (c *Conn) variable(ask string) (string, error) {
+	var value sql.NullString
+	err := c.scan(AnswerTime, c.selecting(ask), &value)
+	if err != nil && (!declined(err) || errors.As(err, new(otherAnswer))) {
+		return "", c.refusedOr(err, "the server did not tell whether it is in a cluster")
+	}
+	return value.String, nil
+}
+
+func notExclusive(text string) error {
+	return fault.Because(fault.ErrUnsupported, text+override, nil)
+}
+
+const override = ", or override with WithoutServerCheck"
+
+func isOn(value string) bool {
+	return strings.EqualFold(value, "ON") || value == "1"
+}
+
+func isOff(value string) bool {
+	return strings.EqualFold(value, "OFF") || value == "0"
+}
+
+// Ready checks that the server is fit for locks, unless it was found fit within
+// an interval. A session in steady use is neither borrowed anew nor has it a lock
+// for long enough to have to prove it, so nothing else asks its server.
+func (c *Conn) Ready() error {
+	switch {
+	case c.greeting == nil && (c.server.CheckServer || c.server.Lease > 0):
+		return c.Greet(AnswerTime) // the lent connection, at its first use
+	case c.server.CheckServer && c.locks == 0 && clock.Now()-c.greeting.checked > c.Interval():
+		return c.checkAgain()
+	}
+	return nil
+}
+
+// Check asks the server whether it is fit for locks, as it is asked before the
+// first lock. The connection may have been greeted already.
+func (c *Conn) Check() error {
+	switch {
+	case !c.lent, c.greeting == nil && c.locks == 0:
+		if err := c.Greet(AnswerTime); err != nil {
+			return err
+		}
+		return c.readLease()
+	case c.greeting == nil:
+		return c.greet()
+	case c.server.CheckServer:
+		return c.checkAgain()
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package server
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// A transaction that has ended under its code never counts as committed, whatever ended
+// it; what came after it stays.
+func TestTx_EndedUnderItsCode(t *testing.T) {
+	for _, ending := range []string{"ROLLBACK", "COMMIT", "INSERT victim"} {
+		for _, after := range [][]string{nil, {"INSERT after"}} {
+			if ending == "INSERT victim" && after == nil {
+				continue // an error has no flags: that one is for the code to return
+			}
+			t.Run(fmt.Sprint(ending, after), func(t *testing.T) {
+				inBubble(t, nil, func(b *bubble) {
+					b.server.Script(func(st memserver.Statement) *memserver.Reply {
+						if st.Text == "INSERT victim" {
+							return &memserver.Reply{Number: erDeadlock}
+						}
+						return nil
+					})
+					c := b.held("a")
+					b.code(b.begin(c), append([]string{"INSERT before", ending}, after...)...)
+					require.ErrorIs(b, c.Commit(), fault.ErrTxEnded)
+					b.release(c, "a")
+					assert.Zero(b, b.alive(), "it may have been LOCK TABLES")
+				})
+			})
+		}
+	}
+}
+
+// On MariaDB 10.5 the flags still show a transaction after a deadlock. A savepoint does
+// not, and the flags are read beside it.
+func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {
+	for ending, outcome := range map[string]error{"INSERT victim": fault.ErrTxEnded, "COMMIT": fault.ErrTxEnded, "INSERT": nil} {
+		inBubble(t, nil, func(b *bubble) {
+			victim := false
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				switch {
+				case st.Text == "INSERT victim":
+					victim = true
+				case victim && st.Text == "RELEASE "+savepoint:
+					return &memserver.Reply{Number: erNoSuchFunction}
+				}
+				return nil
+			})
+			c := b.held("a")
+			c.greeting.version.String = "10.5.29-MariaDB"
+			b.code(b.begin(c), "INSERT before", ending, "INSERT after")
+			if outcome == nil {
+				require.NoError(b, c.Commit())
+			} else {
+				require.ErrorIs(b, c.Commit(), outcome)
+			}
+			assert.Len(b, b.server.Sent("SAVEPOINT namedlock"), map[bool]int{true: 1, false: 2}[ending == "COMMIT"])
+			b.release(c, "a")
+		})
+	}
+}
+
+// The code's own rollback that the server then carries out says so, too.
+func TestTx_EndedByAnotherRollback(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		b.code(b.begin(c), "ROLLBACK", "INSERT after")
+		assert.ErrorIs(b, c.Rollback(errOwn), fault.ErrTxEnded)
+		b.release(c, "a")
+	})
+}
+
+// A transaction that is open costs START TRANSACTION and COMMIT, and nothing besides.
+func TestTx_OpenCostsNoStatement(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		for range 2 {
+			tx := b.begin(c)
+			begun := b.server.Sent("")
+			assert.Equal(b, "START TRANSACTION", begun[len(begun)-1].Text)
+			b.code(tx, "INSERT row")
+			require.NoError(b, c.Commit())
+			sent := b.server.Sent("")
+			require.Len(b, sent, len(begun)+2)
+			assert.Equal(b, "COMMIT", sent[len(begun)+1].Text)
+		}
+		assert.Len(b, b.server.Sent("tx_isolation"), 1, "the settings, before the first")
+		b.release(c, "a")
+		assert.Equal(b, 1, b.alive(), "the session is kept")
+	})
+}
+
+// What the answer to COMMIT means. A number of a client is a proxy's, for a server that has
+// gone.
+func TestTx_AnswersToCommit(t *testing.T) {
+	for what, answer := range map[string]struct {
+		reply   memserver.Reply
+		unknown bool
+	}{
+		"2006":       {memserver.Reply{Number: 2006}, true},
+		"2013":       {memserver.Reply{Number: 2013}, true},
+		"shutdown":   {memserver.Reply{Number: erServerShutdown}, true},
+		"no answer":  {memserver.Reply{Hang: true}, true},
+		"the end":    {memserver.Reply{Drop: true}, true},
+		"read-only":  {memserver.Reply{Number: 1290}, false},
+		"a deadlock": {memserver.Reply{Number: erDeadlock}, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				b.code(b.begin(c), "INSERT row")
+				b.server.Once("COMMIT", &answer.reply)
+				err := c.Commit()
+				require.Error(b, err)
+				assert.Equal(b, answer.unknown, errors.Is(err, fault.ErrCommitUnknown), err)
+				assert.NotErrorIs(b, err, fault.ErrLost)
+				if answer.unknown {
+					b.requireLost(c)
+					return
+				}
+				assert.False(b, b.server.InTx(1), "it was rolled back")
+				b.release(c, "a")
+			})
+		})
+	}
+}
+
+// A session that the server has closed before COMMIT is sent is a loss: nothing is committed,
+// and nothing in doubt.
+func TestTx_ClosedBeforeCommit(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		b.code(b.begin(c), "INSERT row")
+		b.server.Kill(1)
+		err := c.Commit()
+		require.ErrorIs(b, err, fault.ErrLost)
+		assert.NotErrorIs(b, err, fault.ErrCommitUnknown)
+		assert.Empty(b, b.server.Sent("COMMIT"))
+		b.requireLost(c)
+	})
+}
+
+// The library's own COMMIT and ROLLBACK end within the lease on a silent network,
+// so that the holder is told before the server gives the lock away.
+func TestTx_SilenceUnderItsEnd(t *testing.T) {
+	const lease = 4 * time.Second
+	for _, end := range []string{"COMMIT", "ROLLBACK"} {
+		t.Run(end, func(t *testing.T) {
+			inBubble(t, func(c *Config) { c.Lease = lease }, func(b *bubble) {
+				c := b.held("a")
+				b.code(b.begin(c), "INSERT row")
+				time.Sleep(time.Second) // since the last statement
+				b.server.Script(func(memserver.Statement) *memserver.Reply { return hang })
+				begun := time.Now()
+				if end == "COMMIT" {
+					require.Error(b, c.Commit())
+				} else {
+					_ = c.Rollback(errOwn)
+				}
+				assert.Less(b, time.Since(begun), lease-time.Second)
+				b.requireLost(c)
+			})
+		})
+	}
+}
+
+// A bound that passes while the statement of database/sql's ends has ended the session.
+func TestTx_ABoundThatPassesAtTheEnd(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.use()
+		err := c.bounded(time.Second, func() error { time.Sleep(2 * time.Second); return nil })
+		require.ErrorIs(b, err, ErrSilent)
+		require.Error(b, c.ctx.Err())
+		c.broken = err
+		b.put(c)
+	})
+}
+
+// Locks that the code has taken by hand, others and the same again, are free after the
+// release.
+func TestCode_LocksByHand(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		tx := b.begin(c)
+		for _, name := range []string{"by-hand", "a", "a"} {
+			var granted int
+			require.NoError(b, tx.QueryRowContext(b.Context(), "SELECT GET_LOCK('"+name+"', 0)").Scan(&granted))
+			require.Equal(b, 1, granted)
+		}
+		require.NoError(b, c.Commit())
+		b.release(c, "a")
+		assert.Equal(b, -1, b.server.Holder("a"))
+		assert.Equal(b, -1, b.server.Holder("by-hand"))
+		assert.Equal(b, 1, b.alive(), "the session is kept")
+	})
+}
+
+// A lock that is released under another is free, however often the code has taken it by hand.
+func TestCode_NestedLocksByHand(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("outer")
+		tx := b.begin(c)
+		b.lock(c, "inner")
+		require.NoError(b, tx.QueryRowContext(b.Context(), "SELECT GET_LOCK('inner', 0)").Scan(new(int)))
+		require.NoError(b, c.ReleaseLock("inner"))
+		assert.Equal(b, -1, b.server.Holder("inner"))
+		assert.Equal(b, 1, b.server.Holder("outer"))
+		require.NoError(b, c.Commit())
+		b.release(c, "outer")
+	})
+}
+
+// A session whose code has changed what the library relies on is closed with the release.
+func TestCode_Settings(t *testing.T) {
+	for _, change := range []string{
+		"SET NAMES latin1", "SET SESSION wait_timeout = 1", "SET sql_select_limit = 0", "SET autocommit = 0",
+		"SET SESSION tx_isolation = 'SERIALIZABLE'", "SET SESSION idle_write_transaction_timeout = 1",
+	} {
+		t.Run(change, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				b.code(b.begin(c), change, "INSERT row")
+				_ = c.Commit()
+				b.release(c, "a")
+				assert.Zero(b, b.alive())
+			})
+			// One that was given to New is put right.
+			inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+				c := b.held("a")
+				b.code(b.begin(c), change, "INSERT row")
+				_ = c.Commit()
+				b.release(c, "a")
+				var charset, limit, autocommit string
+				var timeout int
+				require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT @@character_set_client, @@sql_select_limit, @@autocommit, @@wait_timeout").
+					Scan(&charset, &limit, &autocommit, &timeout))
+				assert.Equal(b, []any{"utf8mb4", "18446744073709551615", "1", 60}, []any{charset, limit, autocommit, timeout})
+			})
+		})
+	}
+}
+
+// The first Check may come under a lock that is held, on the one session there is.
+func TestCheck_UnderALock(t *testing.T) {
+	change := func(c *Config) { c.CheckServer, c.Lease = false, 0 }
+	inBubbleOfOne(t, change, func(b *bubble, _ *sql.Conn) {
+		c := b.held("a")
+		require.Empty(b, b.server.Sent("VERSION()"), "not greeted")
+		require.NoError(b, c.Check())
+		assert.Positive(b, b.server.Holder("a"))
+		assert.Empty(b, b.server.Sent("RELEASE_ALL_LOCKS"))
+		b.release(c, "a")
+	})
+}

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A greeting is what a greeting has found out.
+type greeting struct {
+	version, comment sql.NullString
+	// The character sets that a name goes through on its way, and back.
+	clientCharset, connectionCharset, resultsCharset sql.NullString
+	// The session's wait_timeout in seconds, and when it is over by now: the lease
+	// may have replaced it.
+	waitTimeout sql.NullInt64
+	idleLimit   time.Duration
+	lease       leaseState
+	// MariaDB's max_statement_time, in seconds; asked when first needed.
+	timeLimit sql.NullFloat64
+	// How many locks other code had left on the connection.
+	leaked sql.NullInt64
+	// Whether it is read-only, and when its locks were last found to exclude, since
+	// epoch; asked unless the server is not to be checked.
+	readOnly, innodbReadOnly sql.NullString
+	checked                  time.Duration
+}
+
+func (srv *greeting) mariaDB() bool {
+	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
+}
+
+// hidesDeadlocks reports whether the server's answers say that a transaction is still open
+// after a deadlock has rolled it back. MariaDB 10.5 does so, and 10.11 does not (measured);
+// what is between them is taken for the former.
+func (srv *greeting) hidesDeadlocks() bool {
+	if srv == nil || !srv.mariaDB() {
+		return false
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(srv.version.String, "%d.%d", &major, &minor)
+	return err == nil && major == 10 && minor < 11
+}
+
+// galera reports whether it may be a node of a Galera cluster: one of MariaDB's own,
+// or of Percona XtraDB Cluster, which goes by MySQL's version.
+func (srv *greeting) galera() bool {
+	return srv.mariaDB() || strings.Contains(srv.comment.String, "XtraDB Cluster")
+}
+
+// harmless reports whether a name stays what it is in the session's character sets. A
+// NULL for the results means that the server changes nothing on the way back.
+func (srv *greeting) harmless() bool {
+	return isUTF8(srv.clientCharset.String) && isUTF8(srv.connectionCharset.String) &&
+		(!srv.resultsCharset.Valid || isUTF8(srv.resultsCharset.String))
+}
+
+func isUTF8(charset string) bool {
+	return charset == "utf8mb4" || charset == "utf8mb3" || charset == "utf8"
+}
+
+// columns are those of a greeting, in two halves, and where they go. None of it is
+// different on MySQL and MariaDB.
+func (srv *greeting) columns() []column {
+	return []column{
+		{"VERSION()", &srv.version},
+		{"@@version_comment", &srv.comment},
+		{"@@character_set_client", &srv.clientCharset},
+		{"@@character_set_connection", &srv.connectionCharset},
+		{"@@wait_timeout", &srv.waitTimeout},
+	}
+}
+
+// charsetOfResults ends every greeting.
+func (srv *greeting) charsetOfResults() column {
+	return column{"@@character_set_results", &srv.resultsCharset}
+}
+
+// greet asks the server what it is, unless that is known. The session may hold
+// locks.
+func (c *Conn) greet() error {
+	if c.greeting != nil {
+		return nil
+	}
+	var srv greeting
+	return c.greeted(&srv, c.scanServer(c.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
+}
+
+// Greet greets a session, and refuses it if its server's locks do not
+// exclude. Unless the session has locks of ours, as one that was given to New may
+// have by its first Check, it drops the locks that other code left on the
+// connection while it was in a pool: with one of them, GET_LOCK would re-enter
+// without a word, and RELEASE_LOCK would leave it held. It sets the lease. bound is
+// for the first answer.
+func (c *Conn) Greet(bound time.Duration) error {
+	var srv greeting
+	cluster := c.clusterQuestion()
+	columns := srv.columns()
+	if c.locks == 0 { // RELEASE_ALL_LOCKS would give ours away
+		columns = append(columns, column{releaseAllLocks, &srv.leaked})
+	}
+	if c.server.CheckServer {
+		columns = append(columns, c.readOnlyColumns(&srv)...)
+	}
+	columns = append(columns, srv.charsetOfResults())
+	err := c.scanServer(bound, columns, cluster)
+	switch {
+	case isVitess(err):
+		return fault.Because(fault.ErrUnsupported, vitess, err)
+	case Prohibits(err):
+		return prohibited(err)
+	}
+	if err := c.greeted(&srv, err); err != nil {
+		return err
+	}
+	if srv.leaked.Int64 > 0 {
+		c.server.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", srv.leaked.Int64)
+	}
+	if c.server.CheckServer {
+		err = c.checkServer(cluster)
+	}
+	if err == nil {
+		err = c.setLease()
+	}
+	if err != nil {
+		c.greeting = nil // greet again, if there is a next time
+	}
+	return err
+}
+
+func (c *Conn) greeted(srv *greeting, err error) error {
+	if err != nil {
+		return c.refusedOr(err, "the server refused the greeting")
+	}
+	srv.idleLimit = time.Duration(srv.waitTimeout.Int64) * time.Second
+	c.greeting = srv
+	c.chooseSpelling()
+	return nil
+}
+
+// refusedOr makes an error of a session that is being greeted: the server answered
+// by an error, or the session is broken.
+func (c *Conn) refusedOr(err error, refused string) error {
+	switch {
+	case errorNumber(err) == erQueryInterrupted:
+		return fault.Because(fault.ErrInterrupted, "", err)
+	case IsAnswer(err):
+		return fault.Because(fault.ErrUnavailable, refused, err)
+	}
+	return c.MarkBroken(err)
+}
+
+// waitStatement returns the statement and the timeout that select columns, of which the
+// first waits for a lock for d, to the millisecond and whatever limit the server has for statements. Neither
+// touches a session variable.
+//
+// MySQL rounds the timeout of GET_LOCK to whole seconds, so it gets the next
+// higher ones and a hint ends the wait, by error 3024. MariaDB takes fractions,
+// but ends the statement at its max_statement_time.
+func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, timeout driver.Value, err error) {
+	if !c.greeting.mariaDB() {
+		seconds := (d + time.Second - 1) / time.Second
+		return &statement{text: "SELECT " + limit(d) + c.columns(columns...)}, int64(seconds), nil
+	}
+	if !c.greeting.timeLimit.Valid {
+		if err := c.scan(c.patience(), c.selecting("@@max_statement_time"), &c.greeting.timeLimit); err != nil {
+			return nil, nil, err
+		}
+	}
+	text := c.selecting(columns...)
+	if c.greeting.timeLimit.Float64 != 0 {
+		text = "SET STATEMENT max_statement_time=0 FOR " + text
+	}
+	return &statement{text: text}, d.Seconds(), nil
+}
+
+// limit is MySQL's hint that ends a statement.
+func limit(d time.Duration) string {
+	ms := (d + time.Millisecond - 1) / time.Millisecond
+	return fmt.Sprintf("/*+ MAX_EXECUTION_TIME(%d) */ ", ms)
+}

@@ -1,0 +1,257 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// beneath is driver.Conn under a name that is not exported, so that what embeds it hides it.
+type beneath = driver.Conn
+
+// An oldConn is a driver's connection with nothing but what database/sql demands: everything is prepared.
+type oldConn struct {
+	beneath
+	prepares func() error
+}
+
+func (c oldConn) Prepare(text string) (driver.Stmt, error) {
+	if err := c.prepares(); err != nil {
+		return nil, err
+	}
+	return oldStmt{c.beneath, text}, nil
+}
+
+// An oldStmt puts its arguments into the text.
+type oldStmt struct {
+	conn driver.Conn
+	text string
+}
+
+func (s oldStmt) Close() error  { return nil }
+func (s oldStmt) NumInput() int { return -1 }
+
+func (s oldStmt) Exec(args []driver.Value) (driver.Result, error) {
+	return s.conn.(driver.ExecerContext).ExecContext(context.Background(), s.text, named(args))
+}
+
+func (s oldStmt) Query(args []driver.Value) (driver.Rows, error) {
+	return s.conn.(driver.QueryerContext).QueryContext(context.Background(), s.text, named(args))
+}
+
+// A newConn prepares under a context.
+type newConn struct{ oldConn }
+
+func (c newConn) PrepareContext(_ context.Context, text string) (driver.Stmt, error) {
+	if err := c.prepares(); err != nil {
+		return nil, err
+	}
+	return newStmt{oldStmt{c.beneath, text}}, nil
+}
+
+type newStmt struct{ oldStmt }
+
+func (s newStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.conn.(driver.QueryerContext).QueryContext(ctx, s.text, args)
+}
+
+// A wrapping wraps what a Connector makes.
+type wrapping struct {
+	driver.Connector
+	wrap func(driver.Conn) driver.Conn
+}
+
+func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := w.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.wrap(conn), nil
+}
+
+// wrapped replaces the db of b by one whose connections are wrapped.
+func (b *bubble) wrapped(wrap func(driver.Conn) driver.Conn) {
+	b.Helper()
+	require.NoError(b, b.db.Close())
+	b.db = sql.OpenDB(wrapping{b.server.Connector(), wrap})
+	b.db.SetMaxIdleConns(10)
+}
+
+var drivers = map[string]func(prepares func() error) func(driver.Conn) driver.Conn{
+	"old": func(prepares func() error) func(driver.Conn) driver.Conn {
+		return func(conn driver.Conn) driver.Conn { return oldConn{conn, prepares} }
+	},
+	"new": func(prepares func() error) func(driver.Conn) driver.Conn {
+		return func(conn driver.Conn) driver.Conn { return newConn{oldConn{conn, prepares}} }
+	},
+}
+
+func always() error { return nil }
+
+// A driver that cannot be seen has locks and transactions; a savepoint shows the end of one that its own code has ended, and the
+// log says once that a loss shows late.
+func TestDrivers_ATransaction(t *testing.T) {
+	for what, wrap := range drivers {
+		t.Run(what, func(t *testing.T) {
+			log := new(bytes.Buffer)
+			inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble) {
+				b.wrapped(wrap(always))
+				for range 2 {
+					c := b.held("a")
+					b.code(b.begin(c), "INSERT row")
+					require.NoError(b, c.Commit())
+					b.code(b.begin(c), "INSERT row", "COMMIT", "INSERT after")
+					require.ErrorIs(b, c.Commit(), fault.ErrTxEnded)
+					b.release(c, "a")
+				}
+				assert.NotEmpty(b, b.server.Sent("RELEASE SAVEPOINT"))
+				assert.Equal(b, 1, bytes.Count(log.Bytes(), []byte("noticed by the keep-alive, not at once")), log)
+				c := b.held("b")
+				assert.True(b, c.Unwatched())
+				b.server.Kill(b.server.Holder("b"))
+				assert.Equal(b, Unseen, c.Probe())
+				assert.Error(b, c.Prove([]string{"b"}))
+				_ = c.Discard()
+			})
+		})
+	}
+}
+
+// An error in answer to the code's last statement says that the server has rolled back: no savepoint is asked then.
+func TestDrivers_ADeadlockIsTheLastWord(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(drivers["new"](always))
+		c := b.held("a")
+		for _, tc := range []struct {
+			cause error
+			asks  int
+		}{{&mysql.MySQLError{Number: erDeadlock}, 0}, {&mysql.MySQLError{Number: erSnapshot}, 0}, {errOwn, 1}} {
+			b.code(b.begin(c), "INSERT row")
+			asked := len(b.server.Sent("RELEASE SAVEPOINT"))
+			assert.NoError(b, c.Rollback(tc.cause))
+			assert.Len(b, b.server.Sent("RELEASE SAVEPOINT"), asked+tc.asks, tc.cause)
+		}
+		b.release(c, "a")
+	})
+}
+
+// A savepoint that is refused is a transaction that has not begun.
+func TestDrivers_TheSavepointIsRefused(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(drivers["new"](always))
+		c := b.held("a")
+		b.server.Once("SAVEPOINT", &memserver.Reply{Number: erLockWaitTimeout})
+		_, err := c.Begin(nil)
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.False(b, b.server.InTx(1))
+		b.server.Once("RELEASE SAVEPOINT", &memserver.Reply{Number: erLockWaitTimeout})
+		b.code(b.begin(c), "INSERT row")
+		err = c.Commit()
+		require.Error(b, err, "not to be seen whether it is open")
+		require.NotErrorIs(b, err, fault.ErrTxEnded)
+		assert.False(b, b.server.InTx(1), "rolled back")
+		b.server.Once("RELEASE SAVEPOINT", &memserver.Reply{Number: erLockWaitTimeout})
+		b.code(b.begin(c), "INSERT row")
+		require.NoError(b, c.Rollback(errOwn))
+		b.release(c, "a")
+	})
+}
+
+// The session of a transaction that nothing but a savepoint shows ends: what became of it is not known.
+func TestDrivers_UnseenAtTheEnd(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(drivers["new"](always))
+		c := b.held("a")
+		b.code(b.begin(c), "INSERT row")
+		b.server.Kill(1)
+		err := c.Commit()
+		require.ErrorIs(b, err, fault.ErrLost)
+		b.requireLost(c)
+		assert.ErrorIs(b, c.TxEnded(), fault.ErrTxUnseen)
+	})
+}
+
+// A statement of database/sql's ends with its bound, also where the socket is not known. The statement itself is left alone.
+func TestDrivers_SilenceUnderAnEnd(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(drivers["new"](always))
+		c := b.use()
+		ends := make(chan struct{})
+		begun := time.Now()
+		err := c.bounded(time.Second, func() error { <-ends; return nil })
+		require.ErrorIs(b, err, ErrSilent)
+		assert.Equal(b, time.Second, time.Since(begun))
+		close(ends)
+		c.broken = err
+		b.put(c)
+	})
+}
+
+// What a driver does not prepare is an error of the statement; one that prepares only is asked by that, given to New or not.
+func TestDrivers_Prepare(t *testing.T) {
+	refused := errors.New("not now")
+	for what, wrap := range drivers {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				var err error
+				b.wrapped(wrap(func() error { return err }))
+				c := b.held("a")
+				b.release(c, "a")
+				c = b.use()
+				err = refused
+				_, asked := c.GetLock("b", 0)
+				assert.ErrorIs(b, asked, refused)
+				b.put(c)
+				conn, taken := b.db.Conn(b.Context())
+				require.NoError(b, taken)
+				c = b.of.Use(conn, false)
+				assert.ErrorIs(b, c.Ready(), refused)
+				err = nil
+				_ = c.Discard()
+
+				conn, taken = b.db.Conn(b.Context())
+				require.NoError(b, taken)
+				lent := New(config(), false).Use(conn, true)
+				require.NoError(b, lent.Ready())
+				for range 3 {
+					b.lock(lent, "c")
+					require.NoError(b, lent.ReleaseLock("c"))
+				}
+				lent.get.close()
+				err = refused
+				_, asked = lent.GetLock("d", 0)
+				assert.ErrorIs(b, asked, refused)
+				err = nil
+				_ = lent.Discard()
+				_ = conn.Close()
+			})
+		})
+	}
+}
+
+// A prepared statement that the server has forgotten is sent as text.
+func TestDrivers_AForgottenStatement(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(drivers["new"](always))
+		c := b.held("a")
+		require.NoError(b, c.ReleaseLock("a"))
+		for _, number := range []uint16{erUnknownStatement, erNeedReprepare} {
+			b.server.Once("GET_LOCK", &memserver.Reply{Number: number})
+			b.lock(c, "a")
+			require.NoError(b, c.ReleaseLock("a"))
+		}
+		b.put(c)
+	})
+}

@@ -1,0 +1,286 @@
+package server
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A Holder is a session that holds a lock. What the fields mean stands at
+// namedlock.Holder.
+type Holder struct {
+	Name         string
+	ConnectionID uint64
+	Local        bool
+	HeldFor      time.Duration
+	User         string
+	Host         string
+	Port         int
+	Program      string
+	PID          int
+	ClientHost   string
+	Command      string
+	CommandTime  time.Duration
+	Statement    string
+}
+
+// The statements that ask who holds a lock. They stand in docs/STATEMENTS.md. Each
+// question is one statement: a proxy may send the next to another
+// server, where the same connection id is somebody else.
+//
+// Everybody may ask IS_USED_LOCK. The process list shows other users' sessions only
+// under the privilege PROCESS, and else no row. The attributes of a connection are in
+// two tables: one is for whoever may read the performance schema, the other, with those
+// of the user's own account, for everybody; so there are two texts. Measured on MySQL
+// 9.7 and MariaDB 10.11.
+//
+// Each column is converted to UTF-8 and sent as bytes, which the server does not convert
+// to the session's character_set_results.
+const (
+	usedBy = "IS_USED_LOCK(?)"
+
+	withProcess = " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = l.ID"
+
+	oneLock = " FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l"
+
+	// MySQL shows a name folded, by the rules of utf8mb3_general_ci; LOWER in that
+	// character set agrees with it on all of the BMP.
+	locksOfMySQL = " FROM (SELECT t.PROCESSLIST_ID AS ID, m.OBJECT_NAME AS NAME" +
+		" FROM performance_schema.metadata_locks AS m JOIN performance_schema.threads AS t ON t.THREAD_ID = m.OWNER_THREAD_ID" +
+		" WHERE m.OBJECT_TYPE = 'USER LEVEL LOCK' AND m.LOCK_STATUS = 'GRANTED'" +
+		" AND CAST(LEFT(m.OBJECT_NAME, CHAR_LENGTH(?)) AS BINARY) = CAST(LOWER(CONVERT(? USING utf8mb3)) AS BINARY)) AS l"
+
+	// The plugin shows no lock that is only waited for.
+	locksOfMariaDB = " FROM (SELECT THREAD_ID AS ID, TABLE_SCHEMA AS NAME FROM information_schema.METADATA_LOCK_INFO" +
+		" WHERE LOCK_TYPE = 'User lock' AND CAST(LEFT(TABLE_SCHEMA, CHAR_LENGTH(?)) AS BINARY) = CAST(? AS BINARY)) AS l"
+
+	// Whether MySQL's list of locks is all of them: it is empty without the performance
+	// schema, or without that instrument, and full when its memory is.
+	isListComplete = "SELECT @@performance_schema," +
+		" (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl')," +
+		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
+)
+
+var (
+	holderColumns = "SELECT " + asUTF8("l.ID", "p.USER", "p.HOST", "p.COMMAND", "p.TIME", "p.INFO", "a.ATTR_VALUE", "i.ATTR_VALUE", "h.ATTR_VALUE", "l.NAME")
+	ofHolder      = withProcess + attributes("session_connect_attrs")
+	ofHolderOfOwn = withProcess + attributes("session_account_connect_attrs")
+)
+
+// attributes joins those of the connection, from the table.
+func attributes(table string) (joins string) {
+	for _, a := range [][2]string{{"a", "program_name"}, {"i", "_pid"}, {"h", "client_host"}} {
+		joins += fmt.Sprintf(" LEFT JOIN performance_schema.%s AS %s ON %[2]s.PROCESSLIST_ID = l.ID AND %[2]s.ATTR_NAME = '%s'", table, a[0], a[1])
+	}
+	return joins
+}
+
+func asUTF8(columns ...string) string {
+	for i, column := range columns {
+		columns[i] = "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY)"
+	}
+	return strings.Join(columns, ", ")
+}
+
+// Holder asks who holds the lock; false: nobody does.
+func (c *Conn) Holder(name string) (Holder, bool, error) {
+	if err := c.greet(); err != nil {
+		return Holder{}, false, err
+	}
+	if strings.Contains(c.greeting.version.String, "TiDB") {
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
+	}
+	found, err := c.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, c.selecting(usedBy))
+	switch {
+	case errorNumber(err) == erNoSuchFunction:
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
+	case err != nil:
+		return Holder{}, false, c.refusedOr(err, "the server refused to tell who holds the lock")
+	case len(found) == 0 || found[0].ConnectionID == 0:
+		return Holder{}, false, nil
+	}
+	found[0].Name = name
+	return found[0], true, nil
+}
+
+// HolderIDs asks, in one statement, which sessions hold the locks. It returns their connection
+// ids in the order of the names, 0 for a lock that is free. s may hold locks.
+func (c *Conn) HolderIDs(names []string) ([]int64, error) {
+	if c.greeting == nil {
+		if err := c.greet(); err != nil {
+			return nil, err
+		}
+	}
+	ids := make([]sql.NullInt64, len(names))
+	texts, args, answer := make([]string, len(names)), make([]driver.Value, len(names)), make(one, len(names))
+	for i, name := range names {
+		texts[i], args[i], answer[i] = usedBy, name, &ids[i]
+	}
+	var ours sql.NullBool
+	if c.unsure != "" {
+		texts, args, answer = append(texts, provesLock), append(args, c.unsure), append(answer, &ours)
+	}
+	switch err := c.query(c.patience(), &statement{text: c.selecting(texts...)}, args, answer); {
+	case err != nil && !IsAnswer(err):
+		return nil, c.MarkBroken(err)
+	case errorNumber(err) == erNoSuchFunction:
+		return nil, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
+	case errorNumber(err) == erQueryInterrupted:
+		return nil, fault.Because(fault.ErrInterrupted, "", err)
+	case err != nil:
+		return nil, fault.Because(fault.ErrUnavailable, "could not read the holders of the locks", err)
+	}
+	holders := make([]int64, len(names))
+	for i, id := range ids {
+		holders[i] = id.Int64
+	}
+	if !ours.Bool {
+		c.unsure = ""
+	} else if i := slices.Index(names, c.unsure); i >= 0 {
+		holders[i] = 0 // as soon as it is released
+	}
+	if err := c.releaseUnsure(); err != nil {
+		return nil, err
+	}
+	return holders, nil
+}
+
+// Holders asks for the holders of all locks whose names begin with prefix. The names are
+// the server's: folded on MySQL.
+func (c *Conn) Holders(prefix string) ([]Holder, error) {
+	if err := c.greet(); err != nil {
+		return nil, err
+	}
+	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info' lets it"
+	if !c.greeting.mariaDB() {
+		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* lets it, on MySQL 8.0 and later"
+		if err := c.checkList(remedy); err != nil {
+			return nil, err
+		}
+	}
+	found, err := c.holders([]driver.Value{prefix, prefix}, holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
+	if err != nil {
+		return nil, c.noList(err, remedy)
+	}
+	return found, nil
+}
+
+// checkList returns an error if MySQL would not list all locks.
+func (c *Conn) checkList(remedy string) error {
+	var on, instrument, lost sql.NullString
+	err := c.scan(c.patience(), isListComplete, &on, &instrument, &lost)
+	switch {
+	case err != nil:
+		return c.noList(err, remedy)
+	case !isOn(on.String):
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: set performance_schema=ON in its configuration and restart it", nil)
+	case instrument.String != "YES":
+		return fault.Because(fault.ErrUnsupported, "the server does not list locks: enable the instrument wait/lock/metadata/sql/mdl in performance_schema.setup_instruments", nil)
+	case lost.String != "0":
+		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the list of locks may be incomplete, %s did not fit; raise performance_schema_max_metadata_locks", strconv.Quote(lost.String)), nil)
+	}
+	return nil
+}
+
+// noList is the error of a server that has not listed its locks.
+func (c *Conn) noList(err error, remedy string) error {
+	if !declined(err) {
+		return c.refusedOr(err, "the server refused to list its locks")
+	}
+	return fault.Because(fault.ErrUnsupported, "the server does not list locks to this user: "+remedy, err)
+}
+
+// holders asks in the first of those words that the server answers without an error. A
+// statement that somebody has cut off is not tried in others.
+func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err error) {
+	for _, text := range texts {
+		found = nil
+		err = c.query(c.patience(), &statement{text: text}, args, &found)
+		if !declined(err) {
+			break
+		}
+	}
+	return found, err
+}
+
+// holders receives a row for each. Columns that the server has left out stay unset.
+type holders []Holder
+
+func (found *holders) receive(rows driver.Rows) error {
+	row := make([]driver.Value, len(rows.Columns()))
+	for {
+		if err := rows.Next(row); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var id, seconds sql.NullInt64
+		var user, host, command, statement, program, pid, machine, name sql.NullString
+		dest := one{&id, &user, &host, &command, &seconds, &statement, &program, &pid, &machine, &name}
+		if err := dest.scan(row); err != nil {
+			return err
+		}
+		h := Holder{
+			Name:         name.String,
+			ConnectionID: uint64(id.Int64),
+			User:         user.String,
+			Program:      program.String,
+			PID:          processID(pid.String),
+			ClientHost:   machine.String,
+			Command:      command.String,
+			CommandTime:  commandTime(seconds.Int64),
+			Statement:    statement.String,
+		}
+		h.Host, h.Port = splitHost(host.String)
+		*found = append(*found, h)
+	}
+}
+
+// processID is 0 for a text that is not the number of a process: clients choose it.
+func processID(text string) int {
+	pid, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(pid)
+}
+
+// commandTime is the TIME of the process list. A session that has SET TIMESTAMP makes it
+// anything; then it is not known.
+func commandTime(seconds int64) time.Duration {
+	const year = 365 * 24 * 60 * 60
+	if seconds < 0 || seconds > 10*year {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// splitHost takes the HOST of the process list apart: it is an address or a name and,
+// but for a Unix socket, a port behind the last colon, also after IPv6 addresses.
+func splitHost(host string) (string, int) {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 {
+		return host, 0
+	}
+	port, err := strconv.ParseUint(host[i+1:], 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host[:i], int(port)
+}
+
+// IsPrimary returns an error where the server's locks are not those that the Locker
+// takes: a replica would say that nobody holds them.
+func (c *Conn) IsPrimary() error {
+	if err := c.greet(); err != nil || !c.server.CheckServer {
+		return err
+	}
+	return c.checkAgain()
+}

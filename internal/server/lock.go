@@ -1,0 +1,218 @@
+package server
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/clock"
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/names"
+)
+
+// What the statements of an uncontended cycle select. They stand in docs/STATEMENTS.md:
+// users mock them.
+const (
+	getLock         = "GET_LOCK(?, ?)"
+	releaseLock     = "RELEASE_LOCK(?)"
+	releaseAllLocks = "RELEASE_ALL_LOCKS()"
+	provesLock      = "IS_USED_LOCK(?) = CONNECTION_ID()"
+)
+
+// GetLock asks for the lock once and, if others have it, waits for at most wait.
+// It returns true if the lock was granted and false if others kept it. On an
+// error nothing is held.
+func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
+	if err := c.readyFor(name); err != nil {
+		return false, err
+	}
+	c.rechecked = false
+	answer, err := c.askForLock(name, wait)
+	switch {
+	case err == nil && answer.Valid && answer.Int64 == 1:
+		c.locks++
+		if wait > 0 {
+			// The server was busy with the statement all the while, not idle.
+			c.answered.Store(int64(clock.Now()))
+		}
+		return true, nil
+	case err == nil && answer.Valid && answer.Int64 == 0:
+		return false, nil
+	case err == nil && answer.Valid:
+		return false, c.MarkBroken(fmt.Errorf("GET_LOCK returned %d", answer.Int64))
+	case err != nil && !IsAnswer(err):
+		return false, c.MarkBroken(err)
+	}
+	if c.lookFollows && isTimeLimit(err) {
+		c.unsure = name
+		return false, nil
+	}
+	if err := c.releaseInCase(name, err); err != nil {
+		return false, err
+	}
+	return false, verdict(err)
+}
+
+// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL it is a statement less: a
+// wait ends by an error there, and whether the lock was granted in the same moment is found out by the
+// look.
+func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
+	c.lookFollows = true
+	defer func() { c.lookFollows = false }()
+	return c.GetLock(name, wait)
+}
+
+// releaseUnsure releases the lock that no look has told of.
+func (c *Conn) releaseUnsure() error {
+	name := c.unsure
+	if name == "" {
+		return nil
+	}
+	c.unsure = ""
+	return c.releaseInCase(name, nil)
+}
+
+// releaseInCase is for a GET_LOCK that was answered by an error, its cause, or by NULL.
+// That says that the wait ended, and no manual says that the lock cannot have been granted
+// in the same moment. To ask is cheap. An error in answer to that is an answer, too, and
+// must not cost the session its other locks: the release is then left for later. (A
+// session of our own without locks costs nothing.)
+func (c *Conn) releaseInCase(name string, cause error) error {
+	_, err := c.ask(c.patience(), &c.release, []driver.Value{name})
+	switch {
+	case err == nil, isRefusal(err) && isRefusal(cause):
+		return nil
+	case !IsAnswer(err), !c.lent && c.locks == 0:
+		return c.MarkBroken(err)
+	}
+	c.leftovers = append(c.leftovers, name)
+	return nil
+}
+
+// releaseLeftovers releases what releaseInCase has left, as far as the server lets it.
+func (c *Conn) releaseLeftovers() (refused error) {
+	for i := len(c.leftovers) - 1; i >= 0; i-- {
+		_, err := c.ask(c.patience(), &c.release, []driver.Value{c.leftovers[i]})
+		switch {
+		case err == nil:
+			c.leftovers = slices.Delete(c.leftovers, i, i+1)
+		case !IsAnswer(err):
+			return c.MarkBroken(err)
+		default:
+			refused = fault.Because(fault.ErrUnavailable, "the server refused to release a lock that an interrupted GET_LOCK may have left", err)
+		}
+	}
+	return refused
+}
+
+// readyFor sees that the session can name the lock, and does not hold it.
+func (c *Conn) readyFor(name string) error {
+	if err := c.releaseUnsure(); err != nil {
+		return err
+	}
+	if len(c.leftovers) > 0 {
+		err := c.releaseLeftovers()
+		if err != nil && (c.Broken() || slices.ContainsFunc(c.leftovers, func(left string) bool { return names.Fold(left) == names.Fold(name) })) {
+			return err
+		}
+	}
+	if !names.ASCII(name) {
+		if err := c.greet(); err != nil {
+			return err // how the name is to be spelt depends on the character sets
+		}
+	}
+	c.chooseSpelling()
+	return nil
+}
+
+func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
+	if wait <= 0 {
+		answer, err := c.ask(c.patience(), &c.get, []driver.Value{name, int64(0)})
+		if err == nil || !isTimeLimit(err) {
+			return answer, err
+		}
+		// The server's limit for statements is so short that it cut off even the
+		// try; a wait overrides the limit. See GetLock for the release.
+		if err := c.releaseInCase(name, err); err != nil {
+			return answer, err
+		}
+		wait = time.Millisecond
+	}
+	return c.waitForLock(name, wait)
+}
+
+// waitForLock sends a GET_LOCK that waits. Beside it stands what tells whether the server
+// still excludes: columns beside a GET_LOCK that waited are evaluated after the grant
+// (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8).
+func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
+	bound := wait + AnswerTime
+	if c.locks > 0 {
+		bound = c.patience() // the wait is at most half an interval: see Pool.Wait
+	}
+	if err := c.greet(); err != nil {
+		return answer, err
+	}
+	for {
+		columns := []column{{getLock, &answer}}
+		if c.server.CheckServer {
+			columns = append(columns, c.readOnlyColumns(c.greeting)...)
+		}
+		texts, dest := split(columns)
+		st, timeout, err := c.waitStatement(wait, texts)
+		if err != nil {
+			return answer, err
+		}
+		err = c.query(bound, st, []driver.Value{name, timeout}, dest)
+		if err != nil && c.lacksInnoDB(err) {
+			continue // nothing has waited: the column is not known
+		}
+		c.rechecked = err == nil && c.server.CheckServer
+		return answer, err
+	}
+}
+
+// ReleaseLock gives the lock back. It returns nil only if the server said that
+// this session held it. After any other answer the session is broken.
+func (c *Conn) ReleaseLock(name string) error {
+	_ = c.releaseUnsure() // if it fails, so does what follows, or it is left for later
+	bound := c.server.ReleaseTimeout
+	if c.locks > 1 {
+		bound = min(bound, c.patience())
+	}
+	answer, err := c.sendRelease(name, bound)
+	switch {
+	case err != nil:
+		c.broken = fmt.Errorf("RELEASE_LOCK failed: %w", err)
+	case !answer.Valid:
+		c.broken = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
+	case answer.Int64 != 1:
+		c.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
+	default:
+		c.locks--
+		if c.locks == 0 && c.spoilt != "" {
+			c.broken = &spoiled{c.spoilt}
+		}
+		return nil
+	}
+	return fault.Because(fault.ErrLost, "lock not provably held to the end", c.broken)
+}
+
+// sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which other
+// code under the lock reads at the same time, nothing can be sent: it waits for their
+// end, within bound.
+func (c *Conn) sendRelease(name string, bound time.Duration) (answer sql.NullInt64, err error) {
+	const pause = time.Millisecond
+	for deadline := time.Now().Add(bound); ; time.Sleep(pause) {
+		if c.hasCode {
+			answer, err = c.releaseAfterCode(name, bound)
+		} else {
+			answer, err = c.ask(bound, &c.release, []driver.Value{name})
+		}
+		if !errors.Is(err, ErrOccupied) || c.tx.Load() == nil || time.Now().After(deadline) {
+			return answer, err
+		}
+	}
+}

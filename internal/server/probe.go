@@ -1,0 +1,173 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"syscall"
+)
+
+// A State is the state of a connection, as a probe finds it.
+type State int
+
+const (
+	Unseen   State = iota // not go-sql-driver's own, nor is that shown beneath it: nothing can be told
+	Open                  // as far as can be seen
+	Closed                // by the server, or by the driver after a failure
+	Occupied              // by something that is still to be read; nothing can be sent
+	Returned              // by the caller of New, who has closed the *sql.Conn
+	CutOff                // by the driver, since a context ended in the middle of a statement of the transaction
+)
+
+// Cause is why a session is lost of which that is the state.
+func (state State) Cause() error {
+	switch state {
+	case Closed:
+		return ErrClosed
+	case Returned:
+		return ErrReturned
+	case CutOff:
+		return ErrCutOff
+	}
+	return nil
+}
+
+// Probe finds out whether the server has closed the connection: without traffic, and
+// without blocking while no statement runs.
+func (c *Conn) Probe() State {
+	state := Unseen
+	err := c.raw(func(conn any) error {
+		state = c.stateOf(conn)
+		switch {
+		case state == Open && !c.socketOpen(), state == Occupied && !c.Shared():
+			state = Closed
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrReturned):
+		return Returned
+	case err != nil:
+		return Closed
+	}
+	return state
+}
+
+// listen has the kernel tell when the server closes the connection, if it can. It is
+// called before the first statement.
+func (c *Conn) listen(conn any) {
+	if c.listened || c.server.Probe == 0 {
+		return
+	}
+	c.listened = true
+	if why := c.blindness(conn); why != "" {
+		c.unwatched.Store(true)
+		if !c.server.unwatched.Swap(true) {
+			c.server.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once",
+				"because", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
+		}
+	} else if missing := c.missingFields(); len(missing) > 0 && !c.server.unwatched.Swap(true) {
+		c.server.Logger.Warn("namedlock: a loss may be noticed late, and rows of your own on a connection given to New may be damaged: this version of go-sql-driver is not known to the Locker",
+			"missing", missing)
+	}
+	if id, err := c.server.Hangups.Add(c.socket); err == nil {
+		c.hangupID.Store(id)
+	}
+}
+
+// blindness says why a look at the socket of conn tells nothing, "" if it does.
+func (c *Conn) blindness(conn any) string {
+	if c.stateOf(conn) == Unseen {
+		return "the connection is not go-sql-driver's own, nor does it show that beneath it: see WithUnwrap, or set WithKeepAlive(time.Second)"
+	}
+	if _, ok := conn.(MemoryConn); ok {
+		return ""
+	}
+	if cfg := c.driver.config; cfg != nil && !cfg.CheckConnLiveness {
+		return "checkConnLiveness=false in the DSN"
+	}
+	if c.socket != nil {
+		if _, ok := c.socket.(syscall.Conn); !ok {
+			return "the connection is no syscall.Conn: a custom dialer makes it"
+		}
+	}
+	switch runtime.GOOS {
+	case "windows", "plan9", "js", "wasip1": // where go-sql-driver does not look
+		return "no look at a socket on " + runtime.GOOS
+	}
+	return ""
+}
+
+// listenNoMore undoes listen. A socket of nil is one that is closed, or somebody else's.
+func (c *Conn) listenNoMore(socket net.Conn) {
+	if c.hangupID.Swap(0) != 0 {
+		c.server.Hangups.Remove(socket)
+	}
+}
+
+// SocketOpen reports whether the connection can be seen to be open. The caller has
+// the session's turn.
+func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
+
+// know finds out, once, what can be told of conn.
+func (c *Conn) know(conn any) {
+	if c.known {
+		return
+	}
+	c.known = true
+	if _, inMemory := conn.(MemoryConn); inMemory {
+		return
+	}
+	if !fromGoSQLDriver(conn) {
+		conn = c.server.beneath(conn)
+	}
+	if conn != nil {
+		c.driver = peek(conn)
+		c.socket = c.driver.socket
+	}
+}
+
+// stateOf asks the driver alone, and sends nothing.
+func (c *Conn) stateOf(conn any) State {
+	c.know(conn)
+	if tx := c.tx.Load(); tx != nil && rowsOpen(tx) {
+		return Occupied
+	}
+	if conn, ok := conn.(MemoryConn); ok {
+		if conn.ClosedByServer(Look{}) {
+			return Closed
+		}
+		return Open
+	}
+	d := c.driver
+	switch {
+	case d == nil:
+		return Unseen
+	case c.canceled():
+		return CutOff
+	case d.closed != nil && d.closed.Load():
+		return Closed
+	case d.watching != nil && *d.watching || d.valid != nil && !d.valid.IsValid():
+		return Occupied
+	}
+	return Open
+}
+
+// canceled reports whether the driver has closed the connection because a context ended in the
+// middle of a statement of the transaction. Where the session's own context has ended it was
+// that: silence under a proof, which is a loss.
+func (c *Conn) canceled() bool {
+	return c.tx.Load() != nil && c.ctx.Err() == nil && c.driver != nil && c.driver.canceled != nil && c.driver.canceled.Value() != nil
+}
+
+// socketOpen looks at the socket, if there is one to look at.
+func (c *Conn) socketOpen() bool { return c.driver == nil || c.driver.socketOpen() }
+
+// missingFields names what cannot be read of the driver's connection.
+func (c *Conn) missingFields() []string {
+	if c.driver == nil {
+		return nil
+	}
+	return missingFields()
+}

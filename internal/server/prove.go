@@ -1,0 +1,58 @@
+package server
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// Prove asks the server whether the session holds the locks, and whether the
+// server can still be written to. A ping would not show that a lock has gone, nor
+// that a primary has become a replica. On an error see IsTooLong, ErrOccupied and
+// IsAnswer; any other error is a loss.
+func (c *Conn) Prove(names []string) error {
+	if err := c.greet(); err != nil {
+		// The sentinel of a failed acquire is not the cause of a loss.
+		if r := (*fault.Reason)(nil); errors.As(err, &r) && r.Cause != nil {
+			err = r.Cause
+		}
+		return fmt.Errorf("keep-alive failed: %w", err)
+	}
+	var asked greeting // of which no more is read than whether it is read-only
+	columns := []column{{"0", &asked.readOnly}}
+	if c.server.CheckServer {
+		columns = c.readOnlyColumns(&asked)
+	}
+	var waitTimeout sql.NullInt64
+	columns = append(columns, c.leaseColumns(&waitTimeout)...)
+	owned, args := make([]sql.NullBool, len(names)), make([]driver.Value, len(names))
+	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
+	for i, name := range names {
+		args[i] = name
+		texts, answer = append(texts, provesLock), append(answer, &owned[i])
+	}
+	for _, column := range columns {
+		texts, answer = append(texts, column.text), append(answer, column.dest)
+	}
+
+	st := &statement{text: c.selecting(texts...)}
+	if err := c.query(c.patience(), st, args, answer); err != nil {
+		return fmt.Errorf("keep-alive failed: %w", err)
+	}
+	for i := range owned {
+		if !owned[i].Bool {
+			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
+		}
+	}
+	c.leaseRead(waitTimeout)
+	return asked.writable()
+}
+
+// IsTooLong reports whether nothing was sent, since the statement does not fit
+// into a packet.
+func IsTooLong(err error) bool { return errors.Is(err, mysql.ErrPktTooLarge) }

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"bytes"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"io"
+)
+
+// A receiver takes the rows of an answer. The values are the driver's until it
+// returns.
+type receiver interface {
+	receive(rows driver.Rows) error
+}
+
+// A number receives a row with one number, or NULL.
+type number struct {
+	row   [1]driver.Value
+	value sql.NullInt64
+}
+
+func (n *number) receive(rows driver.Rows) error {
+	if err := rows.Next(n.row[:]); err != nil {
+		return noRows(err)
+	}
+	return scan(&n.value, n.row[0])
+}
+
+// one receives a row with a column for each destination. Where the server has left
+// some out, those destinations stay unset, as for NULL.
+type one []sql.Scanner
+
+func (dest one) receive(rows driver.Rows) error {
+	row := make([]driver.Value, len(rows.Columns()))
+	if err := rows.Next(row); err != nil {
+		return noRows(err)
+	}
+	return dest.scan(row)
+}
+
+func (dest one) scan(row []driver.Value) error {
+	if len(row) > len(dest) {
+		return nonsense{fmt.Errorf("%d columns where %d were expected", len(row), len(dest))}
+	}
+	for i, value := range row {
+		if err := scan(dest[i], value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// none expects no row, and looks for none.
+type none struct{}
+
+func (none) receive(driver.Rows) error { return nil }
+
+func noRows(err error) error {
+	if err == io.EOF {
+		return nonsense{sql.ErrNoRows}
+	}
+	return err
+}
+
+// scan puts value into dest. Where character_set_results is UTF-16 or the like, text is
+// ASCII with NULs in between; nothing that is read here contains NULs otherwise.
+func scan(dest sql.Scanner, value driver.Value) error {
+	if text, ok := value.([]byte); ok && bytes.IndexByte(text, 0) >= 0 {
+		value = bytes.ReplaceAll(text, []byte{0}, nil)
+	}
+	if err := dest.Scan(value); err != nil {
+		return nonsense{err}
+	}
+	return nil
+}

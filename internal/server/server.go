@@ -1,0 +1,43 @@
+package server
+
+import (
+	"database/sql/driver"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/hangup"
+)
+
+// Config says how connections are used for locks.
+type Config struct {
+	ReleaseTimeout time.Duration // bounds RELEASE_LOCK
+	KeepAlive      time.Duration // between two proofs, at most
+	Probe          time.Duration // between two looks at a socket; 0: none
+	Lease          time.Duration // 0: none
+	CheckServer    bool          // whether the server's locks exclude
+	Logger         *slog.Logger  // never blocks: see notify.Notifier.Logger
+
+	// Unwrap is the user's. It returns the connection beneath a wrapper, or nil.
+	// A nil Unwrap is never called.
+	Unwrap func(driver.Conn) driver.Conn
+}
+
+// A Server is the database server of a pool: the configuration for all
+// connections to it, and the facts that one of them found out for all.
+type Server struct {
+	Config
+	Hangups *hangup.Listener // reports sockets that the server has closed
+
+	brief     bool         // connections may be short-lived: do not prepare at their first use
+	noCluster atomic.Int64 // when it was last found to be in no cluster, in ns since epoch; 0: never
+	noInnoDB  atomic.Bool  // it does not know @@innodb_read_only
+	leaseless atomic.Bool  // it has been logged that the lease was swallowed
+	unwatched atomic.Bool  // it has been logged that a socket cannot be looked at
+}
+
+// New returns a server that has no connection yet. brief says that connections
+// may be short-lived.
+func New(config Config, brief bool) *Server {
+	return &Server{Config: config, Hangups: hangup.New(), brief: brief}
+}

@@ -1,0 +1,238 @@
+package server
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/clock"
+)
+
+// A statement belongs to one session.
+type statement struct {
+	text     string
+	short    bool // it waits for nobody, and the server answers it by a row: it is prepared from its second use
+	used     bool
+	refused  bool // the server did not prepare it: its max_prepared_stmt_count, a proxy
+	prepared driver.Stmt
+}
+
+var (
+	ErrClosed   = errors.New("the server has closed the connection")
+	ErrSilent   = errors.New("no answer in time")
+	ErrOccupied = errors.New("the connection is occupied: rows of a query of your own on it are still to be read")
+	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
+
+	// ErrCutOff: no loss. The server goes on with the statement, then rolls back, and frees
+	// the locks after that.
+	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
+
+	errGivenUp = errors.New("the statement was given up, since nobody wanted its answer any more")
+
+	// ErrReturned: the caller of New has closed the connection, which may be back
+	// in its pool, with locks on it.
+	ErrReturned = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
+)
+
+// ask runs st for one number. It is bounded by the time from the moment that the
+// connection is free for it.
+func (c *Conn) ask(bound time.Duration, st *statement, args []driver.Value) (sql.NullInt64, error) {
+	err := c.query(bound, st, args, &c.number)
+	return c.number.value, err
+}
+
+// scan runs text for one row.
+func (c *Conn) scan(bound time.Duration, text string, dest ...sql.Scanner) error {
+	return c.query(bound, &statement{text: text}, nil, one(dest))
+}
+
+// exec runs text for no row.
+func (c *Conn) exec(bound time.Duration, text string) error {
+	return c.query(bound, &statement{text: text}, nil, none{})
+}
+
+// A call is one statement on its way.
+type call struct {
+	bound     time.Duration
+	statement *statement
+	args      []driver.Value
+	answer    receiver
+	begun     time.Duration // since epoch
+	err       error
+}
+
+// query runs st and hands its rows to answer. It works on the driver's
+// connection itself: its clock must not run while a statement of somebody else's,
+// on a connection that was given to New, is in the way.
+func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
+	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
+	err := c.raw(c.runCall)
+	if c.call.err != nil {
+		err = c.call.err
+	}
+	if err == nil || IsAnswer(err) {
+		c.answered.Store(int64(c.call.begun))
+	}
+	if IsContext(err) {
+		return errGivenUp // callers look for their own context's end with errors.Is
+	}
+	return err
+}
+
+// runCallOn runs the call on the driver's connection. It returns nil: a broken
+// session is discarded by its pool, not here.
+func (c *Conn) runCallOn(conn any) error {
+	c.know(conn)
+	c.listen(conn)
+	c.noteTx(conn)
+	call := &c.call
+	switch c.stateOf(conn) {
+	case Occupied:
+		call.err = ErrOccupied
+		if !c.Shared() {
+			call.err = errGoodbye
+		}
+		return nil
+	case CutOff:
+		call.err = ErrCutOff
+		return nil
+	}
+	call.begun = clock.Now()
+	c.silence.Reset(call.bound)
+	if call.err = c.run(call.statement, conn, call.args, call.answer); call.err != nil {
+		call.err = c.classified(call.err, conn)
+	}
+	if !c.silence.Stop() {
+		// The bound may have passed only after the answer, but c.ctx has ended, or
+		// is about to, and the next statement would break.
+		call.err = fmt.Errorf("%w (%v)", ErrSilent, call.bound)
+	}
+	return nil
+}
+
+// contextOf is what st runs under. The driver watches a context that can end until the
+// answer is read, and wakes a goroutine at the beginning and at the end of that, which shows
+// beside a short statement (see the bench). Only silence breaks those, so they
+// run without, where closing the socket does the same.
+func (c *Conn) contextOf(st *statement) (context.Context, error) {
+	if !st.short || c.socket == nil {
+		return c.ctx, nil
+	}
+	c.toClose.Store(&c.socket)
+	return context.Background(), c.ctx.Err() // in this order: BreakOff cancels first
+}
+
+// BreakOff ends the statement that runs, if any, and lets every later one fail. Anybody
+// may call it. The connection is of no use after that.
+func (c *Conn) BreakOff() {
+	c.noteEnd()
+	c.cancel()
+	if socket := c.toClose.Load(); socket != nil {
+		_ = (*socket).Close()
+	}
+}
+
+// IsContext reports whether err stems from the session's own context, which ends when nobody
+// wants the statement any more.
+func IsContext(err error) bool {
+	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+}
+
+// run sends st and hands its rows to answer.
+func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver) error {
+	ctx, err := c.contextOf(st)
+	if err != nil {
+		return err
+	}
+	defer c.toClose.Store(nil)
+	rows, once, err := c.send(st, wire{conn, ctx}, args)
+	if once != nil {
+		// Now, not later: even this must not come between the rows of others.
+		defer once.Close()
+	}
+	if err != nil {
+		return err
+	}
+	err = answer.receive(rows)
+	// An answer that does not end properly is none.
+	if ended := rows.Close(); err == nil {
+		err = ended
+	}
+	return err
+}
+
+// send sends st in the cheapest of the ways that the session, the driver and the server
+// allow. Only the first two of them need the server to prepare anything, and where it
+// does not, or has forgotten what it had prepared, the text is sent: what proves or
+// releases a lock must not depend on a resource that others can use up. If once is not
+// nil, close it after the rows.
+func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
+	first := !st.used
+	st.used = true
+	if c.hasCode {
+		return w.text(c.afterCode(st.text, args))
+	}
+	if c.literals {
+		return w.text(c.spellOut(st.text, args))
+	}
+	if !first {
+		if err := c.prepare(st, w); err != nil {
+			return nil, nil, err
+		}
+	}
+	if rows, ran, err := st.execute(w, args); ran {
+		return rows, nil, err
+	}
+	rows, err = w.query(st.text, args)
+	if !errors.Is(err, driver.ErrSkip) {
+		return rows, nil, err
+	}
+	// The driver puts arguments into prepared statements only. With Open a session may
+	// be short-lived, so preparing would not pay at the first use.
+	if !c.server.brief {
+		if err := c.prepare(st, w); err != nil {
+			return nil, nil, err
+		}
+		if rows, ran, err := st.execute(w, args); ran {
+			return rows, nil, err
+		}
+	}
+	return w.text(c.spellOut(st.text, args))
+}
+
+// prepare has the server prepare st, if it is worth that and the server does.
+func (c *Conn) prepare(st *statement, w wire) error {
+	if !st.short || st.refused || st.prepared != nil {
+		return nil
+	}
+	prepared, err := w.prepare(st.text)
+	if err = c.classified(err, w.conn); err != nil && !IsAnswer(err) {
+		return err
+	}
+	st.prepared, st.refused = prepared, err != nil
+	return nil
+}
+
+// execute runs what was prepared, if anything. ran is false if the server has not run
+// it: there is nothing prepared, or no more.
+func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
+	if st.prepared == nil {
+		return nil, false, nil
+	}
+	rows, err = w.run(st.prepared, args)
+	if err != nil && isForgotten(err) {
+		st.close()
+		return nil, false, nil
+	}
+	return rows, true, err
+}
+
+func (st *statement) close() {
+	if st.prepared != nil {
+		_ = st.prepared.Close() // nothing is answered, and nothing depends on it
+		st.prepared = nil
+	}
+}

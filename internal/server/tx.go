@@ -1,0 +1,424 @@
+package server
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+)
+
+// A transaction on the session of a lock ends with it: the server rolls it back when the
+// session ends, and frees the lock after that. The code under the lock uses the connection
+// through database/sql, while releases and proofs go on beside it:
+//
+//   - Statements take turns by the mutex of the driver's connection, which Raw takes too. A
+//     proof that waits for it has no clock running: a statement that runs is its own proof.
+//   - While rows are open nothing is sent: see rowsOpen.
+//   - The transaction is under the session's context. So it ends if the session does, and no
+//     context of a caller's reaches COMMIT or ROLLBACK.
+
+// Slice is the longest wait of a statement for a lock.
+const Slice = 30 * time.Second
+
+// txTime bounds COMMIT and ROLLBACK. A rollback takes as long as what it undoes.
+const txTime = Slice + AnswerTime
+
+// endTime is txTime, or less where the server gives an idle session up sooner: no
+// proof is sent beside COMMIT, so that this must end within the lease, and the
+// holder be told before the lock goes to another. The server has heard of the
+// session within the last interval, which is a third of that limit at most.
+func (c *Conn) endTime() time.Duration {
+	if c.greeting == nil || c.greeting.idleLimit == 0 {
+		return txTime
+	}
+	return min(txTime, c.greeting.idleLimit/2)
+}
+
+// savepoint shows whether the transaction has ended under its code where nothing
+// else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a COMMIT, and what
+// implies one. (Measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8.)
+const savepoint = "SAVEPOINT namedlock_transaction"
+
+// Begin runs START TRANSACTION. The caller has the turn. On an error there is no
+// transaction.
+func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
+	var tx *sql.Tx
+	err := c.unoccupied()
+	if err == nil {
+		err = c.readyForCode()
+	}
+	if err == nil {
+		err = c.bounded(c.patience(), func() error {
+			return orConnDone(new(bool), func() (err error) {
+				tx, err = c.conn.BeginTx(c.ctx, opts)
+				return err
+			})
+		})
+		if IsAnswer(err) && opts != nil && opts.Isolation != sql.LevelDefault {
+			c.forgetIsolation()
+		}
+	}
+	if err == nil {
+		c.tx.Store(tx)
+		if err = c.mark(); IsAnswer(err) {
+			c.rollback(tx)
+		}
+	}
+	switch {
+	case err == nil:
+		return tx, nil
+	case errors.Is(err, ErrOccupied), IsAnswer(err):
+		return nil, fault.Because(fault.ErrUnavailable, "START TRANSACTION failed", err)
+	}
+	return nil, c.MarkBroken(err)
+}
+
+// forgetIsolation undoes SET TRANSACTION ISOLATION LEVEL, which is for the next
+// transaction, where START TRANSACTION was refused: the next one would be somebody
+// else's.
+func (c *Conn) forgetIsolation() {
+	if c.settings == nil {
+		if c.hasCode {
+			c.spoil("an isolation level is pending")
+		}
+		return
+	}
+	level := strings.ReplaceAll(c.settings.isolation.String, "-", " ")
+	if err := c.exec(c.patience(), "SET SESSION TRANSACTION ISOLATION LEVEL "+level); err != nil {
+		c.spoil("an isolation level is pending: " + err.Error())
+	}
+}
+
+// mark makes sure that it will show if the transaction, which has just begun, ends
+// under its code.
+func (c *Conn) mark() error {
+	c.flagged.Store(false)
+	c.savepoint.Store(false)
+	c.marked.Store(c.hasCode)
+	c.lastTx.Store(int32(txUnseen))
+	c.endedByCode.Store(false)
+	if !c.hasCode {
+		return nil
+	}
+	state, err := c.lookAtTx()
+	if err != nil {
+		return err
+	}
+	c.flagged.Store(state == txOpen)
+	if state == txOpen && !c.greeting.hidesDeadlocks() {
+		return nil
+	}
+	c.savepoint.Store(true)
+	return c.exec(c.patience(), savepoint)
+}
+
+// lookAtTx returns what the driver has noted of the transaction.
+func (c *Conn) lookAtTx() (state txState, err error) {
+	err = c.raw(func(conn any) error {
+		state = c.seenTx(conn)
+		return nil
+	})
+	return state, err
+}
+
+// stillOpen returns an error unless the transaction is the one that Begin began. An answer
+// that was an error reports nothing: where the code's last statement has failed, the flag is
+// that of the one before.
+func (c *Conn) stillOpen() error {
+	if err := c.flagsOpen(); err != nil {
+		return err
+	}
+	return c.savepointOpen()
+}
+
+// flagsOpen is stillOpen by the flags, where they show it.
+func (c *Conn) flagsOpen() error {
+	if !c.hasCode || !c.flagged.Load() {
+		return nil
+	}
+	state, err := c.lookAtTx()
+	if err == nil && state != txOpen {
+		err = errTxEnded
+	}
+	return err
+}
+
+// savepointOpen is stillOpen by the savepoint, where there is one.
+func (c *Conn) savepointOpen() error {
+	if !c.hasCode || !c.savepoint.Load() {
+		return nil
+	}
+	return ended(c.exec(c.patience(), "RELEASE "+savepoint))
+}
+
+var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
+
+// ended is the error for an answer to RELEASE SAVEPOINT.
+func ended(err error) error {
+	if errorNumber(err) == erNoSuchFunction { // the number is that of a savepoint, too
+		return errTxEnded
+	}
+	return err
+}
+
+// unoccupied waits until the owner of a connection that was given to New runs no statement on
+// it, so that no clock runs meanwhile, and returns an error if rows of its are open.
+func (c *Conn) unoccupied() error {
+	if !c.lent {
+		return nil
+	}
+	return c.raw(func(conn any) error {
+		if c.stateOf(conn) == Occupied {
+			return ErrOccupied
+		}
+		return nil
+	})
+}
+
+// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone if the code
+// under the lock had ended the transaction, and an error that matches fault.ErrTxEnded if
+// anything else had; ErrCutOff or an error that matches fault.ErrLost if COMMIT was not
+// sent; one that matches fault.ErrCommitUnknown; and otherwise the server's refusal: then
+// nothing is committed. The caller has the turn.
+func (c *Conn) Commit() error {
+	tx := c.tx.Load()
+	if err := c.alive(); err != nil {
+		return err
+	}
+	if isDone(tx) && c.ctx.Err() == nil {
+		c.afterCodesEnd()
+		return sql.ErrTxDone
+	}
+	if err := c.stillOpen(); err != nil {
+		return c.notCommitted(tx, err)
+	}
+	err := c.bounded(c.endTime(), tx.Commit)
+	switch {
+	case err == nil:
+		c.endTx()
+		return nil
+	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() == nil:
+		c.afterCodesEnd()
+		return err
+	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
+		return c.lostBeforeCommit(err)
+	case declined(err):
+		// Both servers have rolled back then, as far as was measured. Nothing rests on that.
+		c.rollbackByText()
+		c.endTx()
+		return err
+	}
+	_ = c.MarkBroken(err)
+	return fault.Because(fault.ErrCommitUnknown, "", err)
+}
+
+// notCommitted ends a transaction for which COMMIT is not sent, because of err.
+func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
+	switch {
+	case errors.Is(err, fault.ErrTxEnded), IsAnswer(err), errors.Is(err, ErrOccupied):
+		c.rollback(tx)
+		if errors.Is(err, fault.ErrTxEnded) {
+			c.leftTables()
+		}
+		return err
+	case errors.Is(err, ErrCutOff):
+		_ = c.MarkBroken(err)
+		return err
+	}
+	return c.lostBeforeCommit(err)
+}
+
+// lostBeforeCommit is the error for a session that is broken by cause before COMMIT was sent.
+func (c *Conn) lostBeforeCommit(cause error) error {
+	_ = c.MarkBroken(cause)
+	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", cause)
+}
+
+// afterCodesEnd is for a transaction on which the code under the lock has called Commit or
+// Rollback. Where the server may have refused that, a ROLLBACK follows: what is still open
+// would be committed by the next START TRANSACTION. Tables that the code had locked stay
+// locked after either.
+func (c *Conn) afterCodesEnd() {
+	c.tx.Store(nil)
+	if !c.hasCode {
+		return
+	}
+	if state, _ := c.lookAtTx(); state != txOver {
+		c.rollbackByText()
+	}
+	c.unlockTables()
+}
+
+// rollbackByText is for when database/sql has ended its transaction already.
+func (c *Conn) rollbackByText() {
+	if err := c.exec(c.endTime(), "ROLLBACK"); err != nil {
+		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+	}
+}
+
+// leftTables is for a transaction that has ended under its code: LOCK TABLES does that, and
+// nothing shows whether it was that.
+func (c *Conn) leftTables() {
+	switch {
+	case c.broken != nil:
+	case !c.lent:
+		c.spoil("its transaction ended under the code")
+	default:
+		c.unlockTables()
+	}
+}
+
+func (c *Conn) unlockTables() {
+	if c.broken != nil {
+		return
+	}
+	if err := c.exec(c.patience(), "UNLOCK TABLES"); err != nil {
+		_ = c.MarkBroken(err)
+	}
+}
+
+// alive returns an error if it is known, or to be seen, that nothing can be sent: what ends before COMMIT is sent is no doubt.
+func (c *Conn) alive() error {
+	err := c.broken
+	if err == nil {
+		var state State
+		err = c.raw(func(conn any) error {
+			if state = c.stateOf(conn); state == Open && !c.socketOpen() {
+				state = Closed
+			}
+			c.noteTx(conn)
+			return nil
+		})
+		if err == nil {
+			err = state.Cause()
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrCutOff):
+		_ = c.MarkBroken(err)
+		return err
+	}
+	return c.lostBeforeCommit(err)
+}
+
+// Rollback runs ROLLBACK, unless the transaction has ended, because the code under the lock
+// has failed by cause. It returns sql.ErrTxDone if that code had ended the transaction, and
+// an error that matches fault.ErrTxEnded if anything else had: then not all of it is undone. If the statement fails the session
+// is broken, and its end rolls back. The caller has the turn.
+func (c *Conn) Rollback(cause error) error {
+	tx := c.tx.Load()
+	if err := c.alive(); err != nil {
+		return c.TxEnded()
+	}
+	if isDone(tx) && c.ctx.Err() == nil {
+		c.afterCodesEnd()
+		return sql.ErrTxDone
+	}
+	err := c.flagsOpen()
+	if err == nil && !endsTx(cause) {
+		err = c.savepointOpen()
+	}
+	if err != nil {
+		if err = c.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {
+			return err
+		}
+		return nil
+	}
+	c.rollback(tx)
+	return nil
+}
+
+// endsTx reports whether err says that the server has rolled the transaction back. Where it
+// is the code's last word nothing came after it.
+func endsTx(err error) bool {
+	switch errorNumber(err) {
+	case erDeadlock, erLockWaitTimeout, erSnapshot:
+		return true
+	}
+	return false
+}
+
+func (c *Conn) rollback(tx *sql.Tx) {
+	err := c.bounded(c.endTime(), tx.Rollback)
+	switch {
+	case err == nil:
+		c.endTx()
+	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() == nil:
+		c.afterCodesEnd()
+	default:
+		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+	}
+}
+
+// endTx is called when the server has answered COMMIT or ROLLBACK. With a completion_type of
+// CHAIN that has begun the next transaction.
+func (c *Conn) endTx() {
+	c.tx.Store(nil)
+	if !c.hasCode || c.broken != nil {
+		return
+	}
+	if state, _ := c.lookAtTx(); state == txOpen {
+		c.endChain()
+	}
+}
+
+func (c *Conn) endChain() {
+	if err := c.exec(c.endTime(), "ROLLBACK AND NO CHAIN"); err != nil {
+		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+	}
+}
+
+// TxEnded returns what became of a transaction whose session has gone, and that was not
+// committed by us: sql.ErrTxDone if the code under the lock had called Commit or Rollback,
+// an error that matches fault.ErrTxEnded if it had ended under the code, fault.ErrTxUnseen if
+// only the savepoint would have shown it, and nil if it was open, as far as could be seen.
+// Then the server rolls it back.
+func (c *Conn) TxEnded() error {
+	c.noteEnd() // who discards the session may not have come to that
+	if c.endedByCode.Load() {
+		return sql.ErrTxDone
+	}
+	_ = c.raw(func(conn any) error { // unless it is closed: then discard has noted it
+		c.noteTx(conn)
+		return nil
+	})
+	switch state := txState(c.lastTx.Load()); {
+	case state == txOver:
+		return errTxEnded
+	case state == txUnseen && c.marked.Load():
+		return fault.ErrTxUnseen
+	}
+	return nil
+}
+
+// bounded runs a statement of database/sql's, which has no context that can end it. On a session
+// whose socket is known its end ends the statement. Elsewhere the statement is left alone: who
+// discards the session waits for its end, in Raw.
+func (c *Conn) bounded(bound time.Duration, statement func() error) error {
+	if c.socket != nil {
+		c.toClose.Store(&c.socket)
+		defer c.toClose.Store(nil)
+	}
+	c.silence.Reset(bound)
+	var err error
+	if c.socket != nil {
+		err = statement()
+	} else {
+		ended := make(chan error, 1)
+		go func() { ended <- statement() }()
+		select {
+		case err = <-ended:
+		case <-c.ctx.Done():
+			err = ErrSilent
+		}
+	}
+	if !c.silence.Stop() {
+		return fmt.Errorf("%w (%v)", ErrSilent, bound)
+	}
+	return err
+}

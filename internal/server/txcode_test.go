@@ -1,0 +1,285 @@
+package server
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// If the code has called tx.Commit or tx.Rollback, the result is sql.ErrTxDone. If
+// the server refused that statement, or the ones that follow, the next
+// transaction commits nothing of it.
+func TestTx_EndedByItsCode(t *testing.T) {
+	for what, tc := range map[string]struct {
+		replies map[string]*memserver.Reply
+		broken  bool
+	}{
+		"clean":                 {},
+		"COMMIT refused":        {map[string]*memserver.Reply{"COMMIT": refused}, false},
+		"and ROLLBACK":          {map[string]*memserver.Reply{"COMMIT": refused, "ROLLBACK": refused}, true},
+		"UNLOCK TABLES refused": {map[string]*memserver.Reply{"UNLOCK": refused}, true},
+	} {
+		for _, fails := range []bool{false, true} {
+			t.Run(what, func(t *testing.T) {
+				inBubble(t, nil, func(b *bubble) {
+					c := b.held("a")
+					tx := b.begin(c)
+					b.code(tx, "INSERT row")
+					b.script(tc.replies)
+					_ = tx.Commit()
+					if fails {
+						assert.Equal(b, sql.ErrTxDone, c.Rollback(errOwn))
+					} else {
+						assert.Equal(b, sql.ErrTxDone, c.Commit())
+					}
+					assert.Equal(b, tc.broken, c.Broken())
+					b.server.Script(nil)
+					if tc.broken {
+						b.requireLost(c)
+						return
+					}
+					assert.False(b, b.server.InTx(1))
+					b.release(c, "a")
+				})
+			})
+		}
+	}
+}
+
+// COMMIT under a completion_type of CHAIN begins the next transaction, which is ended.
+func TestTx_Chain(t *testing.T) {
+	for what, end := range map[string]*memserver.Reply{"ended": nothing, "not ended": refused} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				b.code(b.begin(c), "INSERT row")
+				b.script(map[string]*memserver.Reply{"COMMIT": nothing, "ROLLBACK AND NO CHAIN": end})
+				require.NoError(b, c.Commit(), "it is committed")
+				assert.Len(b, b.server.Sent("ROLLBACK AND NO CHAIN"), 1)
+				b.server.Script(nil)
+				if end == refused {
+					b.requireLost(c)
+					return
+				}
+				b.release(c, "a")
+			})
+		})
+	}
+}
+
+// An isolation level for a transaction that does not begin is not left for the next.
+func TestTx_IsolationIsForgotten(t *testing.T) {
+	opts := &sql.TxOptions{Isolation: sql.LevelSerializable}
+	for what, tc := range map[string]struct {
+		replies map[string]*memserver.Reply
+		kept    int
+	}{
+		"set back":              {map[string]*memserver.Reply{"START": refused}, 1},
+		"not to be set back":    {map[string]*memserver.Reply{"START": refused, "SET SESSION TRANSACTION": refused}, 0},
+		"settings do not show":  {map[string]*memserver.Reply{"START": refused, "@@tx_isolation": refused}, 0},
+		"settings are cut off":  {map[string]*memserver.Reply{"@@tx_isolation": drop}, 0},
+		"the session is closed": {map[string]*memserver.Reply{"START": drop}, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				b.script(tc.replies)
+				_, err := c.Begin(opts)
+				require.ErrorIs(b, err, fault.ErrUnavailable)
+				b.server.Script(nil)
+				if c.Broken() {
+					b.put(c)
+				} else {
+					b.release(c, "a")
+				}
+				assert.Equal(b, tc.kept, b.alive())
+			})
+		})
+	}
+	// With New a session whose settings do not show stays its owner's, but for what is pending there.
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		c := b.held("a")
+		b.script(map[string]*memserver.Reply{"@@tx_isolation": refused})
+		b.code(b.begin(c), "INSERT row")
+		require.NoError(b, c.Commit())
+		b.release(c, "a")
+		require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT 1").Scan(new(int)))
+	})
+}
+
+// A context that ends in the middle of a statement of the transaction closes the session. That is no doubt about COMMIT, and no loss.
+func TestTx_CutOff(t *testing.T) {
+	for what, end := range map[string]func(b *bubble, c *Conn){
+		"Commit":   func(b *bubble, c *Conn) { assert.ErrorIs(b, c.Commit(), ErrCutOff) },
+		"Rollback": func(b *bubble, c *Conn) { assert.NoError(b, c.Rollback(errOwn)) },
+		"a nested question": func(b *bubble, c *Conn) {
+			_, err := c.GetLock("inner", 0)
+			assert.ErrorIs(b, err, ErrCutOff)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(c *Config) { c.Probe = 0 }, func(b *bubble) {
+				c := b.held("a")
+				tx := b.begin(c)
+				b.server.Once("INSERT slow", &memserver.Reply{Hang: true})
+				ctx, cancel := context.WithCancel(b.Context())
+				ended := make(chan error, 1)
+				go func() { _, err := tx.ExecContext(ctx, "INSERT slow"); ended <- err }()
+				synctest.Wait()
+				cancel()
+				require.ErrorIs(b, <-ended, context.Canceled)
+				end(b, c)
+				_ = c.MarkBroken(c.Probe().Cause()) // as the watch does
+				assert.ErrorIs(b, c.BrokenBy(), ErrCutOff)
+				b.put(c)
+			})
+		})
+	}
+}
+
+// While rows of the transaction are open nothing is sent: no COMMIT, no proof, no question.
+func TestTx_RowsOpen(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		tx := b.begin(c)
+		rows, err := tx.QueryContext(context.Background(), "SELECT 1")
+		require.NoError(b, err)
+		sent := len(b.server.Sent(""))
+		_, err = c.GetLock("inner", 0)
+		assert.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.ErrorIs(b, c.Prove([]string{"a"}), ErrOccupied)
+		assert.False(b, c.Broken())
+		assert.Len(b, b.server.Sent(""), sent)
+		require.NoError(b, rows.Close())
+		require.NoError(b, c.Prove([]string{"a"}))
+		require.NoError(b, c.Commit())
+		b.release(c, "a")
+	})
+}
+
+// What the code has changed on a connection that was given to New is set back; where that fails the connection is closed.
+func TestCode_PutBack(t *testing.T) {
+	for what, tc := range map[string]struct {
+		change  string
+		replies map[string]*memserver.Reply
+		alive   int
+	}{
+		"nothing":         {"INSERT row", nil, 1},
+		"completion type": {"SET SESSION completion_type = 'CHAIN'", map[string]*memserver.Reply{"NO CHAIN": nothing}, 1},
+		"refused":         {"SET sql_select_limit = 0", map[string]*memserver.Reply{"SESSION sql_select_limit": refused}, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+				c := b.held("a")
+				b.code(b.begin(c), tc.change)
+				require.NoError(b, c.Commit())
+				b.script(tc.replies)
+				require.NoError(b, c.ReleaseLock("a"))
+				if tc.alive == 0 {
+					assert.ErrorContains(b, c.broken, "could not be put right")
+				}
+				b.put(c)
+				b.server.Script(nil)
+				assert.Equal(b, tc.alive, b.alive())
+				if tc.alive > 0 {
+					var completion string
+					require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT @@completion_type").Scan(&completion))
+					assert.Equal(b, "NO_CHAIN", completion)
+				}
+			})
+		})
+	}
+}
+
+// A release after code of the user's that is refused is a loss, as any other; a nested one that never ends is, too.
+func TestCode_ReleaseFails(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		b.code(b.begin(c), "INSERT row")
+		require.NoError(b, c.Commit())
+		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": refused})
+		assert.ErrorIs(b, c.ReleaseLock("a"), fault.ErrLost)
+		b.put(c)
+		b.server.Script(nil)
+	})
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("outer")
+		b.code(b.begin(c), "INSERT row")
+		b.lock(c, "inner")
+		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": yes(1, 1)})
+		assert.ErrorContains(b, c.ReleaseLock("inner"), "many times")
+		b.put(c)
+		b.server.Script(nil)
+	})
+}
+
+// MariaDB's limits for a session that is idle in a transaction: one above the lease is set to it, and set back; one below shortens the
+// interval of the proofs.
+func TestCode_IdleLimits(t *testing.T) {
+	for what, tc := range map[string]struct {
+		limit    string
+		replies  map[string]*memserver.Reply
+		interval time.Duration
+		left     string // of the connection that goes back; "": it is closed
+	}{
+		"above":    {"1000", nil, 5 * time.Second, "1000"},
+		"below":    {"6", nil, 2 * time.Second, "6"},
+		"refused":  {"1000", map[string]*memserver.Reply{"idle_write_transaction_timeout = 60": refused}, 0, ""},
+		"not back": {"1000", map[string]*memserver.Reply{"idle_write_transaction_timeout = 1000": refused}, 5 * time.Second, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				_, err := b.db.ExecContext(b.Context(), "SET SESSION idle_write_transaction_timeout = "+tc.limit)
+				require.NoError(b, err)
+				c := b.held("a")
+				b.script(tc.replies)
+				if tc.interval == 0 {
+					_, err = c.Begin(nil)
+					require.ErrorIs(b, err, fault.ErrUnavailable)
+					b.server.Script(nil)
+					b.release(c, "a")
+					return
+				}
+				b.code(b.begin(c), "INSERT row")
+				assert.Equal(b, tc.interval, c.Interval())
+				require.NoError(b, c.Commit())
+				b.release(c, "a")
+				b.server.Script(nil)
+				if tc.left == "" {
+					assert.Zero(b, b.alive())
+					return
+				}
+				var limit string
+				require.NoError(b, b.db.QueryRowContext(b.Context(), "SELECT @@idle_write_transaction_timeout").Scan(&limit))
+				assert.Equal(b, tc.left, limit)
+			})
+		})
+	}
+}
+
+// What database/sql has no more counts as not known: rows as open, a transaction as not done.
+func TestTx_UnknownFields(t *testing.T) {
+	assert.Nil(t, txField[int](new(sql.Tx), nil))
+	assert.False(t, rowsOpen(new(sql.Tx)))
+}
+
+// A session that has gone after its code had ended the transaction: not all of it is undone.
+func TestTx_EndedBeforeItsSession(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Probe = 0 }, func(b *bubble) {
+		c := b.held("a")
+		b.code(b.begin(c), "INSERT row", "COMMIT")
+		b.server.Kill(1)
+		synctest.Wait()
+		assert.ErrorIs(b, c.Rollback(errOwn), fault.ErrTxEnded)
+		_ = c.MarkBroken(ErrClosed)
+		b.requireLost(c)
+	})
+}

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// A driver may be wrapped, for example for tracing. Statements go through the
+// wrapper. What is read of the driver, and the closing of the socket, need the
+// connection of go-sql-driver beneath it.
+
+// mostWrappers is how many wrappers are looked beneath at most. One that shows
+// itself ends the search by that.
+const mostWrappers = 10
+
+// unwrapTime bounds the search. It runs code of the user's and of the wrapper's.
+const unwrapTime = time.Second
+
+// beneath returns the connection of go-sql-driver that conn wraps; nil: none is
+// shown. Methods of a wrapper and the user's function may panic or block: then
+// nothing is shown either.
+func (srv *Server) beneath(conn any) any {
+	found := make(chan any, 1)
+	go func() {
+		defer close(found)
+		defer func() {
+			if reason := recover(); reason != nil {
+				srv.Logger.Error("namedlock: looking beneath a driver's wrapper panicked", "reason", reason, "connection", fmt.Sprintf("%T", conn))
+			}
+		}()
+		found <- search(conn, srv.Unwrap)
+	}()
+	timeout := time.NewTimer(unwrapTime)
+	defer timeout.Stop()
+	select {
+	case inner := <-found:
+		return inner
+	case <-timeout.C:
+		srv.Logger.Error("namedlock: looking beneath a driver's wrapper did not end", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
+		return nil
+	}
+}
+
+// search follows what each wrapper shows, down to the connection of go-sql-driver.
+func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
+	for range mostWrappers {
+		inner := unwrapOne(conn, unwrap)
+		if inner == nil || fromGoSQLDriver(inner) {
+			return inner
+		}
+		conn = inner
+	}
+	return nil
+}
+
+// unwrapOne returns the one connection beneath a wrapper; nil: it shows none, or
+// several.
+func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
+	if c, ok := conn.(driver.Conn); ok && unwrap != nil {
+		if inner := unwrap(c); inner != nil {
+			return inner
+		}
+	}
+	if c, ok := conn.(interface{ Raw() driver.Conn }); ok {
+		if inner := c.Raw(); inner != nil {
+			return inner
+		}
+	}
+	if c, ok := conn.(interface{ WrappedConn() driver.Conn }); ok {
+		if inner := c.WrappedConn(); inner != nil {
+			return inner
+		}
+	}
+	return onlyConnField(reflect.Indirect(reflect.ValueOf(conn)))
+}
+
+// onlyConnField returns the one driver.Conn that the exported fields of a struct
+// contain, be it in several of them, as where each is another of the driver's
+// interfaces; nil: there is none, or several.
+func onlyConnField(wrapper reflect.Value) (only any) {
+	if wrapper.Kind() != reflect.Struct {
+		return nil
+	}
+	var taken [][]int // fields embedded in these belong to the connection beneath
+	for _, f := range reflect.VisibleFields(wrapper.Type()) {
+		within := func(embedded []int) bool {
+			return len(embedded) < len(f.Index) && slices.Equal(embedded, f.Index[:len(embedded)])
+		}
+		if !f.IsExported() || f.Type.Kind() != reflect.Interface && !f.Type.Implements(reflect.TypeFor[driver.Conn]()) || slices.ContainsFunc(taken, within) {
+			continue
+		}
+		field, err := wrapper.FieldByIndexErr(f.Index)
+		if err != nil {
+			continue // in an embedded struct that is nil
+		}
+		conn, ok := field.Interface().(driver.Conn)
+		if !ok {
+			continue
+		}
+		taken = append(taken, f.Index)
+		if only != nil && !(reflect.ValueOf(conn).Comparable() && only == any(conn)) {
+			return nil
+		}
+		only = conn
+	}
+	return only
+}

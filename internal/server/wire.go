@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+)
+
+// A wire is the driver's connection for one statement.
+type wire struct {
+	conn any
+	ctx  context.Context // the session's, never a caller's
+}
+
+// query sends text, with args put into it; driver.ErrSkip says that the driver does not
+// do that.
+func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
+	if conn, ok := w.conn.(driver.QueryerContext); ok {
+		return conn.QueryContext(w.ctx, text, named(args))
+	}
+	return nil, driver.ErrSkip
+}
+
+// text sends text. A driver that runs prepared statements only has it prepared for this
+// once; then the caller closes once, after the rows.
+func (w wire) text(text string) (rows driver.Rows, once driver.Stmt, err error) {
+	rows, err = w.query(text, nil)
+	if !errors.Is(err, driver.ErrSkip) {
+		return rows, nil, err
+	}
+	once, err = w.prepare(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err = w.run(once, nil)
+	return rows, once, err
+}
+
+func (w wire) prepare(text string) (driver.Stmt, error) {
+	if conn, ok := w.conn.(driver.ConnPrepareContext); ok {
+		return conn.PrepareContext(w.ctx, text)
+	}
+	prepared, err := w.conn.(driver.Conn).Prepare(text)
+	if err != nil {
+		return nil, err // the driver returns half a statement with it
+	}
+	return prepared, nil
+}
+
+// run sends what was prepared.
+func (w wire) run(prepared driver.Stmt, args []driver.Value) (driver.Rows, error) {
+	if prepared, ok := prepared.(driver.StmtQueryContext); ok {
+		return prepared.QueryContext(w.ctx, named(args))
+	}
+	//lint:ignore SA1019 a driver, or what is wrapped around one, may know nothing newer
+	return prepared.Query(args)
+}
+
+func named(args []driver.Value) []driver.NamedValue {
+	named := make([]driver.NamedValue, len(args))
+	for i, arg := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
+	}
+	return named
+}

@@ -1,0 +1,67 @@
+package server
+
+import (
+	"database/sql"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// The driver watches no context of ours when the connection goes back, nor while it is idle.
+func TestWire_NoWatchStays(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.use()
+		_, err := c.GetLock("a", 0)
+		require.NoError(b, err)
+		require.NotNil(b, c.socket)
+		require.NoError(b, c.conn.Raw(func(conn any) error {
+			assert.NotEqual(b, Occupied, c.stateOf(conn))
+			return nil
+		}))
+		b.release(c, "a")
+	})
+}
+
+// What runs without a context ends by silence, as a statement with one does.
+func TestWire_SilenceEndsAStatement(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.use()
+		b.server.Once("GET_LOCK('a', 0)", &memserver.Reply{Hang: true})
+		start := time.Now()
+		_, err := c.GetLock("a", 0)
+		require.ErrorIs(b, err, ErrSilent)
+		assert.Equal(b, AnswerTime, time.Since(start))
+		b.put(c)
+	})
+}
+
+// So does Kill.
+func TestWire_KillEndsAStatement(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.use()
+		b.server.Lock("a")
+		failed := make(chan error, 1)
+		go func() {
+			_, err := c.GetLock("a", 10*time.Second)
+			failed <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		require.False(b, c.Kill(), "the statement runs under a context")
+		require.Error(b, <-failed)
+		assert.Zero(b, time.Since(start))
+
+		// Nor is it taken for a context of a transaction's.
+		require.Error(b, c.driver.canceled.Value())
+		c.tx.Store(new(sql.Tx))
+		assert.False(b, c.canceled())
+		c.tx.Store(nil)
+		b.put(c)
+		b.server.Unlock("a")
+	})
+}

@@ -1,7 +1,0 @@
-//go:build !linux
-
-package session
-
-import "time"
-
-func bootClockAhead() (least, most time.Duration, ok bool) { return 0, 0, false }
