@@ -11,7 +11,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/printable"
 	"github.com/go-namedlock/namedlock/internal/queue"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A Holder is a session that holds a lock, as far as the server shows the
@@ -129,10 +129,10 @@ func (l *Locker) Holder(ctx context.Context, name string) (Holder, bool, error) 
 	if ctx == nil {
 		return Holder{}, false, inspectError(name, errNoContext)
 	}
-	var found session.Holder
+	var found server.Holder
 	var held bool
 	mine := l.queue.Local(full)
-	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
+	err := l.queue.Inspect(ctx, func(s *server.Conn) (err error) {
 		found, held, err = s.Holder(full)
 		return err
 	})
@@ -172,8 +172,8 @@ func (l *Locker) Holders(ctx context.Context, prefix string) ([]Holder, error) {
 	if ctx == nil {
 		return nil, inspectError(prefix, errNoContext)
 	}
-	var found []session.Holder
-	err := l.queue.Inspect(ctx, func(s *session.Session) (err error) {
+	var found []server.Holder
+	err := l.queue.Inspect(ctx, func(s *server.Conn) (err error) {
 		found, err = s.Holders(full)
 		return err
 	})

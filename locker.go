@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/pool"
 	"github.com/go-namedlock/namedlock/internal/queue"
-	"github.com/go-namedlock/namedlock/internal/session"
 )
 
 var (
@@ -68,7 +68,7 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(o, func(config session.Config) *session.Pool { return session.NewLent(conn, config) })
+	return newLocker(o, func(config pool.Config) *pool.Pool { return pool.NewLent(conn, config) })
 }
 
 // Open returns a Locker that takes dedicated connections from db as it needs
@@ -88,16 +88,16 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 		return nil, err
 	}
 	open := db.Stats().MaxOpenConnections
-	if _, err := session.Limit(o.sessions.MaxSessions, open); err != nil {
+	if _, err := pool.Limit(o.sessions.MaxSessions, open); err != nil {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
 	}
 	if most := o.sessions.MaxSessions; open > 0 && most >= open {
 		return nil, fmt.Errorf("namedlock: WithMaxSessions(%d): must be at most %d: the db allows %d connections (SetMaxOpenConns), and one is left for code under locks", most, open-1, open)
 	}
-	return newLocker(o, func(config session.Config) *session.Pool { return session.NewPool(db, config) })
+	return newLocker(o, func(config pool.Config) *pool.Pool { return pool.NewPool(db, config) })
 }
 
-func newLocker(o options, sessions func(session.Config) *session.Pool) (*Locker, error) {
+func newLocker(o options, sessions func(pool.Config) *pool.Pool) (*Locker, error) {
 	l := &Locker{namespace: o.namespace, closed: make(chan struct{})}
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer

@@ -362,7 +362,7 @@ func timeoutText(timeout time.Duration) string {
 	return timeout.String()
 }
 
-// SessionOpened and SessionDiscarded make observer a session.Observer.
+// SessionOpened and SessionDiscarded make observer a pool.Observer.
 func (o *observer) SessionOpened(took time.Duration, err error) {
 	if o.onOpened != nil {
 		o.onOpened(took)

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/names"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // An Option changes a default of [New] or [Open]. If its value is out of range,
@@ -21,18 +22,18 @@ type options struct {
 	lease     *time.Duration // nil: the default of New or Open
 	handOff   time.Duration
 	hooks     []Hooks
-	sessions  session.Config
+	sessions  pool.Config
 }
 
 func collect(opts []Option, lease time.Duration) (options, error) {
 	o := options{
-		sessions: session.Config{
+		sessions: pool.Config{Config: server.Config{
 			ReleaseTimeout: 5 * time.Second,
 			KeepAlive:      5 * time.Second,
 			Probe:          25 * time.Millisecond,
 			CheckServer:    true,
 			Logger:         slog.New(slog.DiscardHandler),
-		},
+		}},
 	}
 	for i, opt := range opts {
 		if opt == nil {

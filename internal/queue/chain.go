@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
 // A call chain is the ctx that a lock's code runs under, and all that derives
@@ -70,7 +70,7 @@ func (c chain) holding(l *line) bool {
 }
 
 // home is the session that is the chain's own, or else of its outermost lock.
-func (c chain) home() (home *session.Session) {
+func (c chain) home() (home *pool.Session) {
 	for g := range c.locks {
 		home = g.session
 		if g.use.own() {
@@ -95,7 +95,7 @@ func (c chain) mayHaveOwn() error {
 }
 
 // on is how many locks the chain holds on s.
-func (c chain) on(s *session.Session) (n int) {
+func (c chain) on(s *pool.Session) (n int) {
 	for g := range c.locks {
 		if g.session == s {
 			n++

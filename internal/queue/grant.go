@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A Grant is a lock that is held.
@@ -16,7 +17,7 @@ type Grant struct {
 	queue   *Queue
 	line    *line
 	name    string // as the server knows it
-	session *session.Session
+	session *pool.Session
 	outer   *Grant    // the lock around it in its call chain
 	alone   bool      // its call chain held no other lock
 	use     Use       // of the session
@@ -71,7 +72,7 @@ func (g *Grant) end() {
 // Name is the lock's name as the server knows it.
 func (g *Grant) Name() string { return g.name }
 
-// Lost implements session.Hold.
+// Lost implements pool.Hold.
 func (g *Grant) Lost(cause error) bool {
 	g.lose(cause)
 	g.queue.lost(g.line)
@@ -82,7 +83,7 @@ func (g *Grant) Lost(cause error) bool {
 // middle of a statement of the transaction that g is for, or is in. For a lock around the
 // transaction that is a loss.
 func (g *Grant) cutOff(cause error) bool {
-	if !errors.Is(cause, session.ErrCutOff) {
+	if !errors.Is(cause, server.ErrCutOff) {
 		return false
 	}
 	for around := g; around != nil; around = around.outer {
@@ -93,7 +94,7 @@ func (g *Grant) cutOff(cause error) bool {
 	return false
 }
 
-// OwnSession implements session.Hold.
+// OwnSession implements pool.Hold.
 func (g *Grant) OwnSession() bool { return g.use.own() }
 
 func (g *Grant) isLost() bool {

@@ -8,7 +8,8 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A caller whose timeout passes, or its context's deadline, wants to know who was in the way. If that is a caller of
@@ -30,8 +31,8 @@ const (
 
 // A Late is the error of a caller whose timeout has passed, or its context's deadline.
 type Late struct {
-	error                  // matches fault.ErrTimeout, or the context's error
-	Holder *session.Holder // who was in the way; nil where that is not known
+	error                 // matches fault.ErrTimeout, or the context's error
+	Holder *server.Holder // who was in the way; nil where that is not known
 }
 
 func (l *Late) Unwrap() error { return l.error }
@@ -44,7 +45,7 @@ type lookup struct {
 
 	// What has been found, and when it was asked. Guarded by queue.mu.
 	asked  time.Time
-	holder *session.Holder
+	holder *server.Holder
 }
 
 // lookupAt returns when the server is to be asked for w; zero: not at all.
@@ -84,8 +85,8 @@ func (q *Queue) askLookups() {
 	for k := q.nextLookup(); k != nil; k = q.nextLookup() {
 		ctx, cancel := context.WithTimeout(q.closing, lookupTime)
 		asked := time.Now()
-		var found *session.Holder
-		err := q.pool.Inspect(ctx, nil, func(s *session.Session) error {
+		var found *server.Holder
+		err := q.pool.Inspect(ctx, nil, func(s *server.Conn) error {
 			h, held, err := s.Holder(k.name)
 			if held {
 				found = &h
@@ -121,11 +122,11 @@ func (q *Queue) nextLookup() *lookup {
 
 // inTheWayLocked returns who holds what w waits for, or did a moment ago, as far as that is
 // known. The queue's mu must be held.
-func (w *waiter) inTheWayLocked(now time.Time) *session.Holder {
+func (w *waiter) inTheWayLocked(now time.Time) *server.Holder {
 	l := w.line
 	switch {
 	case l.holder != nil:
-		return &session.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
+		return &server.Holder{Name: l.holder.name, Local: true, HeldFor: now.Sub(l.holder.since)}
 	case w.terms.Timeout < shortestLookup:
 		return nil // that was no wait to speak of
 	case l.lookup != nil && l.lookup.fresh(w.name, now, 2*lookupAhead):
@@ -164,13 +165,13 @@ func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 // Inspect has ask run on a session that holds no lock or, where there is only one, on
 // that. It returns when ctx ends; ask may go on, and Close waits for it. If Inspect
 // returns an error, what ask has written is not to be read.
-func (q *Queue) Inspect(ctx context.Context, ask func(*session.Session) error) error {
+func (q *Queue) Inspect(ctx context.Context, ask func(*server.Conn) error) error {
 	home := q.homeOf(ctx)
 	return q.beside(ctx, func(ctx context.Context) error { return q.pool.Inspect(ctx, home, ask) })
 }
 
 // homeOf returns the session of the call chain of ctx, nil if it has none.
-func (q *Queue) homeOf(ctx context.Context) *session.Session {
+func (q *Queue) homeOf(ctx context.Context) *pool.Session {
 	c := q.chainOf(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
 // Forever is a timeout that never passes.
@@ -56,7 +56,7 @@ const grace = 50 * time.Millisecond
 type Queue struct {
 	Namespace string // with which all names begin, and which texts leave out
 
-	pool         *session.Pool
+	pool         *pool.Pool
 	handOff      time.Duration   // how long a lock goes round among this process's callers; 0: not at all
 	closing      context.Context // ends when Close begins
 	beginClosing context.CancelFunc
@@ -78,7 +78,7 @@ type Queue struct {
 }
 
 // New returns a queue for locks on the sessions of pool, which it closes.
-func New(pool *session.Pool, handOff time.Duration) *Queue {
+func New(pool *pool.Pool, handOff time.Duration) *Queue {
 	closing, cancel := context.WithCancel(context.Background())
 	return &Queue{
 		pool:         pool,
@@ -303,7 +303,7 @@ func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
 }
 
 // newGrant is the lock that w has waited for, on s.
-func (q *Queue) newGrant(w *waiter, s *session.Session, since time.Time) *Grant {
+func (q *Queue) newGrant(w *waiter, s *pool.Session, since time.Time) *Grant {
 	w.lock = Grant{
 		queue:   q,
 		line:    w.line,
@@ -388,7 +388,7 @@ func (q *Queue) Starves(name string) bool {
 	return l != nil && l.front != nil && l.front.starvesLocked()
 }
 
-// Lead counts a call that stands for leader: see session.Pool.Lead. Unless it returns an error,
+// Lead counts a call that stands for leader: see pool.Pool.Lead. Unless it returns an error,
 // Resign must follow.
 func (q *Queue) Lead() error { return q.pool.Lead() }
 

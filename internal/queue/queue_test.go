@@ -20,7 +20,8 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // For is the Terms of a caller with that timeout.
@@ -41,13 +42,12 @@ func inBubble(t *testing.T, handOff time.Duration, test func(b *bubble)) {
 		b := &bubble{T: t, server: memserver.New()}
 		b.db = b.server.Open()
 		b.db.SetMaxIdleConns(10)
-		b.queue = New(session.NewPool(b.db, session.Config{
-			MaxSessions:    4,
+		b.queue = New(pool.NewPool(b.db, pool.Config{MaxSessions: 4, Config: server.Config{
 			ReleaseTimeout: 5 * time.Second,
 			KeepAlive:      5 * time.Second,
 			Probe:          25 * time.Millisecond,
 			Logger:         slog.New(slog.DiscardHandler),
-		}), handOff)
+		}}), handOff)
 		test(b)
 		closed := b.closing()
 		time.Sleep(time.Minute)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
 // A run asks the server for a line's lock: it tries first, and waits only when
@@ -118,16 +118,16 @@ func (r *run) end() {
 }
 
 // session takes a turn on a session for w.
-func (r *run) session(w *waiter) (*session.Session, error) {
+func (r *run) session(w *waiter) (*pool.Session, error) {
 	q := r.queue
 	q.mu.Lock()
 	home := w.chain.home()
-	req := session.Request{Home: home, Own: w.terms.Use.own(), Lead: w.terms.Use == ForLead, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
+	req := pool.Request{Home: home, Own: w.terms.Use.own(), Lead: w.terms.Use == ForLead, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
 	q.mu.Unlock()
 	return q.pool.Take(req)
 }
 
-// Context implements session.Caller: it ends when nobody wants the run any more.
+// Context implements pool.Caller: it ends when nobody wants the run any more.
 func (r *run) Context() context.Context {
 	q := r.queue
 	q.mu.Lock()
@@ -141,7 +141,7 @@ func (r *run) Context() context.Context {
 	return r.ctx
 }
 
-// Queued implements session.Caller: there is no session but by waiting for others.
+// Queued implements pool.Caller: there is no session but by waiting for others.
 func (r *run) Queued() {
 	q := r.queue
 	q.mu.Lock()
@@ -153,7 +153,7 @@ func (r *run) Queued() {
 	}
 }
 
-// PoolExhausted implements session.Caller: there is no connection but by
+// PoolExhausted implements pool.Caller: there is no connection but by
 // waiting for others.
 func (r *run) PoolExhausted() {
 	q := r.queue
@@ -167,7 +167,7 @@ func (r *run) PoolExhausted() {
 
 // try asks once, without waiting. It returns true if others have the lock; then the
 // turn on s goes on. Otherwise it is over, and so may be the run.
-func (r *run) try(s *session.Session, w *waiter) (busy bool) {
+func (r *run) try(s *pool.Session, w *waiter) (busy bool) {
 	q := r.queue
 	q.mu.Lock()
 	if r.detached { // an answer, and be it a lock for a moment, would mislead other callers
@@ -253,7 +253,7 @@ func (r *run) detachLocked() {
 // is first in line now, or back; an error goes to w. A broken connection is not an
 // error yet, unless it is final: nothing is held, so it is tried once more. A wait that has
 // begun, and has a bound, outlasts that, too.
-func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, err error, final bool) {
+func (r *run) settle(s *pool.Session, w *waiter, name string, granted bool, err error, final bool) {
 	q := r.queue
 	broken := s.Broken()
 	if granted {
@@ -282,7 +282,7 @@ func (r *run) settle(s *session.Session, w *waiter, name string, granted bool, e
 // grant gives the lock that was asked for w to who is first in line now, if it is
 // what that caller wants, and ends the turn on s, unless s is broken: to discard it tells the holder, who
 // takes the queue's mu.
-func (r *run) grant(s *session.Session, w *waiter, name string) bool {
+func (r *run) grant(s *pool.Session, w *waiter, name string) bool {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()

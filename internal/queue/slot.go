@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A slot is one of n locks, any of which will do for a caller. No server can wait for one of
@@ -298,7 +298,7 @@ func (c *slotCall) mayBeFree() bool {
 	ctx, cancel := context.WithTimeout(c.ctx, passage) // also for the wait for a connection
 	defer cancel()
 	free := false
-	err := c.queue.Inspect(ctx, func(s *session.Session) error {
+	err := c.queue.Inspect(ctx, func(s *server.Conn) error {
 		holders, err := s.HolderIDs(c.names)
 		for _, id := range holders {
 			free = free || id == 0
@@ -536,8 +536,8 @@ func (c *slotCall) explain(err error) error {
 }
 
 // timedOut is the error of a call whose timeout has passed.
-func (c *slotCall) timedOut(holder *session.Holder) error {
-	text := fmt.Sprintf("no free slot (of %d)", c.n)
+func (c *slotCall) timedOut(holder *server.Holder) error {
+	text := fmt.Sprintf("no slot of %d was free", c.n)
 	if c.terms.Timeout > 0 {
 		text += " within " + within(c.terms.Timeout)
 	}
@@ -545,7 +545,7 @@ func (c *slotCall) timedOut(holder *session.Holder) error {
 }
 
 // holder is the holder of one of the slots, as far as that is known; nil: it is not.
-func (c *slotCall) holder() *session.Holder {
+func (c *slotCall) holder() *server.Holder {
 	f := c.slots
 	f.queue.mu.Lock()
 	defer f.queue.mu.Unlock()
@@ -556,7 +556,7 @@ func (c *slotCall) holder() *session.Holder {
 		}
 	}
 	if oldest >= 0 {
-		return &session.Holder{Name: c.names[oldest], Local: true, HeldFor: now.Sub(f.held[oldest].since)}
+		return &server.Holder{Name: c.names[oldest], Local: true, HeldFor: now.Sub(f.held[oldest].since)}
 	}
 	if now.Sub(f.looked) > 2*lookupAhead {
 		return nil
@@ -569,7 +569,7 @@ func (c *slotCall) holder() *session.Holder {
 	if oldest < 0 {
 		return nil
 	}
-	return &session.Holder{Name: c.names[oldest], ConnectionID: uint64(f.seen[oldest].holder)}
+	return &server.Holder{Name: c.names[oldest], ConnectionID: uint64(f.seen[oldest].holder)}
 }
 
 // HasSlot reports whether a caller of this process has a slot of the name.

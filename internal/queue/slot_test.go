@@ -18,7 +18,8 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A slotted is an AcquireSlot in a goroutine of its own.
@@ -61,9 +62,9 @@ func (c *slotted) has(b *bubble, slot int) *Grant {
 func (b *bubble) another() (q *Queue, end func()) {
 	db := b.server.Open()
 	db.SetMaxIdleConns(10)
-	q = New(session.NewPool(db, session.Config{
-		MaxSessions: 16, ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	}), 0)
+	q = New(pool.NewPool(db, pool.Config{MaxSessions: 16, Config: server.Config{
+		ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	}}), 0)
 	return q, func() {
 		q.Close()
 		assert.Zero(b, db.Stats().InUse)

@@ -7,7 +7,8 @@ import (
 	"fmt"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // Within returns ctx as one of g's call chain, to which it belongs already, or to none.
@@ -26,7 +27,7 @@ func (g *Grant) Within(ctx context.Context) (context.Context, error) {
 
 // Begin runs START TRANSACTION on the session of g.
 func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
-	err = g.onSession(func(s *session.Session) (err error) {
+	err = g.onSession(func(s *pool.Session) (err error) {
 		tx, err = s.Begin(opts)
 		g.queue.pool.Reschedule(s)
 		return err
@@ -34,11 +35,11 @@ func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
 	return tx, err
 }
 
-// Commit runs COMMIT: see session.Commit. Where the session has gone before, the error
+// Commit runs COMMIT: see server.Conn.Commit. Where the session has gone before, the error
 // matches fault.ErrLost, unless the transaction's own code has cut it off.
 func (g *Grant) Commit() error {
-	err := g.onSession((*session.Session).Commit)
-	if errors.Is(err, fault.ErrLost) || errors.Is(err, session.ErrCutOff) {
+	err := g.onSession((*pool.Session).Commit)
+	if errors.Is(err, fault.ErrLost) || errors.Is(err, server.ErrCutOff) {
 		if ended := g.session.TxEnded(); ended != nil && !errors.Is(err, fault.ErrTxEnded) {
 			return fmt.Errorf("%w; %w", err, ended)
 		}
@@ -50,7 +51,7 @@ func (g *Grant) Commit() error {
 // session ends, which rolls back too. It returns nil unless the transaction had ended
 // before: then the error is that of Commit.
 func (g *Grant) Rollback(cause error) (ended error) {
-	err := g.onSession(func(s *session.Session) error {
+	err := g.onSession(func(s *pool.Session) error {
 		ended = s.Rollback(cause)
 		return nil
 	})
@@ -61,7 +62,7 @@ func (g *Grant) Rollback(cause error) (ended error) {
 }
 
 // onSession runs f on a turn on the session of g, whose death is a loss.
-func (g *Grant) onSession(f func(*session.Session) error) error {
+func (g *Grant) onSession(f func(*pool.Session) error) error {
 	if err := g.queue.pool.TakeUrgent(g.session); err != nil {
 		g.queue.pool.AwaitEnd(g.session)
 		if g.cutOff(err) {

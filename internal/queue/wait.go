@@ -3,7 +3,7 @@ package queue
 import (
 	"time"
 
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
 // shortestSlice bounds how far waits are cut into slices when connections keep
@@ -13,7 +13,7 @@ const shortestSlice = 10 * time.Millisecond
 // A wait is one statement that waits on the server.
 type wait struct {
 	name    string
-	session *session.Session
+	session *pool.Session
 	nested  bool // on the session of a chain that holds other locks, or is to have it alone: its chain's own
 	ends    time.Time
 }
@@ -21,7 +21,7 @@ type wait struct {
 // waitOn lets the server's queue do the waiting, on a session where the try has
 // just said that others have the lock. It returns false if the pool had no leave
 // to give for that. The turn on s is over when it returns.
-func (r *run) waitOn(s *session.Session) (allowed bool) {
+func (r *run) waitOn(s *pool.Session) (allowed bool) {
 	q := r.queue
 	for {
 		if err := q.pool.Yield(s); err != nil {
@@ -63,7 +63,7 @@ func (r *run) waitOn(s *session.Session) (allowed bool) {
 // beginWait plans the next wait on s: for whom, and for how long. Without a wait
 // to begin, it returns the waiter who has to poll, or nil if there is none for
 // whom s would do.
-func (r *run) beginWait(s *session.Session) (*wait, *waiter, time.Duration) {
+func (r *run) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	q := r.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -110,7 +110,7 @@ func (wt *wait) suits(w *waiter) bool {
 // waits while the server lives (a DSN with a readTimeout, a proxy), short ones come through.
 // A KILL, which is one death, leaves them long, and a wait that is short anyway may die some times,
 // too. Where the shortest die, the server counts as one that cannot be asked.
-func (r *run) mayRepeat(s *session.Session, elapsed, asked time.Duration) bool {
+func (r *run) mayRepeat(s *pool.Session, elapsed, asked time.Duration) bool {
 	if !s.Broken() || elapsed >= asked {
 		return true
 	}

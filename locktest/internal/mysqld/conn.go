@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/locktable"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A conn is a connection, and the session at its other end.
@@ -82,8 +82,8 @@ func (c *conn) ended() bool {
 	}
 }
 
-// ClosedByServer implements session.MemoryConn.
-func (c *conn) ClosedByServer(session.Look) bool { return c.ended() }
+// ClosedByServer implements server.MemoryConn.
+func (c *conn) ClosedByServer(server.Look) bool { return c.ended() }
 
 // IsValid implements driver.Validator.
 func (c *conn) IsValid() bool { return !c.ended() }
@@ -111,7 +111,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 // Prepare implements driver.Conn.
 func (c *conn) Prepare(text string) (driver.Stmt, error) {
 	if c.ended() {
-		return nil, session.ErrInvalidConn
+		return nil, server.ErrInvalidConn
 	}
 	st, err := parse(text)
 	if err != nil {
@@ -140,7 +140,7 @@ func (c *conn) run(ctx context.Context, st statement, args []driver.NamedValue) 
 		return nil, err
 	}
 	if c.ended() {
-		return nil, session.ErrInvalidConn
+		return nil, server.ErrInvalidConn
 	}
 	values := make([]driver.Value, len(args))
 	for i, arg := range args {

@@ -3,7 +3,7 @@ package mysqld
 import (
 	"context"
 
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // faults are what is wrong between a process and the server. The server's mu
@@ -68,7 +68,7 @@ func (p *Process) reach(ctx context.Context, c *conn) error {
 		select {
 		case <-silent:
 		case <-gone:
-			return session.ErrInvalidConn
+			return server.ErrInvalidConn
 		case <-ctx.Done():
 			if c != nil {
 				c.end() // as the driver does

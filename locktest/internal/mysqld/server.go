@@ -18,7 +18,7 @@ import (
 	"unicode"
 
 	"github.com/go-namedlock/namedlock/internal/locktable"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A Server has named locks.
@@ -61,7 +61,7 @@ func (c *conn) getLock(ctx context.Context, name string, timeout, limit time.Dur
 	case errors.Is(err, locktable.ErrDeadlock):
 		return 0, errDeadlock
 	case errors.Is(err, locktable.ErrEnded):
-		return 0, session.ErrInvalidConn
+		return 0, server.ErrInvalidConn
 	case err != nil: // of ctx
 		c.end() // as the driver does
 		return 0, err

@@ -10,17 +10,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // MySQL's errors.
 var (
-	errDeadlock      = session.ServerError(3058, "Deadlock found when trying to get user-level lock; try rolling back transaction/releasing locks and restarting lock acquisition.")
-	errStatementTime = session.ServerError(3024, "Query execution was interrupted, maximum statement execution time exceeded")
+	errDeadlock      = server.Error(3058, "Deadlock found when trying to get user-level lock; try rolling back transaction/releasing locks and restarting lock acquisition.")
+	errStatementTime = server.Error(3024, "Query execution was interrupted, maximum statement execution time exceeded")
 )
 
 func errSyntax(text string) error {
-	return session.ServerError(1064, fmt.Sprintf("You have an error in your SQL syntax: the server of locktest supports named locks only, not %q", text))
+	return server.Error(1064, fmt.Sprintf("You have an error in your SQL syntax: locktest's server, which knows named locks alone, does not understand %q", text))
 }
 
 // A statement is a SELECT of expressions, a SELECT of holders, or a SET
@@ -46,7 +46,7 @@ type execution struct {
 
 func (x *execution) arg(i int) (driver.Value, error) {
 	if i >= len(x.args) {
-		return nil, session.ServerError(1210, "Incorrect arguments to EXECUTE")
+		return nil, server.Error(1210, "Incorrect arguments to EXECUTE")
 	}
 	return x.args[i], nil
 }
@@ -209,7 +209,7 @@ func (p *parser) operand() expression {
 func (p *parser) call(name string, args []expression) expression {
 	f, ok := functions[name]
 	if !ok || len(args) != f.args {
-		p.fail(session.ServerError(1305, fmt.Sprintf("FUNCTION %s does not exist", name)))
+		p.fail(server.Error(1305, fmt.Sprintf("FUNCTION %s does not exist", name)))
 		return nil
 	}
 	return func(x *execution) (driver.Value, error) {
@@ -303,7 +303,7 @@ func variable(name string) expression {
 		return constant(int64(0))
 	}
 	return func(*execution) (driver.Value, error) {
-		return nil, session.ServerError(1193, fmt.Sprintf("Unknown system variable '%s'", name))
+		return nil, server.Error(1193, fmt.Sprintf("Unknown system variable '%s'", name))
 	}
 }
 

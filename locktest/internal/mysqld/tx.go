@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // The server has only locks. Transactions come from a db that the test
@@ -72,7 +72,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 func (t *txn) Commit() error {
 	if t.conn.ended() {
 		_ = t.end(t.tx.Rollback)
-		return session.ErrInvalidConn
+		return server.ErrInvalidConn
 	}
 	return t.end(t.tx.Commit)
 }
@@ -107,7 +107,7 @@ func (c *conn) PrepareContext(ctx context.Context, text string) (driver.Stmt, er
 		return c.Prepare(text)
 	}
 	if c.ended() {
-		return nil, session.ErrInvalidConn
+		return nil, server.ErrInvalidConn
 	}
 	if inner, ok := c.tx.inner.(driver.ConnPrepareContext); ok {
 		return inner.PrepareContext(ctx, text)
@@ -121,7 +121,7 @@ func (c *conn) ExecContext(ctx context.Context, text string, args []driver.Named
 		return nil, driver.ErrSkip
 	}
 	if c.ended() {
-		return nil, session.ErrInvalidConn
+		return nil, server.ErrInvalidConn
 	}
 	if inner, ok := c.tx.inner.(driver.ExecerContext); ok {
 		return inner.ExecContext(ctx, text, args)
@@ -132,7 +132,7 @@ func (c *conn) ExecContext(ctx context.Context, text string, args []driver.Named
 // queryTx is QueryContext for a statement of the transaction.
 func (c *conn) queryTx(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
 	if c.ended() {
-		return nil, session.ErrInvalidConn
+		return nil, server.ErrInvalidConn
 	}
 	if inner, ok := c.tx.inner.(driver.QueryerContext); ok {
 		return inner.QueryContext(ctx, text, args)
