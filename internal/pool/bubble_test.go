@@ -22,6 +22,7 @@ type bubble struct {
 	*testing.T
 	server *memserver.Server
 	db     *sql.DB
+	config Config
 	pool   *Pool
 }
 
@@ -44,7 +45,7 @@ func inBubble(t *testing.T, change func(*Config), test func(b *bubble)) {
 		if change != nil {
 			change(&c)
 		}
-		b := &bubble{T: t, server: memserver.New()}
+		b := &bubble{T: t, server: memserver.New(), config: c}
 		b.db = b.server.Open()
 		b.db.SetMaxIdleConns(10)
 		b.pool = NewPool(b.db, c)
@@ -64,12 +65,11 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 	inBubble(t, change, func(b *bubble) {
 		conn, err := b.db.Conn(context.Background())
 		require.NoError(t, err)
-		c := b.pool.Config
 		b.pool.Close()
-		b.pool = NewLent(conn, c)
+		b.pool = NewLent(conn, b.config)
 		test(b, conn)
 		b.pool.Close()
-		b.pool = NewPool(b.db, c)
+		b.pool = NewPool(b.db, b.config)
 		_ = conn.Close()
 	})
 }

@@ -32,7 +32,7 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	p.startWatchLocked()
 	if p.resting && p.needsProbeLocked(s) {
 		p.resting = false
-		p.server.Hangups.Wake()
+		p.Hangups.Wake()
 	}
 	return true
 }

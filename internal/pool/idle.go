@@ -96,7 +96,7 @@ func (p *Pool) Close() {
 	for _, s := range sessions {
 		s.dieLocked(errGivenBack) // for a GiveUp that is under way there is nothing left to do
 	}
-	p.server.Hangups.Wake()
+	p.Hangups.Wake()
 	p.mu.Unlock()
 	for _, s := range sessions {
 		p.work.Go(func() {

@@ -19,7 +19,7 @@ type lent struct {
 // NewLent returns a pool whose one session is conn. Close leaves conn open.
 func NewLent(conn *sql.Conn, config Config) *Pool {
 	p := newPool(config, false)
-	s := newSession(p.server.Use(conn, true))
+	s := newSession(p.Use(conn, true))
 	p.sessions = []*Session{s}
 	p.source = &lent{pool: p, session: s}
 	return p

@@ -157,7 +157,7 @@ func (p *pooled) connect(ctx context.Context, exhausted func()) (*Session, error
 		if stale > 0 {
 			bound = min(left, staleTime)
 		}
-		c := p.server.Use(conn, false)
+		c := p.Use(conn, false)
 		stop := context.AfterFunc(ctx, c.BreakOff)
 		begun := time.Now()
 		err = c.Greet(bound)

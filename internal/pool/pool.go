@@ -89,10 +89,11 @@ type place struct {
 
 // A Pool hands out turns on sessions: the right to run statements, one at a time.
 type Pool struct {
-	Config
-	server *server.Server
-	source source
-	work   sync.WaitGroup // goroutines and timers that Close waits for
+	*server.Server // with its Config
+	MaxSessions    int
+	Observer       Observer
+	source         source
+	work           sync.WaitGroup // goroutines and timers that Close waits for
 
 	mu         sync.Mutex
 	sessions   []*Session // those that live
@@ -201,7 +202,7 @@ func newPool(config Config, brief bool) *Pool {
 	if config.Observer == nil {
 		config.Observer = nobody{}
 	}
-	p := &Pool{Config: config, server: server.New(config.Config, brief)}
+	p := &Pool{Server: server.New(config.Config, brief), MaxSessions: config.MaxSessions, Observer: config.Observer}
 	p.closing, p.close = context.WithCancel(context.Background())
 	return p
 }

@@ -446,7 +446,7 @@ func (o slowObserver) SessionDiscarded(error)             {}
 func TestPool_OpenAnotherRacesClose(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		o := slowObserver{make(chan struct{}), make(chan struct{})}
-		b.pool.Config.Observer = o
+		b.pool.Observer = o
 		require.True(b, b.pool.OpenAnother(nil))
 		<-o.opened
 		closed := begin(func() bool { b.pool.Close(); return true })

@@ -319,7 +319,7 @@ func (p *pooled) inspectBeside(ctx context.Context, ask func(*server.Conn) error
 	if err != nil {
 		return false, p.noConnection(err, server.AnswerTime)
 	}
-	c := p.server.Use(conn, false)
+	c := p.Use(conn, false)
 	stop := context.AfterFunc(ctx, c.BreakOff)
 	if err = c.IsPrimary(); err == nil {
 		err = ask(c)

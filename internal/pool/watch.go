@@ -62,7 +62,7 @@ func (p *Pool) watch() {
 	}
 	probed := clock.Now()
 	for rest := tick; ; {
-		hungUp := p.server.Hangups.Wait(rest)
+		hungUp := p.Hangups.Wait(rest)
 		clock.NoticeSuspension()
 		var held []*Session
 		held, rest = p.holding(hungUp, tick)
