@@ -34,7 +34,7 @@ func TestCheck_Fails(t *testing.T) {
 		defer cancel()
 		err := b.pool.Check(ctx, nil)
 		require.ErrorIs(b, err, fault.ErrUnavailable)
-		assert.ErrorContains(b, err, "in use all the time")
+		assert.ErrorContains(b, err, "stayed busy until the deadline")
 		b.pool.GiveUp(s, errors.New("given up"))
 		b.pool.Put(s)
 		assert.ErrorIs(b, b.pool.Inspect(b.Context(), nil, nil), fault.ErrUnavailable, "it has gone")
@@ -95,7 +95,7 @@ func TestCheck_NoConnection(t *testing.T) {
 		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrUnavailable, "fit for questions, not for locks")
 		b.server.Script(nil)
 		s, h := b.owned("a")
-		assert.Contains(b, b.pool.Numbers(), "1 sessions, 1 of them for transactions and leaders")
+		assert.Contains(b, b.pool.Numbers(), "1 sessions, 1 of them for transactions and terms")
 		b.release(s, h)
 	})
 }

@@ -280,11 +280,11 @@ func (p *pooled) settle() {
 // connections are all in use is not a server that cannot be asked.
 func (p *pooled) noConnection(err error, limit time.Duration) error {
 	if stats := p.db.Stats(); server.IsContext(err) && p.exhausted() {
-		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d (SetMaxOpenConns) are in use",
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d are in use; raise SetMaxOpenConns or give the Locker its own db",
 			limit.Round(time.Millisecond), stats.InUse, stats.MaxOpenConnections), nil)
 	}
 	if server.IsContext(err) { // of ours, which nobody else should see
-		err = fmt.Errorf("%w (%v)", server.ErrSilent, limit.Round(time.Millisecond))
+		err = fmt.Errorf("%w within %v", server.ErrSilent, limit.Round(time.Millisecond))
 	}
 	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
 }

@@ -206,9 +206,9 @@ func (p *Pool) bury(d death) {
 	p.Observer.SessionDiscarded(cause)
 	switch {
 	case len(lost) > 0:
-		p.Logger.Error("namedlock: session lost with its locks", "locks", len(lost), "names", someNames(lost), "cause", cause)
+		p.Logger.Error("namedlock: lost a session and the locks on it", "locks", len(lost), "names", someNames(lost), "error", cause)
 	case errors.Is(cause, server.ErrCutOff):
-		p.Logger.Debug("namedlock: connection closed by its transaction", "cause", cause)
+		p.Logger.Debug("namedlock: connection closed: a context ended during a transaction", "error", cause)
 	case s.killed.Load():
 		// On purpose: nobody wanted what it was waiting for any more.
 		p.Logger.Debug("namedlock: connection discarded to end a wait", "error", cause)
@@ -244,7 +244,7 @@ func (p *Pool) discard(s *Session, locked bool) {
 	case <-s.discarded:
 	case <-timer.C:
 		if !s.Cut() {
-			p.Logger.Warn("namedlock: a broken connection is still in use and cannot be closed yet")
+			p.Logger.Warn("namedlock: cannot close a broken connection yet: its rows or transaction are still open")
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (p *Pool) attend(s *Session, probe bool) {
 	p.mu.Unlock()
 }
 
-var errOverdue = errors.New("the server has not been heard of for so long that it must have given the session up")
+var errOverdue = errors.New("no contact with the server for longer than the session's idle limit (was this process paused?)")
 
 // probe looks at the socket of s, whose turn the watch has.
 func (p *Pool) probe(s *Session) {

@@ -130,7 +130,7 @@ func (c *Conn) checkServer(cluster *clusterQuestion) error {
 	}
 	if err := c.greeting.writable(); err != nil {
 		c.readOnly = true
-		return fault.Because(fault.ErrReadOnly, err.Error()+", so its locks exclude nobody on the primary: connect to the primary"+override, nil)
+		return fault.Because(fault.ErrReadOnly, err.Error()+"; its locks do not exclude clients of the primary: connect to the primary"+override, nil)
 	}
 	if cluster != nil {
 		if cluster.answer.String != "0" {
@@ -148,7 +148,7 @@ func (c *Conn) checkServer(cluster *clusterQuestion) error {
 func (c *Conn) checkAgain() error {
 	cluster := c.clusterQuestion()
 	if err := c.scanServer(AnswerTime, c.readOnlyColumns(c.greeting), cluster); err != nil {
-		return c.refusedOr(err, "the server refused to tell whether it is read-only")
+		return c.refusedOr(err, "could not read @@read_only")
 	}
 	return c.checkServer(cluster)
 }
@@ -215,7 +215,7 @@ func (c *Conn) checkGalera() error {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil // built for clusters, but in none
 	case err != nil:
-		return c.refusedOr(err, "the server refused to tell the size of its cluster")
+		return c.refusedOr(err, "could not read wsrep_cluster_size")
 	case size.String != "0" && size.String != "1":
 		return notExclusive(fmt.Sprintf("the server is one of %s Galera nodes, each of which grants locks independently: "+
 			"use a DSN that always reaches the same node", size.String))
@@ -232,8 +232,8 @@ func (c *Conn) checkGroup() error {
 	err = c.scan(AnswerTime, countPrimaries, &primaries)
 	switch {
 	case IsAnswer(err):
-		return notExclusive("the server is set up for Group Replication with several primaries, whose locks each member grants for itself, " +
-			"and does not let this user see whether there are others (performance_schema.replication_group_members): send all locks to one member")
+		return notExclusive("the server is in a multi-primary replication group, whose members grant locks independently, " +
+			"and this user cannot read performance_schema.replication_group_members: use a DSN that always reaches the same member")
 	case err != nil:
 		return c.MarkBroken(err)
 	case primaries.Int64 > 1:
@@ -250,7 +250,7 @@ func (c *Conn) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := c.scan(AnswerTime, c.selecting(ask), &value)
 	if err != nil && (!declined(err) || errors.As(err, new(otherAnswer))) {
-		return "", c.refusedOr(err, "the server did not tell whether it is in a cluster")
+		return "", c.refusedOr(err, "could not determine whether the server is in a cluster")
 	}
 	return value.String, nil
 }

@@ -165,7 +165,7 @@ func (c *Conn) MarkBroken(err error) error {
 	if c.broken == nil {
 		c.broken = err
 	}
-	return fault.Because(fault.ErrUnavailable, "session broken", err)
+	return fault.Because(fault.ErrUnavailable, "session closed after an error", err)
 }
 
 // raw lets f use the driver's connection.

@@ -118,7 +118,7 @@ func (c *Conn) Greet(bound time.Duration) error {
 		return err
 	}
 	if srv.leaked.Int64 > 0 {
-		c.server.Logger.Warn("namedlock: dropped locks that other code had left on the connection", "locks", srv.leaked.Int64)
+		c.server.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", srv.leaked.Int64)
 	}
 	if c.server.CheckServer {
 		err = c.checkServer(cluster)
@@ -134,7 +134,7 @@ func (c *Conn) Greet(bound time.Duration) error {
 
 func (c *Conn) greeted(srv *greeting, err error) error {
 	if err != nil {
-		return c.refusedOr(err, "the server refused the greeting")
+		return c.refusedOr(err, "the server rejected the first query on a new session")
 	}
 	srv.idleLimit = time.Duration(srv.waitTimeout.Int64) * time.Second
 	c.greeting = srv

@@ -117,7 +117,7 @@ func TestDrivers_ATransaction(t *testing.T) {
 					b.release(c, "a")
 				}
 				assert.NotEmpty(b, b.server.Sent("RELEASE SAVEPOINT"))
-				assert.Equal(b, 1, bytes.Count(log.Bytes(), []byte("noticed by the keep-alive, not at once")), log)
+				assert.Equal(b, 1, bytes.Count(log.Bytes(), []byte("noticed late, by keep-alive only")), log)
 				c := b.held("b")
 				assert.True(b, c.Unwatched())
 				b.server.Kill(b.server.Holder("b"))

@@ -13,11 +13,11 @@ func (c *Conn) restore() error {
 		return err
 	}
 	if err := c.unsetLease(); err != nil {
-		return fmt.Errorf("wait_timeout could not be set back: %w", err)
+		return fmt.Errorf("could not restore wait_timeout: %w", err)
 	}
 	for _, set := range c.toRestore {
 		if err := c.exec(AnswerTime, set); err != nil {
-			return fmt.Errorf("an idle limit could not be set back: %w", err)
+			return fmt.Errorf("could not restore an idle limit: %w", err)
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func (c *Conn) GiveBack() error {
 func (c *Conn) Leave() error {
 	switch err := c.restore(); {
 	case errors.Is(err, ErrOccupied):
-		c.server.Logger.Warn("namedlock: left the connection with the lease for its wait_timeout", "cause", err)
+		c.server.Logger.Warn("namedlock: could not restore wait_timeout on the connection given to New", "error", err)
 	case err != nil:
 		_ = c.Discard()
 		return err

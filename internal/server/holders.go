@@ -95,14 +95,14 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 		return Holder{}, false, err
 	}
 	if strings.Contains(c.greeting.version.String, "TiDB") {
-		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB does not tell who holds a lock", nil)
+		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB cannot report who holds a lock", nil)
 	}
 	found, err := c.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, c.selecting(usedBy))
 	switch {
 	case errorNumber(err) == erNoSuchFunction:
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
 	case err != nil:
-		return Holder{}, false, c.refusedOr(err, "the server refused to tell who holds the lock")
+		return Holder{}, false, c.refusedOr(err, "could not read the holder of the lock")
 	case len(found) == 0 || found[0].ConnectionID == 0:
 		return Holder{}, false, nil
 	}
@@ -158,9 +158,9 @@ func (c *Conn) Holders(prefix string) ([]Holder, error) {
 	if err := c.greet(); err != nil {
 		return nil, err
 	}
-	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info' lets it"
+	locks, remedy := locksOfMariaDB, "INSTALL SONAME 'metadata_lock_info'"
 	if !c.greeting.mariaDB() {
-		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* lets it, on MySQL 8.0 and later"
+		locks, remedy = locksOfMySQL, "GRANT SELECT ON performance_schema.* (MySQL 8.0 and later)"
 		if err := c.checkList(remedy); err != nil {
 			return nil, err
 		}
@@ -192,7 +192,7 @@ func (c *Conn) checkList(remedy string) error {
 // noList is the error of a server that has not listed its locks.
 func (c *Conn) noList(err error, remedy string) error {
 	if !declined(err) {
-		return c.refusedOr(err, "the server refused to list its locks")
+		return c.refusedOr(err, "could not list the locks")
 	}
 	return fault.Because(fault.ErrUnsupported, "the server does not list locks to this user: "+remedy, err)
 }

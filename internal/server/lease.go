@@ -25,7 +25,7 @@ func (c *Conn) setLease() error {
 		return nil
 	}
 	if err := c.setWaitTimeout(lease); err != nil {
-		return c.refusedOr(err, "the server refused the lease")
+		return c.refusedOr(err, "could not set wait_timeout (WithLease)")
 	}
 	c.greeting.idleLimit, c.greeting.lease = time.Duration(lease)*time.Second, leaseSet
 	return nil
@@ -52,8 +52,8 @@ func (c *Conn) leaseRead(seconds sql.NullInt64) {
 	}
 	c.greeting.lease, c.greeting.idleLimit = leaseSwallowed, is
 	if !c.server.leaseless.Swap(true) {
-		c.server.Logger.Warn("namedlock: the lease was not taken",
-			"lease", c.server.Lease, "wait_timeout", is, "why", "what stands before the server swallows SET SESSION wait_timeout, as ProxySQL does")
+		c.server.Logger.Warn("namedlock: WithLease has no effect: wait_timeout did not change",
+			"lease", c.server.Lease, "wait_timeout", is, "reason", "a proxy drops SET SESSION wait_timeout, as ProxySQL does")
 	}
 }
 
@@ -65,7 +65,7 @@ func (c *Conn) readLease() error {
 		return nil
 	}
 	if err := c.scan(AnswerTime, c.selecting(columns[0].text), columns[0].dest); err != nil {
-		return c.refusedOr(err, "the server refused to tell the lease")
+		return c.refusedOr(err, "could not read wait_timeout")
 	}
 	c.leaseRead(seconds)
 	return nil

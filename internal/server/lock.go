@@ -187,9 +187,9 @@ func (c *Conn) ReleaseLock(name string) error {
 	case err != nil:
 		c.broken = fmt.Errorf("RELEASE_LOCK failed: %w", err)
 	case !answer.Valid:
-		c.broken = errors.New("RELEASE_LOCK returned NULL: nobody held the lock any more")
+		c.broken = errors.New("RELEASE_LOCK returned NULL: no session holds the lock")
 	case answer.Int64 != 1:
-		c.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session held the lock", answer.Int64)
+		c.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session holds the lock", answer.Int64)
 	default:
 		c.locks--
 		if c.locks == 0 && c.spoilt != "" {
@@ -197,7 +197,7 @@ func (c *Conn) ReleaseLock(name string) error {
 		}
 		return nil
 	}
-	return fault.Because(fault.ErrLost, "lock not provably held to the end", c.broken)
+	return fault.Because(fault.ErrLost, "lock lost before its release", c.broken)
 }
 
 // sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which other

@@ -64,11 +64,11 @@ func (c *Conn) listen(conn any) {
 	if why := c.blindness(conn); why != "" {
 		c.unwatched.Store(true)
 		if !c.server.unwatched.Swap(true) {
-			c.server.Logger.Warn("namedlock: a loss will be noticed by the keep-alive, not at once",
-				"because", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
+			c.server.Logger.Warn("namedlock: lost locks will be noticed late, by keep-alive only",
+				"reason", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
 		}
 	} else if missing := c.missingFields(); len(missing) > 0 && !c.server.unwatched.Swap(true) {
-		c.server.Logger.Warn("namedlock: a loss may be noticed late, and rows of your own on a connection given to New may be damaged: this version of go-sql-driver is not known to the Locker",
+		c.server.Logger.Warn("namedlock: unknown go-sql-driver version: losses may be noticed late, and rows on a connection given to New may be corrupted",
 			"missing", missing)
 	}
 	if id, err := c.server.Hangups.Add(c.socket); err == nil {
@@ -79,7 +79,7 @@ func (c *Conn) listen(conn any) {
 // blindness says why a look at the socket of conn tells nothing, "" if it does.
 func (c *Conn) blindness(conn any) string {
 	if c.stateOf(conn) == Unseen {
-		return "the connection is not go-sql-driver's own, nor does it show that beneath it: see WithUnwrap, or set WithKeepAlive(time.Second)"
+		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
 	}
 	if _, ok := conn.(MemoryConn); ok {
 		return ""
@@ -89,12 +89,12 @@ func (c *Conn) blindness(conn any) string {
 	}
 	if c.socket != nil {
 		if _, ok := c.socket.(syscall.Conn); !ok {
-			return "the connection is no syscall.Conn: a custom dialer makes it"
+			return "the connection is not a syscall.Conn: a custom dialer made it"
 		}
 	}
 	switch runtime.GOOS {
 	case "windows", "plan9", "js", "wasip1": // where go-sql-driver does not look
-		return "no look at a socket on " + runtime.GOOS
+		return "sockets cannot be checked on " + runtime.GOOS
 	}
 	return ""
 }

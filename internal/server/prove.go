@@ -46,7 +46,7 @@ func (c *Conn) Prove(names []string) error {
 	}
 	for i := range owned {
 		if !owned[i].Bool {
-			return fmt.Errorf("the session lives, but it does not hold %q any more", names[i])
+			return fmt.Errorf("the session is alive but no longer holds %q (did other code release it?)", names[i])
 		}
 	}
 	c.leaseRead(waitTimeout)

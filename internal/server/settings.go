@@ -185,12 +185,12 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 	}
 	c.hasCode = false
 	if left.Int64 > 0 {
-		c.server.Logger.Warn("namedlock: released locks that the code under a lock had taken by hand", "name", name, "locks", left.Int64)
+		c.server.Logger.Warn("namedlock: released locks that code under a lock took with GET_LOCK", "name", name, "locks", left.Int64)
 	}
 	switch {
 	case c.settings == nil:
 		if !c.lent {
-			c.spoil("the server does not show the settings")
+			c.spoil("its settings cannot be read")
 		}
 	case c.lent:
 		c.putBack(now)
@@ -241,7 +241,7 @@ func (c *Conn) putBack(now *settings) {
 		c.endChain()
 	}
 	if err := c.exec(c.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
-		c.spoil("it could not be put right: " + err.Error())
+		c.spoil("its settings could not be restored: " + err.Error())
 	}
 }
 

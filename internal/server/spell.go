@@ -29,7 +29,7 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 		case string:
 			b.WriteString(c.spellName(value))
 		default:
-			panic(fmt.Sprintf("server: a %T cannot be spelt out", arg))
+			panic(fmt.Sprintf("server: a %T cannot be written as a literal", arg))
 		}
 	}
 	b.WriteString(text)

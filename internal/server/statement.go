@@ -21,16 +21,16 @@ type statement struct {
 }
 
 var (
-	ErrClosed   = errors.New("the server has closed the connection")
-	ErrSilent   = errors.New("no answer in time")
-	ErrOccupied = errors.New("the connection is occupied: rows of a query of your own on it are still to be read")
-	errGoodbye  = errors.New("the server has said something unasked, as it does before it closes a connection")
+	ErrClosed   = errors.New("the server closed the connection")
+	ErrSilent   = errors.New("no answer")
+	ErrOccupied = errors.New("the connection is busy: close the rows of your own query first")
+	errGoodbye  = errors.New("unexpected packet from the server, as it sends before closing a connection")
 
 	// ErrCutOff: no loss. The server goes on with the statement, then rolls back, and frees
 	// the locks after that.
 	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
-	errGivenUp = errors.New("the statement was given up, since nobody wanted its answer any more")
+	errGivenUp = errors.New("statement abandoned: no caller was waiting for it any more")
 
 	// ErrReturned: the caller of New has closed the connection, which may be back
 	// in its pool, with locks on it.
@@ -108,7 +108,7 @@ func (c *Conn) runCallOn(conn any) error {
 	if !c.silence.Stop() {
 		// The bound may have passed only after the answer, but c.ctx has ended, or
 		// is about to, and the next statement would break.
-		call.err = fmt.Errorf("%w (%v)", ErrSilent, call.bound)
+		call.err = fmt.Errorf("%w within %v", ErrSilent, call.bound)
 	}
 	return nil
 }

@@ -234,7 +234,7 @@ func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
 // lostBeforeCommit is the error for a session that is broken by cause before COMMIT was sent.
 func (c *Conn) lostBeforeCommit(cause error) error {
 	_ = c.MarkBroken(cause)
-	return fault.Because(fault.ErrLost, "lock lost before its transaction was committed", cause)
+	return fault.Because(fault.ErrLost, "lock lost before COMMIT", cause)
 }
 
 // afterCodesEnd is for a transaction on which the code under the lock has called Commit or
@@ -265,7 +265,7 @@ func (c *Conn) leftTables() {
 	switch {
 	case c.broken != nil:
 	case !c.lent:
-		c.spoil("its transaction ended under the code")
+		c.spoil("its transaction ended before COMMIT")
 	default:
 		c.unlockTables()
 	}
@@ -418,7 +418,7 @@ func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 		}
 	}
 	if !c.silence.Stop() {
-		return fmt.Errorf("%w (%v)", ErrSilent, bound)
+		return fmt.Errorf("%w within %v", ErrSilent, bound)
 	}
 	return err
 }

@@ -184,7 +184,7 @@ func TestCode_PutBack(t *testing.T) {
 				b.script(tc.replies)
 				require.NoError(b, c.ReleaseLock("a"))
 				if tc.alive == 0 {
-					assert.ErrorContains(b, c.broken, "could not be put right")
+					assert.ErrorContains(b, c.broken, "its settings could not be restored")
 				}
 				b.put(c)
 				b.server.Script(nil)
@@ -215,7 +215,7 @@ func TestCode_ReleaseFails(t *testing.T) {
 		b.code(b.begin(c), "INSERT row")
 		b.lock(c, "inner")
 		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": yes(1, 1)})
-		assert.ErrorContains(b, c.ReleaseLock("inner"), "many times")
+		assert.ErrorContains(b, c.ReleaseLock("inner"), "more than 1000 times")
 		b.put(c)
 		b.server.Script(nil)
 	})

@@ -28,7 +28,7 @@ func (srv *Server) beneath(conn any) any {
 		defer close(found)
 		defer func() {
 			if reason := recover(); reason != nil {
-				srv.Logger.Error("namedlock: looking beneath a driver's wrapper panicked", "reason", reason, "connection", fmt.Sprintf("%T", conn))
+				srv.Logger.Error("namedlock: WithUnwrap or the driver's wrapper panicked", "panic", reason, "connection", fmt.Sprintf("%T", conn))
 			}
 		}()
 		found <- search(conn, srv.Unwrap)
@@ -39,7 +39,7 @@ func (srv *Server) beneath(conn any) any {
 	case inner := <-found:
 		return inner
 	case <-timeout.C:
-		srv.Logger.Error("namedlock: looking beneath a driver's wrapper did not end", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
+		srv.Logger.Error("namedlock: WithUnwrap or the driver's wrapper did not return", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
 		return nil
 	}
 }

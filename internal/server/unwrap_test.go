@@ -180,7 +180,7 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 				time.Sleep(2 * unwrapTime) // for the function that blocks
 			})
 			assert.Contains(t, log.String(), tc.logged)
-			assert.Contains(t, log.String(), "not at once")
+			assert.Contains(t, log.String(), "noticed late, by keep-alive only")
 		})
 	}
 }

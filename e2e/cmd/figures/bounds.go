@@ -7,9 +7,9 @@ package main
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files int }{
-	passed:    126,
-	fields:    328,
-	lines:     8594,
+	passed:    128,
+	fields:    332,
+	lines:     8685,
 	functions: 2,
 	files:     4,
 }

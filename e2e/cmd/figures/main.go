@@ -5,8 +5,8 @@
 //	go run -C e2e ./cmd/figures -v     # and the functions and files behind it
 //	go test -C e2e ./cmd/figures       # fails if a figure is above its bound
 //
-// The core consists of the root package, internal/queue, and internal/session
-// or the packages internal/pool and internal/server. Tests and generated files
+// The core consists of the root package, internal/queue, internal/pool and
+// internal/server. Tests and generated files
 // do not count.
 package main
 

@@ -42,7 +42,7 @@ type size struct {
 // read reads the core. Packages that do not exist are left out.
 func read(root string) (*source, error) {
 	s := &source{fset: token.NewFileSet()}
-	for _, folder := range []string{".", "internal/queue", "internal/session", "internal/pool", "internal/server"} {
+	for _, folder := range []string{".", "internal/queue", "internal/pool", "internal/server"} {
 		paths, err := filepath.Glob(filepath.Join(root, folder, "*.go"))
 		if err != nil {
 			return nil, err
