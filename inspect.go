@@ -201,7 +201,7 @@ func (l *Locker) inTheWay(late *queue.Late) *Holder {
 
 // holder removes the namespace from the name. A server that folds a name turns
 // no character into two.
-func (l *Locker) holder(h session.Holder) Holder {
+func (l *Locker) holder(h server.Holder) Holder {
 	for range utf8.RuneCountInString(l.namespace) {
 		_, size := utf8.DecodeRuneInString(h.Name)
 		h.Name = h.Name[size:]
