@@ -30,9 +30,9 @@ var mutants = []mutant{
 	change("release on the caller's context", "lock.go",
 		"lost, _ = k.release() // RELEASE_LOCK",
 		"if ctx.Err() != nil {\n\t\t\treturn\n\t\t}\n\t\tlost, _ = k.release()"),
-	change("connection pooled after a failed release", "internal/session/session.go",
-		"\terr := s.raw(s.closeConn)\n",
-		"\terr := s.raw(func(conn any) error { return nil })\n\t_ = s.conn.Close()\n"),
+	change("connection pooled after a failed release", "internal/server/end.go",
+		"\terr := c.raw(c.closeConn)\n",
+		"\terr := c.raw(func(conn any) error { return nil })\n\t_ = c.conn.Close()\n"),
 	change("loss not reported", "internal/queue/grant.go",
 		"\t\treturn lost\n",
 		"\t\treturn nil\n"),
@@ -180,11 +180,11 @@ var mutants = []mutant{
 		"tx != nil && rowsOpen(tx)",
 		"tx != nil && false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
-	change("a waiter for a session not told that there is none", "internal/session/hold.go",
+	change("a waiter for a session not told that there is none", "internal/pool/hold.go",
 		"\tp.wakeIfNoneIsFreeSoonLocked()\n", "").
-		caughtBy("internal/session", "TestOwn_WhoWaitsIsTold"),
-	change("COM_QUIT for a session in doubt", "internal/session/session.go",
-		"if state := s.stateOf(conn); state != closed", "if state := s.stateOf(conn); false && state != closed").
+		caughtBy("internal/pool", "TestOwn_WhoWaitsIsTold"),
+	change("COM_QUIT for a session in doubt", "internal/server/end.go",
+		"if state := c.stateOf(conn); state != Closed", "if state := c.stateOf(conn); false && state != Closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
 	change("a swallowed lease counted on", "internal/server/lease.go",
 		"\tif is == c.greeting.idleLimit {", "\tif true {").
@@ -251,14 +251,14 @@ var mutants = []mutant{
 	change("a cancel waits for the release", "internal/queue/grant.go",
 		"\tcase <-released:\n\tcase <-timer.C:\n", "\tcase <-released:\n").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
-	change("a nested lock outside its transaction", "internal/session/choose.go",
+	change("a nested lock outside its transaction", "internal/pool/choose.go",
 		"home.state == waiting && home.owned", "false").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a nested wait keeps the rest of its chain away", "internal/pool/waits.go",
 		"s.owned && p.isWantedLocked(s) || ", "").
-		caughtBy("internal/session", "TestOwn_TheChainsCallsGoNowhereElse"),
-	change("a KILL during open rows not noticed", "internal/session/watch.go",
-		"state == occupied && s.hungUp", "false").
+		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
+	change("a KILL during open rows not noticed", "internal/pool/watch.go",
+		"state == server.Occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\tr.stepUpLocked()\n", "").
@@ -292,11 +292,11 @@ var mutants = []mutant{
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("the cap's last session waits", "internal/pool/pooled.go",
 		"p.waitsLocked()+1 >= limits.shared", "p.waitsLocked()+1 > limits.shared").
-		caughtBy("internal/session", "TestPool_LeaveToWait"),
-	change("callers that share starve a caller that needs a session alone", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestPool_LeaveToWait"),
+	change("callers that share starve a caller that needs a session alone", "internal/pool/pooled.go",
 		"taken < limits.all {", "taken < limits.all || true {").
-		caughtBy("internal/session", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("callers that share starve a caller that needs a session alone, by one", "internal/session/pooled.go",
+		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
+	change("callers that share starve a caller that needs a session alone, by one", "internal/pool/pooled.go",
 		"taken < limits.all {", "taken <= limits.all {").
 		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
 	change("no connection more for a transaction under a shared lock", "internal/pool/pooled.go",
@@ -343,17 +343,17 @@ var mutants = []mutant{
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a leader's session counts after a proof", "internal/pool/turn.go",
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
-		caughtBy("internal/session", "TestOwn_YieldKeepsIt"),
-	change("a transaction that has ended counts as committed", "internal/session/tx.go",
-		"if !s.hasCode || !s.flagged.Load() {", "if s != nil {").
-		caughtBy("internal/session", "TestTx_EndedUnderItsCode"),
-	change("the savepoint not checked in addition to the flags", "internal/session/tx.go",
-		"state == txOpen && !s.server.hidesDeadlocks()", "state == txOpen").
-		caughtBy("internal/session", "TestTx_DeadlockThatTheFlagsHide"),
-	change("a transaction that has ended counts as rolled back", "internal/session/tx.go",
-		"\terr := s.flagsOpen()\n", "\tvar err error\n").
-		caughtBy("internal/session", "TestTx_EndedByAnotherRollback"),
-	change("a client's number taken for the server's answer", "internal/session/answers.go",
+		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
+	change("a transaction that has ended counts as committed", "internal/server/tx.go",
+		"if !c.hasCode || !c.flagged.Load() {", "if s != nil {").
+		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
+	change("the savepoint not checked in addition to the flags", "internal/server/tx.go",
+		"state == txOpen && !c.greeting.hidesDeadlocks()", "state == txOpen").
+		caughtBy("internal/server", "TestTx_DeadlockThatTheFlagsHide"),
+	change("a transaction that has ended counts as rolled back", "internal/server/tx.go",
+		"\terr := c.flagsOpen()\n", "\tvar err error\n").
+		caughtBy("internal/server", "TestTx_EndedByAnotherRollback"),
+	change("a client's number taken for the server's answer", "internal/server/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
 	change("locks taken by hand stay", "internal/server/settings.go",
