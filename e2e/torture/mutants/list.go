@@ -141,7 +141,7 @@ var mutants = []mutant{
 		"\tq.Refuse()\n\t<-q.idle\n",
 		"\tq.Refuse()\n"),
 	change("Shutdown gives up before it refuses", "locker.go",
-		"\t\tl.queue.Refuse() // before any lock is given up below: nobody gets it then\n",
+		"\t\tl.queue.Refuse() // first, so that no caller is granted a lock that is given up below\n",
 		"").
 		caughtBy(".", "TestShutdownAtOnceLeavesNothingHeld"),
 	change("no pause between terms that are lost soon", "lead.go",
