@@ -180,7 +180,7 @@ func (a *attempt) judgeTx(ctx context.Context, err error) (history.Outcome, []st
 		// the statement ends, and no caller is told.
 		return history.Panicked, nil
 	}
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	if a.cutOff || ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		// The context, or that of write, ended just as a statement ended. Then the
 		// driver also closes the connection, and the context of the section has ended
 		// by then.
