@@ -1,14 +1,15 @@
-// Package gocronnamedlock has the jobs of github.com/go-co-op/gocron run in one
-// process of many.
+// Package gocronnamedlock runs the jobs of github.com/go-co-op/gocron in one of
+// many processes.
 //
-// With an Elector one process schedules all jobs, and another when it ends:
+// With an Elector, one process schedules all jobs. When it ends, another
+// process takes over:
 //
 //	elector := gocronnamedlock.NewElector(locker, "scheduler")
 //	defer elector.Close()
 //	scheduler, err := gocron.NewScheduler(gocron.WithDistributedElector(elector))
 //
-// With a Locker each job takes the lock of its name, in whichever process comes
-// first:
+// With a Locker, each job acquires the lock of its name, and runs in the first
+// process that gets it:
 //
 //	scheduler, err := gocron.NewScheduler(gocron.WithDistributedLocker(gocronnamedlock.NewLocker(locker, time.Second)))
 package gocronnamedlock
@@ -32,18 +33,19 @@ type Locks interface {
 }
 
 // NewLocker returns a lock for gocron.WithDistributedLocker and
-// WithDistributedJobLocker. A job runs where its name's lock could be taken at
-// once; elsewhere this run is left out. The lock is held for as long as the job
-// runs, and for atLeast: machines whose clocks differ by less do not run it one
-// after the other. A KILL of the session, a crash or a failover within atLeast
-// frees the lock, and then they do: with three replicas and two KILLs, three
+// WithDistributedJobLocker. A job runs in the process that gets the lock of the
+// job's name at once. The other processes skip this run. The lock is held while
+// the job runs, and for at least atLeast. So machines whose clocks differ by
+// less than atLeast do not run the job one after the other. A KILL of the
+// session, a crash or a failover within atLeast frees the lock. Another machine
+// then also runs the job: with three replicas and two KILLs, it runs three
 // times. A job that must not run twice for a tick has to record that it has
-// run: docs/CRON.md has the code.
+// run; docs/CRON.md has the code.
 //
-// The name is that of the job, by namedlock.SafeName. A job whose lock is lost
-// while it runs is not told, since gocron has no context for that, and drops
-// the error of the job's end (v2.21.2): the log, the hooks and the Stats of the
-// Locker alone tell of it.
+// The lock's name is namedlock.SafeName of the job's name. If the lock is lost
+// while the job runs, the job does not notice it: gocron (v2.21.2) has no
+// context for that, and drops the error of Unlock. Only the log, the hooks and
+// the Stats of the Locker report the loss.
 func NewLocker(locks Locks, atLeast time.Duration) gocron.Locker { return locker{locks, atLeast} }
 
 type locker struct {
@@ -60,14 +62,14 @@ func (l locker) Lock(ctx context.Context, key string) (gocron.Lock, error) {
 	return held{lock, time.Now().Add(l.atLeast)}, nil
 }
 
-// A held is the lock of one run of a job.
+// A held is the lock during one run of a job.
 type held struct {
 	lock  *namedlock.Lock
 	until time.Time
 }
 
-// Unlock implements gocron.Lock. It returns when the lock has been held for
-// long enough, or ctx ends.
+// Unlock implements gocron.Lock. It releases the lock after atLeast, or when
+// ctx ends.
 func (h held) Unlock(ctx context.Context) error {
 	if left := time.Until(h.until); left > 0 {
 		timer := time.NewTimer(left)
@@ -81,23 +83,22 @@ func (h held) Unlock(ctx context.Context) error {
 	return h.lock.Release()
 }
 
-// ErrNotLeader is what IsLeader returns while another process leads, or none is
-// known to.
+// ErrNotLeader is returned by IsLeader while this process does not lead.
 var ErrNotLeader = errors.New("gocronnamedlock: another process leads")
 
-// An Elector is for gocron.WithDistributedElector. It leads, or stands for it,
-// from NewElector to Close.
+// An Elector is for gocron.WithDistributedElector. It leads, or tries to, from
+// NewElector to Close.
 type Elector struct {
 	resign context.CancelFunc
 	ended  chan struct{}
 
 	mu   sync.Mutex
-	term context.Context // of the last term, which ends with it; nil: there was none
-	err  error           // with which Lead has ended
+	term context.Context // the context of the last term; nil: there was none
+	err  error           // the result of Lead
 }
 
-// NewElector stands for leader under the lock of that name, as Locker.Lead
-// does: it waits, leads, and waits again after a loss or an outage.
+// NewElector starts a Lead under the lock of that name. It waits for the lock,
+// leads, and waits again after a loss or an outage.
 func NewElector(locks Locks, name string) *Elector {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Elector{resign: cancel, ended: make(chan struct{})}
@@ -124,8 +125,9 @@ func (e *Elector) begin(term context.Context) {
 }
 
 // IsLeader implements gocron.Elector. It returns nil if this process leads.
-// Otherwise the error matches ErrNotLeader, and what has ended the Elector for
-// good, if that is why: a name that is invalid, a Locker that is closed.
+// Otherwise the error matches ErrNotLeader. If the Elector has stopped for
+// good, the error also matches the reason, for example ErrInvalidName or
+// ErrClosed.
 func (e *Elector) IsLeader(context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -139,7 +141,7 @@ func (e *Elector) IsLeader(context.Context) error {
 }
 
 // Close resigns, and returns when the lock is released. Stop the scheduler
-// before. It returns nil, or what has ended the Elector for good.
+// first. It returns nil, or the error that stopped the Elector for good.
 func (e *Elector) Close() error {
 	if e.resign == nil {
 		return nil // it was not made by NewElector, and never leads

@@ -1,22 +1,22 @@
-// Package goosenamedlock has one process at a time run the migrations of
-// github.com/pressly/goose on MySQL and MariaDB, for which goose has no lock of
-// its own.
+// Package goosenamedlock makes one process at a time run the migrations of
+// github.com/pressly/goose on MySQL and MariaDB. goose itself has no lock for
+// these servers.
 //
 //	locker, err := goosenamedlock.NewSessionLocker()
 //	...
 //	provider, err := goose.NewProvider(goose.DialectMySQL, db, migrations, goose.WithSessionLocker(locker))
 //
-// The lock is on the very connection that runs the migrations. So a process
-// that loses it, by KILL or a restart of the server, cannot go on migrating
-// beside the next. If a process vanishes without a word (power loss, a cut
-// network), the server frees its lock after a lease of one minute: see
-// WithOptions. The lease is the connection's wait_timeout until SessionUnlock.
-// Its clock does not run while a statement of a migration runs.
+// The lock is on the connection that runs the migrations. So a process that
+// loses the lock, for example by KILL or a restart of the server, cannot
+// continue its migrations while another process runs them. If a process
+// disappears without closing its connection (power loss, a cut network), the
+// server frees its lock after a lease of 1 min: see WithOptions. The lease is
+// the connection's wait_timeout until SessionUnlock. It does not elapse while a
+// statement of a migration runs.
 //
-// goose (v3.27.0) makes its version table before it asks for the lock, in two
-// steps. Of several processes that are the first on a database, one may come
-// between the two, and fail with "missing zero version migration": nothing is
-// lost, and it succeeds when it is run again.
+// goose (v3.27.0) creates its version table before it acquires the lock, in two
+// steps. On a new database, another process may run between the two steps, and
+// fail with "missing zero version migration". Nothing is lost; run it again.
 package goosenamedlock
 
 import (
@@ -35,9 +35,9 @@ import (
 // An Option changes a default of NewSessionLocker.
 type Option func(*sessionLocker) error
 
-// WithName sets the lock's name. The default is one for each database (schema)
-// of a server, namedlock.SafeName("goose", database): the names of locks are
-// one per server.
+// WithName sets the lock's name. The default is namedlock.SafeName("goose",
+// database), one name for each database (schema), since all databases of a
+// server share the lock names.
 func WithName(name string) Option {
 	return func(l *sessionLocker) error {
 		if name == "" {
@@ -48,8 +48,9 @@ func WithName(name string) Option {
 	}
 }
 
-// WithTimeout sets how long to wait for another process that migrates. The
-// default is 5m; 0 tries once, namedlock.Forever waits for the context alone.
+// WithTimeout sets how long to wait for the migrations of another process. The
+// default is 5 min. 0 tries once. With namedlock.Forever, only the context
+// bounds the wait.
 func WithTimeout(d time.Duration) Option {
 	return func(l *sessionLocker) error {
 		if d < 0 {
@@ -60,10 +61,10 @@ func WithTimeout(d time.Duration) Option {
 	}
 }
 
-// WithOptions adds options for the namedlock.New that takes the lock. They come
-// after the one default of this package, namedlock.WithLease(time.Minute):
-// namedlock.WithLease(0) leaves the connection's wait_timeout as it is, which
-// is 8 hours on most servers.
+// WithOptions adds options for the Locker that holds the lock, which is from
+// namedlock.New. They follow the only default of this package,
+// namedlock.WithLease(time.Minute). namedlock.WithLease(0) leaves the
+// connection's wait_timeout unchanged, which is 8 h on most servers.
 func WithOptions(opts ...namedlock.Option) Option {
 	return func(l *sessionLocker) error {
 		l.opts = append(l.opts, opts...)
@@ -72,9 +73,8 @@ func WithOptions(opts ...namedlock.Option) Option {
 }
 
 // NewSessionLocker returns a lock for goose.WithSessionLocker. It may serve
-// several providers. Where others have the lock for the whole timeout, what
-// goose returns matches namedlock.ErrTimeout; where it was lost meanwhile,
-// namedlock.ErrLost.
+// several providers. The error of goose matches namedlock.ErrTimeout if the
+// lock was not acquired in time, and namedlock.ErrLost if it was lost.
 func NewSessionLocker(opts ...Option) (lock.SessionLocker, error) {
 	l := &sessionLocker{
 		timeout: 5 * time.Minute,
@@ -101,7 +101,7 @@ type sessionLocker struct {
 	held map[*sql.Conn]held
 }
 
-// A held is the lock on one connection.
+// A held is the held lock of one connection.
 type held struct {
 	locker *namedlock.Locker
 	lock   *namedlock.Lock

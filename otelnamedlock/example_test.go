@@ -19,9 +19,9 @@ import (
 	"github.com/go-namedlock/namedlock/otelnamedlock"
 )
 
-// What a service tells of its locks. In production the Locker comes from
-// namedlock.Open, and the providers export to a collector; they may be the
-// global ones, and are then left out here. The printing stands below.
+// The spans and metrics of a service. In production the Locker is from
+// namedlock.Open, and the providers export to a collector. If they are the
+// global providers, leave them out here. The code that prints is below.
 func Example() {
 	ctx := context.Background()
 	spans := tracetest.NewInMemoryExporter()
@@ -40,8 +40,7 @@ func Example() {
 	))
 	defer locker.Close()
 
-	// A request that takes a lock; one whose lock is lost; and one that comes too
-	// late.
+	// One request acquires its lock, one loses its lock, and one times out.
 	ctx, request := tracers.Tracer("service").Start(ctx, "POST /invoices")
 	_ = locker.WithLock(ctx, "invoices-42", 5*time.Second, func(ctx context.Context) error { return nil })
 	_ = locker.WithLock(ctx, "invoices-43", 5*time.Second, func(ctx context.Context) error {

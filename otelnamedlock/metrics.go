@@ -10,14 +10,14 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// metrics are those of one telemetry.
+// metrics are the instruments of one telemetry.
 type metrics struct {
 	wait, hold                         metric.Float64Histogram
 	acquired, timeouts, failures, lost metric.Int64Counter
 	held, waiting                      metric.Int64UpDownCounter
 
-	// What only the Stats of a Locker tell. What can be added up over processes is
-	// no gauge.
+	// These are read from the Stats of a Locker. A value that can be added up over
+	// processes is not a gauge.
 	handOffs            metric.Int64ObservableCounter
 	sessions, unwatched metric.Int64ObservableUpDownCounter
 }
@@ -40,7 +40,7 @@ func newMetrics(meter metric.Meter) (m metrics, err error) {
 		return i
 	}
 	m.wait = histogram("db.client.operation.duration", "Duration of database client operations: of calls until they got a named lock or an error.",
-		0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // as the conventions say
+		0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // by the semantic conventions
 	m.hold = histogram("namedlock.hold.duration", "How long named locks were held, until they were released or lost.",
 		0.001, 0.01, 0.1, 1, 10, 60, 300, 1800, 3600, 4*3600)
 	m.acquired = counter("namedlock.acquired", "{lock}", "Locks acquired.")

@@ -62,9 +62,9 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 	}
 }
 
-// WithAttributes adds attributes to all spans and metrics: which server it is,
-// above all, as in semconv.DBSystemNameMariaDB and
-// semconv.ServerAddress("db.internal"). Without one, db.system.name is mysql.
+// WithAttributes adds attributes to all spans and metrics, for example the
+// server: semconv.DBSystemNameMariaDB and semconv.ServerAddress("db.internal").
+// The default of db.system.name is mysql.
 func WithAttributes(attributes ...attribute.KeyValue) Option {
 	return func(o *options) error {
 		o.attributes = append(o.attributes, attributes...)
@@ -72,10 +72,10 @@ func WithAttributes(attributes ...attribute.KeyValue) Option {
 	}
 }
 
-// WithClass gives spans and metrics the attribute namedlock.class, which class
-// makes of a lock's name: "invoices" of "invoices-42", say. There should be few
-// classes. An empty one is left out. Where a call has several names, it is
-// asked about the first. A class is also part of the span's name.
+// WithClass adds the attribute namedlock.class to spans and metrics. class maps
+// a lock's name to its class, for example "invoices-42" to "invoices". Use a
+// small number of classes. An empty class is left out. For a call with several
+// names, class gets the first one. The class is also part of the span's name.
 func WithClass(class func(name string) string) Option {
 	return func(o *options) error {
 		if class == nil {

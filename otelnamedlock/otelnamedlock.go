@@ -1,5 +1,5 @@
-// Package otelnamedlock shows named locks in OpenTelemetry: how long they are
-// waited for and held, by whom, and how that ends.
+// Package otelnamedlock reports named locks to OpenTelemetry: the waits and the
+// holds, their callers, durations and outcomes.
 //
 //	locker, err := namedlock.Open(db, otelnamedlock.WithTelemetry())
 //	...
@@ -10,25 +10,25 @@
 // A call makes a span GET_LOCK (kind client) for the wait and, if it gets the
 // lock, a span HOLD (kind internal) for the time until it is released. Both are
 // children of the caller's span; without one, HOLD is a child of GET_LOCK. HOLD
-// links to GET_LOCK, and is the span in the ctx that the code under the lock
-// gets.
+// links to GET_LOCK. It is the span in the ctx of the code under the lock.
 //
-// Attributes are those of the semantic conventions for database clients, and:
+// The attributes are those of the semantic conventions for database clients,
+// and:
 //
 //	namedlock.name     the lock's name as the caller wrote it
-//	namedlock.names    all of them, in its place, in the spans of WithLocks
-//	namedlock.class    what WithClass makes of it
-//	namedlock.method   the method of the Locker that was called
+//	namedlock.names    instead of namedlock.name, in the spans of WithLocks: all names
+//	namedlock.class    the class of the name, by WithClass
+//	namedlock.method   the called method of the Locker
 //	namedlock.timeout  in seconds; none for namedlock.Forever
-//	namedlock.outcome  how it ended
+//	namedlock.outcome  the outcome
 //
-// The outcome of a wait is acquired, or what namedlock.ErrorType returns for
-// its error: timeout, no_session or canceled, for example. That of a hold is
-// released or lost. A wait without success has the status Error, and its
-// outcome as error.type; but a call with a timeout of 0 that finds the lock
-// taken has its answer, which is no error. A hold has the status Error if the
-// lock was lost, which is recorded when it is noticed; or if the code under it
-// returned an error, panicked or called runtime.Goexit.
+// The outcome of a wait is acquired, or namedlock.ErrorType of its error, for
+// example timeout, no_session or canceled. The outcome of a hold is released or
+// lost. A wait without success has the status Error, with its outcome as
+// error.type. A call with a timeout of 0 that finds the lock held does not have
+// the status Error. A hold has the status Error if the lock was lost, or if the
+// code under it returned an error, panicked or called runtime.Goexit. A loss is
+// recorded when it is noticed.
 //
 // # Metrics
 //
@@ -37,16 +37,17 @@
 //	namedlock.acquired            counter: locks acquired
 //	namedlock.timeouts            counter: calls that ended with ErrTimeout; namedlock.tried is true for those with timeout 0
 //	namedlock.failures            counter: calls that ended with any other error
-//	namedlock.lost                counter: locks not provably held to the end, when it is noticed
+//	namedlock.lost                counter: locks lost while held or before their release, when the loss is noticed
 //	namedlock.held                up-down counter: locks held now
-//	namedlock.waiting             up-down counter: calls that wait now
+//	namedlock.waiting             up-down counter: calls that are waiting now
 //	namedlock.handoffs            counter: locks passed on within the process
 //	namedlock.sessions            up-down counter: connections taken now
-//	namedlock.sessions.unwatched  up-down counter: those of them whose end shows late
+//	namedlock.sessions.unwatched  up-down counter: those whose loss is noticed by keep-alive only
 //
-// All but the last three have namedlock.class, if there is one. A call of
-// WithLocks counts once. Names are no attribute of any metric, since there may
-// be as many as there are customers; WithClass makes one of them that is safe.
+// All metrics except the last three have namedlock.class, if there is a class.
+// A call of WithLocks counts once. The name is not an attribute of any metric,
+// since there may be too many names. Use WithClass to map the names to a small
+// number of classes.
 package otelnamedlock
 
 import (
@@ -60,9 +61,10 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// WithTelemetry is an option for namedlock.Open and New: the Locker tells
-// OpenTelemetry what it does. A bad opts is an error from there. One
-// WithTelemetry may be given to several Lockers, whose metrics add up.
+// WithTelemetry is an option for namedlock.Open and New. The Locker then
+// exports spans and metrics to OpenTelemetry. Open and New return an error if
+// one of opts is invalid. One WithTelemetry may be passed to several Lockers,
+// whose metrics then add up.
 func WithTelemetry(opts ...Option) namedlock.Option {
 	t := new(telemetry)
 	if err := t.init(opts); err != nil {
@@ -81,13 +83,13 @@ func WithTelemetry(opts ...Option) namedlock.Option {
 // scope is the name of the instrumentation.
 const scope = "github.com/go-namedlock/namedlock/otelnamedlock"
 
-// A telemetry is what one WithTelemetry tells to whom.
+// A telemetry is the state of one WithTelemetry.
 type telemetry struct {
 	options options
 	tracer  trace.Tracer
 	meter   metric.Meter
 	metrics metrics
-	shown   sync.Map // the classes whose counters are; there are few
+	shown   sync.Map // the classes whose counters are exported; there are few
 
 	mu            sync.Mutex // guards what follows
 	registrations map[*namedlock.Locker]metric.Registration
@@ -104,7 +106,7 @@ func (t *telemetry) init(opts []Option) (err error) {
 	return err
 }
 
-// opened has the Locker's Stats reported, until it is closed.
+// opened exports the Locker's Stats, until the Locker is closed.
 func (t *telemetry) opened(l *namedlock.Locker) error {
 	registration, err := t.metrics.observe(t.meter, l.Stats, t.options.attributes)
 	if err != nil {
@@ -126,7 +128,7 @@ func (t *telemetry) closed(l *namedlock.Locker) {
 // callKey is the key of a call in its context.
 type callKey struct{ *telemetry }
 
-// callIn returns the call of which ctx is, nil if its hooks have not begun it.
+// callIn returns the call of ctx, nil if its hooks have not begun it.
 func (t *telemetry) callIn(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{t}).(*call)
 	return c

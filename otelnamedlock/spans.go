@@ -26,7 +26,7 @@ const (
 	triedKey   = attribute.Key("namedlock.tried")
 )
 
-// A call is one call for a lock, or for several: it waits, and then holds.
+// A call is one call for one or more locks. It waits, and then holds them.
 type call struct {
 	telemetry *telemetry
 	event     namedlock.Event
@@ -38,7 +38,7 @@ type call struct {
 	acquired time.Time
 	hold     trace.Span
 	unwatch  func() bool // ends the watch for a loss
-	loss     sync.Once   // it is recorded when it is noticed, or at the end
+	loss     sync.Once   // a loss is recorded once: when it is noticed, or at the end
 }
 
 // startWait is the hook for the begin of a call.
@@ -58,9 +58,8 @@ func (t *telemetry) startWait(ctx context.Context, e namedlock.Event) context.Co
 	return context.WithValue(ctx, callKey{t}, c)
 }
 
-// showCounters has the counters of a class begin at 0. To begin at 1 would be
-// no increase to who asks for one: the first lock that is lost would show to
-// nobody.
+// showCounters makes the counters of a class begin at 0. A counter that begins
+// at 1 does not increase, so an alert would miss the first lost lock.
 func (c *call) showCounters(ctx context.Context) {
 	t := c.telemetry
 	if _, shown := t.shown.LoadOrStore(c.class, true); shown {
@@ -77,7 +76,7 @@ func (c *call) showCounters(ctx context.Context) {
 
 var getLock = semconv.DBOperationName("GET_LOCK")
 
-// ofAll returns the attributes that all have, and more.
+// ofAll returns the attributes of all spans and metrics, followed by more.
 func (c *call) ofAll(more ...attribute.KeyValue) []attribute.KeyValue {
 	all := slices.Concat(c.telemetry.options.attributes, more)
 	if c.class != "" {
@@ -86,7 +85,7 @@ func (c *call) ofAll(more ...attribute.KeyValue) []attribute.KeyValue {
 	return all
 }
 
-// ofSpan returns those that both spans have.
+// ofSpan returns the attributes of both spans.
 func (c *call) ofSpan() []attribute.KeyValue {
 	named := nameKey.String(c.event.Name)
 	if c.event.Names != nil {
@@ -117,7 +116,7 @@ func (t *telemetry) endWait(ctx context.Context, e namedlock.Event) {
 	tried := e.Timeout == 0 && errors.Is(e.Err, namedlock.ErrTimeout)
 	attributes := []attribute.KeyValue{outcomeKey.String(result)}
 	switch {
-	case tried: // The question whether the lock is free has been answered.
+	case tried: // Whether the lock is free is known, so this is not an error.
 		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(true)))
 	case errors.Is(e.Err, namedlock.ErrTimeout):
 		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(false)))
@@ -165,8 +164,8 @@ func (t *telemetry) startHold(ctx context.Context, e namedlock.Event) context.Co
 	return ctx
 }
 
-// lost returns cause if it tells the loss of this lock, or one of these, rather
-// than that of another around it.
+// lost returns cause if it is the loss of a lock of this call, and not of a
+// lock around it.
 func (c *call) lost(cause error) error {
 	var e *namedlock.Error
 	if errors.Is(cause, namedlock.ErrLost) && errors.As(cause, &e) && (e.Name == c.event.Name || slices.Contains(c.event.Names, e.Name)) {
@@ -175,7 +174,7 @@ func (c *call) lost(cause error) error {
 	return nil
 }
 
-// recordLoss records the loss, which more than one may notice, once.
+// recordLoss records the loss, once.
 func (c *call) recordLoss(ctx context.Context, lost error) {
 	c.loss.Do(func() {
 		c.telemetry.metrics.lost.Add(context.WithoutCancel(ctx), 1, c.labels())
@@ -192,7 +191,7 @@ func (t *telemetry) endHold(ctx context.Context, e namedlock.Event) {
 	}
 	c.unwatch()
 	if lost := c.lost(context.Cause(ctx)); lost != nil {
-		c.recordLoss(ctx, lost) // as the code under the lock was told, perhaps before the watch was
+		c.recordLoss(ctx, lost) // the context of the code may end before the watch notices
 	}
 	ctx = context.WithoutCancel(ctx)
 	result := outcomeKey.String("released")

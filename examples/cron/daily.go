@@ -21,7 +21,7 @@ func createRuns(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// What has become of a run.
+// The results of a run.
 const (
 	done    = "done"
 	already = "not needed: it has run already"
@@ -30,14 +30,14 @@ const (
 
 var errAlready = errors.New(already)
 
-// daily runs fn, which is the job, once a day: on one machine of all that call
-// it. The record that it has run, and what fn writes through tx, are committed
-// together, under the lock, or not at all.
+// daily runs the job fn once a day, on one of the machines that call it. The
+// record of the run, and the writes of fn through tx, are committed together,
+// under the lock, or not at all.
 //
 // The other machines wait for the first one, for at most wait. If fn fails
-// there, or the machine dies, nothing is recorded, and the next in line runs
-// fn. So what fn does outside the database may be done twice, and should not
-// mind.
+// there, or the machine dies, nothing is recorded, and the next machine in the
+// queue runs fn. So the effects of fn outside the database may happen twice,
+// and must be idempotent.
 func daily(ctx context.Context, locks namedlock.TxInterface, job, day string, wait time.Duration, fn func(ctx context.Context, tx *sql.Tx) error) (what string, err error) {
 	err = locks.WithLockTx(ctx, job, wait, nil, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO job_runs (job, day) VALUES (?, ?)", job, day)
@@ -61,7 +61,7 @@ func daily(ctx context.Context, locks namedlock.TxInterface, job, day string, wa
 	return "", err
 }
 
-// isDuplicate reports whether a row with the same key is there already.
+// isDuplicate reports whether a row with the same key already exists.
 func isDuplicate(err error) bool {
 	const erDupEntry = 1062
 	var answer *mysql.MySQLError

@@ -1,14 +1,14 @@
-// Command cron is a job that the cron daemons of many machines start at the
-// same minute, and that runs once a day.
+// Command cron is a job that runs once a day, although the cron daemons of many
+// machines start it in the same minute.
 //
 //	go run -C examples ./cron -dsn 'user:password@tcp(host:3306)/database'
 //
-// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the
-// machine, and plays three machines whose clocks differ.
+// Without -dsn it starts the MariaDB or MySQL that is installed on the machine,
+// and simulates three machines whose clocks differ.
 //
 // The lock keeps two machines from running the job at once. It does not keep a
 // machine whose clock is late from running it again: for that, a row records
-// that the job has run. The row, and what the job writes, are one transaction
+// that the job has run. The row and the writes of the job are one transaction
 // under the lock.
 package main
 
@@ -64,7 +64,7 @@ func threeMachines(ctx context.Context, dsn, day string, stdout io.Writer) error
 	return nil
 }
 
-// machine is all that one machine's cron daemon starts.
+// machine is the command that the cron daemon of one machine starts.
 func machine(ctx context.Context, dsn, day string, stdout io.Writer) error {
 	db, err := sql.Open("mysql", dsn)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A company is three processes that stand for leader, and who watches what they
-// write.
+// A company is three worker processes that call Lead, and the parent that
+// watches their writes.
 type company struct {
 	db    *sql.DB
 	began time.Time
 	of    map[string]*exec.Cmd // by name
-	heard sync.WaitGroup       // until all that the workers say has been said
+	heard sync.WaitGroup       // until all output of the workers is printed
 
 	mu  sync.Mutex // guards out
 	out io.Writer
@@ -85,7 +85,7 @@ func (c *company) newest(ctx context.Context) (k tick, err error) {
 	return k, err
 }
 
-// next returns when another has written than before.
+// next returns when another worker than before has written.
 func (c *company) next(ctx context.Context, before string) (tick, error) {
 	const patience = time.Minute
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -97,7 +97,7 @@ func (c *company) next(ctx context.Context, before string) (tick, error) {
 			return tick{}, err
 		}
 	}
-	return tick{}, fmt.Errorf("nobody has led for %v", patience)
+	return tick{}, fmt.Errorf("no process has led for %v", patience)
 }
 
 func (c *company) pause(ctx context.Context, d time.Duration) error {

@@ -1,12 +1,12 @@
-// Command leader shows one leader of three processes: it is killed, the next is
-// stopped for longer than its lease, the next loses its connection in the
-// middle of a transaction. There is always another soon, and nobody writes who
-// leads no more.
+// Command leader shows one leader among three processes. The first leader is
+// killed, the second is stopped for longer than its lease, and the third loses
+// its connection during a transaction. Another process takes over each time,
+// and no process writes after its term.
 //
 //	go run -C examples ./leader [-dsn 'user:password@tcp(host:3306)/database']
 //
-// Without -dsn it starts a MariaDB or MySQL of its own, if there is one on the
-// machine. What a program does to lead is all in worker.go.
+// Without -dsn it starts the MariaDB or MySQL that is installed on the machine.
+// The code of a leader is in worker.go.
 package main
 
 import (
@@ -80,7 +80,7 @@ func run(ctx context.Context, dsn string, out io.Writer) (err error) {
 	return c.audit(ctx)
 }
 
-// play has leaders end in three ways.
+// play ends leaders in three ways.
 func (c *company) play(ctx context.Context) error {
 	first, err := c.next(ctx, "nobody")
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *company) play(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.say("%s goes on, and does not know yet", second)
+		c.say("%s continues, and has not noticed the loss yet", second)
 		if err := continueProcess(stopped); err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (c *company) play(ctx context.Context) error {
 	return c.pause(ctx, time.Second)
 }
 
-// after ends a leader, and says who leads next, and how soon.
+// after ends a leader, and prints the next leader and the delay.
 func (c *company) after(ctx context.Context, before tick, end func() error) (tick, error) {
 	if err := end(); err != nil {
 		return tick{}, err
@@ -141,8 +141,8 @@ func (c *company) after(ctx context.Context, before tick, end func() error) (tic
 	return next, err
 }
 
-// audit counts what was written: each row has the number after the one before,
-// and no leader came back within its rows.
+// audit checks the rows: they are numbered without gaps, and the rows of each
+// term are consecutive.
 func (c *company) audit(ctx context.Context) error {
 	var rows, last, changes int
 	if err := c.db.QueryRowContext(ctx, "SELECT COUNT(*), MAX(n) FROM "+table).Scan(&rows, &last); err != nil {
@@ -151,9 +151,9 @@ func (c *company) audit(ctx context.Context) error {
 	if err := c.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table+" a JOIN "+table+" b ON b.n = a.n + 1 WHERE a.leader <> b.leader").Scan(&changes); err != nil {
 		return err
 	}
-	c.say("%d rows, numbered 1 to %d, %d changes of the leader: nobody wrote who led no more", rows, last, changes)
+	c.say("%d rows, numbered 1 to %d, %d changes of the leader: no process wrote after its term", rows, last, changes)
 	if want := 2; rows != last || changes < want {
-		return errors.New("that is wrong")
+		return errors.New("rows are missing, or were written after a term")
 	}
 	_, err := c.db.ExecContext(ctx, "DROP TABLE "+table)
 	return err

@@ -26,12 +26,12 @@ func TestRun(t *testing.T) {
 			var out strings.Builder
 			err := run(t.Context(), server.DSN(), &out)
 			assert.NoError(t, err, &out)
-			for _, want := range []string{"is killed", "leads", "nobody wrote who led no more"} {
+			for _, want := range []string{"is killed", "leads", "no process wrote after its term"} {
 				assert.Contains(t, out.String(), want)
 			}
 			if canStop {
-				assert.Contains(t, out.String(), "goes on, and does not know yet")
-				assert.Contains(t, out.String(), "is told that it leads no more. Its last transaction is not committed")
+				assert.Contains(t, out.String(), "continues, and has not noticed the loss yet")
+				assert.Contains(t, out.String(), "no longer leads; its last transaction: not committed")
 			}
 		})
 	}

@@ -13,17 +13,17 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// What makes a process a worker. The DSN is no argument, since other users can
-// see those.
+// The environment variables that make a process a worker. The DSN is not an
+// argument, since other users can see arguments.
 const (
 	workerDSN  = "NAMEDLOCK_LEADER_WORKER_DSN"
 	workerName = "NAMEDLOCK_LEADER_WORKER_NAME"
 )
 
-// lease is short, so that one can watch a stopped leader lose it.
+// lease is short, so that a stopped leader loses it within the example.
 const lease = 2 * time.Second
 
-// work leads whenever it can, until it is told to end.
+// work calls Lead until it is asked to end.
 func work(dsn, name string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -48,8 +48,8 @@ func work(dsn, name string) error {
 	return err
 }
 
-// lead writes a row now and then, for as long as this process leads. It reads
-// without a row lock: that it leads is enough.
+// lead writes a row every 100 ms while this process leads. It reads without a
+// row lock, since only the leader writes.
 func lead(ctx context.Context, term *namedlock.Term, name string) error {
 	for {
 		err := term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
@@ -63,11 +63,11 @@ func lead(ctx context.Context, term *namedlock.Term, name string) error {
 			time.Sleep(100 * time.Millisecond) // for something to happen in the middle
 			return nil
 		})
-		// What is perhaps committed is not written again: the next turn, of whichever
-		// process leads, reads what there is.
+		// A transaction that may be committed is not repeated. The next turn, in any
+		// process, reads the last row.
 		if err != nil && ctx.Err() != nil {
-			if errors.Is(context.Cause(ctx), namedlock.ErrLost) { // err may be that of a statement which the loss has met
-				fmt.Printf("%s: is told that it leads no more. Its last transaction is %s\n", name, outcome(err))
+			if errors.Is(context.Cause(ctx), namedlock.ErrLost) { // err may be from a statement that the loss interrupted
+				fmt.Printf("%s: no longer leads; its last transaction: %s\n", name, outcome(err))
 			}
 			return nil
 		}
@@ -77,7 +77,7 @@ func lead(ctx context.Context, term *namedlock.Term, name string) error {
 	}
 }
 
-// outcome says what became of a transaction with that error.
+// outcome returns the outcome of a transaction with that error.
 func outcome(err error) string {
 	var e *namedlock.Error
 	if errors.Is(err, namedlock.ErrTxEnded) || errors.As(err, &e) && e.Tx == namedlock.TxUnknown {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// A history is what the workers, numbered from 0, did, in the order in which
-// the parent took note. That order needs no two clocks to be compared, and
-// neither hides an overlap nor makes one up: a worker enters and leaves inside
-// the function that runs under the lock, and goes on only when the parent has
-// taken note.
+// A history is the events of the workers, numbered from 0, in the order in
+// which the parent recorded them. No clocks are compared. The order neither
+// hides an overlap nor invents one: a worker enters and leaves inside the
+// function under the lock, and continues only after the parent has recorded the
+// event.
 type history struct {
 	now      [workers]activity
 	since    [workers]time.Duration
@@ -39,7 +39,7 @@ type overlap struct {
 type kill struct {
 	victim int
 	at     time.Duration
-	next   int // who entered next, -1 for nobody
+	next   int // the worker that entered next, -1 for none
 	after  time.Duration
 }
 
@@ -73,8 +73,8 @@ func (h *history) leave(worker int, at time.Duration) (held time.Duration) {
 	return h.become(worker, pausing, at)
 }
 
-// kills ends the victim's section. It is to be noted just before the kill, for
-// the server may hand the lock on before the parent knows that the victim is
+// kills ends the victim's section. Call it just before the kill, since the
+// server may pass the lock on before the parent notices that the victim is
 // dead.
 func (h *history) kills(victim int, at time.Duration) {
 	h.become(victim, gone, at)
@@ -85,7 +85,7 @@ func (h *history) exit(worker int, at time.Duration) {
 	h.become(worker, gone, at)
 }
 
-// holder returns who is inside, -1 for nobody.
+// holder returns the worker inside, -1 for none.
 func (h *history) holder() int {
 	for worker, a := range h.now {
 		if a == inside {
@@ -95,8 +95,8 @@ func (h *history) holder() int {
 	return -1
 }
 
-// verdict returns an error if the lock did not do what it is for. If the run
-// ended early, there may not have been the time for all of that.
+// verdict returns an error if the lock did not work. A run that ended early may
+// have been too short for all events.
 func (h *history) verdict(early bool) error {
 	total := 0
 	for _, n := range h.sections {
@@ -112,7 +112,7 @@ func (h *history) verdict(early bool) error {
 	case total == 0:
 		return errors.New("no section ran to its end")
 	case h.kill == nil:
-		return errors.New("nobody held the lock when one was to be killed")
+		return errors.New("no worker held the lock when one should be killed")
 	case h.kill.next < 0:
 		return errors.New("the lock did not move on after the kill")
 	}
@@ -125,7 +125,7 @@ func (h *history) summarize(out io.Writer, srv server) {
 		total += n
 		each += fmt.Sprintf(", %s: %d", name(worker), n)
 	}
-	killed := "nobody was killed"
+	killed := "no worker was killed"
 	if k := h.kill; k != nil {
 		killed = name(k.victim) + " while it held the lock"
 		if k.next >= 0 {

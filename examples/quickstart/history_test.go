@@ -83,7 +83,7 @@ func TestVerdict(t *testing.T) {
 		{
 			name:    "nobody killed",
 			history: replay("1 enters", "1 leaves"),
-			verdict: "nobody held the lock",
+			verdict: "no worker held the lock",
 		},
 		{
 			name:    "dead man's lock",

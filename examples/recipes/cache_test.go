@@ -26,11 +26,11 @@ type Pages struct {
 // it.
 func (p Pages) Page(ctx context.Context, key string) (string, error) {
 	if page, ok := p.Cache.Get(key); ok {
-		return page, nil // no lock where there is nothing to do
+		return page, nil // no lock if there is nothing to do
 	}
 	return namedlock.Do(ctx, p.Locks, namedlock.SafeName("page", key), 10*time.Second, func(ctx context.Context) (string, error) {
 		if page, ok := p.Cache.Get(key); ok {
-			return page, nil // another has rendered it while this one waited
+			return page, nil // another process rendered it while this one waited
 		}
 		page, err := p.Render(ctx, key)
 		if err == nil {
@@ -53,8 +53,8 @@ func (c *cache) Get(key string) (string, bool) {
 
 func (c *cache) Set(key, page string) { c.Store(key, page) }
 
-// A cache stampede: a popular page is not in the cache, and everybody asks for
-// it at once, in several processes. It is rendered once.
+// A cache stampede: a popular page is not in the cache, and many callers in
+// several processes request it at once. It is rendered once.
 func Example_cacheStampede() {
 	var rendered atomic.Int32
 	render := func(_ context.Context, key string) (string, error) {

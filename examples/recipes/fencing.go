@@ -9,7 +9,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// CreateTokens makes the table from which the fencing tokens come.
+// CreateTokens creates the table of the fencing tokens.
 func CreateTokens(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS fencing_tokens (token BIGINT AUTO_INCREMENT PRIMARY KEY, job VARCHAR(64) NOT NULL)")
 	return err
@@ -19,13 +19,12 @@ func CreateTokens(ctx context.Context, db *sql.DB) error {
 // of all terms before it. Call it first in the term, before anything is sent to
 // a [Store].
 //
-// Nothing is committed in a term that has lost its lock. So whoever gets a
-// token has got it while it held the lock, and those who hold the lock later
-// get higher ones.
+// Nothing is committed in a term that has lost its lock. So a caller that gets
+// a token held the lock at that time, and later holders get higher tokens.
 //
-// It is wrong to take the token from the pool, in code under WithLock: a holder
-// that is paused before its INSERT, and has lost the lock when it goes on, gets
-// a higher number than its successor.
+// Do not take the token on another connection, in code under WithLock. A holder
+// that is paused before its INSERT, and has lost the lock when it continues,
+// would get a higher number than its successor.
 func Token(ctx context.Context, term *namedlock.Term, job string) (token int64, err error) {
 	err = term.WithTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
 		result, err := tx.ExecContext(ctx, "INSERT INTO fencing_tokens (job) VALUES (?)", job)
@@ -41,9 +40,8 @@ func Token(ctx context.Context, term *namedlock.Term, job string) (token int64, 
 	return token, nil
 }
 
-// A Store stands for what is written to outside the database: files, an API, a
-// device. It refuses a holder that has been deposed, if its successor has
-// written.
+// A Store stands for a target outside the database: files, an API, a device. It
+// refuses a deposed holder after its successor has written.
 type Store struct {
 	mu      sync.Mutex
 	highest int64

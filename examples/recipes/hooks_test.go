@@ -13,7 +13,7 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// watched are the options of a Locker whose service wants to see what it does.
+// watched are the options of a Locker with a log and hooks.
 func watched() []namedlock.Option {
 	return []namedlock.Option{
 		namedlock.WithLogger(slog.New(slog.NewJSONHandler(os.Stderr, nil))), // for the person on call
@@ -38,7 +38,7 @@ func watched() []namedlock.Option {
 	}
 }
 
-// job is the key of what the code under a lock is told.
+// job is the key of a value for the code under a lock.
 type job struct{}
 
 // Metrics: hooks see every call, in its own goroutine, and may add to its

@@ -9,16 +9,16 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// Reindex works through pages, from where the last run has stopped. It
-// remembers each page that is done, so that nothing is lost when the lock is.
+// Reindex processes pages, starting after the last run's last page. It records
+// each finished page, so no work is lost with the lock.
 type Reindex struct {
 	Locks namedlock.Interface
 	Page  func(ctx context.Context, page int) error
 	done  int // in production, a row of the database
 }
 
-// Run does what is left, up to the last page, unless another process is at it.
-// It stops when ctx ends or the lock is lost.
+// Run processes the remaining pages, unless another process is running. It
+// stops when ctx ends or the lock is lost.
 func (r *Reindex) Run(ctx context.Context, last int) error {
 	return r.Locks.WithLock(ctx, "reindex", 0, func(ctx context.Context) error {
 		for r.done < last {
@@ -26,8 +26,8 @@ func (r *Reindex) Run(ctx context.Context, last int) error {
 			if err := r.Page(ctx, r.done+1); err != nil {
 				return fmt.Errorf("page %d: %w", r.done+1, err)
 			}
-			// The cause tells a loss from the caller's own cancellation. Without this
-			// look, a page that does not heed its ctx would be followed by more.
+			// The cause distinguishes a loss from a cancellation by the caller. Without
+			// this check, a page that ignores its ctx would be followed by more pages.
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -37,8 +37,8 @@ func (r *Reindex) Run(ctx context.Context, last int) error {
 	})
 }
 
-// A long job that reacts to the loss of its lock: it stops, since another
-// process may be at the same work by now, and the next run goes on where it
+// A long job that reacts to the loss of its lock. It stops, since another
+// process may be doing the same work by now. The next run continues where it
 // stopped.
 func Example_longJob() {
 	locks := locktest.New() // in production, what namedlock.Open returns

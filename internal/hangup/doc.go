@@ -23,9 +23,9 @@
 //
 // # Races that were lost once
 //
-//   - A descriptor is closed and its number given to another connection before
-//     Remove: an event would be for that one. So events carry an id, which is
-//     never given twice.
-//   - Add begins while Wait, having seen no epoller, is about to sleep. It
-//     would not hear of the new connection: Add wakes it (without).
+//   - A descriptor is closed, and its number is reused for another connection
+//     before Remove. An event would then be for the other connection. So events
+//     carry an id, which is never reused.
+//   - Add begins while Wait has found no epoller and is about to sleep. Wait
+//     would not notice the new connection, so Add wakes it (field without).
 package hangup

@@ -36,9 +36,9 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// FuzzFold checks these properties. A key is its own key, as valid as the name
-// was, the same for all of the name's letter cases, and the same whether the
-// fast path was taken or not.
+// FuzzFold checks properties of keys. A key is its own key, and as valid as the
+// name. It is the same for all letter cases of the name, with and without the
+// fast path.
 func FuzzFold(f *testing.F) {
 	for _, name := range seeds {
 		f.Add(name)
