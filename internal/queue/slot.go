@@ -537,7 +537,7 @@ func (c *slotCall) explain(err error) error {
 
 // timedOut is the error of a call whose timeout has passed.
 func (c *slotCall) timedOut(holder *server.Holder) error {
-	text := fmt.Sprintf("no slot of %d was free", c.n)
+	text := fmt.Sprintf("no free slot (of %d)", c.n)
 	if c.terms.Timeout > 0 {
 		text += " within " + within(c.terms.Timeout)
 	}
