@@ -63,7 +63,7 @@ func (e *epoller) add(socket int, id int32) error {
 	// EPOLLHUP and EPOLLERR are always reported. Once is enough.
 	event := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: id}
 	err := syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_ADD, socket, &event)
-	if err == syscall.EEXIST { // it was closed without a Remove
+	if err == syscall.EEXIST { // only counted as removed, by Remove(nil)
 		err = syscall.EpollCtl(e.fd, syscall.EPOLL_CTL_MOD, socket, &event)
 	}
 	return os.NewSyscallError("epoll_ctl", err)

@@ -78,7 +78,7 @@ func TestToldOfAHangup(t *testing.T) {
 	}
 }
 
-// A Wait that has begun reports a new connection's end.
+// A Wait that has begun reports the end of a connection.
 func TestToldWhileWaiting(t *testing.T) {
 	l := listener(t)
 	id, ours, theirs := added(t, l)
@@ -163,7 +163,7 @@ func TestNotToldOfWhatWasRemoved(t *testing.T) {
 	l.Remove(stays)
 }
 
-// A connection that was closed without a Remove can be added again.
+// After Remove(nil), a connection that is still open can be added again.
 func TestAddedTwice(t *testing.T) {
 	l := listener(t)
 	_, other, _ := added(t, l)
