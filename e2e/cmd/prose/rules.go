@@ -68,11 +68,12 @@ var rules = []rule{
 		but: endsWith(`\b(?:answer|asks?|tells?|shows?|sees?|reports?|says?|names?|logs?|prints?|knows?|matters?) (?:\S+ )?`)},
 	{name: "person", re: re(clause + `(Who (?:comes|leaves|wants|stays|steps|asks|calls|waits|tries|reads|writes|needs|takes|goes|looks|gives|has|is|does|can|must|may|acquires|uses|runs)\b)`), instead: "name the person or thing: a caller that …",
 		in: paragraph | comment, but: question},
-	{name: "person", re: re(`\bwho (?:leaves|wants|stays|steps up|stepped up)\b`), instead: "name the person or thing: a caller that …"},
+	{name: "person", re: re(`\bwho (?:leaves|wants|stays|steps up|stepped up)\b`), instead: "name the person or thing: a caller that …",
+		but: endsWith(`\b(?:caller|holder|waiter|reader|user|operator|person)s?,?`)},
 	{name: "person", re: re(`(?i)\bothers (?:have|has|are|wait|may|can|could|hold|use|want|get|see|do|took|had|stand|in this)\b`), instead: "name them: other callers, processes, sessions",
 		but: endsWith(`\b(?:the|all)`)},
 	{name: "person", re: re(`(?i)\b(?:for|behind|than|beside|without|among|before|if|while|when|to) (others)\b`), instead: "name them: other callers, processes, sessions"},
-	{name: "person", re: re(`(?i)\b(?:to|for|by|of|before|until|that|and|when) (the next)(?:[.,;:)]|$| (?:has|is|gets|begins|takes|had|may|can|does|one|comes|waits|starts|runs)\b)`), instead: "name it: the next caller, process, call"},
+	{name: "person", re: re(`(?i)\b(?:to|for|by|of|before|until|that|and|when) (the next)(?:[.,;:)]|$| (?:has|is|gets|begins|takes|had|may|can|does|comes|waits|starts|runs)\b)`), instead: "name it: the next caller, process, call"},
 	{name: "person", re: re(clause + `(The next) (?:has|is|gets|begins|takes|had|may|can|does|comes|waits|in line)\b`), instead: "name it: the next caller, process, call"},
 
 	// 2. No "what" clause as a noun.
@@ -84,7 +85,7 @@ var rules = []rule{
 	{name: "is no", re: re(`(?i)\b(?:is|are|was|were|be|been|becomes) (?:of )?no [a-z]+`), instead: "is not a",
 		but: func(before, match, after string) bool {
 			return re(`(?i)\bno (?:longer|more|less|fewer|later|earlier|sooner|different|better|worse|such|other)$`).MatchString(match) ||
-				re(`(?i)\b(?:there|CODE|here)\s*$`).MatchString(before)
+				re(`(?i)\b(?:CODE|here|there(?: (?:can|may|must|has to|have to|need|should|will|would))?)\s*$`).MatchString(before)
 		}},
 
 	// 4. A colon is not a verb.
