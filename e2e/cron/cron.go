@@ -1,4 +1,4 @@
-// Package cron has what docs/CRON.md and docs/MIGRATING.md show: scheduled
+// Package cron has the code of docs/CRON.md and docs/MIGRATING.md: scheduled
 // jobs, and migrations by golang-migrate, in one process of many. Its tests run
 // them on MariaDB and MySQL.
 package cron
@@ -23,11 +23,11 @@ const createTicks = `CREATE TABLE IF NOT EXISTS job_ticks (
 
 var errAlready = errors.New("the job has run in this period")
 
-// once runs fn, unless it has run for this job and tick. Of all processes that
-// call it at the same time, one runs fn, and the others wait for that, for at
-// most wait. The record that fn has run and what fn writes through tx are
-// committed together, or not at all: after an error or a loss the next process
-// runs fn.
+// once runs fn, unless fn has run for this job and tick. If several processes
+// call once at the same time, one runs fn, and the other processes wait for it,
+// for at most wait. The record of the run is committed together with the writes
+// of fn through tx. After an error or a loss neither is committed, and another
+// process runs fn.
 func once(ctx context.Context, locks namedlock.TxInterface, job string, tick time.Time, wait time.Duration,
 	fn func(ctx context.Context, tx *sql.Tx) error,
 ) error {
@@ -48,17 +48,17 @@ func once(ctx context.Context, locks namedlock.TxInterface, job string, tick tim
 	return err
 }
 
-// busy reports whether another process had the lock until the timeout.
+// busy reports whether another process held the lock until the timeout.
 func busy(err error, name string) bool {
 	var e *namedlock.Error
 	return errors.Is(err, namedlock.ErrTimeout) && !errors.Is(err, namedlock.ErrNoSession) && errors.As(err, &e) && e.Name == name
 }
 
 // oncePerPeriod returns a wrapper for a job that the cron of every process
-// starts: one process runs it in each period, whatever the clocks do. report
-// gets the errors.
+// starts. One process runs the job in each period, whatever the clocks show.
+// report receives the errors.
 //
-// period is a duration between two ticks: 5*time.Minute for "*/5 * * * *",
+// period is the duration between two ticks: 5*time.Minute for "*/5 * * * *",
 // 24*time.Hour for a job that is daily or monthly.
 func oncePerPeriod(locks namedlock.TxInterface, name string, period, wait time.Duration, report func(error)) cron.JobWrapper {
 	return func(job cron.Job) cron.Job {
@@ -75,10 +75,11 @@ func oncePerPeriod(locks namedlock.TxInterface, name string, period, wait time.D
 	}
 }
 
-// oneAtATime returns a wrapper for a job that the cron of every process starts:
-// a process runs it if it gets the lock at once, and holds the lock for atLeast.
-// So processes whose clocks differ by less do not run it one after the other,
-// unless the lock is lost or the process ends within atLeast.
+// oneAtATime returns a wrapper for a job that the cron of every process starts.
+// A process runs the job if it acquires the lock at once, and holds the lock
+// for atLeast. Therefore processes whose clocks differ by less than atLeast do
+// not run the job one after the other, unless the lock is lost or the process
+// ends within atLeast.
 func oneAtATime(locks namedlock.Interface, name string, atLeast time.Duration, report func(error)) cron.JobWrapper {
 	return func(job cron.Job) cron.Job {
 		return cron.FuncJob(func() {
@@ -99,7 +100,7 @@ func oneAtATime(locks namedlock.Interface, name string, atLeast time.Duration, r
 	}
 }
 
-// migrateUp runs the migrations that are left, in one process at a time.
+// migrateUp runs the pending migrations, in one process at a time.
 func migrateUp(ctx context.Context, locks namedlock.Interface, m *migrate.Migrate) error {
 	return locks.WithLock(ctx, "migrations", 5*time.Minute, func(context.Context) error {
 		if err := m.Up(); !errors.Is(err, migrate.ErrNoChange) {

@@ -1,4 +1,4 @@
-// Package orm has what docs/ORM.md shows: ORMs and query builders on the
+// Package orm has the code of docs/ORM.md: ORMs and query builders on the
 // *sql.Tx of a lock. Its tests run each on MariaDB and MySQL.
 package orm
 
@@ -25,7 +25,8 @@ type Note struct {
 	Written time.Time `gorm:"<-:false" bun:",nullzero,default:current_timestamp"`
 }
 
-// nested runs fn in a savepoint of tx. If fn returns an error, what it did since is undone, and tx goes on.
+// nested runs fn in a savepoint of tx. If fn returns an error, the writes of fn
+// are undone, and tx stays open.
 func nested(ctx context.Context, tx *sql.Tx, fn func() error) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT nested"); err != nil {
 		return err
@@ -83,7 +84,7 @@ func bunInTx(ctx context.Context, b *bun.DB, tx *sql.Tx) error {
 	return err
 }
 
-// entOnTx is a driver for ent whose transactions are all part of one that is open.
+// entOnTx is a driver for ent whose transactions are all part of an open one.
 type entOnTx struct{ dialect.Driver }
 
 // withEnt returns a client on tx.

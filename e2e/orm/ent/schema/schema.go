@@ -1,4 +1,5 @@
-// Package schema has the schema from which ent/generate.go generates package ent.
+// Package schema has the schema of package ent, which ent/generate.go
+// generates.
 package schema
 
 import (
