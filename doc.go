@@ -110,8 +110,9 @@
 // If a wait ends at its timeout or at its context's deadline, the error names
 // the holder, in the field Holder of [Error] and in its text. If the holder is
 // a caller of the same Locker, no question is needed. Otherwise the Locker asks
-// the server, at most 1 s before the wait ends. The question never prolongs the
-// wait: if the answer comes too late, Holder is nil.
+// the server, at most 1 s before the wait ends. It does so only with [Open], if
+// the db has a connection to spare, and not for a timeout below 100 ms. The
+// question never prolongs the wait: if the answer comes too late, Holder is nil.
 //
 // # Statements
 //

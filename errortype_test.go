@@ -69,8 +69,8 @@ func exportedErrors(t *testing.T) (names []string) {
 	return names
 }
 
-// The types are distinct and fit for labels, the documentation has each, and an error that matches several has the
-// first.
+// The types are distinct and suitable for labels. The documentation has each.
+// An error that matches several has the first one.
 func TestErrorType(t *testing.T) {
 	assert.Empty(t, namedlock.ErrorType(nil))
 	assert.Equal(t, "other", namedlock.ErrorType(errors.New("another")))

@@ -28,8 +28,8 @@ func runReport(context.Context) error { return nil }
 
 func transfer(_ context.Context, from, to string) error { return nil }
 
-// One lock around one function, wherever it runs. The Locker is made once, at the
-// start of the program, and shared.
+// One lock around one function, in whichever process it runs. Make the Locker
+// once, at the start of the program, and share it.
 func Example() {
 	db, err := sql.Open("mysql", "app:secret@tcp(db.internal:3306)/app?charset=utf8mb4")
 	if err != nil {
@@ -49,8 +49,8 @@ func Example() {
 	}
 }
 
-// With New all locks are on one connection that you own. Close the Locker before
-// the connection.
+// With New all locks are on one connection that you own. Close the Locker
+// before the connection.
 func ExampleNew() {
 	ctx := context.Background()
 	conn, err := db.Conn(ctx)
@@ -70,8 +70,8 @@ func ExampleNew() {
 	}
 }
 
-// The transaction begins and commits inside the lock: were it the other way round,
-// the next holder could run before the commit and not see what this one wrote.
+// The transaction begins and commits inside the lock. Otherwise the next holder
+// could run before the commit, and not see its writes.
 func ExampleLocker_WithLock() {
 	ctx := context.Background()
 	err := locker.WithLock(ctx, "invoice-numbers", 5*time.Second, func(ctx context.Context) error {
@@ -90,21 +90,22 @@ func ExampleLocker_WithLock() {
 	}
 }
 
-// A timeout of 0 tries exactly once: whoever comes second does not wait.
+// A timeout of 0 tries exactly once: the second caller does not wait.
 func ExampleLocker_WithLock_tryOnce() {
 	err := locker.WithLock(context.Background(), "cache-refresh", 0, func(ctx context.Context) error {
 		return runReport(ctx)
 	})
 	if errors.Is(err, namedlock.ErrTimeout) {
-		return // another process is at it
+		return // another process is refreshing the cache
 	}
 	if err != nil {
 		log.Print(err)
 	}
 }
 
-// For what is written to the same server: lock and transaction are on one session, so that
-// whoever has lost the lock cannot commit. The counter needs no FOR UPDATE.
+// For writes to the same server. The lock and the transaction are on one
+// session, so that a process that has lost the lock cannot commit. The counter
+// needs no FOR UPDATE.
 func ExampleLocker_WithLockTx() {
 	next := 0
 	err := locker.WithLockTx(context.Background(), "invoice-number", 5*time.Second, nil, func(ctx context.Context, tx *sql.Tx) error {
@@ -124,8 +125,9 @@ func ExampleLocker_WithLockTx() {
 	}
 }
 
-// committed returns what became of the transaction of WithLockTx or WithTx, whose
-// error is err. It is for a function that does not end its transaction itself.
+// committed returns the outcome of the transaction of WithLockTx or WithTx,
+// whose error is err. It is for a function that does not end its transaction
+// itself.
 func committed(err error) namedlock.TxOutcome {
 	var e *namedlock.Error
 	switch {
@@ -139,8 +141,8 @@ func committed(err error) namedlock.TxOutcome {
 	return namedlock.TxNotCommitted // the function's own error
 }
 
-// What became of the transaction decides whether to run it again: only if nothing is
-// committed. Here the lock is lost in the middle of the first attempt.
+// The outcome of the transaction decides whether to repeat it: only if nothing
+// is committed. Here the lock is lost in the middle of the first attempt.
 func ExampleTxOutcome() {
 	ctx := context.Background()
 	locks, stop := withoutServer() // in production, what namedlock.Open returns
@@ -172,8 +174,8 @@ func ExampleTxOutcome() {
 	// billed
 }
 
-// withoutServer returns a Locker without a server, and a db for two transactions, of
-// which the second is committed.
+// withoutServer returns a Locker without a server, and a db for two
+// transactions, of which the second is committed.
 func withoutServer() (*locktest.Locker, func()) {
 	db, mock, err := sqlmock.New()
 	if err != nil {
@@ -203,7 +205,7 @@ func ExampleLocker_WithTerm() {
 				return err
 			})
 			if err != nil {
-				return err // those before are committed
+				return err // the earlier transactions are committed
 			}
 		}
 		return nil
@@ -213,8 +215,9 @@ func ExampleLocker_WithTerm() {
 	}
 }
 
-// A value that fn returns is there only if its transaction was committed, or may
-// be. One that fn assigns to a variable outside would survive a rollback.
+// The value that fn returns is there only if its transaction was committed, or
+// may have been. A value that fn assigns to a variable outside would survive a
+// rollback.
 func ExampleDoTx() {
 	number, err := namedlock.DoTx(context.Background(), locker, "invoice-number", 5*time.Second, nil, func(ctx context.Context, tx *sql.Tx) (int64, error) {
 		result, err := tx.ExecContext(ctx, "INSERT INTO invoices () VALUES ()")
@@ -226,18 +229,20 @@ func ExampleDoTx() {
 	fmt.Println("invoice", number, err)
 }
 
-// At most four exports run at a time, on all machines together, in the order in which they were asked for.
+// At most four exports run at a time, on all machines together, in the order in
+// which they were asked for.
 func ExampleLocker_WithSlot() {
 	err := locker.WithSlot(context.Background(), "export", 4, time.Minute, func(ctx context.Context, slot int) error {
-		return runReport(ctx) // the number of the slot, 0 to 3, would be good for a port, or a directory
+		return runReport(ctx) // slot is 0 to 3: the number of a port or a directory, for example
 	})
 	if errors.Is(err, namedlock.ErrTimeout) {
 		fmt.Println("try later:", err)
 	}
 }
 
-// Each of n partitions is owned by one worker of all processes. Start as many workers as you like: those without a
-// partition wait, and one of them gets the partition of a worker that ends, or whose process or machine has gone.
+// Each of n partitions is owned by one worker of all processes. Start as many
+// workers as you like: those without a partition wait. If a worker ends, or its
+// process or machine is gone, a waiting worker gets its partition.
 func ExampleLocker_WithSlot_partitions() {
 	const partitions = 3
 	locks := locktest.New() // in production, what namedlock.Open returns
@@ -273,8 +278,8 @@ func ExampleLocker_WithSlot_partitions() {
 	// partition 1 has another
 }
 
-// A loop that runs in one process of many, for as long as they live. What it writes through its term is
-// committed by the leader, or never.
+// A loop that runs in one process of many, for as long as they live. Its writes
+// through its term are committed by the leader, or never.
 func ExampleLocker_Lead() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -283,7 +288,7 @@ func ExampleLocker_Lead() {
 		defer tick.Stop()
 		for {
 			select {
-			case <-ctx.Done(): // the process ends, or another leads
+			case <-ctx.Done(): // the process ends, or the lock is lost
 				return nil
 			case <-tick.C:
 			}
@@ -294,9 +299,9 @@ func ExampleLocker_Lead() {
 			switch committed(err) {
 			case namedlock.TxCommitted:
 			case namedlock.TxUnknown:
-				return err // resigns: it might write the same runs again
+				return err // resigns: a repetition might write the same runs twice
 			default:
-				log.Print(err) // nothing is written: again, unless ctx has ended
+				log.Print(err) // nothing is written: the next tick tries again, unless ctx has ended
 			}
 		}
 	})
@@ -305,8 +310,8 @@ func ExampleLocker_Lead() {
 	}
 }
 
-// A lock that does not begin and end in one function. Its context ends when it is
-// released or lost.
+// A lock that does not begin and end in one function. Its context ends when it
+// is released or lost.
 func ExampleLocker_Acquire() {
 	lock, err := locker.Acquire(context.Background(), "shard-17", namedlock.Forever)
 	if err != nil {
@@ -314,7 +319,7 @@ func ExampleLocker_Acquire() {
 	}
 	defer func() {
 		if err := lock.Release(); err != nil {
-			log.Print(err) // others may have had it meanwhile
+			log.Print(err) // another caller may have held the lock in the meantime
 		}
 	}()
 	if err := runReport(lock.Context()); err != nil {
@@ -322,7 +327,7 @@ func ExampleLocker_Acquire() {
 	}
 }
 
-// A function under the lock that has a value to return.
+// A function under the lock that returns a value.
 func ExampleDo() {
 	number, err := namedlock.Do(context.Background(), locker, "invoice-numbers", 5*time.Second, func(ctx context.Context) (n int, err error) {
 		err = db.QueryRowContext(ctx, "SELECT n FROM counters WHERE name = 'invoice'").Scan(&n)
@@ -335,8 +340,8 @@ func ExampleDo() {
 	log.Print("the next invoice is number ", number+1)
 }
 
-// Both accounts or neither: whoever asks for the same two in the other order waits, and
-// nobody deadlocks.
+// Both accounts or neither. A caller that asks for the same two in the other
+// order waits, and neither deadlocks.
 func ExampleLocker_WithLocks() {
 	from, to := "account-17", "account-4"
 	err := locker.WithLocks(context.Background(), []string{from, to}, 5*time.Second, func(ctx context.Context) error {
@@ -344,13 +349,17 @@ func ExampleLocker_WithLocks() {
 	})
 	var e *namedlock.Error
 	if errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) {
-		log.Print(e.Name, " is busy") // and the other is free again
+		log.Print(e.Name, " is busy") // the other account is free again
 	}
 }
 
-// A service: at its start Check says what is wrong with the server. On SIGTERM the work is told to end, and Shutdown waits
-// until its locks are released, but no longer than the deploy does. Calls that wait for a lock end with ErrClosed. A process
-// that is killed before that leaves its locks at once, too: the server sees its connections close.
+// A service. At its start, Check reports a server that is not suitable. On
+// SIGTERM the work is told to end, and calls that wait for a lock end with
+// ErrClosed. Shutdown waits until the locks are released, but no longer than
+// the deploy does.
+//
+// A process that is killed before that also frees its locks at once: the server
+// detects that its connections close.
 func ExampleLocker_Shutdown() {
 	locker, err := namedlock.Open(db)
 	if err != nil {
@@ -370,7 +379,7 @@ func ExampleLocker_Shutdown() {
 			continue
 		}
 		log.Print(err)
-		select { // the server may be down: no timeout waits for that
+		select { // the server may be down: no call waits for that
 		case <-time.After(pause):
 			pause = min(2*pause, longest)
 		case <-ctx.Done():
@@ -384,8 +393,8 @@ func ExampleLocker_Shutdown() {
 	}
 }
 
-// Who is in the way: of one lock, of all whose names begin alike, and of a wait that has
-// timed out.
+// The holder of one lock, the holders of all locks whose names begin with a
+// prefix, and the holder that a wait has timed out on.
 func ExampleLocker_Holder() {
 	ctx := context.Background()
 	if holder, held, err := locker.Holder(ctx, "nightly-report"); err == nil && held {
@@ -407,8 +416,9 @@ func ExampleLocker_Holder() {
 	}
 }
 
-// One lock for each customer: two customers are billed at the same time, one is never
-// billed twice at once. SafeName makes a name of whatever a customer's id looks like.
+// One lock for each customer: two customers are billed at the same time, but
+// one customer is never billed twice at once. SafeName returns a valid name for
+// any customer's id.
 func ExampleLocker_WithLock_perCustomer() {
 	locker := locktest.New() // in production, what namedlock.Open returns
 	defer locker.Close()
@@ -438,8 +448,8 @@ func ExampleLocker_WithLock_perCustomer() {
 	// Émile & fils once more: true
 }
 
-// Any strings make one name, which no server changes. What is plain already stays as it
-// is.
+// Any strings give one name, which every server stores unchanged. A plain
+// string stays as it is.
 func ExampleSafeName() {
 	fmt.Println(namedlock.SafeName("nightly-report"))
 	fmt.Println(namedlock.SafeName("customer", "Émile & fils"))
@@ -448,8 +458,8 @@ func ExampleSafeName() {
 	// customer:mile-f-hkkvhh7ceq7dgad6k2jz7k277tkka3qs
 }
 
-// What the errors mean, and whose they are: fn may take locks of its own, whose
-// errors come out of WithLock like any other error of fn.
+// The meaning of the errors, and their origin: fn may acquire locks of its own,
+// whose errors are returned from WithLock as any other error of fn.
 func ExampleError() {
 	err := locker.WithLock(context.Background(), "import", 5*time.Second, func(ctx context.Context) error {
 		return locker.WithLock(ctx, "customer-42", time.Second, runReport)
@@ -459,9 +469,10 @@ func ExampleError() {
 	switch {
 	case err == nil:
 	case errors.As(err, &e) && e.Op == namedlock.OpAcquire && e.Name == "import" && errors.Is(err, namedlock.ErrNoSession):
-		// Nothing has run, and perhaps nobody is importing: the db has too few connections.
+		// Nothing has run, and the lock may be free: the db has too few
+		// connections.
 	case errors.As(err, &e) && e.Op == namedlock.OpAcquire && e.Name == "import":
-		// Nothing has run. ErrTimeout: others are importing.
+		// Nothing has run. ErrTimeout: another process is importing.
 	case errors.Is(err, namedlock.ErrLost):
 		// The code ran, but not alone to the end. Check its effects.
 	case errors.Is(err, namedlock.ErrTimeout):
@@ -469,11 +480,12 @@ func ExampleError() {
 	case errors.Is(err, namedlock.ErrUnavailable):
 		// The import began, and then the server could not be asked for customer-42.
 	default:
-		// fn's own error, or one of the rarer ones.
+		// An error of fn itself, or one of the rarer ones.
 	}
 }
 
-// Code that takes locks asks for the one method that it calls, not for a *Locker.
+// A biller acquires locks, so it takes an Interface, with the one method that
+// it calls, and not a *Locker.
 type biller struct{ locks namedlock.Interface }
 
 func (b biller) Bill(ctx context.Context, customer int) error {
@@ -496,9 +508,9 @@ func (busy) WithLock(_ context.Context, name string, _ time.Duration, _ func(ctx
 	return &namedlock.Error{Op: namedlock.OpAcquire, Name: name, Err: namedlock.ErrTimeout}
 }
 
-// Where it does not matter how the lock behaves, a stand-in for it has three lines.
-// Where it does, because the lock may be lost, say, or others may have it for a
-// while, package locktest has a Locker without a server.
+// If it does not matter how the lock behaves, a test double has three lines.
+// Otherwise use the Locker of package locktest, which needs no server: its
+// locks can be lost, for example, or be held by another caller for a while.
 func ExampleInterface() {
 	ctx := context.Background()
 	fmt.Println(biller{free{}}.Bill(ctx, 42))

@@ -84,7 +84,7 @@ func TestHolderOfASessionThatIsNotShown(t *testing.T) {
 	assert.Equal(t, namedlock.Holder{Name: "report", ConnectionID: 42}, got)
 }
 
-// A client sends what it likes for its pid.
+// A client may send any text as its pid.
 func TestHolderBelievesNoPIDThatCannotBe(t *testing.T) {
 	for _, pid := range []string{"", "-5", "0x10", "4294967296", "1 on web-1"} {
 		locker, mock, _ := mocked(t)
@@ -98,7 +98,7 @@ func TestHolderBelievesNoPIDThatCannotBe(t *testing.T) {
 	}
 }
 
-// A session that has SET TIMESTAMP has any TIME in the process list.
+// After SET TIMESTAMP a session can have any TIME in the process list.
 func TestHolderBelievesNoTimeThatCannotBe(t *testing.T) {
 	for _, seconds := range []int64{-5, 4294967290, 1 << 60} {
 		locker, mock, _ := mocked(t)
@@ -197,7 +197,7 @@ func TestHeldSaysWhatToDo(t *testing.T) {
 	assert.ErrorContains(t, err, "GRANT SELECT ON performance_schema.*")
 }
 
-// With New there is one session, and only what this process knows.
+// With New there is one session, so only this process can name the holder.
 func TestATimeoutNamesTheHolderInThisProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locker, mock, db := mocked(t, namedlock.WithNamespace("app/"), namedlock.WithKeepAlive(time.Hour))
@@ -234,8 +234,8 @@ func TestHolderString(t *testing.T) {
 	}
 }
 
-// Whoever mocks a Locker from Open sees the question on a connection of its own, and
-// that it is not answered changes nothing.
+// A test that mocks a Locker from Open sees the question on a connection of its
+// own. Without an answer to it, nothing changes.
 func TestATimeoutWithoutAnAnswerIsATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))

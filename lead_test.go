@@ -30,7 +30,7 @@ func untilEnd(ctx context.Context, _ *namedlock.Term) error {
 	return ctx.Err()
 }
 
-// However fn ends, the lock is released; and while it led that is a resignation.
+// However fn ends, the lock is released. If fn ends while it leads, it resigns.
 func TestLeadResigns(t *testing.T) {
 	for what, end := range map[string]func() error{
 		"nil":    func() error { return nil },
@@ -64,7 +64,7 @@ func TestLeadResigns(t *testing.T) {
 	}
 }
 
-// Where ctx ends while an attempt fails, the error says so, too.
+// If ctx ends while an attempt fails, the error matches both.
 func TestLeadEndsWithItsContextWhileAnAttemptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memserver.New()
@@ -87,7 +87,8 @@ func TestLeadEndsWithItsContextWhileAnAttemptFails(t *testing.T) {
 	})
 }
 
-// Lead ends with ctx, when fn has returned; the error says so, and what fn returned if that is another.
+// Lead ends with ctx, when fn has returned. The error matches ctx.Err(), and
+// fn's error if that is a different one.
 func TestLeadEndsWithItsContext(t *testing.T) {
 	for _, own := range []error{nil, context.Canceled, errOwn} {
 		locker, mock, _ := mocked(t)
@@ -122,7 +123,8 @@ func TestLeadBadArgumentsCostNoSQL(t *testing.T) {
 	assert.ErrorIs(t, locker.Lead(ctx, "report", untilEnd), namedlock.ErrClosed)
 }
 
-// A leader is one at a time. Who has lost the lock waits again, whatever fn has returned.
+// There is one leader at a time. After a loss Lead waits again, whatever fn has
+// returned.
 func TestLeadGoesOnAfterALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := locktest.New()
@@ -158,7 +160,7 @@ func TestLeadGoesOnAfterALoss(t *testing.T) {
 	})
 }
 
-// A loss that only the release finds is one: fn has not led to its end.
+// A loss that only the release finds is a loss: fn has not led to its end.
 func TestLeadGoesOnAfterALossThatTheReleaseFinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -173,7 +175,7 @@ func TestLeadGoesOnAfterALossThatTheReleaseFinds(t *testing.T) {
 	})
 }
 
-// An outage is sat out in pauses that grow, and logged once.
+// In an outage Lead retries, with pauses that grow. The outage is logged once.
 func TestLeadSitsOutAnOutage(t *testing.T) {
 	for what, begin := range map[string]func(*memserver.Server) (end func()){
 		"connections are dropped": func(s *memserver.Server) func() {
@@ -223,7 +225,7 @@ func TestLeadSitsOutAnOutage(t *testing.T) {
 	}
 }
 
-// What no waiting mends is returned.
+// An error that cannot be cured by waiting is returned.
 func TestLeadReturnsWhatLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memserver.New()
@@ -246,7 +248,8 @@ func TestLeadReturnsWhatLasts(t *testing.T) {
 	})
 }
 
-// Close ends a Lead that waits, without a word about its long wait, and waits for one that leads.
+// Close ends a Lead that waits, and its long wait is not logged. Close waits
+// for a Lead that leads.
 func TestLeadAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(bytes.Buffer)
@@ -267,7 +270,8 @@ func TestLeadAndClose(t *testing.T) {
 	})
 }
 
-// An outage that hits a leader, or one who waits, is two lines in the log, however long it lasts: the end of the session, and the cause.
+// An outage that hits a leader, or a Lead that waits, is two lines in the log,
+// however long it lasts: the end of the session, and the cause.
 func TestLeadLogsAnOutageOnce(t *testing.T) {
 	for _, leads := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -292,7 +296,7 @@ func TestLeadLogsAnOutageOnce(t *testing.T) {
 	}
 }
 
-// Close ends a Lead that sits out an outage, too.
+// Close also ends a Lead that pauses in an outage.
 func TestCloseEndsALeadInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -307,7 +311,8 @@ func TestCloseEndsALeadInAnOutage(t *testing.T) {
 	})
 }
 
-// The log has the cause of each outage once: of one at the start, one that ends a term, and one that ends a wait.
+// The cause of each outage is logged once: at the start, at the end of a term,
+// and at the end of a wait.
 func TestLeadTellsOfEachOutageOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -352,7 +357,8 @@ func TestLeadTellsOfEachOutageOnce(t *testing.T) {
 	})
 }
 
-// fn that breaks its session in each term does so in pauses, and what it returns is in the log, also where only the release has found the loss.
+// If fn breaks its session in each term, Lead pauses between the terms. The
+// error of fn is logged, even if only the release has found the loss.
 func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
 	for _, told := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -368,7 +374,7 @@ func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
 				if told || len(terms) == last {
 					<-ctx.Done()
 				}
-				if len(terms) == last { // an end of ctx that came before fn is told of the loss would have its error count
+				if len(terms) == last { // if ctx ended before fn is told of the loss, fn's error would count
 					cancel()
 				}
 				return errOwn
@@ -385,7 +391,7 @@ func TestLeadPausesBetweenTermsThatAreLostSoon(t *testing.T) {
 	}
 }
 
-// ctx ends while an attempt fails for good: the error says both.
+// If ctx ends while an attempt fails for good, the error matches both.
 func TestLeadEndsWithItsContextWhileAnAttemptFailsForGood(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		ctx, cancel := context.WithCancel(b.Context())

@@ -23,8 +23,9 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// These tests run against a mock of the driver: they show what is sent, and what
-// comes of every answer. Whether servers answer so is asked in the e2e module.
+// These tests run against a mock of the driver: they show the statements that
+// are sent, and the result of every answer. The e2e module tests that servers
+// answer in this way.
 
 const (
 	getLock     = "SELECT GET_LOCK(?, ?)"
@@ -39,8 +40,9 @@ var ctx = context.Background()
 
 func nothing(context.Context) error { return nil }
 
-// mocked returns a Locker on a connection of a mocked db. Every statement that the
-// test does not expect fails, as does the test if an expected one is not sent.
+// mocked returns a Locker on a connection of a mocked db. A statement that the
+// test does not expect fails. The test fails if an expected statement is not
+// sent.
 func mocked(t *testing.T, opts ...namedlock.Option) (*namedlock.Locker, sqlmock.Sqlmock, *sql.DB) {
 	t.Helper()
 	db, mock, err := sqlmock.New(sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
@@ -79,7 +81,8 @@ func expectUnlock(mock sqlmock.Sqlmock, name string) {
 	mock.ExpectQuery(releaseLock).WithArgs(name).WillReturnRows(answer(1))
 }
 
-// assertPooled asserts that the session's connection is alive (and not discarded).
+// assertPooled asserts that the session's connection is alive, and so was not
+// discarded.
 func assertPooled(t *testing.T, db *sql.DB) {
 	t.Helper()
 	assert.Equal(t, 1, db.Stats().OpenConnections, "open connections: the session was discarded")
@@ -162,8 +165,8 @@ func TestNewGreetsItsSessionOnce(t *testing.T) {
 	require.NoError(t, mock.ExpectationsWereMet())
 }
 
-// Servers that do not understand the question for a cluster beside the greeting are
-// asked for it alone.
+// If a server does not understand the question for a cluster in the greeting,
+// the question is sent alone.
 func TestAServerThatCannotTellInTheGreetingIsAsked(t *testing.T) {
 	unknown := &mysql.MySQLError{Number: 1193, Message: "Unknown system variable"}
 	for what, test := range map[string]struct {
@@ -299,8 +302,8 @@ func TestTheLockIsReleasedHoweverFnEnds(t *testing.T) {
 	})
 }
 
-// What RELEASE_LOCK can answer but 1. In each case the lock was not provably held
-// to the end, and the session is in doubt.
+// The answers to RELEASE_LOCK other than 1. In each case it is not proved that
+// the lock was held to the end, and the session is in doubt.
 var badReleases = map[string]struct {
 	expect func(*sqlmock.ExpectedQuery)
 	is     error
@@ -361,8 +364,8 @@ func TestABadReleaseIsErrLostAndDiscardsTheConnection(t *testing.T) {
 	}
 }
 
-// The code under a lock must not go on while the lock is being given back: its context has
-// ended when RELEASE_LOCK is sent.
+// The code under a lock must not continue while the lock is being released: its
+// context has ended when RELEASE_LOCK is sent.
 func TestTheContextEndsBeforeRELEASE_LOCK(t *testing.T) {
 	for what, hold := range map[string]func(l *namedlock.Locker, under func(context.Context)){
 		"WithLock": func(l *namedlock.Locker, under func(context.Context)) {
@@ -422,8 +425,8 @@ func TestALockerWhoseConnIsGoneIsUnavailable(t *testing.T) {
 	}
 }
 
-// What GET_LOCK can answer but 1, with a timeout of 0. Where the answer is neither
-// 1 nor 0, a RELEASE_LOCK makes sure that nothing is held.
+// The answers to GET_LOCK other than 1, with a timeout of 0. If the answer is
+// neither 1 nor 0, a RELEASE_LOCK makes sure that nothing is held.
 func TestWhatGetLockAnswers(t *testing.T) {
 	broken := errors.New("connection reset")
 	for answered, c := range map[string]struct {
@@ -527,8 +530,9 @@ func TestTheStatementsOfAWait(t *testing.T) {
 	}
 }
 
-// Where a character set could make another name of it, a name goes as a literal that has
-// its own. Before a name outside ASCII that is asked.
+// If a character set could turn a name into another name, the name is sent as a
+// literal with a character set of its own. Before the first name outside ASCII,
+// the server is asked for its character sets.
 func TestHowANameIsSpelt(t *testing.T) {
 	const cafe = "_utf8mb4 0x636166C3A9"
 	for charsets, literal := range map[[3]any]bool{
@@ -784,8 +788,8 @@ func TestAProofNeedsAnAnswer(t *testing.T) {
 	}
 }
 
-// endedUnseen is a context that ends without closing its channel first, as every
-// context may, for a moment, in the eyes of another goroutine.
+// endedUnseen is a context that ends without closing its channel first. Every
+// context may look like that for a moment to another goroutine.
 type endedUnseen struct {
 	context.Context
 	ended atomic.Bool
@@ -841,7 +845,7 @@ func TestCallersAreServedFirstComeFirstServed(t *testing.T) {
 				})
 				assert.NoError(t, err)
 			}()
-			synctest.Wait() // until it stands in line
+			synctest.Wait() // until it is in the queue
 		}
 		require.NoError(t, first.Release())
 		time.Sleep(callers * time.Second)
@@ -869,7 +873,8 @@ func TestWaitingForAConnectionThatOthersHave(t *testing.T) {
 		require.NoError(t, err)
 		defer locker.Close()
 
-		// It is a wait for others: the timeout bounds it, to the millisecond.
+		// Waiting for a connection is waiting for other callers: the timeout
+		// limits it, to the millisecond.
 		for _, timeout := range []time.Duration{0, 700 * time.Millisecond, 20 * time.Second} {
 			begun := time.Now()
 			err := locker.WithLock(ctx, "report", timeout, nothing)
@@ -877,7 +882,7 @@ func TestWaitingForAConnectionThatOthersHave(t *testing.T) {
 			assert.Equal(t, timeout, time.Since(begun))
 		}
 
-		// And it is granted when there is one.
+		// When there is a connection, the lock is granted.
 		mock.ExpectQuery(greeting + ", RELEASE_ALL_LOCKS()" + results).WillReturnRows(answer("9.7.4", "MySQL Community Server", "utf8mb4", "utf8mb4", 28800, 0, "utf8mb4"))
 		expectLock(mock, "report")
 		expectUnlock(mock, "report")
@@ -930,7 +935,7 @@ func TestBadOptionsAreErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "*sql.DB")
 }
 
-// A Locker and a Lock that were declared, not made, say so.
+// A Locker and a Lock that were declared, not made, return errors that say so.
 func TestZeroLockers(t *testing.T) {
 	for what, l := range map[string]*namedlock.Locker{"zero": new(namedlock.Locker), "nil": nil} {
 		_, acquired := l.Acquire(ctx, "report", 0)
@@ -968,9 +973,9 @@ func TestOpenRefusesADBOfOneConnection(t *testing.T) {
 	assert.ErrorIs(t, locker.WithLock(ctx, "report", 0, nothing), namedlock.ErrUnsupported, "the limit is read again")
 }
 
-// Once the connection that was given to New is gone, every call says so at once, also
-// for the name of a lock that is lost and whose code still runs, and also the calls
-// that wait for it.
+// Once the connection that was given to New is gone, every call returns an
+// error at once. That includes calls that wait for it, and calls for the name
+// of a lost lock whose code is still running.
 func TestNobodyWaitsForAConnectionThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Second))
@@ -989,8 +994,8 @@ func TestNobodyWaitsForAConnectionThatIsGone(t *testing.T) {
 	})
 }
 
-// Whoever calls Release while it runs waits for what it finds, in a way that a bubble
-// sees.
+// A call of Release while another one runs waits for its result, in a way that
+// is visible to a bubble.
 func TestReleaseDuringRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locker, mock, db := mocked(t, namedlock.WithReleaseTimeout(time.Minute))
@@ -1012,7 +1017,7 @@ func TestReleaseDuringRelease(t *testing.T) {
 	})
 }
 
-// stuck is a connector whose dialer does not listen to its context.
+// stuck is a connector whose dialer ignores its context.
 type stuck struct{ until chan struct{} }
 
 func (c stuck) Connect(context.Context) (driver.Conn, error) {
@@ -1022,7 +1027,8 @@ func (c stuck) Connect(context.Context) (driver.Conn, error) {
 
 func (stuck) Driver() driver.Driver { return nil }
 
-// Opening a session is bounded, whatever the dialer does, and so is Close.
+// Opening a session is limited in time, whatever the dialer does, and so is
+// Close.
 func TestADialerThatIgnoresItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := make(chan struct{})
@@ -1053,8 +1059,8 @@ func TestADialerThatIgnoresItsContext(t *testing.T) {
 	})
 }
 
-// When Close returns the db has all its connections back, also that of a dialer which
-// takes its time to end.
+// When Close returns, the db has all its connections back, also that of a
+// dialer that takes long to end.
 func TestCloseWaitsForADialer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := make(chan struct{})
@@ -1139,7 +1145,8 @@ func TestDoLetsAPanicThrough(t *testing.T) {
 	})
 }
 
-// Servers whose locks do not last are refused, and the error says why and what would be right.
+// Servers whose locks do not last are refused. The error says why, and which
+// server to use.
 func TestServersThatDropLocksAreRefused(t *testing.T) {
 	for what, c := range map[string]struct {
 		answer func(*sqlmock.ExpectedQuery)
@@ -1176,7 +1183,7 @@ func TestServersThatDropLocksAreRefused(t *testing.T) {
 	}
 }
 
-// Zero values work, or say what they are.
+// Zero values work, or return errors that name them.
 func TestZeroValues(t *testing.T) {
 	var lock namedlock.Lock
 	assert.Empty(t, lock.Name())

@@ -122,7 +122,7 @@ func TestWithLocksReleasesAllInAPanicAndAnExit(t *testing.T) {
 	}
 }
 
-// Two locks are waited for, one after the other: the second has what is left.
+// The timeout is for both locks: the second wait has the rest of it.
 func TestWithLocksHasOneDeadlineForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locker, mock, db := mocked(t, namedlock.WithKeepAlive(time.Hour))
@@ -151,7 +151,8 @@ func TestWithLocksHasOneDeadlineForAll(t *testing.T) {
 	})
 }
 
-// expectLocks expects the names to be taken, in that order, and released in the reverse.
+// expectLocks expects the names to be acquired in this order, and released in
+// the reverse order.
 func expectLocks(mock sqlmock.Sqlmock, first string, others ...string) {
 	expectLock(mock, first)
 	get := mock.ExpectPrepare(getLock)
@@ -181,7 +182,7 @@ func requireName(t *testing.T, err, sentinel error, name string) {
 	assert.Equal(t, name, e.Name)
 }
 
-// An error that == cannot compare.
+// several is an error that == cannot compare.
 type several []error
 
 func (several) Error() string { return "several" }
@@ -198,7 +199,7 @@ func TestWithLocksReturnsAnErrorThatDoesNotCompare(t *testing.T) {
 	require.NoError(t, locks.Close())
 }
 
-// WithLocks under Forever waits for as long as it takes, for each.
+// WithLocks with Forever waits for each lock, without a limit.
 func TestWithLocksForever(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		for _, name := range []string{"a", "b"} {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// A vector is what SafeName must give for ever.
+// A vector is an output of SafeName, which must not change.
 type vector struct {
 	Parts []string `json:"parts"`
 	Name  string   `json:"name"`
@@ -65,8 +65,8 @@ func TestSafeNameOfWhatIsNoUTF8(t *testing.T) {
 	assert.NotEqual(t, namedlock.SafeName("a\xffb"), namedlock.SafeName("a\uFFFDb"))
 }
 
-// requireSafe fails the test unless name is one that every server stores without
-// change, with a namespace before it, and that none takes for another safe name.
+// requireSafe fails the test unless every server stores name unchanged, with a
+// namespace before it, and no server treats it as another safe name.
 func requireSafe(t *testing.T, name string) {
 	t.Helper()
 	require.NoError(t, names.Check(strings.Repeat("é", 16)+name), "%q", name)
@@ -74,8 +74,8 @@ func requireSafe(t *testing.T, name string) {
 	require.Equal(t, len(name), utf8.RuneCountInString(name), "%q is not ASCII", name)
 }
 
-// FuzzSafeName: whatever the two lists are, their names are valid, and no server takes
-// them for one lock unless the lists are the same.
+// FuzzSafeName checks that the names of two lists are valid, and that no server
+// treats them as one lock unless the lists are the same.
 func FuzzSafeName(f *testing.F) {
 	for _, v := range vectors(f) {
 		f.Add(strings.Join(v.Parts, "\x00"), strings.ToUpper(strings.Join(v.Parts, ":")), ":")

@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A panickyContext panics in one of its methods, from a call on.
+// A panickyContext panics in one of its methods, from a given call on.
 type panickyContext struct {
 	context.Context
 	in   string
@@ -39,7 +39,8 @@ func (p panickyContext) Deadline() (time.Time, bool) {
 	return p.Context.Deadline()
 }
 
-// A context that panics, whenever it does so, leaves no lock held, and Close ends.
+// A context that panics, in whichever call, leaves no lock held, and Close
+// returns.
 func TestAContextThatPanics(t *testing.T) {
 	for _, method := range []string{"Done", "Err", "Value", "Deadline"} {
 		most := 12
@@ -86,8 +87,8 @@ func TestAContextThatPanics(t *testing.T) {
 
 func nothingTx(context.Context, *sql.Tx) error { return nil }
 
-// The Released hook sees what became of the transaction, and the error that it gets is
-// not changed after that.
+// The Released hook gets the outcome of the transaction. The error that it gets
+// is not changed afterwards.
 func TestTheReleasedHookSeesTheOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memserver.New()
@@ -110,7 +111,7 @@ func TestTheReleasedHookSeesTheOutcome(t *testing.T) {
 	})
 }
 
-// The Released hook sees a loss under WithLocks also where fn does not return.
+// The Released hook gets a loss under WithLocks even if fn does not return.
 func TestWithLocksReportsALossAfterGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memserver.New()

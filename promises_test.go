@@ -32,8 +32,9 @@ var (
 	promiseNumber  = regexp.MustCompile(`^(?:TestPromise|Run/)(\d\d)`)
 )
 
-// docs/PROMISES.md and the tests agree: each promise names tests that exist, or a place in the documentation, and each
-// test that has a number in its name has a promise.
+// docs/PROMISES.md and the tests agree: each promise names tests that exist, or
+// a place in the documentation, and each test that has a number in its name has
+// a promise.
 func TestThePromisesHaveTests(t *testing.T) {
 	page, err := os.ReadFile("docs/PROMISES.md")
 	require.NoError(t, err)
@@ -67,8 +68,9 @@ func TestThePromisesHaveTests(t *testing.T) {
 	}
 }
 
-// testsOfTheRepository returns all test functions, by the folder of their package ("namedlock" is the root) and their name, and
-// the tests of the conformance kit.
+// testsOfTheRepository returns all test functions, by the folder of their
+// package ("namedlock" is the root) and their name, and the tests of the
+// conformance kit.
 func testsOfTheRepository(t *testing.T) map[string]bool {
 	tests := make(map[string]bool)
 	forEachGoFile(t, func(file string, syntax *ast.File) {
@@ -95,7 +97,8 @@ func testsOfTheRepository(t *testing.T) map[string]bool {
 	return tests
 }
 
-// goFiles are all Go files of the repository, by names with slashes. They are parsed once, however often the tests run.
+// goFiles are all Go files of the repository, by names with slashes. They are
+// parsed once, however often the tests run.
 var goFiles = sync.OnceValues(func() (parsed map[string]*ast.File, err error) {
 	parsed = make(map[string]*ast.File)
 	files := token.NewFileSet()
@@ -122,9 +125,12 @@ func forEachGoFile(t *testing.T, f func(file string, syntax *ast.File)) {
 	}
 }
 
-// A Locker with hooks is a *namedlock.Locker, the test double's has one, and what a hook adds to a context is what fn gets. No hook
-// runs between GET_LOCK and the deferred release: one that panics is logged, one that exits is an exit of fn's, and both
-// times the statements are those of a cycle without hooks.
+// A Locker with hooks is a *namedlock.Locker, and the test double has hooks. A
+// value that a hook adds to a context is in fn's context.
+//
+// No hook runs between GET_LOCK and the deferred release. A hook that panics is
+// logged. A hook that exits is an exit of fn. In both cases the statements are
+// those of a cycle without hooks.
 func TestPromise39_HooksOfOneType(t *testing.T) {
 	double := locktest.New()
 	var _ *namedlock.Locker = double.Locker
@@ -176,7 +182,8 @@ func TestPromise39_HooksOfOneType(t *testing.T) {
 	})
 }
 
-// What the library does cannot depend on the test binary: no package of it looks for one.
+// The behaviour of the library cannot depend on the test binary: no package of
+// it looks for one.
 func TestPromise47_NothingDependsOnBeingTested(t *testing.T) {
 	forEachGoFile(t, func(file string, syntax *ast.File) {
 		library := path.Dir(file) == "." || strings.HasPrefix(file, "internal/") && !strings.HasPrefix(file, "internal/lateness/")

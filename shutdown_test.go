@@ -19,7 +19,8 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// Shutdown ends with its ctx. The code under the locks is told, and others can have them.
+// Shutdown ends with its ctx. The code under the locks is told, and other
+// callers can acquire them.
 func TestShutdownIsBounded(t *testing.T) {
 	for what, hold := range map[string]func(l *locktest.Locker) (held context.Context, end func() error){
 		"code that goes on": func(l *locktest.Locker) (context.Context, func() error) {
@@ -78,7 +79,8 @@ func TestShutdownIsBounded(t *testing.T) {
 	}
 }
 
-// Called from under a lock it does not wait for itself for ever.
+// Called under a lock of the Locker, Shutdown does not wait indefinitely for
+// that lock.
 func TestShutdownInsideFn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := locktest.New()
@@ -139,7 +141,7 @@ func TestCheckAsksTheServer(t *testing.T) {
 	assert.ErrorContains(t, new(namedlock.Locker).Check(ctx), "namedlock: check: the Locker was not made")
 }
 
-// A lease that a proxy swallows is said at once.
+// If a proxy drops the lease, Check logs it at once.
 func TestCheckReadsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, swallowed := range []bool{false, true} {
@@ -190,7 +192,8 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	})
 }
 
-// A Shutdown whose ctx has ended gives up every lock: nobody is granted one after that. Callers come at every moment.
+// A Shutdown whose ctx has ended gives up every lock, and no caller is granted
+// one after that. Callers come at every moment.
 func TestShutdownAtOnceLeavesNothingHeld(t *testing.T) {
 	for try := range 50 {
 		locks := locktest.New()

@@ -46,7 +46,8 @@ func TestWithSlotBadArgumentsCostNoSQL(t *testing.T) {
 	assert.ErrorIs(t, locker.WithSlot(ctx, "x", 1, 0, unexpected), namedlock.ErrClosed)
 }
 
-// Each caller has a slot of its own, and no more than n run at a time, in all processes together.
+// Each caller has a slot of its own. At most n run at a time, in all processes
+// together.
 func TestWithSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New(namedlock.WithNamespace("app/"))
@@ -90,7 +91,7 @@ func TestWithSlot(t *testing.T) {
 	})
 }
 
-// The slot is released however fn ends, and what fn returned is returned as it is.
+// The slot is released however fn ends, and fn's error is returned unchanged.
 func TestWithSlotReleases(t *testing.T) {
 	for what, end := range map[string]func() error{
 		"nil":    func() error { return nil },
@@ -129,7 +130,8 @@ func TestWithSlotReleases(t *testing.T) {
 	}
 }
 
-// A loss is that of a lock: fn is told, and the next caller has the slot.
+// The loss of a slot is that of a lock: fn is told, and the next caller has the
+// slot.
 func TestWithSlotLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -150,7 +152,8 @@ func TestWithSlotLoss(t *testing.T) {
 	})
 }
 
-// A timeout says how many slots there are, and who has one of them.
+// The error of a timeout has the number of slots, and the holder of one of
+// them.
 func TestWithSlotTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New(namedlock.WithNamespace("app/"))
@@ -191,7 +194,7 @@ func errorOf(t *testing.T, err error) *namedlock.Error {
 	return e
 }
 
-// With New, all is on the one session, which nobody blocks.
+// With New, everything is on the one session, and no caller blocks it.
 func TestWithSlotOnOneSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memserver.New()
@@ -223,7 +226,7 @@ func TestWithSlotOnOneSession(t *testing.T) {
 	})
 }
 
-// Hooks see one call, and the number of the slot; a long wait is logged once.
+// Hooks see one call, and the number of the slot. A long wait is logged once.
 func TestWithSlotIsObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, r := new(bytes.Buffer), &record{}

@@ -18,7 +18,8 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// forged is what a stranger would have an error or the log say.
+// forged is a text that a stranger would like to have in an error or a log
+// line.
 const forged, escaped = "billing\nlevel=INFO all is well\x1b[2K\u202e", `billing\nlevel=INFO all is well\x1b[2K\u202e`
 
 func TestTextOfStrangersStaysOnItsLine(t *testing.T) {
@@ -43,7 +44,7 @@ func TestTextOfStrangersStaysOnItsLine(t *testing.T) {
 	assert.Equal(t, forged, inside.Message, "as it came")
 }
 
-// verbatim is a handler that writes what it gets as it is.
+// verbatim is a handler that writes its input unchanged.
 type verbatim struct {
 	slog.Handler
 	mu   *sync.Mutex

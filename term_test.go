@@ -142,7 +142,8 @@ func TestWithTerm(t *testing.T) {
 	})
 }
 
-// The end of WithTerm waits for a transaction that still runs.
+// WithTerm does not return before a transaction that is still running has
+// ended.
 func TestWithTermWaitsForItsTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, mock, err := sqlmock.New()
@@ -210,7 +211,7 @@ func TestDoTx(t *testing.T) {
 	}
 }
 
-// A txDouble runs fn, and returns commit where fn returns nil.
+// A txDouble runs fn, and returns commit if fn returns nil.
 type txDouble struct{ begin, commit error }
 
 func (d txDouble) WithLockTx(ctx context.Context, _ string, _ time.Duration, _ *sql.TxOptions, fn func(context.Context, *sql.Tx) error) error {
@@ -223,7 +224,7 @@ func (d txDouble) WithLockTx(ctx context.Context, _ string, _ time.Duration, _ *
 	return d.commit
 }
 
-// A timeout of 5 is five nanoseconds, and its error says so.
+// A timeout of 5 is 5 nanoseconds, and the text of its error says so.
 func TestATimeoutWithoutAUnit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New()
@@ -300,7 +301,7 @@ func TestTermBadArgumentsCostNoSQL(t *testing.T) {
 	assert.Error(t, new(namedlock.Term).WithTx(ctx, nil, unexpected))
 }
 
-// A deposed leader commits nothing, also where it has not been told.
+// A deposed leader commits nothing, even if it has not been told.
 func TestTermDeposedCommitsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, mock, err := sqlmock.New()
@@ -329,7 +330,8 @@ func TestTermDeposedCommitsNothing(t *testing.T) {
 	})
 }
 
-// The code of a term's transaction is told of the loss, also under a context that knows of no lock.
+// The code of a term's transaction is told of the loss, even under a context
+// that carries no lock.
 func TestTermTransactionIsToldOfTheLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, mock, err := sqlmock.New()
@@ -402,8 +404,9 @@ func TestTermTransactionsTakeTurns(t *testing.T) {
 	})
 }
 
-// A KILL that meets the beginning of a leader's transaction is the loss of its term; a context of another lock's is none of the term's;
-// and a panic of a leader that is deposed is told of by the log alone.
+// A KILL at the beginning of a leader's transaction is the loss of its term. A
+// context of another lock is refused. A panic of a deposed leader is only
+// logged.
 func TestTermOddEnds(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		none := func(context.Context, *sql.Tx) error { return nil }

@@ -132,7 +132,7 @@ func TestWithLockTxRollsBack(t *testing.T) {
 	}
 }
 
-// A rollback that fails leaves it to the server, with the end of the session.
+// If ROLLBACK fails, the server rolls back when the session ends.
 func TestWithLockTxRollbackLost(t *testing.T) {
 	locker, mock, db := mocked(t)
 	own := errors.New("fn's own")
@@ -196,7 +196,8 @@ func TestWithLockTxEndedByFn(t *testing.T) {
 	assertPooled(t, db)
 }
 
-// What the release found is told also after a commit, which it says.
+// A loss that the release finds after a commit is reported, and so is the
+// commit.
 func TestWithLockTxLostAfterCommit(t *testing.T) {
 	locker, mock, db := mocked(t)
 	expectLock(mock, "report")

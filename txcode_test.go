@@ -18,7 +18,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A bubble is a Locker on a server in memory that speaks the protocol, under a clock that jumps.
+// A bubble is a Locker on a server in memory that speaks the protocol, in a
+// test whose clock jumps.
 type bubble struct {
 	*testing.T
 	server *memserver.Server
@@ -60,7 +61,8 @@ func requireOutcome(t *testing.T, err error, outcome namedlock.TxOutcome) {
 	assert.Equal(t, outcome, e.Tx, err)
 }
 
-// slow runs a statement of fn's that the server does not answer, under a context that ends meanwhile.
+// slow runs a statement of fn that the server does not answer, under a context
+// that ends during it.
 func (b *bubble) slow(ctx context.Context, tx *sql.Tx, cancel func()) error {
 	b.server.Once("INSERT slow", &memserver.Reply{Hang: true})
 	go func() { // at once: a watch that waited for the connection's mutex would stop the bubble's clock
@@ -71,7 +73,9 @@ func (b *bubble) slow(ctx context.Context, tx *sql.Tx, cancel func()) error {
 	return err
 }
 
-// A context that ends in the middle of a statement of the transaction is no loss of its lock, nor of one inside, but of one around it.
+// If a context ends during a statement of the transaction, this is not a loss
+// of the transaction's lock, nor of a lock inside it. It is a loss of a lock
+// around it.
 func TestWithLockTxCutOff(t *testing.T) {
 	for _, whose := range []string{"the caller's", "fn's own", "fn's own, swallowed"} {
 		t.Run(whose, func(t *testing.T) {
@@ -92,7 +96,7 @@ func TestWithLockTxCutOff(t *testing.T) {
 						})
 					})
 					assert.ErrorIs(b, err, context.Canceled)
-					if whose != "fn's own, swallowed" { // which finds that its ctx has ended with the lock around it
+					if whose != "fn's own, swallowed" { // it finds that its ctx has ended with the lock around it
 						assert.NotErrorIs(b, err, namedlock.ErrLost)
 					}
 					assert.ErrorIs(b, context.Cause(around), namedlock.ErrLost)
@@ -104,7 +108,7 @@ func TestWithLockTxCutOff(t *testing.T) {
 	}
 }
 
-// Without a lock around it nobody is told of a loss, nor is the log.
+// Without a lock around the transaction, no loss is reported or logged.
 func TestWithLockTxCutOffAlone(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		err := b.withLockTx(b.Context(), "report", func(ctx context.Context, tx *sql.Tx) error {
@@ -118,7 +122,8 @@ func TestWithLockTxCutOffAlone(t *testing.T) {
 	})
 }
 
-// A loss that COMMIT finds after the code has ended the transaction says both.
+// If COMMIT finds a loss after fn has ended the transaction, the error matches
+// both.
 func TestWithLockTxLostAndEnded(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		err := b.withLockTx(b.Context(), "report", func(ctx context.Context, tx *sql.Tx) error {
@@ -132,7 +137,8 @@ func TestWithLockTxLostAndEnded(t *testing.T) {
 	}, namedlock.WithProbe(0))
 }
 
-// A question that the server does not answer ends with its context, and with Close.
+// A question without an answer from the server ends with its context, and with
+// Close.
 func TestHolderWithoutAnAnswer(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		ask := func(ctx context.Context) error {
@@ -148,7 +154,8 @@ func TestHolderWithoutAnAnswer(t *testing.T) {
 	})
 }
 
-// What fn returns where the driver's error for a statement that was cut off is any: the end of ctx comes with it.
+// The driver may return any error for a statement that was cut off. If fn
+// returns it, the end of ctx is joined to it.
 func TestWithLockTxEndOfTheContextIsTold(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		ctx, cancel := context.WithCancel(b.Context())
@@ -173,7 +180,7 @@ func TestWithLockTxEndOfTheContextIsTold(t *testing.T) {
 	})
 }
 
-// fn ends the transaction itself and fails: it knows.
+// If fn ends the transaction itself and fails, only its error is returned.
 func TestWithLockTxEndedByAnFnThatFails(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		require.Equal(b, errOwn, b.withLockTx(b.Context(), "report", func(_ context.Context, tx *sql.Tx) error {
@@ -183,7 +190,8 @@ func TestWithLockTxEndedByAnFnThatFails(t *testing.T) {
 	})
 }
 
-// A panic and a Goexit find a transaction that has ended, or a lock that is lost: there is nobody to tell but the log.
+// A panic or a Goexit finds a transaction that has ended, or a lock that is
+// lost. No caller gets that error, so it is logged.
 func TestWithLockTxBeforeAPanic(t *testing.T) {
 	for how, leave := range map[string]func(){"panic": func() { panic(errOwn) }, "Goexit": runtime.Goexit} {
 		for what, c := range map[string]struct {
@@ -213,7 +221,8 @@ func TestWithLockTxBeforeAPanic(t *testing.T) {
 	}
 }
 
-// A loss that fn returns, its own or that of a lock inside, comes with what became of the transaction; ours is found first.
+// If fn returns a loss, its own or that of a nested lock, the outcome of the
+// transaction is joined to it. The joined error is found first.
 func TestWithLockTxLossReturned(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		for what, fails := range map[string]func(ctx context.Context) error{
@@ -235,7 +244,7 @@ func TestWithLockTxLossReturned(t *testing.T) {
 	})
 }
 
-// Isolation levels of MySQL's go to the server.
+// The isolation levels of MySQL are sent to the server.
 func TestWithLockTxIsolation(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		require.NoError(b, b.locker.WithLockTx(b.Context(), "report", 0, &sql.TxOptions{Isolation: sql.LevelReadCommitted},

@@ -13,10 +13,10 @@ import (
 	"github.com/go-namedlock/namedlock"
 )
 
-// A tracer wraps connections as tracing does, and shows what it wraps.
+// A tracer wraps connections as tracing does, and shows the connection beneath.
 type tracer struct {
 	driver.Connector
-	db *sql.DB // by whose driver
+	db *sql.DB // of the driver that opens the connections
 }
 
 type traced struct{ driver.Conn }
@@ -32,8 +32,8 @@ func (t tracer) Connect(context.Context) (driver.Conn, error) {
 
 func (t tracer) Driver() driver.Driver { return t.db.Driver() }
 
-// A mock that is wrapped stays one: a Locker that is to send nothing but the
-// statements of the cycle does so.
+// A mock that is wrapped is still a mock: a Locker that may send only the
+// statements of the cycle sends only these.
 func TestUnwrap_WrappedMock(t *testing.T) {
 	db, mock, err := sqlmock.NewWithDSN("wrapped-mock", sqlmock.QueryMatcherOption(sqlmock.QueryMatcherEqual))
 	require.NoError(t, err)
