@@ -66,7 +66,7 @@ var (
 	ErrInterrupted = fault.ErrInterrupted
 
 	// ErrUnavailable: the server could not be asked. The error wraps the
-	// driver's error. Nothing is held.
+	// driver's error. The call has acquired nothing.
 	//
 	// A call does not start to wait for a server that is down. To retry, pause
 	// and call again. A wait that has started continues through an outage, such

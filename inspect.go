@@ -105,8 +105,8 @@ func (h Holder) client() string {
 }
 
 // Holder asks the server which session holds the lock. false means that the
-// lock is free. It acquires nothing, and waits for no lock. On MySQL it finds a
-// name in any letter case.
+// lock is free. Holder acquires nothing, and waits for no lock. On MySQL it
+// finds a name in any letter case.
 //
 // With [Open] it borrows a connection from the db, in addition to those of the
 // locks. With [New] it waits for its turn on the given connection. It is
@@ -114,7 +114,8 @@ func (h Holder) client() string {
 //
 // The error matches [ErrUnavailable] if the server cannot be asked,
 // [ErrUnsupported] if the server does not report holders, and [ErrNoSession] if
-// all connections of the db are in use.
+// all connections of the db are in use. It can also match [ErrInvalidName],
+// [ErrClosed] or ctx.Err().
 //
 // The answer may be out of date: the lock may have been released, and acquired
 // by another session, since.

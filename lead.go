@@ -46,7 +46,7 @@ import (
 // # Shutting down
 //
 // End ctx, wait for Lead to return, then call [Locker.Shutdown]. Shutdown alone
-// does not stop a leader: it lets it run until Shutdown's own ctx ends.
+// does not stop a leader before Shutdown's own ctx ends.
 //
 // # Outages
 //
@@ -146,8 +146,8 @@ func (l *Locker) mayMend(err error) bool {
 	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
 }
 
-// An outage is a time in which the server cannot be asked for the lock, or
-// every lock is lost soon.
+// An outage is a time in which the server cannot be asked for the lock, or in
+// which every term is lost soon.
 type outage struct {
 	pause  time.Duration // the last one
 	told   bool          // the outage is logged, with its cause

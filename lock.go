@@ -242,10 +242,12 @@ func (k *Lock) Context() context.Context {
 // Release releases the lock. Afterwards it is not held any more, whatever the
 // result, and the Locker's next caller can acquire it.
 //
-// nil means that the lock was held to the end. Any other error matches
-// [ErrLost]: another caller may have held the lock in the meantime. Release may
-// be called again, and concurrently. Every call returns the result of the first
-// one, and changes nothing.
+// nil means that the lock was held to the end. An error that matches [ErrLost]
+// means that another caller may have held the lock in the meantime. A Lock that
+// was not returned by Acquire has an error of its own.
+//
+// Release may be called again, and concurrently. Every call returns the result
+// of the first one, and changes nothing.
 func (k *Lock) Release() error {
 	if k == nil || k.grant == nil {
 		return &Error{Op: OpRelease, Err: errZeroLock}

@@ -78,7 +78,7 @@ func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 //
 // If db allows only one connection, Open returns [ErrUnsupported], because code
 // under a lock could never query db. If db is changed to one connection later,
-// the calls for locks return it.
+// the calls for locks return ErrUnsupported.
 func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 	if db == nil {
 		return nil, errors.New("namedlock: Open needs a *sql.DB, not nil")
