@@ -112,7 +112,8 @@
 // a caller of the same Locker, no question is needed. Otherwise the Locker asks
 // the server, at most 1 s before the wait ends. It does so only with [Open], if
 // the db has a connection to spare, and not for a timeout below 100 ms. The
-// question never prolongs the wait: if the answer comes too late, Holder is nil.
+// question never prolongs the wait: if the answer comes too late, Holder is
+// nil.
 //
 // # Statements
 //

@@ -343,8 +343,9 @@ func (k *Lock) whyEnded(ctx, fnCtx context.Context) error {
 	return bare(cause)
 }
 
-// contextEnded is the error for the end of ctx while the code under the lock ran
-// or was about to. Like queue.ContextError it matches ctx's Err and its Cause.
+// contextEnded is the error for the end of ctx while the code under the lock
+// was running or was about to. It matches ctx's Err and its Cause, as
+// queue.ContextError does.
 func contextEnded(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
