@@ -70,8 +70,8 @@ func atLeast(option string, d, least time.Duration, zero string) error {
 // and the release returns [ErrLost]. The default is 5s, the minimum 10ms.
 //
 // The time that a release waits for another statement on its session does not
-// count. While the server answers, none of the Locker's own statements takes
-// longer than 2 s there.
+// count. While the server answers, the Locker's own statements take at most 2 s
+// there, except COMMIT and ROLLBACK (see [WithLease]).
 func WithReleaseTimeout(d time.Duration) Option {
 	return func(o *options) error {
 		if err := atLeast("WithReleaseTimeout", d, 10*time.Millisecond, ""); err != nil {

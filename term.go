@@ -102,9 +102,9 @@ type inTerm struct{}
 // # Contexts
 //
 // ctx must be the ctx passed to the term's function, one derived from it, or
-// one that carries no lock. If it ends during one of fn's statements, the
-// driver closes the connection, and the term ends. If it ends between
-// statements, the transaction is rolled back, and the term goes on.
+// one that carries no lock of this Locker. If it ends during one of fn's
+// statements, the driver closes the connection, and the term ends. If it ends
+// between statements, the transaction is rolled back, and the term goes on.
 //
 // # Concurrent calls
 //
