@@ -7,11 +7,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
-// A call chain is the ctx that a lock's code runs under, and all that derives
-// from it. Its innermost lock stands in the ctx and knows the one around it, so
-// that a chain that forks is two chains with a common beginning.
-
-type chainKey struct{}
+// A chain is a call chain: the ctx that a lock's code runs under, and every ctx
+// that derives from it. The ctx carries the innermost lock, under its queue as
+// key. Each lock refers to the lock around it, so a chain that forks is two
+// chains with a common beginning. The locks of another Locker are another chain.
+type chain struct{ inner *Grant }
 
 // withGrant is a context that carries the innermost lock of its chain.
 type withGrant struct {
@@ -20,30 +20,23 @@ type withGrant struct {
 }
 
 func (c withGrant) Value(key any) any {
-	if key == (chainKey{}) {
+	if key == any(c.grant.line.queue) {
 		return c.grant
 	}
 	return c.Context.Value(key)
 }
 
-// chain is the innermost lock of a call chain, nil for one that has none. Locks
-// of other queues stand among its ancestors, and released ones too: a context
-// can outlive the code it was made for.
-type chain struct {
-	queue *Queue
-	inner *Grant
-}
-
 func (q *Queue) chainOf(ctx context.Context) chain {
-	inner, _ := ctx.Value(chainKey{}).(*Grant)
-	return chain{q, inner}
+	inner, _ := ctx.Value(q).(*Grant)
+	return chain{inner}
 }
 
-// locks yields what the chain still holds in its queue, the innermost first.
-// The queue's mu must be held.
+// locks yields the locks that the chain holds, the innermost first. It skips
+// those that have been released: a context can outlive the code that it was
+// made for. The queue's mu must be held.
 func (c chain) locks(yield func(*Grant) bool) {
 	for g := c.inner; g != nil; g = g.outer {
-		if g.queue == c.queue && !g.releasing && !yield(g) {
+		if !g.releasing && !yield(g) {
 			return
 		}
 	}
@@ -69,29 +62,20 @@ func (c chain) holding(l *line) bool {
 	return l.holder != nil && c.holds(l.holder)
 }
 
-// home is the session that is the chain's own, or else of its outermost lock.
-func (c chain) home() (home *pool.Session) {
+// home returns the session that belongs to the chain alone, or else the session
+// of its outermost lock. It is nil for a chain without locks. mine is how many
+// locks the chain holds there.
+func (c chain) home() (home *session.Session, mine int) {
 	for g := range c.locks {
 		home = g.session
 		if g.use.own() {
 			break
 		}
 	}
-	return home
-}
-
-// mayHaveOwn returns an error if the chain has a session of its own already: on that there is one transaction at a
-// time. The queue's mu must be held.
-func (c chain) mayHaveOwn() error {
-	for g := range c.locks {
-		switch g.use {
-		case ForTx:
-			return fault.Because(fault.ErrInTransaction, "already in a transaction, and a second START TRANSACTION would commit it; use the *sql.Tx passed to fn", nil)
-		case ForTerm, ForLead:
-			return fault.Because(fault.ErrInTransaction, "already in a term, which has a session of its own; use Term.WithTx for a transaction", nil)
-		}
+	if home != nil {
+		mine = c.on(home)
 	}
-	return nil
+	return home, mine
 }
 
 // on is how many locks the chain holds on s.
@@ -104,10 +88,24 @@ func (c chain) on(s *pool.Session) (n int) {
 	return n
 }
 
-// deadlocksLocked reports whether c, were it to wait for the lock held by g, would wait
-// for itself: some caller below g waits for a lock of c, or for one whose code
-// waits for it in turn. The code of a lock is taken to wait for every call made
-// under it. The queue's mu must be held.
+// mayHaveOwn returns an error if the chain has a session of its own already: a
+// session has one transaction at a time. The queue's mu must be held.
+func (c chain) mayHaveOwn() error {
+	for g := range c.locks {
+		switch g.use {
+		case ForTx:
+			return fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
+		case ForTerm, ForLead:
+			return fault.Because(fault.ErrInTransaction, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions", nil)
+		}
+	}
+	return nil
+}
+
+// deadlocksLocked reports whether c would wait for itself if it waited for the
+// lock of g. It would if a caller under g waits for a lock of c, or for a lock
+// whose code waits for a lock of c in turn. The code of a lock is assumed to wait
+// for every call that is made under the lock. The queue's mu must be held.
 func (q *Queue) deadlocksLocked(c chain, g *Grant) bool {
 	seen := map[*Grant]bool{}
 	var reaches func(*Grant) bool

@@ -175,7 +175,8 @@ func (q *Queue) homeOf(ctx context.Context) *pool.Session {
 	c := q.chainOf(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return c.home()
+	home, _ := c.home()
+	return home
 }
 
 // beside runs ask beside all that goes on. It returns when ctx ends, or Close begins.

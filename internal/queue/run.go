@@ -121,8 +121,8 @@ func (r *run) end() {
 func (r *run) session(w *waiter) (*pool.Session, error) {
 	q := r.queue
 	q.mu.Lock()
-	home := w.chain.home()
-	req := pool.Request{Home: home, Own: w.terms.Use.own(), Lead: w.terms.Use == ForLead, Mine: w.chain.on(home), Fresh: r.failed, Poll: w.asked, Caller: r}
+	home, mine := w.chain.home()
+	req := session.Request{Home: home, Own: w.terms.Use.own(), Lead: w.terms.Use == ForLead, Mine: mine, Fresh: r.failed, Poll: w.asked, Caller: r}
 	q.mu.Unlock()
 	return q.pool.Take(req)
 }
