@@ -178,8 +178,8 @@ func (o *outage) lost(lasted time.Duration) bool {
 // sitOut passes the time until the next attempt. It returns an error if ctx has
 // ended, or if Close has begun.
 func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
-	o.pause = min(max(2*o.pause, firstPause), lastPause)
-	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // so that the Leads that one outage has hit do not all ask at once
+	o.pause = queue.NextPause(o.pause, firstPause, lastPause)
+	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // those whom one outage has hit do not all come at once
 	defer timer.Stop()
 	select {
 	case <-timer.C:

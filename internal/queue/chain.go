@@ -10,7 +10,8 @@ import (
 // A chain is a call chain: the ctx that a lock's code runs under, and every ctx
 // that derives from it. The ctx carries the innermost lock, under its queue as
 // key. Each lock refers to the lock around it, so a chain that forks is two
-// chains with a common beginning. The locks of another Locker are another chain.
+// chains with a common beginning. The locks of another Locker are another
+// chain.
 type chain struct{ inner *Grant }
 
 // withGrant is a context that carries the innermost lock of its chain.
@@ -36,17 +37,18 @@ func (q *Queue) chainOf(ctx context.Context) chain {
 // made for. The queue's mu must be held.
 func (c chain) locks(yield func(*Grant) bool) {
 	for g := c.inner; g != nil; g = g.outer {
-		if !g.releasing && !yield(g) {
+		if g.state == held && !yield(g) {
 			return
 		}
 	}
 }
 
 func (c chain) empty() bool {
-	for range c.locks {
-		return false
+	g := c.inner
+	for g != nil && g.state != held {
+		g = g.outer
 	}
-	return true
+	return g == nil
 }
 
 func (c chain) holds(g *Grant) bool {
@@ -63,19 +65,15 @@ func (c chain) holding(l *line) bool {
 }
 
 // home returns the session that belongs to the chain alone, or else the session
-// of its outermost lock. It is nil for a chain without locks. mine is how many
-// locks the chain holds there.
-func (c chain) home() (home *session.Session, mine int) {
+// of its outermost lock. It is nil for a chain without locks.
+func (c chain) home() (home *pool.Session) {
 	for g := range c.locks {
 		home = g.session
 		if g.use.own() {
 			break
 		}
 	}
-	if home != nil {
-		mine = c.on(home)
-	}
-	return home, mine
+	return home
 }
 
 // on is how many locks the chain holds on s.
@@ -94,9 +92,9 @@ func (c chain) mayHaveOwn() error {
 	for g := range c.locks {
 		switch g.use {
 		case ForTx:
-			return fault.Because(fault.ErrInTransaction, "this call chain is in a transaction already, which another START TRANSACTION would commit: use the *sql.Tx that fn got", nil)
+			return fault.Because(fault.ErrInTransaction, "already in a transaction, and a second START TRANSACTION would commit it; use the *sql.Tx passed to fn", nil)
 		case ForTerm, ForLead:
-			return fault.Because(fault.ErrInTransaction, "this call chain is in a term, which has a session of its own: use Term.WithTx for transactions", nil)
+			return fault.Because(fault.ErrInTransaction, "already in a term, which has a session of its own; use Term.WithTx for a transaction", nil)
 		}
 	}
 	return nil
@@ -104,8 +102,8 @@ func (c chain) mayHaveOwn() error {
 
 // deadlocksLocked reports whether c would wait for itself if it waited for the
 // lock of g. It would if a caller under g waits for a lock of c, or for a lock
-// whose code waits for a lock of c in turn. The code of a lock is assumed to wait
-// for every call that is made under the lock. The queue's mu must be held.
+// whose code waits for a lock of c in turn. The code of a lock is assumed to
+// wait for every call that is made under the lock. The queue's mu must be held.
 func (q *Queue) deadlocksLocked(c chain, g *Grant) bool {
 	seen := map[*Grant]bool{}
 	var reaches func(*Grant) bool

@@ -7,30 +7,30 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// Close refuses new callers, ends those in line with fault.ErrClosed, waits until
-// every lock is released and gives the sessions back. Every call returns when
-// that is done.
+// Close refuses new callers, ends the waits of those in line with
+// fault.ErrClosed, waits until every lock is released, and closes the pool.
+// Every call of it returns when that is done.
 func (q *Queue) Close() {
 	q.Refuse()
 	<-q.idle
 	q.endPool.Do(q.pool.Close)
 }
 
-// Refuse begins Close: when it has returned nobody is granted a lock any more.
+// Refuse begins Close. When it has returned, no caller is granted a lock any
+// more.
 func (q *Queue) Refuse() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	if q.closing.Err() != nil {
 		return
 	}
 	for _, l := range q.lines {
 		q.dismissLocked(l, fault.ErrClosed)
-		if l.run != nil {
-			l.run.abandonLocked()
+		if l.asker != nil {
+			l.asker.abandonLocked()
 		}
 		q.advanceLocked(l)
 	}
-	q.closed = true
 	q.beginClosing()
 	if q.active == 0 {
 		close(q.idle)
@@ -40,24 +40,25 @@ func (q *Queue) Refuse() {
 // Closing is closed when Close begins.
 func (q *Queue) Closing() <-chan struct{} { return q.closing.Done() }
 
-// GiveUp tells all who hold a lock that it is lost, by cause, and has their sessions end. It returns the names.
-func (q *Queue) GiveUp(cause error) (held []string) {
+// GiveUp tells the code under every lock that the lock is lost, by cause, and
+// ends the sessions. It returns the names.
+func (q *Queue) GiveUp(cause error) (names []string) {
 	q.mu.Lock()
 	var grants []*Grant
 	for _, l := range q.lines {
 		if l.holder != nil {
 			grants = append(grants, l.holder)
-			q.pool.GiveUp(l.holder.session, cause) // under mu: the pool is not closed as long as there is a grant
+			// Under mu: the pool is not closed while there is a grant.
+			q.pool.GiveUp(l.holder.session, cause)
 		}
 	}
 	q.mu.Unlock()
 	for _, g := range grants {
 		g.lose(cause)
-		if g.use == ForGate {
-			continue // of a call that only waits
+		if g.use != ForGate { // whose call only waits
+			names = append(names, strings.TrimPrefix(g.name, q.Namespace))
 		}
-		held = append(held, strings.TrimPrefix(g.name, q.Namespace))
 	}
-	slices.Sort(held)
-	return held
+	slices.Sort(names)
+	return names
 }

@@ -1,65 +1,80 @@
-// Package queue lets the callers of one process take turns at a name: one line per folded
-// name, first in, first out, and at most one of them at a time asks the server. The wait on
-// the server belongs to the name, not to the caller: who leaves the line hands the wait, and
-// its place in the server's queue, to the next. A caller who comes later, and stays for longer than the
-// wait goes on, has the next one begin at its end, 30 s later at most.
+// Package queue lets the callers of one process take turns at a name. There is
+// one line per folded name, first in, first out, and at most one of its callers
+// at a time asks the server. The wait on the server belongs to the name, not to
+// the caller. A caller that leaves hands the wait, and its place in the
+// server's queue, to the next caller. If the wait ends before that caller
+// leaves, the caller loses the place once, after at most 30 s.
 //
 // # The way of one call
 //
 //	Acquire -> enter: into the line of the name
 //	        -> await: until served, or the time is up
 //	              ^
-//	              | serveLocked(grant or error)
+//	              | serveLocked(lock or error)
 //	              |
-//	   run: session (a turn from the pool)
-//	          -> try: GET_LOCK(name, 0) --- granted ------------------> grant
-//	          -> waitOn: GET_LOCK(name, d), where the pool allows it -> grant
-//	          -> pause, else, and try again
+//	   asker.run: next: a request for a session (a turn from the pool)
+//	           -> try: GET_LOCK(name, 0) --- granted ------------------> grant
+//	           -> waitOn: GET_LOCK(name, d), if the pool allows it ----> grant
+//	           -> pause otherwise, and try again
+//	           -> failed, after each failure: try again, or serve an error
 //
-//	Release -> TakeUrgent (a turn on the grant's session)
+//	Release -> unlock: TakeUrgent (a turn on the session of the grant)
 //	        -> RELEASE_LOCK, or hand-off to the next in line
 //	        -> the line goes on: advanceLocked
 //
-// A lock with a transaction, or of a leader, goes the same way on a session of its own, without hand-off and
-// prefetch: see Use and tx.go.
+// A lock with a transaction, or of a leader, goes the same way on a session of
+// its own, without hand-off and prefetch: see Use and tx.go.
 //
-// A slot (AcquireSlot) is one of n locks, any of which will do. Its calls go this way twice, for a
-// lock that they look for a free slot under, and for the slot: see slot.go.
+// A slot (AcquireSlot) is one of n locks, any of which will do. Its call goes
+// this way twice: for the gate, under which it looks for a free slot, and for
+// the slot. See slot.go.
 //
 // # Invariants
 //
-//   - A line exists while somebody waits in it, holds its lock, or a run asks for it.
-//   - A line has one run at most, and so one wait on the server.
-//   - A line has a holder and a run at the same time only while the holder's release is on its way, and the
-//     run waits on another session for the next grant, which is prefetched.
-//   - A waiter is served once, by a grant or by an error, and leaves the line with that.
-//   - A grant that nobody wants any more is released before anybody else has a turn on its
-//     session (see run.grant and run.settle).
-//   - A run that is detached serves nobody: its line may have another already.
+//   - A line exists while it has a waiter, a holder or an asker.
+//   - A line has one asker at most, and so one wait on the server. An asker
+//     that line.asker no longer refers to serves no caller and sends nothing,
+//     except the release of a lock that it is granted.
+//   - A line has a holder and an asker at the same time only while the holder's
+//     release is on its way. Then the asker waits on another session for the
+//     next grant, which is prefetched.
+//   - A waiter is served once, with a lock or with an error, and is not in the
+//     line after that.
+//   - A timer that has begun always counts. It ends the wait of its caller
+//     itself.
+//   - A lock that is granted to no caller is released before another caller has
+//     a turn on its session: see asker.grant.
 //
 // # Mutexes
 //
-// Queue.mu guards lines, waiters and runs. It comes before Grant.mu and before the pool's
-// mu; none of the pool's callbacks (Caller, Hold) is called under the pool's mu. No
-// statement is sent under any of them, and no code of the user's runs: no method of a context (its Done
-// is called before, and the channel is kept), no Close of a connection, no method of an error.
-// Observer.Waits, which is called under Queue.mu, is the Locker's own.
+// Queue.mu guards lines, waiters, askers, grants and slots. It comes before the
+// pool's mu. The pool calls none of its callbacks (Caller, Hold) with its mu
+// held, except Hold.OwnSession and Hold.Name, which lock nothing. No statement
+// is sent under a mutex. No code of the user's runs there: no method of a
+// context, no Close of a connection, no method of an error. Done of a context
+// is called before, and the channel is kept. Observer.Waits, which is called
+// under Queue.mu, is the Locker's own.
 //
 // # Goroutines
 //
-// A run has one, until the line is served. The questions who holds a lock share one (askLookups), and Inspect has one
-// for each call. Queue.active counts them, and the grants; Close waits until there is none.
+// An asker has one, until the line lets go of it. The questions for holders
+// share one (askLookups), and each Inspect has one. Queue.active counts these,
+// and the grants. Close waits until it is 0.
 //
 // # Races that were lost once
 //
-//   - A timeout passes while the caller's first question is on its way. The question is not a
-//     wait for others, so its timer has not begun: waitsLocked. One that has begun, behind another
-//     caller or for a session, always counts: what is done for the caller when it rings may
+//   - A timeout passes while the caller's first question is on its way. The
+//     question is not a wait for other callers, so its timer has not begun: see
+//     waitsLocked. A timer that has begun, after another caller or for a
+//     session, always counts: what is done for the caller when it rings may
 //     last as long as an outage.
-//   - The first in line leaves while its try is on its way, and the try is granted. The next
-//     in line must not find its own name taken by it: wantedByLocked keeps the run, and grant gives
-//     the lock to the next.
-//   - A context ends in the same moment as its call is granted. Acquire gives the lock back.
-//   - Another becomes first in line while the run pauses between polls. Its deadline may pass
-//     before the pause does: stepUpLocked ends the pause.
+//   - The first waiter leaves while its try is on its way, and the try is
+//     granted. The next caller must not find the lock held by that try:
+//     wantedByLocked keeps the asker, and grant gives the lock to the next
+//     caller.
+//   - A context ends in the same moment as its call is granted. Acquire gives
+//     the lock back.
+//   - Another caller becomes the first waiter while the asker pauses between
+//     polls. Its deadline may pass before the pause does: stepUpLocked ends the
+//     pause.
 package queue

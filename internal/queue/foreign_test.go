@@ -38,21 +38,17 @@ func free(tryLock func() bool, unlock func()) bool {
 type nosy struct {
 	context.Context
 	queue *Queue
-	grant *atomic.Pointer[Grant] // nil in it: none
 	under *atomic.Pointer[string]
 }
 
 func (b *bubble) nosy(ctx context.Context) nosy {
-	return nosy{ctx, b.queue, new(atomic.Pointer[Grant]), new(atomic.Pointer[string])}
+	return nosy{ctx, b.queue, new(atomic.Pointer[string])}
 }
 
 func (n nosy) look(method string) {
 	var why string
 	if !free(n.queue.mu.TryLock, n.queue.mu.Unlock) {
 		why = method + " under the queue's mutex"
-	}
-	if g := n.grant.Load(); g != nil && !free(g.mu.TryLock, g.mu.Unlock) {
-		why = method + " under the grant's mutex"
 	}
 	if why != "" {
 		var stack [8 << 10]byte
@@ -77,13 +73,11 @@ func TestQueue_NoContextUnderAMutex(t *testing.T) {
 	for what, run := range map[string]func(b *bubble, n nosy){
 		"granted, and released": func(b *bubble, n nosy) {
 			g := b.acquire(n, "a")
-			n.grant.Store(g)
 			under(g)
 			require.NoError(b, g.Release())
 		},
 		"Held, Within": func(b *bubble, n nosy) {
 			g := b.acquire(n, "a")
-			n.grant.Store(g)
 			require.NoError(b, b.queue.Held(n, "a"))
 			_, err := g.Within(n)
 			require.NoError(b, err)
@@ -93,7 +87,6 @@ func TestQueue_NoContextUnderAMutex(t *testing.T) {
 		},
 		"lost": func(b *bubble, n nosy) {
 			g := b.acquire(n, "a")
-			n.grant.Store(g)
 			ctx, cancel := context.WithCancel(g.Context(n, same))
 			defer cancel()
 			b.server.Kill(1)
@@ -119,7 +112,6 @@ func TestQueue_NoContextUnderAMutex(t *testing.T) {
 		},
 		"ended by its chain's session": func(b *bubble, n nosy) {
 			outer := b.acquire(n, "outer")
-			n.grant.Store(outer)
 			n.Context = outer.Context(n, same)
 			b.server.Once("GET_LOCK('inner'", &memserver.Reply{Drop: true})
 			_, err := b.queue.Acquire(n, "inner", For(Forever), nil)

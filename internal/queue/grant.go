@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -14,74 +13,105 @@ import (
 
 // A Grant is a lock that is held.
 type Grant struct {
-	queue   *Queue
 	line    *line
 	name    string // as the server knows it
 	session *pool.Session
 	outer   *Grant    // the lock around it in its call chain
-	alone   bool      // its call chain held no other lock
+	alone   bool      // its call chain held no other lock when it was granted
 	use     Use       // of the session
 	since   time.Time // when the server granted it, to this caller or to one before
 
-	releasing bool   // guarded by queue.mu
-	slots     *slots // of which it is one; nil: none. Guarded by queue.mu
-	slot      int    // its number there
+	// Guarded by queue.mu.
+	state  state
+	result error         // of Release: a loss, and in the end the error of the release
+	ended  chan struct{} // closed when Release has returned; made by a second call
+	slots  *slots        // of which it is one; nil: none
+	slot   int           // its number there
 
-	mu       sync.Mutex // guards what follows
-	lost     error
-	released bool          // Release has begun
-	ended    chan struct{} // closed when it has returned; made by whoever waits for that
-	result   error         // of Release, if over
-	over     bool
-	cancel   context.CancelCauseFunc // of the context that the lock's code runs under; see end
-	onLoss   func(error) error       // makes its cause
-	cause    error                   // of the context's end: a loss, or what the lock's code did itself; nil: the release
+	// The context of the lock's code. It ends by cause: a loss, or an act of
+	// the code itself. cause is nil for the release. onLoss makes that of a
+	// loss.
+	cancel context.CancelCauseFunc
+	cause  error
+	onLoss func(error) error
 }
 
-// Context returns a context for the code under the lock. It ends when the lock is
-// released or lost (then its cause matches fault.ErrLost), and with ctx; it makes its
-// users part of the lock's call chain. It is to be called once.
+// A state says how far a grant has come. A loss does not change it: the line of
+// a lost lock stays closed until its code calls Release.
+type state int
+
+const (
+	held      state = iota
+	releasing       // Release has begun
+	released        // Release has returned
+)
+
+// Context returns a context for the code under the lock, which makes its users
+// part of the lock's call chain. It ends when the lock is released, when the
+// lock is lost (then its cause matches fault.ErrLost), and with ctx. It is
+// called at most once.
 func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.Context {
 	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
-	g.mu.Lock()
+	q := g.line.queue
+	q.mu.Lock()
 	g.cancel, g.onLoss = cancel, onLoss
-	if g.lost != nil {
-		g.cause = onLoss(g.lost)
+	if g.result != nil {
+		g.cause = onLoss(g.result)
 	}
-	over := g.cause != nil
-	g.mu.Unlock()
-	if over {
-		g.end()
-	}
-	return ctx
-}
-
-// end ends the context that the lock's code runs under. The context asks its
-// parents, which may be the user's, so no mutex is held: end may be called by
-// several goroutines. The cause is decided before, and each returns only when
-// the context has ended.
-func (g *Grant) end() {
-	g.mu.Lock()
-	cancel, cause := g.cancel, g.cause
-	g.mu.Unlock()
-	if cancel != nil {
+	cause := g.cause
+	q.mu.Unlock()
+	if cause != nil {
 		cancel(cause)
 	}
+	return ctx
 }
 
 // Name is the lock's name as the server knows it.
 func (g *Grant) Name() string { return g.name }
 
-// Lost implements pool.Hold.
+// Lost implements pool.Hold. If no session is left that could ever serve
+// those in line, it ends their waits.
 func (g *Grant) Lost(cause error) bool {
-	g.lose(cause)
-	g.queue.lost(g.line)
-	return !g.cutOff(cause)
+	loss := g.lose(cause)
+	q := g.line.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.pool.Gone(); err != nil {
+		q.dismissLocked(g.line, err)
+	}
+	return loss
 }
 
-// cutOff reports whether g ended by what its own code did: a context of that ended in the
-// middle of a statement of the transaction that g is for, or is in. For a lock around the
-// transaction that is a loss.
+// lose ends the context of the lock's code, whose session has gone by cause. It
+// reports whether that is a loss: a release is not, nor is an act of the code
+// itself. Several goroutines may call lose, and each returns when the context
+// has ended. No mutex is held then, since the context asks its parents, which
+// may be the user's.
+func (g *Grant) lose(cause error) (loss bool) {
+	cut := g.cutOff(cause)
+	lost, own := fault.Because(fault.ErrLost, "lock lost", cause), error(nil)
+	if cut {
+		lost, own = nil, fmt.Errorf("%w: %w", context.Canceled, cause)
+	}
+	q := g.line.queue
+	q.mu.Lock()
+	if g.state == held && g.result == nil {
+		g.result, g.cause = lost, own
+		if lost != nil && g.onLoss != nil {
+			g.cause = g.onLoss(lost)
+		}
+	}
+	cancel, cause := g.cancel, g.cause
+	q.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+	return !cut
+}
+
+// cutOff reports whether g ended by an act of its own code. A context has then
+// ended in the middle of a statement of the transaction that g is for, or is
+// in. For a lock around the transaction that is a loss.
 func (g *Grant) cutOff(cause error) bool {
 	if !errors.Is(cause, server.ErrCutOff) {
 		return false
@@ -98,129 +128,103 @@ func (g *Grant) cutOff(cause error) bool {
 func (g *Grant) OwnSession() bool { return g.use.own() }
 
 func (g *Grant) isLost() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.lost != nil
+	g.line.queue.mu.Lock()
+	defer g.line.queue.mu.Unlock()
+	return g.result != nil
 }
 
-func (g *Grant) lose(cause error) {
-	// A release is never taken for a loss, nor is what the code under the lock
-	// did itself.
-	if g.cutOff(cause) {
-		g.decide(nil, fmt.Errorf("%w: %w", context.Canceled, cause))
-	} else {
-		g.decide(fault.Because(fault.ErrLost, "lock lost", cause), nil)
-	}
-	g.end()
-}
-
-// decide records why the lock's code has to end: by a loss, or by another cause.
-func (g *Grant) decide(lost, cause error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.released || g.lost != nil {
-		return
-	}
-	g.lost, g.cause = lost, cause
-	if lost != nil && g.onLoss != nil {
-		g.cause = g.onLoss(lost)
-	}
-}
-
-// Release gives the lock back. It returns nil only if the lock was provably held
-// to the end, and otherwise an error that matches fault.ErrLost. Whatever it
-// returns, the lock is not held any more. Every call returns what the first
-// found.
+// Release gives the lock back. It returns nil only if the lock was provably
+// held to the end, and otherwise an error that matches fault.ErrLost. Whatever
+// it returns, the lock is not held any more. Every call returns the result of
+// the first.
 func (g *Grant) Release() error {
-	g.mu.Lock()
-	if g.released {
-		return g.awaitRelease()
+	q := g.line.queue
+	q.mu.Lock()
+	if g.state != held {
+		return g.awaitReleaseLocked()
 	}
-	g.released = true
-	lost := g.lost
-	g.mu.Unlock()
-	g.end()
-
-	err := g.release(lost)
-
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.result, g.over = err, true
+	g.state = releasing
+	err, cancel, cause := g.result, g.cancel, g.cause
+	q.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+	handed := false
+	if err == nil {
+		handed, err = g.unlock()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g.state, g.result = released, err
 	if g.ended != nil {
 		close(g.ended)
 	}
+	if handed {
+		return nil
+	}
+	if g.line.holder == g { // and not a grant that was prefetched
+		g.line.holder = nil
+	}
+	if g.slots != nil {
+		g.slots.freedLocked(g)
+	}
+	q.advanceLocked(g.line)
+	q.finishLocked()
 	return err
 }
 
-// unwanted releases a lock that was granted while its caller was giving up. On
-// a silent network that takes longer than a caller who gives up may wait: after
-// the grace it goes on, and Close waits for it.
-func (g *Grant) unwanted() {
-	released := make(chan struct{})
-	go func() {
-		defer close(released)
-		_ = g.Release()
-	}()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-released:
-	case <-timer.C:
-	}
-}
-
-// awaitRelease is for all calls of Release but the first. It unlocks mu.
-func (g *Grant) awaitRelease() error {
-	if !g.over {
+// awaitReleaseLocked is Release for every call except the first. It unlocks the
+// queue's mu.
+func (g *Grant) awaitReleaseLocked() error {
+	q := g.line.queue
+	defer q.mu.Unlock()
+	if g.state == releasing {
 		if g.ended == nil {
 			g.ended = make(chan struct{})
 		}
 		ended := g.ended
-		g.mu.Unlock()
+		q.mu.Unlock()
 		<-ended
-		g.mu.Lock()
+		q.mu.Lock()
 	}
-	defer g.mu.Unlock()
 	return g.result
 }
 
-func (g *Grant) release(lost error) error {
-	g.queue.mu.Lock()
-	g.releasing = true
-	var successor *waiter
-	if g.line.front != nil {
-		if successor = g.successorLocked(); lost == nil && successor == nil {
-			g.queue.prefetchLocked(g)
-		}
-	}
-	g.queue.mu.Unlock()
-	if lost != nil {
-		g.queue.release(g)
-		return lost
-	}
-	return g.giveBack(successor)
+// unwanted releases a lock that was granted while its caller was giving up. On
+// a silent network that takes longer than such a caller may wait: after the
+// grace the caller goes on, and Close waits for the release.
+func (g *Grant) unwanted() {
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	_, _ = aside(nil, timer.C, g.Release)
 }
 
-// giveBack hands the lock to successor, if there is one, or runs RELEASE_LOCK on the
-// session that acquired. If that does not prove that the lock was held, its
-// connection is closed before giveBack returns.
-func (g *Grant) giveBack(successor *waiter) error {
-	pool, s := g.queue.pool, g.session
-	if err := pool.TakeUrgent(s); err != nil {
-		g.queue.release(g)
-		if g.cutOff(err) {
-			return nil
+// unlock hands the lock to the next caller, if that is allowed, or runs
+// RELEASE_LOCK on the session of the lock. If that does not prove that the lock
+// was held, the connection is closed before unlock returns.
+func (g *Grant) unlock() (handed bool, err error) {
+	q, s := g.line.queue, g.session
+	var successor *waiter
+	q.mu.Lock()
+	if g.line.front != nil {
+		if successor = g.successorLocked(); successor == nil {
+			q.prefetchLocked(g)
 		}
-		return fault.Because(fault.ErrLost, "lock lost before its release", err)
+	}
+	q.mu.Unlock()
+	if err := q.pool.TakeUrgent(s); err != nil {
+		if g.cutOff(err) {
+			return false, nil
+		}
+		return false, fault.Because(fault.ErrLost, "lock lost before its release", err)
 	}
 	if successor != nil && g.handTo(successor) {
-		return nil
+		return true, nil
 	}
-	err := s.ReleaseLock(g.name)
-	pool.Drop(s, g)
-	g.queue.release(g)
-	if g.cutOff(err) {
-		return nil // the server has the lock until the statement has ended
+	err = s.ReleaseLock(g.name)
+	q.pool.Drop(s, g)
+	if err != nil && g.cutOff(err) {
+		return false, nil // the server has the lock until the statement has ended
 	}
-	return err
+	return false, err
 }

@@ -2,58 +2,60 @@ package queue
 
 import "time"
 
-// Hand-off is lock cohorting (Dice, Marathe, Shavit: "Lock Cohorting: A General
-// Technique for Designing NUMA Locks", PPoPP 2012), with processes for nodes: a
-// caller that is done passes the lock to the next caller of its own process, and
-// only after a while to the server, where other processes wait. The lock stays on
-// its session all the time, so nobody else can have it.
+// Hand-off is lock cohorting, with processes for nodes (Dice, Marathe, Shavit:
+// "Lock Cohorting: A General Technique for Designing NUMA Locks", PPoPP 2012).
+// A caller that is done passes the lock to the next caller of its own process.
+// After a while the lock goes back to the server, where other processes wait.
+// It stays on its session all the time, so no other session can have it.
 //
-// What is given up: callers of this process overtake those of others, for as long
-// as Queue.handOff since the server granted the lock. And a section in the middle of
-// a run is proved by a probe of the socket alone, before it begins and when it
-// ends; RELEASE_LOCK proves the run. So there is no hand-off where the socket cannot
-// be seen, and none on a session that has another lock.
+// Callers of this process overtake those of others, for as long as
+// Queue.handOff since the server granted the lock. A caller in the middle of
+// the sequence is proved to hold the lock by a probe of the socket alone,
+// before it begins and when it ends. RELEASE_LOCK proves the sequence. So there
+// is no hand-off if the socket cannot be probed, and none on a session that has
+// another lock.
 
-// successorLocked returns who can be handed the lock of g, nil if nobody, or if hand-off is not
-// allowed. The queue's mu must be held.
+// successorLocked returns the caller that can be handed the lock of g. It
+// returns nil if there is none, or if hand-off is not allowed. The queue's mu
+// must be held.
 func (g *Grant) successorLocked() *waiter {
-	if g.queue.handOff == 0 || !g.alone || g.use != ForLock || time.Since(g.since) >= g.queue.handOff {
+	handOff := g.line.queue.handOff
+	if handOff == 0 || g.use != ForLock || !g.alone || time.Since(g.since) >= handOff {
 		return nil
 	}
 	return g.nextLocked()
 }
 
-// nextLocked returns who is first in line behind g, if a lock of that name on any session will
-// do: it wants exactly that name (on MariaDB names that differ in case are two locks),
-// and its chain has no session of its own. The queue's mu must be held.
+// nextLocked returns the first waiter behind g, if a lock of that name on any
+// session will do for it. The queue's mu must be held.
 func (g *Grant) nextLocked() *waiter {
 	next := g.line.front
-	if next == nil || next.name != g.name || !next.chain.empty() || next.terms.Use.own() {
+	if next == nil || !next.anySessionLocked(g.name) {
 		return nil
 	}
 	return next
 }
 
-// handTo passes the lock of g to its successor, if that still wants it and the socket is
-// seen to be open. The caller has the turn on g's session; if handTo returns true it
-// is over.
+// handTo passes the lock of g to its successor, if that still wants it and the
+// probe finds the socket open. The caller has the turn on the session of g. If
+// handTo returns true, the turn is over.
 func (g *Grant) handTo(successor *waiter) bool {
-	q := g.queue
+	q := g.line.queue
 	if !g.session.SocketOpen() {
 		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if g.line.front != successor || successor.ended() {
+	if g.line.front != successor || successor.overLocked(time.Now()) != nil {
 		return false
 	}
 	next := q.newGrant(successor, g.session, g.since)
-	// Before its caller knows: a loss in between must reach it.
+	// Before its caller gets it: a loss in between must reach it.
 	if !q.pool.Replace(g.session, g, next) {
 		return false
 	}
 	g.line.holder = next
 	q.handed++
-	q.serveLocked(successor, next, nil) // it counts as active in the place of g
+	q.serveLocked(successor, nil) // it counts as active in the place of g
 	return true
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
-	"github.com/go-namedlock/namedlock/internal/session"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // A context can be in call chains of several Lockers. Each Locker finds its own
@@ -18,13 +19,11 @@ import (
 // that context.
 func TestChain_LocksOfSeveralLockers(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		other := New(session.NewPool(b.db, session.Config{
-			MaxSessions:    4,
+		other := New(pool.NewPool(b.db, pool.Config{MaxSessions: 4, Config: server.Config{
 			ReleaseTimeout: 5 * time.Second,
 			KeepAlive:      5 * time.Second,
 			Logger:         slog.New(slog.DiscardHandler),
-		}), 0)
-		defer other.Close()
+		}}), 0)
 		term := b.acquire(background, "term")
 		outer, err := other.Acquire(background, "outer", For(0), nil)
 		require.NoError(b, err)
@@ -42,5 +41,6 @@ func TestChain_LocksOfSeveralLockers(t *testing.T) {
 		require.NoError(b, outer.Release())
 		assert.NoError(b, other.Held(within, "outer"))
 		require.NoError(b, term.Release())
+		other.Close()
 	})
 }

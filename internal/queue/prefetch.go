@@ -1,27 +1,27 @@
 package queue
 
-// A lock that several callers of this process want costs each of them two round trips
-// if the next asks when the release before it has been answered. So the next asks while
-// that is on its way, on another session, where one is idle: by a wait, which the server
-// ends when it carries the release out. Nothing else changes: the server has the lock
-// in between, and gives it to foreign sessions that stand there already.
+// A lock that several callers of this process want costs each of them two round
+// trips if the next caller asks after the release before it has been answered.
+// So the next caller asks while that release is on its way, on another session,
+// if one is idle. It asks by a wait, which the server ends when it carries the
+// release out. Foreign sessions that are in the server's queue already still go
+// first.
 
-// missesBeforeOpening is how often there has to be no session to prefetch with before one is
-// opened for that.
+// missesBeforeOpening is how many prefetches fail for want of a session before
+// one is opened for that.
 const missesBeforeOpening = 8
 
-// prefetchLocked begins to ask for the next in line after g, whose release is about to be sent.
-// The queue's mu must be held.
+// prefetchLocked begins to ask for the next caller behind g, whose release is
+// about to be sent. The queue's mu must be held.
 func (q *Queue) prefetchLocked(g *Grant) {
 	l := g.line
-	if g.use.own() || g.nextLocked() == nil || l.run != nil {
+	if g.use.own() || g.nextLocked() == nil || l.asker != nil {
 		return
 	}
 	if q.pool.IdleToWait() {
-		r := &run{queue: q, line: l}
-		l.run = r
+		l.asker = &asker{line: l}
 		q.active++
-		go r.prefetch(g)
+		go l.asker.run(g)
 		return
 	}
 	l.misses++
@@ -30,33 +30,27 @@ func (q *Queue) prefetchLocked(g *Grant) {
 	}
 }
 
-// prefetch is the run's goroutine. If it has nobody to ask for, or no session to wait
-// with, it ends, and another run begins when the release has been answered.
-func (r *run) prefetch(g *Grant) {
-	defer r.end()
-	s, err := r.queue.pool.TakeIdle()
+// prefetch waits for the lock behind g, on an idle session. It needs no try:
+// this process holds the lock until the server has carried out the release of
+// g. It returns false if there is no caller to wait for, or no session. Then
+// the asker ends, and another begins when the release has been answered.
+func (a *asker) prefetch(g *Grant) bool {
+	l := a.line
+	q := l.queue
+	s, err := q.pool.TakeIdle()
 	if s == nil || err != nil {
-		return
-	}
-	if !r.expectBusy(g) {
-		r.queue.pool.Put(s)
-		return
-	}
-	if r.waitOn(s) {
-		r.askAll()
-	}
-}
-
-// expectBusy takes the answer to a first question for granted: others have the lock, g
-// of this process as long as the server has not carried out its release.
-func (r *run) expectBusy(g *Grant) bool {
-	q := r.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	next := g.nextLocked()
-	if r.detached || next == nil {
 		return false
 	}
-	next.asked, r.waited = true, true
-	return true
+	q.mu.Lock()
+	next := g.nextLocked()
+	wanted := l.asker == a && next != nil
+	if wanted {
+		a.busyLocked(next)
+	}
+	q.mu.Unlock()
+	if !wanted {
+		q.pool.Put(s)
+		return false
+	}
+	return a.waitOn(s)
 }

@@ -2,9 +2,7 @@ package queue
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,68 +14,69 @@ import (
 // Forever is a timeout that never passes.
 const Forever time.Duration = math.MaxInt64
 
-// Terms are on what a caller wants a lock.
+// Terms are the terms on which a caller asks for a lock.
 type Terms struct {
-	// It waits for others for Left of Timeout, which is what it was told. They differ if it has
-	// waited for another lock already, under the same timeout.
+	// The caller waits for Left at most, which is the rest of Timeout. They
+	// differ if the caller has waited under the same timeout before. Errors
+	// name Timeout.
 	Timeout, Left time.Duration
 
 	Use Use
 
-	// Busy: the caller has seen that others have the lock. It waits without a try first, and
-	// nobody is asked who has the lock.
+	// Busy: the caller has seen that another session holds the lock. The first
+	// question is a wait, not a try, and the server is not asked for the
+	// holder.
 	Busy bool
 
-	// Waited: the caller has begun to wait before, on a session that is gone. So it outlasts
-	// an outage.
+	// Waited: the call has begun to wait before, on a session that is gone, so
+	// the wait outlasts an outage.
 	Waited bool
 }
 
-// A Use is what a call uses the session of its lock for.
+// A Use is the purpose for which a call uses the session of its lock.
 type Use int
 
 const (
-	ForLock Use = iota // alone: other call chains may have locks there
-	ForGate            // for the lookups of a call for a slot, and for the slot: see slot.go
-	ForSlot            // for a slot: as ForLock
+	ForLock Use = iota // for the lock only: the session may hold locks of other chains
+	ForGate            // to look for a free slot, and for the slot: see slot.go
+	ForSlot            // for a slot, as ForLock
 	ForTx              // for one transaction, whose code may cost the session
 	ForTerm            // for several transactions
 	ForLead            // for the terms of one Lead, and the waits between them
 )
 
-// own reports whether the session belongs to the call chain for as long as the lock is held.
-func (u Use) own() bool { return u == ForTx || u == ForTerm || u == ForLead }
+// own reports whether the session belongs to the call chain for as long as the
+// lock is held.
+func (u Use) own() bool { return u >= ForTx }
 
 // grace is how long a caller whose time is up waits for a statement that is
-// about to end by itself, rather than break its connection.
+// about to end by itself, before its connection is broken.
 const grace = 50 * time.Millisecond
 
 // A Queue is the state of one Locker.
 type Queue struct {
-	Namespace string // with which all names begin, and which texts leave out
+	Namespace string // the prefix of all names, which errors leave out
 
 	pool         *pool.Pool
-	handOff      time.Duration   // how long a lock goes round among this process's callers; 0: not at all
-	closing      context.Context // ends when Close begins
+	handOff      time.Duration   // how long callers of this process pass a lock on; 0: never
+	closing      context.Context // ends when Close begins, under mu
 	beginClosing context.CancelFunc
 
-	mu      sync.Mutex // guards all below, and what lines, waiters and runs say they are
+	mu      sync.Mutex // guards the fields below, and lines, waiters, askers and grants
 	lines   map[string]*line
-	slots   map[string]*slots    // those of the names that a call for a slot is under way for, or has one of
-	nested  map[*waiter]struct{} // those of the waiters whose chain holds a lock
-	closed  bool
-	waiting int           // callers in line
-	polling int           // runs that pause between polls
-	trip    time.Duration // that a question takes, as a moving average
-	handed  int64         // how often a lock was passed on without the server
-	active  int           // grants, runs and questions that are under way
-	lookups []*lookup     // still to be asked
-	looking bool          // somebody asks them
-	idle    chan struct{} // closed when closed is set and active is 0
-	endPool sync.Once     // gives the sessions back
+	slots   map[string]*slots    // of the names that have a call for a slot, or a slot that is held
+	nested  map[*waiter]struct{} // the waiters whose chain holds a lock
+	waiting int                  // callers in line, and calls that look for a free slot
+	polling int                  // askers that pause between two polls
+	trip    time.Duration        // how long a poll takes, as a moving average
+	handed  int64                // how often a lock was passed on without the server
+	active  int                  // grants, askers and questions that are under way
+	lookups []*lookup            // to be asked, one after the other; the first is being asked
+	idle    chan struct{}        // closed when closing has ended and active is 0
+	endPool sync.Once            // closes the pool
 }
 
-// New returns a queue for locks on the sessions of pool, which it closes.
+// New returns a queue for locks on the sessions of pool. Close closes the pool.
 func New(pool *pool.Pool, handOff time.Duration) *Queue {
 	closing, cancel := context.WithCancel(context.Background())
 	return &Queue{
@@ -92,17 +91,30 @@ func New(pool *pool.Pool, handOff time.Duration) *Queue {
 	}
 }
 
-// An Observer of a call is told when it turns out that others have the lock, and that the
-// call waits: once, with the queue's mutex held.
+// An Observer of a call is told when the call begins to wait for
+// other callers or sessions: once, with the queue's mutex held.
 type Observer interface{ Waits() }
 
-// Acquire takes the lock, or returns an error and nothing is held.
+// Acquire takes the lock. If it returns an error, nothing is held.
 func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer Observer) (*Grant, error) {
 	if ctx.Err() != nil {
 		return nil, ContextError(ctx)
 	}
-	w, err := q.enter(ctx, name, terms, observer)
-	if err != nil {
+	w := &waiter{
+		ctx:      ctx,
+		done:     ctx.Done(),
+		chain:    q.chainOf(ctx),
+		name:     name,
+		terms:    terms,
+		deadline: deadlineAfter(terms.Left),
+		observer: observer,
+		served:   make(chan struct{}),
+	}
+	w.until = w.deadline
+	if end, ok := ctx.Deadline(); ok && end.Before(w.until) {
+		w.until = end
+	}
+	if err := q.enter(w, names.Fold(name)); err != nil {
 		return nil, err
 	}
 	returned := false
@@ -111,11 +123,10 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 			return
 		}
 		// A method of ctx, which is code of the user's, has panicked.
-		if g, _ := q.leave(w, context.Canceled); g != nil {
+		if g, _ := q.withdraw(w, context.Canceled); g != nil {
 			g.unwanted()
 		}
 	}()
-	q.begin(w, ctx.Done())
 	g, err := q.await(w)
 	if err == nil && ctx.Err() != nil {
 		g.unwanted()
@@ -125,230 +136,120 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	return g, err
 }
 
-// enter puts a new caller into the line of the name.
-func (q *Queue) enter(ctx context.Context, name string, terms Terms, observer Observer) (*waiter, error) {
-	w := &waiter{
-		ctx:      ctx,
-		chain:    q.chainOf(ctx),
-		name:     name,
-		terms:    terms,
-		observer: observer,
-		called:   make(chan struct{}, 1),
-	}
-	if terms.Left == Forever {
-		w.setDeadline(time.Time{})
-	} else {
-		w.setDeadline(time.Now().Add(terms.Left))
-	}
-	key := names.Fold(name)
-
+// enter puts w at the end of the line of its name. It starts an asker if no
+// caller holds the lock or asks for it.
+func (q *Queue) enter(w *waiter, key string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return nil, fault.ErrClosed
+	if q.closing.Err() != nil {
+		return fault.ErrClosed
 	}
 	if err := q.pool.Gone(); err != nil {
-		return nil, err
+		return err
 	}
 	l := q.lines[key]
 	if l == nil {
-		l = &line{queue: q, key: key} // among the lines when somebody is in it
+		l = &line{queue: q, key: key}
 	}
 	w.line = l
-	if w.chain.holding(l) {
-		return nil, q.heldAlready(l.holder, w.name)
+	nested, taken := !w.chain.empty(), l.holder != nil || l.front != nil
+	if nested || taken {
+		if err := w.refusedLocked(nested, taken); err != nil {
+			return err
+		}
 	}
-	if terms.Left == 0 && (l.holder != nil || l.front != nil) {
-		return nil, w.timedOutLocked()
-	}
-	if err := w.chain.mayHaveOwn(); terms.Use.own() && err != nil {
-		return nil, err
-	}
-	nested := !w.chain.empty()
-	if nested && l.holder != nil && q.deadlocksLocked(w.chain, l.holder) {
-		return nil, fault.Because(fault.ErrDeadlock, "deadlock: the holder, in this process, is waiting for a lock that this call chain holds; release the outer lock", nil)
-	}
-	if l.holder != nil || l.front != nil {
-		w.terms.Busy = false // one in this process has it, who may be about to release it
+	if taken {
+		w.terms.Busy = false // the holder, in this process, may be about to release it
 	}
 	q.lines[key] = l
-	if l.front == nil && l.run != nil {
-		l.run.waited = false // for another, who has left; w has not begun to wait
+	if l.front == nil && l.asker != nil {
+		l.asker.waited = false // for a caller that has given up; w has not begun to wait
 	}
 	l.joinLocked(w)
 	if nested {
 		q.nested[w] = struct{}{}
 	}
-	return w, nil
+	q.advanceLocked(l)
+	if taken {
+		w.waitsLocked()
+	}
+	return nil
 }
 
-// begin has the server asked for w, which is in line, and from now on given up when done is
-// closed: that of its context, which is code of the user's.
-func (q *Queue) begin(w *waiter, done <-chan struct{}) {
+// await returns when w is served, or its context has ended.
+func (q *Queue) await(w *waiter) (*Grant, error) {
+	select {
+	case <-w.served:
+	case <-w.done:
+		err := q.contextError(w)
+		if w.ctx.Err() == context.DeadlineExceeded && q.endsSoon(w) {
+			timer := time.NewTimer(grace)
+			defer timer.Stop()
+			select {
+			case <-w.served:
+			case <-timer.C:
+			}
+		}
+		return q.withdraw(w, err)
+	}
+	if w.err == errContext {
+		return nil, q.contextError(w)
+	}
+	return w.result()
+}
+
+// withdraw takes w out of its line with err. If w has been served in the
+// meantime, withdraw returns the grant or the error of that instead.
+func (q *Queue) withdraw(w *waiter, err error) (*Grant, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.done = done
-	if w.served {
+	q.withdrawLocked(w, err)
+	if w.err == errContext {
+		return nil, err
+	}
+	return w.result()
+}
+
+func (q *Queue) withdrawLocked(w *waiter, err error) {
+	if w.isServed() {
 		return
 	}
 	l := w.line
-	q.advanceLocked(l)
-	if l.front != w || l.holder != nil {
-		w.waitsLocked()
-	}
-}
-
-// Held returns nil, or the error of a call for a lock that the call chain holds.
-func (q *Queue) Held(ctx context.Context, name string) error {
-	chain := q.chainOf(ctx)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	l := q.lines[names.Fold(name)]
-	if l == nil || !chain.holding(l) {
-		return nil
-	}
-	return q.heldAlready(l.holder, name)
-}
-
-// heldAlready is the error for a call for name under g, which has it.
-func (q *Queue) heldAlready(g *Grant, name string) error {
-	as := ""
-	if g.name != name {
-		as = fmt.Sprintf(", as %q", strings.TrimPrefix(g.name, q.Namespace))
-	}
-	return fault.Because(fault.ErrReentrant, "this call chain already holds the lock"+as+"; do not acquire it again under fn's ctx", nil)
-}
-
-// await stands in line until w is served or its time is up.
-func (q *Queue) await(w *waiter) (*Grant, error) {
-	for {
-		select {
-		case <-w.called:
-		case <-w.done:
-			err := q.contextError(w)
-			if w.ctx.Err() == context.DeadlineExceeded {
-				return q.awaitAnswer(w, err)
-			}
-			return q.leave(w, err)
-		}
-		q.mu.Lock()
-		served := w.served
-		var late error
-		if !served && w.lateLocked(time.Now()) {
-			late = w.timedOutLocked()
-		}
-		q.mu.Unlock()
-		switch {
-		case served && w.err == errContext:
-			return nil, q.contextError(w)
-		case served:
-			return w.grant, w.err
-		case late != nil:
-			return q.awaitAnswer(w, late)
-		}
-	}
-}
-
-// awaitAnswer is for a caller whose deadline has passed. The server knew of it, unlike
-// of a cancel, so its answer may be near, and to wait for it spares the connection. err
-// says what becomes of the caller otherwise.
-func (q *Queue) awaitAnswer(w *waiter, err error) (*Grant, error) {
-	if !q.endsSoon(w) {
-		return q.leave(w, err)
-	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	for q.endsSoon(w) {
-		select {
-		case <-w.called:
-			continue
-		case <-timer.C:
-		}
-		break
-	}
-	return q.leave(w, err)
-}
-
-// endsSoon reports whether the wait that w heads ends by itself within the grace.
-func (q *Queue) endsSoon(w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	r := w.line.run
-	return r != nil && r.wait != nil && w.line.front == w && time.Until(r.wait.ends) < grace
-}
-
-// leave takes w out of its line with err, unless it has been served meanwhile:
-// then it returns that.
-func (q *Queue) leave(w *waiter, err error) (*Grant, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if w.served && w.err == errContext {
-		return nil, err
-	}
-	if w.served {
-		return w.grant, w.err
-	}
-	l := w.line
-	first := l.front == w // who stands behind changes nothing for the run
-	q.serveLocked(w, nil, err)
-	switch r := l.run; {
-	case !first || r == nil:
-	case r.wantedByLocked(l.front):
-		r.stepUpLocked()
+	first := l.front == w // a waiter behind the first changes nothing for the asker
+	q.serveLocked(w, err)
+	switch a := l.asker; {
+	case !first || a == nil:
+	case a.wantedByLocked(l.front):
+		a.stepUpLocked()
 	default:
-		r.abandonLocked()
+		a.abandonLocked()
 	}
 	q.advanceLocked(l)
-	return nil, err
 }
 
-// newGrant is the lock that w has waited for, on s.
-func (q *Queue) newGrant(w *waiter, s *pool.Session, since time.Time) *Grant {
-	w.lock = Grant{
-		queue:   q,
-		line:    w.line,
-		name:    w.name,
-		session: s,
-		outer:   w.chain.inner,
-		alone:   w.chain.empty(),
-		use:     w.terms.Use,
-		since:   since,
-	}
-	return &w.lock
-}
-
-// serveLocked ends the wait of w, by a lock or by an error.
-func (q *Queue) serveLocked(w *waiter, g *Grant, err error) {
+// serveLocked takes w out of its line, with err or, if that is nil, with
+// w.lock.
+func (q *Queue) serveLocked(w *waiter, err error) {
 	w.line.partLocked(w)
 	if w.timer != nil {
 		w.timer.Stop()
 	}
 	delete(q.nested, w)
-	w.served, w.grant, w.err = true, g, err
-	w.call()
+	w.err = err
+	close(w.served)
 }
 
-// dismissLocked ends the waits of all in line by err.
+// dismissLocked ends the waits of all callers in line by err.
 func (q *Queue) dismissLocked(l *line, err error) {
 	for l.front != nil {
-		q.serveLocked(l.front, nil, err)
+		q.serveLocked(l.front, err)
 	}
 }
 
-// lost is called when the holder has lost its lock, with its session. It ends the waits
-// of all in line if there is no session left that could ever serve them.
-func (q *Queue) lost(l *line) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err := q.pool.Gone(); err != nil {
-		q.dismissLocked(l, err)
-	}
-}
-
-// advanceLocked has somebody ask the server if anybody waits and nobody
-// holds, and forgets a line that has ended.
+// advanceLocked starts an asker if the line has a waiter and neither a holder
+// nor an asker. It forgets a line that has ended.
 func (q *Queue) advanceLocked(l *line) {
-	if l.holder != nil || l.run != nil {
+	if l.holder != nil || l.asker != nil {
 		return
 	}
 	if l.front == nil {
@@ -357,84 +258,16 @@ func (q *Queue) advanceLocked(l *line) {
 		}
 		return
 	}
-	r := &run{queue: q, line: l, waited: l.front.terms.Waited}
-	l.run = r
+	l.asker = &asker{line: l, waited: l.front.terms.Waited}
 	q.active++
-	go r.ask()
+	go l.asker.run(nil)
 }
 
-// release frees the line of g, whose session has given the lock back, or died.
-func (q *Queue) release(g *Grant) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if g.line.holder == g { // and not one that was prefetched
-		g.line.holder = nil
-	}
-	if g.slots != nil {
-		g.slots.freedLocked(g)
-	}
-	q.advanceLocked(g.line)
-	q.finishLocked()
-}
-
-// Gone returns an error if no lock can ever be taken again.
-func (q *Queue) Gone() error { return q.pool.Gone() }
-
-// Starves reports whether the server has not been asked for the lock, since there is no session for the question.
-func (q *Queue) Starves(name string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	l := q.lines[names.Fold(name)]
-	return l != nil && l.front != nil && l.front.starvesLocked()
-}
-
-// Lead counts a call that stands for leader: see pool.Pool.Lead. Unless it returns an error,
-// Resign must follow.
-func (q *Queue) Lead() error { return q.pool.Lead() }
-
-// Resign undoes Lead.
-func (q *Queue) Resign() { q.pool.Resign() }
-
-// Numbers says how many sessions there are, and may be.
-func (q *Queue) Numbers() string { return q.pool.Numbers() }
-
-// MaxSessions is the cap, 0 if there can be no session.
-func (q *Queue) MaxSessions() int { return q.pool.Cap() }
-
-// Waiting is how many callers are in line.
-func (q *Queue) Waiting() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.waiting
-}
-
-// WaitingForSession is how many calls wait for a session.
-func (q *Queue) WaitingForSession() (n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, l := range q.lines {
-		if l.front != nil && l.front.starvesLocked() {
-			n += l.length
-		}
-	}
-	return n
-}
-
-// Sessions is how many sessions there are now, and how many of them cannot be looked at.
-func (q *Queue) Sessions() (all, unwatched int) { return q.pool.Sessions() }
-
-// HandOffs is how often a lock was passed on without the server.
-func (q *Queue) HandOffs() int64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.handed
-}
-
-// finishLocked counts a grant, a run or a question that has ended. The queue's mu
-// must be held.
+// finishLocked counts a grant, an asker or a question that has ended. The
+// queue's mu must be held.
 func (q *Queue) finishLocked() {
 	q.active--
-	if q.closed && q.active == 0 {
+	if q.active == 0 && q.closing.Err() != nil {
 		close(q.idle)
 	}
 }

@@ -83,6 +83,13 @@ func (b *bubble) active() int {
 	return b.queue.active
 }
 
+// sliceOf is what the waits for a name have been cut into, 0: they have not.
+func (b *bubble) sliceOf(name string) time.Duration {
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	return b.queue.lines[name].asker.retry.slice
+}
+
 // A call is an Acquire in a goroutine of its own.
 type call struct {
 	cancel context.CancelCauseFunc
@@ -244,19 +251,15 @@ func TestLine_Lasts(t *testing.T) {
 			l.partLocked(in[i])
 			in = append(in[:i], in[i+1:]...)
 		} else {
-			w := &waiter{ctx: background, line: l}
+			w := &waiter{ctx: background, line: l, until: never}
 			if random.IntN(50) > 0 {
-				w.setDeadline(now.Add(time.Duration(1 + random.IntN(1000))))
+				w.until = now.Add(time.Duration(1 + random.IntN(1000)))
 			}
 			l.joinLocked(w)
 			in = append(in, w)
 		}
-		until, endless := l.lastsLocked()
-		if endless {
-			continue
-		}
+		until := l.lastsLocked()
 		for _, w := range in {
-			require.False(t, w.until.IsZero())
 			require.False(t, w.until.After(until))
 		}
 		if len(in) == 1 {
@@ -271,15 +274,14 @@ func TestLine_CostIsLinear(t *testing.T) {
 		q := New(nil, 0)
 		l := &line{queue: q}
 		for range n {
-			w := &waiter{ctx: background, line: l, called: make(chan struct{}, 1), terms: For(timeout)}
-			w.setDeadline(time.Now().Add(timeout))
+			w := &waiter{ctx: background, line: l, served: make(chan struct{}), terms: For(timeout), until: time.Now().Add(timeout)}
 			l.joinLocked(w)
 		}
 		for l.front != nil { // as each is served, the next wait begins
 			wt := &wait{}
 			wt.longest(l, slice)
 			q.mu.Lock()
-			q.serveLocked(l.front, nil, errGone)
+			q.serveLocked(l.front, errGone)
 			q.mu.Unlock()
 		}
 	}
@@ -856,13 +858,13 @@ func TestQueue_WhoLeavesFromBehind(t *testing.T) {
 		a := b.acquire(background, "a")
 		nested := b.call(under(a), "b", Forever)
 		behind := b.call(background, "b", Forever)
-		run := b.queue.lines["b"].run
-		require.NotNil(b, run)
+		asker := b.queue.lines["b"].asker
+		require.NotNil(b, asker)
 
 		behind.cancel(errGone)
 		behind.fails(b, errGone)
 		synctest.Wait()
-		assert.Same(b, run, b.queue.lines["b"].run, "the wait goes on")
+		assert.Same(b, asker, b.queue.lines["b"].asker, "the wait goes on")
 
 		b.server.Unlock("b")
 		g := nested.granted(b)
@@ -898,10 +900,9 @@ func TestRun_EachDeathHalvesTheWait(t *testing.T) {
 			b.server.Kill(all) // the youngest
 			synctest.Wait()
 		}
-		r := b.queue.lines["a"].run
 		for want := slice / 2; want > 20*time.Millisecond; want /= 2 {
 			die(20 * time.Millisecond)
-			assert.Equal(b, want, r.slice)
+			assert.Equal(b, want, b.sliceOf("a"))
 		}
 		c.waits(b)
 		b.server.Unlock("a")
@@ -1073,7 +1074,6 @@ func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 		b.queue.pool.CheckServer = true
 		b.server.Lock("a")
 		c := b.call(background, "a", time.Hour)
-		r := b.queue.lines["a"].run
 		b.server.SetReadOnly(true)
 		b.server.Unlock("a")
 		synctest.Wait()
@@ -1082,7 +1082,7 @@ func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 			b.server.Lock("a")
 		}
 		c.waits(b)
-		assert.Zero(b, r.slice, "0: not cut")
+		assert.Zero(b, b.sliceOf("a"), "0: not cut")
 		time.Sleep(time.Second)
 		b.server.Unlock("a")
 		require.NoError(b, c.granted(b).Release())

@@ -11,70 +11,43 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A slot is one of n locks, any of which will do for a caller. No server can wait for one of
-// several locks, so callers take turns: a caller acquires a lock of its own for that, the gate,
-// and looks for a free slot while it holds the gate. All others, in every process, are in the
-// queue for the gate. So they are served in the order in which they came, one session a process
-// waits, and only one session asks, however many wait.
+// A slot is one of n locks, any of which will do for a caller. No server can
+// wait for one of several locks, so callers take turns. A caller acquires
+// another lock, the gate, and looks for a free slot while it holds the gate.
+// All other callers, in every process, are in the queue for the gate. So they
+// are served in the order in which they came. Of each process one session
+// waits, and of all processes one session asks, however many callers wait.
 //
 //	gate -> look -> GET_LOCK(slot, 0) -----------------------> RELEASE_LOCK(gate) -> grant
 //	        ^  |                                               ^
 //	        |  +-- all used: GET_LOCK(slot, lookEvery), or pause
 //	        +----------+
 //
-// The gate and the slot are on one session, and the slot is held before the gate is released. The
-// slots exclude by themselves: the gate is for the order, and for the number of statements.
-//
-// # While all slots are used
-//
-// The caller waits for the slot that has had the same holder for the longest time, since with
-// similar work that one becomes free first; the server then grants it at once. Every lookEvery it
-// looks at all slots again. A slot that a caller of this process has is waited for without a
-// statement: see slots.freedLocked.
-//
-// A server that detects deadlocks takes the wait for a slot for a wait for its holder alone, and does
-// not know that another slot will do. So a caller that holds other locks does not wait on the server, where
-// it would close such a circle, and neither does one whose wait has ended in a deadlock: it only looks.
-const (
-	// lookEvery is how often the slots are looked at. With the two statements that follow, a
-	// slot is acquired within 100 ms of its release.
-	lookEvery = 95 * time.Millisecond
+// The gate and the slot are on one session, and the slot is held before the
+// gate is released. The slots exclude by themselves. The gate is for the order,
+// and for the number of statements. For the search see slot_search.go.
 
-	// lookSoon takes its place after the first look, which may have shown all holders for the
-	// first time. Then nothing is known of which slot becomes free first.
-	lookSoon = 40 * time.Millisecond
+// passage bounds how long a caller that tries once looks for a free slot
+// without the gate. If it has seen one, it waits for the gate within the same
+// bound: the caller that holds the gate for some round trips has not acquired
+// that slot yet.
+const passage = 100 * time.Millisecond
 
-	// pauseEvery: of so many waits for a slot, one is a pause without a statement. That makes 18
-	// statements a second, where two in each lookEvery would be 21.
-	pauseEvery = 4
-
-	// pollEvery is how often a caller looks that does not wait in between.
-	pollEvery = 60 * time.Millisecond
-
-	// lookSeldom takes the place of both after a search of longSearch.
-	lookSeldom = 900 * time.Millisecond
-	longSearch = time.Minute
-
-	// passage bounds how long a caller that tries once looks for a free slot without the gate, and then
-	// waits for the gate if it has seen one: another caller, who has the gate for some round trips, has
-	// not acquired it yet.
-	passage = 100 * time.Millisecond
-)
-
-// slots is what the calls of this process for the slots of one folded name have in common. It
-// exists as long as there is a call, or a slot is held. The queue's mu guards it.
+// slots is shared by the calls of this process for the slots of one folded
+// name. It exists while there is a call, or a slot is held. The queue's mu
+// guards it.
 type slots struct {
 	queue *Queue
 	key   string
 	users int // calls under way, and slots held
 
 	held      map[int]*Grant   // by the number of the slot
-	seen      map[int]sighting // of slots that any process holds, as the last look found
-	looked    time.Time        // when that began
-	searching *slotCall        // it has the gate and has found no free slot; nil: none
+	seen      map[int]sighting // of slots that any process holds, by the last look
+	looked    time.Time        // when that look began
+	searching *slotCall        // it has the gate, and has found no free slot; nil: none
 }
 
-// A sighting is since when a slot has been seen to have the same holder.
+// A sighting says since when a slot has been seen to have the same holder.
 type sighting struct {
 	holder int64 // its connection id
 	since  time.Time
@@ -82,23 +55,22 @@ type sighting struct {
 
 // A slotCall is a call for a slot.
 type slotCall struct {
-	queue *Queue
-	ctx   context.Context
-	slots *slots
-	name  string
-	n     int
-	terms Terms
-	began time.Time
-
-	names    []string      // of the slots
+	queue    *Queue
+	slots    *slots
+	ctx      context.Context
+	name     string
+	names    []string // of the slots
+	timeout  time.Duration
+	deadline time.Time     // when the timeout passes, if the call has waited; never: there is none
 	freed    chan struct{} // has room for one: a slot of this process has been released
 	observer Observer
-	waits    bool // for others: for the gate, or for a slot. From then on the timeout counts. Guarded by queue.mu
+	waits    bool // for the gate, or for a slot. Then the deadline counts. Guarded by queue.mu
 	polls    bool // do not wait for a slot on the server
 	failed   bool // the last gate was lost with its session
 }
 
-// Waits implements Observer: the calls for the gate and for a slot are one call.
+// Waits implements Observer: the calls for the gate and for a slot are one
+// call.
 func (c *slotCall) Waits() {
 	if !c.waits && c.observer != nil {
 		c.observer.Waits()
@@ -112,22 +84,23 @@ func (c *slotCall) hasWaited() bool {
 	return c.waits
 }
 
-// AcquireSlot takes one of n slots of the name and returns it with its number, or returns an
-// error and nothing is held.
+// left is how much of the timeout is left.
+func (c *slotCall) left() time.Duration { return max(0, time.Until(c.deadline)) }
+
+// AcquireSlot acquires one of n slots of the name, and returns it with its
+// number. If it returns an error, nothing is held.
 func (q *Queue) AcquireSlot(ctx context.Context, name string, n int, terms Terms, observer Observer) (*Grant, int, error) {
 	if ctx.Err() != nil {
 		return nil, 0, ContextError(ctx)
 	}
 	c := &slotCall{
-		queue: q,
-		ctx:   ctx,
-		name:  name,
-		n:     n,
-		terms: terms,
-		began: time.Now(),
-		names: make([]string, n),
-		freed: make(chan struct{}, 1),
-
+		queue:    q,
+		ctx:      ctx,
+		name:     name,
+		names:    make([]string, n),
+		timeout:  terms.Timeout,
+		deadline: deadlineAfter(terms.Left),
+		freed:    make(chan struct{}, 1),
 		observer: observer,
 	}
 	for i := range n {
@@ -139,11 +112,10 @@ func (q *Queue) AcquireSlot(ctx context.Context, name string, n int, terms Terms
 	defer c.leave()
 	for {
 		g, number, lost, err := c.attempt()
-		if lost && !c.failed {
-			c.failed = true
-			continue // nothing is held: once more, on another session
+		if !lost || c.failed {
+			return g, number, err
 		}
-		return g, number, err
+		c.failed = true // nothing is held: once more, on another session
 	}
 }
 
@@ -189,20 +161,21 @@ func (c *slotCall) leave() {
 	c.slots.partLocked()
 }
 
-// partLocked counts a user who has gone.
+// partLocked counts a user that has gone.
 func (f *slots) partLocked() {
 	if f.users--; f.users == 0 {
 		delete(f.queue.slots, f.key)
 	}
 }
 
-// freedLocked is called when g, a slot that this process had, has been released.
+// freedLocked is called when g, a slot that this process held, has been
+// released.
 func (f *slots) freedLocked(g *Grant) {
 	if f.held[g.slot] == g {
 		delete(f.held, g.slot)
 		delete(f.seen, g.slot)
 	}
-	if c := f.searching; c != nil && g.slot < c.n {
+	if c := f.searching; c != nil && g.slot < len(c.names) {
 		select {
 		case c.freed <- struct{}{}:
 		default:
@@ -211,8 +184,8 @@ func (f *slots) freedLocked(g *Grant) {
 	f.partLocked()
 }
 
-// attempt goes through the gate once. lost: the session of the gate has gone, nothing is held,
-// and err is for a caller that does not begin again.
+// attempt goes through the gate once. lost: the session of the gate has gone,
+// and nothing is held. err is for a caller that does not start over then.
 func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 	gate, err := c.enterGate()
 	if err != nil {
@@ -235,8 +208,9 @@ func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 		}
 		return nil, 0, false, c.explain(err)
 	}
-	// The caller may go, and the release of the gate goes on: Close waits for it.
-	released, ended := c.queue.aside(c.ctx, nil, gate.Release)
+	// If the context ends, the caller goes, and the release of the gate goes
+	// on.
+	released, ended := aside(c.ctx.Done(), nil, gate.Release)
 	left = true
 	switch {
 	case !ended:
@@ -251,31 +225,21 @@ func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 
 // gone is the error for a call whose gate was lost.
 func (g *Grant) gone() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	cause := g.lost
-	if cause == nil {
-		cause = g.result
-	}
+	q := g.line.queue
+	q.mu.Lock()
+	cause := g.result
+	q.mu.Unlock()
 	if r := (*fault.Reason)(nil); errors.As(cause, &r) && r.Cause != nil {
-		cause = r.Cause // the call has lost nothing that it knows of
+		cause = r.Cause // the call has lost nothing that its caller knows of
 	}
 	return fault.Because(fault.ErrUnavailable, "lost the session while looking for a free slot", cause)
-}
-
-// left is how much of the timeout is left.
-func (c *slotCall) left() time.Duration {
-	if c.terms.Left == Forever {
-		return Forever
-	}
-	return max(0, c.terms.Left-time.Since(c.began))
 }
 
 // enterGate acquires the gate.
 func (c *slotCall) enterGate() (*Grant, error) {
 	q, name := c.queue, names.Gate(c.name)
-	g, err := q.Acquire(c.ctx, name, Terms{Timeout: c.terms.Timeout, Left: c.left(), Use: ForGate, Waited: c.hasWaited()}, c)
-	if _, late := err.(*Late); !late || c.terms.Left > 0 || c.ctx.Err() != nil {
+	g, err := q.Acquire(c.ctx, name, Terms{Timeout: c.timeout, Left: c.left(), Use: ForGate, Waited: c.hasWaited()}, c)
+	if _, late := err.(*Late); !late || c.timeout > 0 || c.ctx.Err() != nil {
 		return g, err
 	}
 	began := time.Now()
@@ -286,11 +250,12 @@ func (c *slotCall) enterGate() (*Grant, error) {
 	return q.Acquire(c.ctx, name, Terms{Timeout: passage, Left: left, Use: ForGate}, nil)
 }
 
-// mayBeFree looks at the slots without the gate, for a call that tries once while another
-// caller has the gate. It reports whether it has seen a free slot.
+// mayBeFree looks at the slots without the gate, for a call that tries once
+// while another caller holds the gate. It reports whether it has seen a free
+// slot.
 func (c *slotCall) mayBeFree() bool {
 	c.queue.mu.Lock()
-	full := c.slots.searching != nil && c.n <= c.slots.searching.n
+	full := c.slots.searching != nil && len(c.names) <= len(c.slots.searching.names)
 	c.queue.mu.Unlock()
 	if full {
 		return false
@@ -578,26 +543,4 @@ func (q *Queue) HasSlot(name string) bool {
 	defer q.mu.Unlock()
 	f := q.slots[names.Fold(name)]
 	return f != nil && len(f.held) > 0
-}
-
-// aside runs f, which sends a statement, in a goroutine of its own. It returns what f has
-// returned, or that f has not ended when ctx ended, or late rang: then f goes on, and Close waits for
-// it.
-func (q *Queue) aside(ctx context.Context, late <-chan time.Time, f func() error) (err error, done bool) {
-	ended := ctx.Done() // code of the user's, which may panic
-	q.mu.Lock()
-	q.active++
-	q.mu.Unlock()
-	result := make(chan error, 1)
-	go func() {
-		defer q.inspected()
-		result <- f()
-	}()
-	select {
-	case err := <-result:
-		return err, true
-	case <-ended:
-	case <-late:
-	}
-	return nil, false
 }

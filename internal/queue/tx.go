@@ -11,11 +11,12 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// Within returns ctx as one of g's call chain, to which it belongs already, or to none.
+// Within returns ctx as part of the call chain of g. It returns an error if ctx
+// is part of another chain.
 func (g *Grant) Within(ctx context.Context) (context.Context, error) {
-	c := g.queue.chainOf(ctx)
-	g.queue.mu.Lock()
-	defer g.queue.mu.Unlock()
+	c := g.line.queue.chainOf(ctx)
+	g.line.queue.mu.Lock()
+	defer g.line.queue.mu.Unlock()
 	switch {
 	case c.holds(g):
 		return ctx, nil
@@ -29,14 +30,15 @@ func (g *Grant) Within(ctx context.Context) (context.Context, error) {
 func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
 	err = g.onSession(func(s *pool.Session) (err error) {
 		tx, err = s.Begin(opts)
-		g.queue.pool.Reschedule(s)
+		g.line.queue.pool.Reschedule(s)
 		return err
 	})
 	return tx, err
 }
 
-// Commit runs COMMIT: see server.Conn.Commit. Where the session has gone before, the error
-// matches fault.ErrLost, unless the transaction's own code has cut it off.
+// Commit runs COMMIT: see server.Conn.Commit. If the session has gone before, the
+// error matches fault.ErrLost, unless the transaction's own code has cut it
+// off.
 func (g *Grant) Commit() error {
 	err := g.onSession((*pool.Session).Commit)
 	if errors.Is(err, fault.ErrLost) || errors.Is(err, server.ErrCutOff) {
@@ -47,9 +49,9 @@ func (g *Grant) Commit() error {
 	return err
 }
 
-// Rollback runs ROLLBACK, as the code under the lock has failed by cause. If it fails the
-// session ends, which rolls back too. It returns nil unless the transaction had ended
-// before: then the error is that of Commit.
+// Rollback runs ROLLBACK, after the code under the lock has failed by cause. If
+// it fails, the session ends, which also rolls back. Rollback returns nil
+// unless the transaction had ended before: then it returns the error of Commit.
 func (g *Grant) Rollback(cause error) (ended error) {
 	err := g.onSession(func(s *pool.Session) error {
 		ended = s.Rollback(cause)
@@ -61,15 +63,16 @@ func (g *Grant) Rollback(cause error) (ended error) {
 	return ended
 }
 
-// onSession runs f on a turn on the session of g, whose death is a loss.
+// onSession runs f on a turn on the session of g. If the session has gone, that
+// is a loss.
 func (g *Grant) onSession(f func(*pool.Session) error) error {
-	if err := g.queue.pool.TakeUrgent(g.session); err != nil {
-		g.queue.pool.AwaitEnd(g.session)
+	if err := g.line.queue.pool.TakeUrgent(g.session); err != nil {
+		g.line.queue.pool.AwaitEnd(g.session)
 		if g.cutOff(err) {
 			return err
 		}
 		return fault.Because(fault.ErrLost, "lock lost before COMMIT", err)
 	}
-	defer g.queue.pool.Put(g.session)
+	defer g.line.queue.pool.Put(g.session)
 	return f(g.session)
 }

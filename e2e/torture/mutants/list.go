@@ -34,27 +34,27 @@ var mutants = []mutant{
 		"\terr := c.raw(c.closeConn)\n",
 		"\terr := c.raw(func(conn any) error { return nil })\n\t_ = c.conn.Close()\n"),
 	change("loss not reported", "internal/queue/grant.go",
-		"\t\treturn lost\n",
-		"\t\treturn nil\n"),
+		"\t\thanded, err = g.unlock()\n\t}\n",
+		"\t\thanded, err = g.unlock()\n\t} else {\n\t\terr = nil\n\t}\n"),
 	change("loss not told to the code under the lock", "internal/queue/grant.go",
-		"\t\tg.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t}\n\tg.end()\n",
-		"\t\tg.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t}\n"),
+		"\t\tcancel(cause)\n\t}\n\treturn !cut\n",
+		"\t\t_ = cause\n\t}\n\treturn !cut\n"),
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
 		caughtBy("internal/queue", "TestHandOff_LooksAtTheSocket"), // the kernel reports the hang-up to the watch at once
-	change("hand-off to another name", "internal/queue/handoff.go",
-		"next.name != g.name || ",
-		""),
+	change("hand-off to another name", "internal/queue/waiter.go",
+		"return w.name == name && ",
+		"return "),
 	change("folding left out", "internal/names/names.go",
 		"func Fold(name string) string {",
 		"func Fold(name string) string {\n\tif name != \"\" {\n\t\treturn name\n\t}"),
 	change("cancelled grant kept by its caller", "internal/queue/grant.go",
-		"\t\t_ = g.Release()\n",
-		""),
-	change("unwanted grant kept", "internal/queue/run.go",
-		"\t\t\t_ = s.ReleaseLock(name)",
-		"\t\t\t// not released"),
+		"aside(nil, timer.C, g.Release)",
+		"aside(nil, timer.C, func() error { return nil })"),
+	change("unwanted grant kept", "internal/queue/asker.go",
+		"\t\t_ = s.ReleaseLock(w.name)",
+		"\t\t// not released"),
 	change("slots without the gate", "internal/queue/slot.go",
 		"q, name := c.queue, names.Gate(c.name)",
 		"q, name := c.queue, names.Gate(c.name)+fmt.Sprintf(\"%p\", c)").
@@ -98,34 +98,34 @@ var mutants = []mutant{
 	change("last in, first out", "internal/queue/queue.go",
 		"\tl.joinLocked(w)\n",
 		"\tif w.next = l.front; w.next != nil {\n\t\tw.next.prev = w\n\t} else {\n\t\tl.back = w\n\t}\n\tl.front = w\n"),
-	change("one's own lock waited for", "internal/queue/queue.go",
-		"if w.chain.holding(l) {",
-		"if w.chain.holding(l) && false {"),
-	change("grant ahead forgotten by the release before it", "internal/queue/queue.go",
-		"\tif g.line.holder == g { // and not one that was prefetched\n\t\tg.line.holder = nil\n\t}\n",
+	change("one's own lock waited for", "internal/queue/waiter.go",
+		"case w.chain.holding(l):",
+		"case w.chain.holding(l) && false:"),
+	change("grant ahead forgotten by the release before it", "internal/queue/grant.go",
+		"\tif g.line.holder == g { // and not a grant that was prefetched\n\t\tg.line.holder = nil\n\t}\n",
 		"\tg.line.holder = nil\n"),
 	change("name open again before its code has ended", "internal/queue/grant.go",
-		"g.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)",
-		"g.decide(fault.Because(fault.ErrLost, \"lock lost\", cause), nil)\n\t\tgo g.queue.release(g)"),
+		"\t\tg.result, g.cause = lost, own\n",
+		"\t\tg.result, g.cause = lost, own\n\t\tg.line.holder = nil\n\t\tq.advanceLocked(g.line)\n"),
 	change("second release goes through", "internal/queue/grant.go",
-		"\tif g.released {\n\t\treturn g.awaitRelease()\n\t}\n",
+		"\tif g.state != held {\n\t\treturn g.awaitReleaseLocked()\n\t}\n",
 		""),
-	change("waits a little too short", "internal/queue/queue.go",
-		"w.setDeadline(time.Now().Add(terms.Left))",
-		"w.setDeadline(time.Now().Add(terms.Left * 9 / 10))"),
-	change("waits too long", "internal/queue/queue.go",
-		"w.setDeadline(time.Now().Add(terms.Left))",
-		"w.setDeadline(time.Now().Add(terms.Left + time.Second))"),
-	change("clock not checked", "internal/queue/line.go",
-		"\tcase w.lateLocked(now):\n\t\tw.call()\n",
-		"\tcase w.lateLocked(now):\n"),
+	change("waits a little too short", "internal/queue/waiter.go",
+		"return time.Now().Add(left)",
+		"return time.Now().Add(left * 9 / 10)"),
+	change("waits too long", "internal/queue/waiter.go",
+		"return time.Now().Add(left)",
+		"return time.Now().Add(left + time.Second)"),
+	change("clock not checked", "internal/queue/waiter.go",
+		"\tcase !now.Before(w.deadline):\n\t\tq.withdrawLocked(w, w.timedOutLocked())\n",
+		"\tcase !now.Before(w.deadline):\n"),
 	change("cancel not heard", "internal/queue/queue.go",
-		"\t\tcase <-w.done:\n",
-		"\t\tcase <-w.done:\n\t\t\ttime.Sleep(400*time.Millisecond)\n"),
+		"\tcase <-w.done:\n",
+		"\tcase <-w.done:\n\t\ttime.Sleep(400*time.Millisecond)\n"),
 	change("a caller that leaves keeps the turn", "internal/queue/queue.go",
-		"\tif w.served {\n\t\treturn w.grant, w.err\n\t}\n",
-		"\tif w.served {\n\t\treturn nil, err\n\t}\n"),
-	change("cause of the context forgotten", "internal/queue/line.go",
+		"\treturn w.result()\n}\n\nfunc (q *Queue) withdrawLocked",
+		"\treturn nil, err\n}\n\nfunc (q *Queue) withdrawLocked"),
+	change("cause of the context forgotten", "internal/queue/waiter.go",
 		"fmt.Errorf(\"stopped waiting: %w: %w\", err, cause)",
 		"fmt.Errorf(\"stopped waiting: %w: %v\", err, cause)"),
 	change("driver's error forgotten", "internal/server/conn.go",
@@ -149,8 +149,8 @@ var mutants = []mutant{
 		"\treturn false\n").
 		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
 	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
-		"\tg.end()\n\n\terr := g.release(lost)\n",
-		"\n\terr := g.release(lost)\n\tg.end()\n").
+		"\tif cancel != nil {\n\t\tcancel(cause)\n\t}\n\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n",
+		"\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n\tif cancel != nil {\n\t\tcancel(cause)\n\t}\n").
 		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
 	change("lock released before the commit", "tx.go",
 		"err = grant.Commit()",
@@ -201,6 +201,9 @@ var mutants = []mutant{
 	change("a term ends before its transaction", "term.go",
 		"\t\tterm.turn <- struct{}{} //", "\t\t//").
 		caughtBy(".", "TestTermTransactionsTakeTurns"),
+	change("a term in the place of other Lockers' locks", "internal/queue/chain.go",
+		"if key == any(c.grant.line.queue) {", "if _, is := key.(*Queue); is {").
+		caughtBy("internal/queue", "TestChain_LocksOfSeveralLockers"),
 	change("a leader resigns by a loss", "lead.go",
 		"case led && lost == nil:", "case led:").
 		caughtBy(".", "TestLeadGoesOnAfterALossThatTheReleaseFinds"),
@@ -210,8 +213,8 @@ var mutants = []mutant{
 	change("Shutdown leaves the locks", "internal/queue/close.go",
 		"\t\t\tq.pool.GiveUp(l.holder.session, cause)", "\t\t\t//").
 		caughtBy(".", "TestShutdownIsBounded"),
-	change("a wait ends with the server", "internal/queue/run.go",
-		"case !r.outlasts(err):", "default:").
+	change("a wait ends with the server", "internal/queue/retry.go",
+		"case (broken || s == nil) && ", "case broken && ").
 		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
 		{"internal/pool/pooled.go", "\tsource.share.join(source)\n", "\tsource.share.join(source)\n\tserver.AnyDB = db\n"},
@@ -221,8 +224,8 @@ var mutants = []mutant{
 	change("time to connect not taken off", "internal/pool/open.go",
 		"\t\tleft -= took\n", "\t\t_ = took\n").
 		caughtBy("internal/pool", "TestPool_OpeningIsBoundedAsAWhole"),
-	change("own name taken by a try left behind", "internal/queue/run.go",
-		"return w != nil || r.phase == trying", "return w != nil").
+	change("own name taken by a try left behind", "internal/queue/asker.go",
+		"return w != nil || a.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
 	change("broken connection pooled by Inspect", "internal/pool/pooled.go",
 		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
@@ -233,23 +236,23 @@ var mutants = []mutant{
 	change("polls do not make way", "internal/pool/choose.go",
 		"asking = poll", "asking = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
-	change("a timer counts only while its caller is asked for", "internal/queue/queue.go",
-		"if !served && w.lateLocked(", "if !served && w.asked && w.lateLocked(").
+	change("a timer counts only while its caller is asked for", "internal/queue/waiter.go",
+		"\tcase w.isServed():\n", "\tcase w.isServed() || !w.busy && !now.Before(w.deadline):\n").
 		caughtBy("internal/queue", "TestOutage_ATimerThatRunsCounts"),
-	change("a wait ends with its second session", "internal/queue/run.go",
-		"(!final || r.outlasts(err))", "!final").
+	change("a wait ends with its second session", "internal/queue/retry.go",
+		"case (broken || s == nil) && ", "case s == nil && ").
 		caughtBy("internal/queue", "TestOutage_TheFreshSessionDiesToo"),
-	change("an unwanted question", "internal/queue/run.go",
-		"if r.detached { // an answer", "if false { // an answer").
+	change("an unwanted question", "internal/queue/asker.go",
+		"case a.line.asker != a: // an answer", "case false: // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
 	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
 		"if g.use.own() || g.nextLocked()", "if g.nextLocked()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
-	change("asked ahead, or passed on, for a transaction", "internal/queue/handoff.go",
-		" || next.terms.Use.own() {", " {").
+	change("asked ahead, or passed on, for a transaction", "internal/queue/waiter.go",
+		"w.chain.empty() && !w.terms.Use.own()", "w.chain.empty()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
-		"\tcase <-released:\n\tcase <-timer.C:\n", "\tcase <-released:\n").
+		"aside(nil, timer.C, g.Release)", "aside(nil, nil, g.Release)").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
 	change("a nested lock outside its transaction", "internal/pool/choose.go",
 		"home.state == waiting && home.owned", "false").
@@ -261,10 +264,10 @@ var mutants = []mutant{
 		"state == server.Occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
-		"\t\tr.stepUpLocked()\n", "").
+		"\t\ta.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
-	change("a session that died at the grant never put back", "internal/queue/run.go",
-		"\t\tcase broken: // it did not outlive the grant by long, and the holder is told\n\t\t\tq.pool.Put(s)\n", "").
+	change("a session that died at the grant never put back", "internal/queue/asker.go",
+		"if broken { // it died after the grant", "if false { // it died after the grant").
 		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
 	change("overdue behind a statement of its own code", "internal/pool/watch.go",
 		"case !s.Shared() && s.idleLimit > 0", "case s.idleLimit > 0").
@@ -317,17 +320,17 @@ var mutants = []mutant{
 	change("the code of a term's transaction not told of the loss", "term.go",
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").
 		caughtBy(".", "TestTermTransactionIsToldOfTheLoss"),
-	change("a try waits in an outage", "internal/queue/outage.go",
+	change("a try waits in an outage", "internal/queue/retry.go",
 		" || w.terms.Left == 0", "").
 		caughtBy("internal/queue", "TestOutage_ATryIsToldAtOnce"),
-	change("a refusal never believed under a wait", "internal/queue/outage.go",
-		"refused && time.Since(r.refused) > refusedFor", "refused && false").
+	change("a refusal never believed under a wait", "internal/queue/retry.go",
+		"case time.Since(r.refused) > refusedFor:", "case false:").
 		caughtBy("internal/queue", "TestOutage_ARefusalStands"),
-	change("a refusal remembered after its end", "internal/queue/outage.go",
-		"r.outage, r.outagePause, r.refused = nil, 0, time.Time{}", "r.outage, r.outagePause = nil, 0").
+	change("a refusal remembered after its end", "internal/queue/asker.go",
+		"a.retry = retry{slice: a.retry.slice}", "a.retry = retry{slice: a.retry.slice, refused: a.retry.refused}").
 		caughtBy("internal/queue", "TestOutage_TheNextBeginsAnew"),
-	change("an outage begins with the pause of the last", "internal/queue/outage.go",
-		"r.outage, r.outagePause, r.refused = nil, 0, time.Time{}", "r.outage, r.refused = nil, time.Time{}").
+	change("an outage begins with the pause of the last", "internal/queue/asker.go",
+		"a.retry = retry{slice: a.retry.slice}", "a.retry = retry{slice: a.retry.slice, pause: a.retry.pause}").
 		caughtBy("internal/queue", "TestOutage_TheNextBeginsAnew"),
 	change("no pause before the third term", "lead.go",
 		"\treturn o.losses > 1\n", "\treturn o.losses > 2\n").

@@ -1,0 +1,303 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-namedlock/namedlock/internal/pool"
+)
+
+// An asker asks the server for the lock of a line. It tries first, and waits
+// only if the server returns that another session holds the lock. It asks for
+// the first waiter, until a caller has the lock or no caller wants it. It has a
+// goroutine of its own: its statement goes on when the caller leaves.
+//
+// Its line lets go of it by setting line.asker to another asker or nil. After
+// that it serves no caller, and sends only the release of a grant that comes
+// too late.
+type asker struct {
+	line *line
+
+	// Guarded by queue.mu.
+	phase     phase
+	wait      *wait         // waiting: the statement
+	pauseOver chan struct{} // pausing: closed to end the pause
+	waited    bool          // the server has returned that another session holds the lock
+	retry     retry         // changed by the asker's goroutine alone
+
+	// ctx is nil until needed. It ends when the line lets go of the asker: so
+	// do its pauses and its waits in the pool, but not its statements.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// A phase is the task of an asker for the first waiter of its line.
+//
+//	taking ---> starving
+//	  |  ^         |
+//	  |  |         v
+//	  |  +------- trying     (also taking -> trying)
+//	  |
+//	  +--> waiting --> taking
+//	  +--> pausing --> taking
+//
+// If no session could be acquired, starving also ends in pausing.
+type phase int
+
+const (
+	taking   phase = iota // it takes a turn on a session, which may have to be opened
+	starving              // it waits for a session or a connection that other callers use
+	trying                // it asks without waiting
+	waiting               // it waits on the server
+	pausing               // it pauses between two polls, or in an outage
+)
+
+// run is the goroutine of the asker. With behind, it prefetches the lock for
+// the line behind that grant.
+func (a *asker) run(behind *Grant) {
+	growStack()
+	defer a.end()
+	if behind != nil && !a.prefetch(behind) {
+		return
+	}
+	for w, req := a.next(); w != nil; w, req = a.next() {
+		s, err := a.line.queue.pool.Take(req)
+		switch {
+		case err != nil:
+			a.failed(w, nil, err, false)
+		case a.try(s, w) && !a.waitOn(s):
+			a.pause()
+		}
+	}
+}
+
+// growStack makes room for the calls down to the socket while the stack is
+// small. A stack that grows on the way there is copied with all its frames,
+// which takes 6 % of the time of an uncontended cycle (see the bench).
+//
+//go:noinline
+func growStack() {
+	var room [6 << 10]byte
+	touch(&room)
+}
+
+//go:noinline
+func touch(*[6 << 10]byte) {}
+
+// next returns the waiter that the asker asks for, and its request for a
+// session. The waiter is nil if there is none.
+func (a *asker) next() (*waiter, pool.Request) {
+	q := a.line.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := a.firstLocked()
+	if w == nil {
+		return nil, pool.Request{}
+	}
+	use := w.terms.Use
+	req := pool.Request{Own: use.own(), Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
+	if w.chain.inner != nil {
+		req.Home = w.chain.home()
+		req.Mine = w.chain.on(req.Home)
+	}
+	return w, req
+}
+
+// firstLocked returns the first waiter, nil if there is none or the line has
+// let go of the asker. It serves those whose context has ended or whose timeout
+// has passed. The queue's mu must be held.
+func (a *asker) firstLocked() *waiter {
+	l := a.line
+	if l.asker != a || l.heldLocked() {
+		return nil
+	}
+	for now := time.Now(); l.front != nil; {
+		err := l.front.overLocked(now)
+		if err == nil {
+			break
+		}
+		l.queue.serveLocked(l.front, err)
+	}
+	return l.front
+}
+
+// end starts another asker if there are waiters that this one has not seen.
+func (a *asker) end() {
+	l := a.line
+	q := l.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if l.asker == a {
+		l.asker = nil
+		q.advanceLocked(l)
+	}
+	q.finishLocked()
+}
+
+// Context implements pool.Caller. It ends when the line lets go of the
+// asker.
+func (a *asker) Context() context.Context {
+	q := a.line.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if a.ctx == nil {
+		a.ctx, a.cancel = context.WithCancel(context.Background())
+		if a.line.asker != a {
+			a.cancel()
+		}
+	}
+	return a.ctx
+}
+
+// Queued implements pool.Caller: a session is free only when another caller
+// gives one back. A caller that tries once does not wait for that, but the lock
+// may be free, so its time does not begin.
+func (a *asker) Queued() { a.starve(1) }
+
+// PoolExhausted implements pool.Caller: a connection is free only when
+// another user of the db gives one back.
+func (a *asker) PoolExhausted() { a.starve(0) }
+
+// starve starts the timer of the first waiter if at least that much of its
+// timeout is left.
+func (a *asker) starve(least time.Duration) {
+	q := a.line.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a.phase = starving
+	if w := a.line.front; a.line.asker == a && w != nil && w.terms.Left >= least {
+		w.waitsLocked()
+	}
+}
+
+// try asks once on s, without waiting. It returns true if another session holds
+// the lock: then the turn on s goes on. Otherwise the turn is over, and perhaps
+// the asker's task.
+func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
+	q := a.line.queue
+	q.mu.Lock()
+	switch {
+	case a.line.asker != a: // an answer, even a lock for a moment, would mislead other callers
+		q.mu.Unlock()
+		q.pool.Put(s)
+		return false
+	case w.terms.Busy && !w.busy:
+		a.busyLocked(w)
+		q.mu.Unlock()
+		return true
+	}
+	a.phase = trying
+	poll := w.busy
+	q.mu.Unlock()
+	begun := time.Now()
+	granted, err := s.GetLock(w.name, 0)
+	took := time.Since(begun)
+	if granted && poll {
+		err = s.Confirm(w.name)
+		granted = err == nil
+	}
+	q.mu.Lock()
+	a.phase = taking
+	if poll {
+		q.pollTookLocked(took)
+	}
+	if err == nil {
+		a.retry = retry{slice: a.retry.slice}
+	}
+	if busy = err == nil && !granted; busy {
+		a.busyLocked(w)
+	}
+	q.mu.Unlock()
+	switch {
+	case granted:
+		a.grant(s, w)
+	case err != nil:
+		a.failed(w, s, err, a.retry.failures == 0)
+	}
+	return busy
+}
+
+// busyLocked notes that another session holds the lock: the wait of w begins.
+// The queue's mu must be held.
+func (a *asker) busyLocked(w *waiter) {
+	w.busy, a.waited = true, true
+	w.waitsLocked()
+}
+
+// wantedByLocked reports whether w, which is now the first waiter, has a use
+// for the statement of the asker. The queue's mu must be held.
+func (a *asker) wantedByLocked(w *waiter) bool {
+	if a.wait != nil {
+		return w != nil && a.wait.suits(w)
+	}
+	// A try is over soon. Without its asker, the next caller would find the
+	// lock held by that try.
+	return w != nil || a.phase == trying
+}
+
+// abandonLocked has the line let go of the asker. The asker ends by itself. A
+// lock that it is granted is released before another caller has a turn on the
+// session. The queue's mu must be held.
+func (a *asker) abandonLocked() {
+	q := a.line.queue
+	a.line.asker = nil
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if a.wait != nil && q.pool.Expendable(a.wait.session) {
+		q.pool.Kill(a.wait.session)
+	}
+}
+
+// grant ends the turn on s, where the lock was granted for w. It gives the lock
+// to the first waiter, or back to the server if that caller does not want it.
+func (a *asker) grant(s *pool.Session, w *waiter) {
+	l := a.line
+	q := l.queue
+	q.mu.Lock()
+	first := l.front
+	switch {
+	case l.asker != a, l.heldLocked(): // a holder has lost it, and was not told yet
+		first = nil
+	case first != nil && first != w && !(first.anySessionLocked(w.name) && w.anySessionLocked(w.name)):
+		first = nil // its chain has, or needs, another session
+	}
+	var g *Grant
+	if first != nil {
+		g = q.newGrant(first, s, time.Now())
+	}
+	if g == nil || !q.pool.Hold(s, g) {
+		q.mu.Unlock()
+		_ = s.ReleaseLock(w.name) // if that fails, Put discards the session
+		q.pool.Put(s)
+		return
+	}
+	q.active++
+	l.holder, l.asker, l.lookup = g, nil, nil
+	broken := s.Broken()
+	if !broken {
+		q.pool.Put(s)
+	}
+	q.serveLocked(first, nil)
+	q.mu.Unlock()
+	if broken { // it died after the grant: Put tells the holder, with q.mu
+		q.pool.Put(s)
+	}
+}
+
+// newGrant is the lock that w has waited for, on s.
+func (q *Queue) newGrant(w *waiter, s *pool.Session, since time.Time) *Grant {
+	w.lock = Grant{
+		line:    w.line,
+		name:    w.name,
+		session: s,
+		outer:   w.chain.inner,
+		alone:   w.chain.empty(),
+		use:     w.terms.Use,
+		since:   since,
+	}
+	return &w.lock
+}
