@@ -202,7 +202,8 @@ func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
 	q.mu.Lock()
 	a.phase = taking
 	if poll {
-		q.pollTookLocked(took)
+		// A poll that takes much longer than the others counts for little.
+		q.trip += (min(took, 2*q.trip+time.Millisecond) - q.trip) / 8
 	}
 	if err == nil {
 		a.retry = retry{slice: a.retry.slice}

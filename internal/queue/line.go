@@ -40,7 +40,7 @@ func (l *line) joinLocked(w *waiter) {
 	if w.until.After(l.furthest) {
 		l.furthest = w.until
 	}
-	if w.terms.Use != ForSlot { // its call counts already: see slotCall.search
+	if use := w.terms.Use; use != ForGate && use != ForSlot { // their slotCall counts
 		l.queue.waiting++
 	}
 }
@@ -49,7 +49,7 @@ func (l *line) joinLocked(w *waiter) {
 func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
-	if w.terms.Use != ForSlot {
+	if use := w.terms.Use; use != ForGate && use != ForSlot { // their slotCall counts
 		l.queue.waiting--
 	}
 	if w.prev != nil {

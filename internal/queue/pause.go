@@ -48,10 +48,3 @@ func (a *asker) stepUpLocked() {
 		a.pauseOver = nil
 	}
 }
-
-// pollTookLocked keeps the average time of a poll. A poll that takes much
-// longer than the others, for example on a server that was stopped for a
-// moment, counts for little. The queue's mu must be held.
-func (q *Queue) pollTookLocked(took time.Duration) {
-	q.trip += (min(took, 2*q.trip+time.Millisecond) - q.trip) / 8
-}

@@ -181,8 +181,8 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 	select {
 	case <-w.served:
 	case <-w.done:
-		err := q.contextError(w)
-		if w.ctx.Err() == context.DeadlineExceeded && q.endsSoon(w) {
+		err, endsSoon := q.contextError(w)
+		if endsSoon {
 			timer := time.NewTimer(grace)
 			defer timer.Stop()
 			select {
@@ -193,7 +193,8 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 		return q.withdraw(w, err)
 	}
 	if w.err == errContext {
-		return nil, q.contextError(w)
+		err, _ := q.contextError(w)
+		return nil, err
 	}
 	return w.result()
 }

@@ -138,6 +138,7 @@ func (c *slotCall) enter() error {
 	}
 	f.users++
 	c.slots = f
+	q.waiting++ // once, in whichever lines it waits
 	return nil
 }
 
@@ -158,6 +159,10 @@ func (c *slotCall) reentersLocked(chain chain, key string) error {
 func (c *slotCall) leave() {
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
+	c.queue.waiting--
+	if c.slots.searching == c {
+		c.slots.searching = nil
+	}
 	c.slots.partLocked()
 }
 

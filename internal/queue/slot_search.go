@@ -44,8 +44,6 @@ const (
 // search finds a free slot and acquires it, under the gate.
 func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 	ctx := gate.Context(c.ctx, func(lost error) error { return lost })
-	c.begin()
-	defer c.end()
 	if len(c.names) == 1 {
 		g, err := c.acquire(ctx, 0, Terms{Timeout: c.timeout, Left: c.left(), Use: ForSlot, Waited: c.hasWaited()})
 		return g, 0, err
@@ -146,22 +144,6 @@ func (c *slotCall) pause(ctx context.Context, d time.Duration) error {
 		return fault.ErrClosed
 	}
 	return nil
-}
-
-// begin counts the call, which is in no line now, among those that wait.
-func (c *slotCall) begin() {
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	c.queue.waiting++
-}
-
-func (c *slotCall) end() {
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	c.queue.waiting--
-	if c.slots.searching == c {
-		c.slots.searching = nil
-	}
 }
 
 // full is called when no slot is free: from now on the call waits.

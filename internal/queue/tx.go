@@ -36,8 +36,8 @@ func (g *Grant) Begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
 	return tx, err
 }
 
-// Commit runs COMMIT: see server.Conn.Commit. If the session has gone before, the
-// error matches fault.ErrLost, unless the transaction's own code has cut it
+// Commit runs COMMIT: see server.Conn.Commit. If the session has gone before,
+// the error matches fault.ErrLost, unless the transaction's own code has cut it
 // off.
 func (g *Grant) Commit() error {
 	err := g.onSession((*pool.Session).Commit)

@@ -159,12 +159,6 @@ func (w *waiter) endsSoonLocked() bool {
 	return a != nil && a.wait != nil && w.line.front == w && time.Until(a.wait.ends) < grace
 }
 
-func (q *Queue) endsSoon(w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return w.endsSoonLocked()
-}
-
 // overLocked returns the error for w if its context has ended, or its timeout
 // has passed and counts. The queue's mu must be held.
 func (w *waiter) overLocked(now time.Time) error {
@@ -222,15 +216,16 @@ func within(timeout time.Duration) string {
 // goroutine. The waiter's own goroutine asks the context for the cause.
 var errContext = errors.New("the context has ended")
 
-// contextError is the error for the end of the context of w.
-func (q *Queue) contextError(w *waiter) error {
-	err := ContextError(w.ctx)
+// contextError is the error for the end of the context of w. It reports whether
+// a deadline has passed just before the end of the wait that w heads.
+func (q *Queue) contextError(w *waiter) (err error, endsSoon bool) {
+	err = ContextError(w.ctx)
 	if w.ctx.Err() != context.DeadlineExceeded {
-		return err
+		return err, false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return &Late{err, w.inTheWayLocked(time.Now())}
+	return &Late{err, w.inTheWayLocked(time.Now())}, w.endsSoonLocked()
 }
 
 // ContextError is an error for the end of ctx that matches both its Err and its
