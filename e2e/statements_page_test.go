@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/stretchr/testify/require"
@@ -62,8 +61,11 @@ func (s *server) everyStatement(t *testing.T) (sent []string) {
 	t.Helper()
 	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(4*often())), s.foreign(t), newName("page")
 	f.lock(name)
-	requireError(t, l.WithLock(t.Context(), name, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+	c := begin(t, t.Context(), l, name, namedlock.Forever)
+	eventually(t, func() bool { return l.spy.Count("GET_LOCK(?, ?), @@read_only") > 0 }, "it waits on the server")
 	f.unlock(name)
+	c.holds(t)
+	c.release(t)
 	require.NoError(t, l.WithLock(t.Context(), name, 0, func(context.Context) error {
 		eventually(t, func() bool { return l.spy.Count("= CONNECTION_ID()") > 1 }, "two keep-alives")
 		return nil
