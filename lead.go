@@ -179,7 +179,7 @@ func (o *outage) lost(lasted time.Duration) bool {
 // ended, or if Close has begun.
 func (o *outage) sitOut(ctx context.Context, closing <-chan struct{}) error {
 	o.pause = queue.NextPause(o.pause, firstPause, lastPause)
-	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // those whom one outage has hit do not all come at once
+	timer := time.NewTimer(o.pause/2 + rand.N(o.pause/2)) // so that the Leads of one outage do not all ask at once
 	defer timer.Stop()
 	select {
 	case <-timer.C:
