@@ -52,7 +52,7 @@
 // held, except Hold.OwnSession and Hold.Name, which lock nothing. No statement
 // is sent under a mutex. No code of the user's runs there: no method of a
 // context, no Close of a connection, no method of an error. Done of a context
-// is called before, and the channel is kept. Observer.Waits, which is called
+// is called outside, and the channel is kept. Observer.Waits, which is called
 // under Queue.mu, is the Locker's own.
 //
 // # Goroutines

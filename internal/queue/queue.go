@@ -102,7 +102,6 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	}
 	w := &waiter{
 		ctx:      ctx,
-		done:     ctx.Done(),
 		chain:    q.chainOf(ctx),
 		name:     name,
 		terms:    terms,
@@ -176,11 +175,16 @@ func (q *Queue) enter(w *waiter, key string) error {
 	return nil
 }
 
-// await returns when w is served, or its context has ended.
+// await returns when w is served, or its context has ended. It calls Done of the
+// context only now that w is in line: tests notice by that call that w waits.
 func (q *Queue) await(w *waiter) (*Grant, error) {
+	done := w.ctx.Done()
+	q.mu.Lock()
+	w.done = done
+	q.mu.Unlock()
 	select {
 	case <-w.served:
-	case <-w.done:
+	case <-done:
 		err, endsSoon := q.contextError(w)
 		if endsSoon {
 			timer := time.NewTimer(grace)

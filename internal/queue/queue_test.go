@@ -695,6 +695,35 @@ func TestQueue_LongWaitsGoInSlices(t *testing.T) {
 	})
 }
 
+// asksDone is a context that calls asked when its Done is called.
+type asksDone struct {
+	context.Context
+	asked func()
+}
+
+func (c asksDone) Done() <-chan struct{} {
+	c.asked()
+	return c.Context.Done()
+}
+
+// A call is in line when it calls Done of its context. So a test that notices
+// the call of Done can begin the next call behind it.
+func TestQueue_InLineBeforeDone(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		held := b.acquire(background, "a")
+		inLine := 0
+		c := b.callUnder(asksDone{background, func() {
+			b.queue.mu.Lock()
+			defer b.queue.mu.Unlock()
+			inLine = b.queue.lines["a"].length
+		}}, nil, "a", Forever)
+		c.waits(b)
+		assert.Equal(b, 1, inLine)
+		require.NoError(b, held.Release())
+		require.NoError(b, c.granted(b).Release())
+	})
+}
+
 // A chain that holds a name is told so, in any letter case; forks of a chain wait for
 // each other; a circle of chains is a deadlock, however long.
 func TestQueue_Deadlocks(t *testing.T) {

@@ -23,7 +23,6 @@ func deadlineAfter(left time.Duration) time.Time {
 // A waiter is a caller in line.
 type waiter struct {
 	ctx      context.Context // not used with a mutex held: its methods may be the user's
-	done     <-chan struct{} // of ctx
 	chain    chain
 	line     *line
 	name     string
@@ -34,9 +33,10 @@ type waiter struct {
 
 	// Guarded by queue.mu.
 	prev, next *waiter
-	timer      *time.Timer // nil until w is known to wait for another: see waitsLocked
-	observer   Observer    // nil: none, or it has been told
-	busy       bool        // the answer to its own question: another session holds the lock
+	done       <-chan struct{} // of ctx; nil until w is in line
+	timer      *time.Timer     // nil until w is known to wait for another: see waitsLocked
+	observer   Observer        // nil: none, or it has been told
+	busy       bool            // the answer to its own question: another session holds the lock
 	err        error
 	lock       Grant // held if w has been served without err
 }
