@@ -112,7 +112,7 @@ func (h Holder) client() string {
 // locks. With [New] it waits for its turn on the given connection. It is
 // limited by ctx and by 5 s.
 //
-// The error matches [ErrUnavailable] if the server cannot be asked,
+// The error matches [ErrUnavailable] if the server is unavailable,
 // [ErrUnsupported] if the server does not report holders, and [ErrNoSession] if
 // all connections of the db are in use. It can also match [ErrInvalidName],
 // [ErrClosed] or ctx.Err().

@@ -146,7 +146,7 @@ func (l *Locker) mayMend(err error) bool {
 	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
 }
 
-// An outage is a time in which the server cannot be asked for the lock, or in
+// An outage is a time in which the server is unavailable, or in
 // which every term is lost soon.
 type outage struct {
 	pause  time.Duration // the last one

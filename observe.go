@@ -36,7 +36,7 @@ type Stats struct {
 	Acquired int64 // locks acquired, hand-offs included
 	Timeouts int64 // calls that ended with ErrTimeout, ErrNoSession included
 	Failed   int64 // calls that ended with any other error, a context's end included
-	Lost     int64 // locks that were not provably held to the end
+	Lost     int64 // locks that may not have been held to the end
 	HandOffs int64 // locks passed on within the process (WithHandOff)
 
 	WaitTime time.Duration // all that calls took, from their begin to the lock or the error

@@ -69,7 +69,7 @@ func TestLent_ClosedUnderALock(t *testing.T) {
 		require.NoError(b, conn.Close())
 		b.awaitLoss(h)
 		assert.ErrorIs(b, h.why, server.ErrReturned)
-		synctest.Wait() // until the connection is closed
+		synctest.Wait()                                  // until the connection is closed
 		_, _ = b.db.ExecContext(b.Context(), "SELECT 1") // finds that the connection has ended
 		require.NoError(b, b.db.QueryRowContext(b.Context(), "SELECT 1").Scan(new(int)), "the db goes on with another")
 		assert.False(b, b.pool.source.wanted())
