@@ -16,8 +16,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A bubble is a pool on a server in memory, under a clock that jumps. When the test
-// ends no goroutine may be left.
+// A bubble is a pool on a server in memory, under a clock that jumps. When the
+// test ends no goroutine may be left.
 type bubble struct {
 	*testing.T
 	server *memserver.Server
@@ -74,7 +74,8 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 	})
 }
 
-// A caller takes turns. It counts how often it was told that the pool is exhausted.
+// A caller takes turns. It counts how often it was told that the pool is
+// exhausted.
 type caller struct {
 	ctx       context.Context
 	queued    int
@@ -119,7 +120,8 @@ func (h *hold) Lost(cause error) bool {
 	return true
 }
 
-// awaitLoss returns when h was lost, which must be within an hour of the bubble's clock.
+// awaitLoss returns when h was lost, which must be within an hour of the
+// bubble's clock.
 func (b *bubble) awaitLoss(h *hold) time.Time {
 	b.Helper()
 	select {
@@ -131,13 +133,14 @@ func (b *bubble) awaitLoss(h *hold) time.Time {
 	}
 }
 
-// lock takes the lock on s, on which the caller has the turn, and ends the turn.
+// lock takes the lock on s, on which the caller has the turn, and ends the
+// turn.
 func (b *bubble) lock(s *Session, name string) *hold {
 	b.Helper()
 	granted, err := s.GetLock(name, 0)
 	require.NoError(b, err)
 	require.True(b, granted)
-	h := &hold{name: name, lost: make(chan time.Time, 1), own: s.reserved}
+	h := &hold{name: name, lost: make(chan time.Time, 1), own: s.claim == forTurn}
 	require.True(b, b.pool.Hold(s, h))
 	b.pool.Put(s)
 	return h
@@ -176,8 +179,8 @@ func (b *bubble) begin(s *Session) (tx *sql.Tx) {
 	return tx
 }
 
-// script makes the server answer statements that contain a text by a reply, from
-// now on.
+// script makes the server answer statements that contain a text by a reply,
+// from now on.
 func (b *bubble) script(replies map[string]*memserver.Reply) {
 	b.server.Script(func(st memserver.Statement) *memserver.Reply {
 		for text, reply := range replies {

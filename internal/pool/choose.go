@@ -2,32 +2,32 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"slices"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A Request says for whom a turn is taken.
+// A Request says for which caller a turn is taken.
 type Request struct {
-	Home   *Session // of the call chain: where its first lock is; nil if it holds none
-	Fresh  bool     // a session has just failed: do not use one that nobody has spoken to for a while
+	Home   *Session // of the call chain: where its first lock is; nil: it holds none
+	Fresh  bool     // a session has just failed: give the idle ones back before
 	Own    bool     // the session is to be the chain's own
 	Lead   bool     // for as long as it lasts: see Pool.Lead
 	Mine   int      // how many locks the chain holds on Home
-	Poll   bool     // it is one of many questions: those who ask for the first time go first
+	Poll   bool     // it is one of many questions: first questions go ahead of it
 	Caller Caller
 }
 
-// A Caller is who waits for a turn.
+// A Caller waits for a turn.
 type Caller interface {
-	Context() context.Context // ends when the caller gives up
-	Queued()                  // told before waiting for a session that others use
-	PoolExhausted()           // told before waiting for a connection of the db that others have
+	Context() context.Context // ends when the caller stops waiting
+	Queued()                  // called before it waits for a session that another caller uses
+	PoolExhausted()           // called before it waits for a connection of the db, all of which are in use
 }
 
 // Take waits for a turn on the session that suits the chain best: its own, an
-// empty one, a new one, and only beyond the cap one that holds others' locks.
+// empty one or a new one. Only beyond the cap it is one with locks of others.
 //
 // The turn must be given back by Put.
 func (p *Pool) Take(req Request) (*Session, error) {
@@ -35,39 +35,41 @@ func (p *Pool) Take(req Request) (*Session, error) {
 		p.sweep(0)
 	}
 	for {
-		c, err := p.choose(req)
-		if err != nil {
+		s, k, err := p.choose(req)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		s := c.session
-		switch c.next {
-		case waitForTurn:
-			if c.waiter.want == nil {
-				p.source.awaitRoom()
+		case k != nil:
+			if k.want == nil {
+				p.awaitRoom()
 			}
-			if s, err = p.await(c.waiter, req.Caller); err != nil {
+			if s, err = p.await(k, req.Caller); err != nil {
 				return nil, err
 			}
 			if s == nil {
-				continue // there may be another way now
+				continue // another session may suit now
 			}
-		case openSession:
-			s, err := p.source.open(req)
-			if errors.Is(err, errShare) {
+		case s.Conn == nil:
+			err := p.open(s, req.Caller.Context(), req.Caller.PoolExhausted)
+			if server.IsFull(err) && p.sharesNow() {
 				continue
 			}
-			return s, err
-		}
-		switch fitness, err := p.makeReady(s); fitness {
-		case fit:
+			if err != nil {
+				return nil, err
+			}
 			return s, nil
-		case unfit:
-			return nil, err
+		}
+		if another, err := p.makeReady(s); !another {
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
 		}
 	}
 }
 
-// await waits for the turn as k. It returns nil when it is time to look again.
+// await waits for the turn as k. It returns nil when it is time to choose
+// again.
 func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	if k.exhausted {
 		caller.PoolExhausted()
@@ -84,198 +86,230 @@ func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	}
 }
 
-// TakeIdle is Take for a caller who is in no chain and waits for nobody: it returns
-// nil if there is no idle session without locks.
+// TakeIdle is Take for a caller that is in no chain and waits for nothing. It
+// returns nil if there is no idle session without locks.
 func (p *Pool) TakeIdle() (*Session, error) {
-	s, err := p.chooseIdle()
-	if s == nil {
-		return nil, err
-	}
-	switch fitness, err := p.makeReady(s); fitness {
-	case fit:
-		return s, nil
-	case unfit:
-		return nil, err
-	}
-	return nil, nil
-}
-
-func (p *Pool) chooseIdle() (*Session, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.source.refusalLocked(); err != nil {
+	_, err := p.limitsLocked()
+	s := p.idleLocked()
+	if err != nil || s == nil {
+		p.mu.Unlock()
 		return nil, err
 	}
-	s := p.idleLocked()
-	if s != nil {
-		s.moveLocked(busy)
+	s.status = busy
+	p.mu.Unlock()
+	another, err := p.makeReady(s)
+	if err != nil {
+		s = nil
 	}
-	return s, nil
+	if another {
+		err = nil
+	}
+	return s, err
 }
 
 func (p *Pool) idleLocked() *Session {
-	for _, s := range p.sessions {
-		if s.state == idle && len(s.holds) == 0 && !s.ownLocked() {
-			return s
-		}
+	i := slices.IndexFunc(p.sessions, func(s *Session) bool { return s.status == idle && len(s.holds) == 0 && !s.exclusive() })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return p.sessions[i]
 }
 
-// IdleToWait reports whether there is an idle session without locks that may wait for
-// one.
+// IdleToWait reports whether there is an idle session without locks that may
+// wait for a lock.
 func (p *Pool) IdleToWait() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.idleLocked() != nil && p.source.waitLocked(nil, 0) > 0
+	return p.idleLocked() != nil && p.mayWaitLocked(nil, 0) > 0
 }
 
-// OpenAnother opens a session for those who queue for the lock on s, beside all that goes on,
-// unless there is no room for one, or another is idle or about to be. It reports whether it
-// does.
-func (p *Pool) OpenAnother(s *Session) bool { return p.source.openAnother(s) }
-
-// A fitness says whether a session may be used for locks.
-type fitness int
-
-const (
-	fit        fitness = iota
-	tryAnother         // this one is broken, another may be fit
-	unfit              // and so is every other
-)
-
-// makeReady checks that s, on which the caller has the turn, is fit for locks. If it is
-// not the turn is over, and the error says why.
-func (p *Pool) makeReady(s *Session) (fitness, error) {
-	err := s.Ready()
-	if err == nil {
-		return fit, nil
+// OpenAnother opens a session for the callers that queue for the lock on s, in
+// a goroutine, and reports whether it does. It does not if there is no room, or
+// another session is idle or about to be: one on which no caller waits is busy
+// for a moment only.
+func (p *Pool) OpenAnother(s *Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lent != nil || p.closing.Err() != nil || time.Since(p.spareAt) < time.Second || p.exhausted() {
+		return false
 	}
-	another := !s.Lent() && (s.Broken() || s.ReadOnly())
+	limits, err := p.limitsLocked()
+	if err != nil || p.sharedLocked(nil) >= limits.shared {
+		return false
+	}
+	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
+		return other.status == opening || other != s && (other.status == busy || other.status == idle && len(other.holds) == 0)
+	}) {
+		return false
+	}
+	another := p.takeRoomLocked(limits.all, false)
+	if another == nil {
+		return false
+	}
+	p.spareAt = time.Now() // a server that refuses is not asked all the time
+	p.work.Go(func() {
+		if p.open(another, p.closing, func() {}) == nil {
+			p.Put(another)
+		}
+	})
+	return true
+}
+
+// makeReady checks that s, on which the caller has the turn, is suitable for
+// locks. On an error the turn is over. another reports whether another session
+// may be suitable.
+func (p *Pool) makeReady(s *Session) (another bool, err error) {
+	if err = s.Ready(); err == nil {
+		return false, nil
+	}
+	another = !s.Lent() && (s.Broken() || s.ReadOnly())
 	if !s.Lent() && !server.Prohibits(err) {
-		// Not for the next caller either: a new connection may lead to another server.
+		// Not for the next caller either: a new connection may lead to another
+		// server.
 		_ = s.MarkBroken(err)
 	}
 	p.Put(s)
 	if another {
-		p.sweep(0) // those who lay idle beside it may be as dead
-		return tryAnother, err
+		p.sweep(0) // the idle sessions may be as dead
 	}
-	return unfit, err
+	return another, err
 }
 
-// A choice is what a caller who wants a turn does next.
-type choice struct {
-	next    step
-	session *Session // useSession: the caller has the turn on it
-	waiter  *waiter  // waitForTurn: as that
-}
-
-type step int
-
-const (
-	useSession step = iota
-	waitForTurn
-	openSession // which is counted already
-)
-
-// choose decides by which of the sessions the request is served, and how.
-func (p *Pool) choose(req Request) (choice, error) {
+// choose decides which session serves the request. The caller has the turn on
+// s, which it has to open if s has no Conn, or waits for a turn as k.
+func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asking := first
+	if err := p.goneLocked(); err != nil {
+		return nil, nil, err
+	}
+	k = &waiter{priority: first, nested: req.Home != nil, turn: make(chan struct{})}
 	if req.Poll {
-		asking = poll
+		k.priority = poll
 	}
-	if err := p.source.goneLocked(); err != nil {
-		return choice{}, err
-	}
-	if req.Own {
-		return p.chooseOwnLocked(req, asking)
-	}
-	if home := req.Home; home != nil {
-		switch {
-		case home.state == idle:
-			home.moveLocked(busy)
-			return choice{next: useSession, session: home}, nil
-		case home.state == busy, home.state == waiting && home.owned:
-			// A statement is over soon. A wait may last; but locks of a chain
-			// that has a session of its own are nowhere else, and a wait there
-			// makes way: see Wait.
-			return choice{next: waitForTurn, waiter: p.queueUpLocked(home, asking)}, nil
-		}
-	}
-	all := p.surveyLocked()
-	g, err := p.source.growLocked(all)
-	s := all.least
+	home := req.Home
 	switch {
-	case err != nil:
-		return choice{}, err
-	case g == growByOne:
-		return choice{next: openSession}, nil
-	case g == growUseEmpty:
-		s = all.empty
-		fallthrough
-	case g == growShare:
-		s.moveLocked(busy)
-		return choice{next: useSession, session: s}, nil
+	case req.Own:
+		k.own = &req
+		s, k.exhausted, err = p.chooseOwnLocked(req)
+	case home != nil && home.status == idle:
+		home.status = busy
+		s = home
+	case home != nil && (home.status == busy || home.status == waiting && home.claim == untilEmpty):
+		// A statement is over soon. A wait may last. But a chain that has a session
+		// of its own has its locks nowhere else, and a wait there makes way: see
+		// Wait.
+		k.want = home
+	default:
+		s, k.exhausted, err = p.chooseSharedLocked()
 	}
-	k := p.queueUpLocked(nil, asking)
-	k.exhausted, k.nested = g == growBlocked, req.Home != nil
-	return choice{next: waitForTurn, waiter: k}, nil
-}
-
-// A survey is what there is for a caller who may share a session.
-type survey struct {
-	empty    *Session // idle, without locks; nil: none
-	least    *Session // of the idle ones with locks, the one with the fewest; nil: none
-	freeSoon bool     // another is about to be idle
-}
-
-func (p *Pool) surveyLocked() survey {
-	all := survey{freeSoon: p.parting > 0}
-	drains := p.source.drainsLocked()
-	for _, s := range p.sessions {
-		if s.ownLocked() || s == drains {
-			continue
-		}
-		all.freeSoon = all.freeSoon || s.state != waiting && !(s.state == idle && len(s.holds) == 0)
-		switch {
-		case s.state != idle:
-		case len(s.holds) == 0:
-			all.empty = s
-		case all.least == nil || len(s.holds) < len(all.least.holds):
-			all.least = s
-		}
+	if s != nil || err != nil {
+		return s, nil, err
 	}
-	return all
-}
-
-// Gone returns an error if there will never be a session again.
-func (p *Pool) Gone() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.source.goneLocked()
-}
-
-// queueUpLocked returns a new waiter for a turn on want, nil: on any. p.mu must be held.
-func (p *Pool) queueUpLocked(want *Session, as priority) *waiter {
-	k := &waiter{want: want, priority: as, turn: make(chan struct{})}
 	p.waiters = append(p.waiters, k)
-	return k
+	return nil, k, nil
 }
 
-func (p *Pool) giveUp(k *waiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if k.got != nil {
-		p.passLocked(k.got) // the turn came at the same moment: hand it on
-		return
+// chooseOwnLocked chooses a session for a caller that wants it for its chain
+// alone: Home if all locks there are the chain's, one without locks, or a new
+// one. exhausted: none will become free before a connection of the db does.
+//
+// If the chain's lock is on a session with locks of others, all those chains
+// may want the same. So one of them may have the last connection of the db: its
+// code needs no other.
+func (p *Pool) chooseOwnLocked(req Request) (s *Session, exhausted bool, err error) {
+	freeSoon, opens, anyOwn := false, false, false
+	for _, s := range p.sessions {
+		opens = opens || s.status == opening
+		anyOwn = anyOwn || s.status != closing && s.exclusive()
+		switch {
+		case s.status == closing:
+			freeSoon = true
+		case !s.ownable(req):
+		case s.status != idle:
+			freeSoon = freeSoon || s.status == busy
+		case s == req.Home, req.Home == nil || !req.Home.ownable(req) || req.Home.status != idle:
+			s.status = busy
+			s.claimLocked(&req)
+			return s, false, nil
+		}
 	}
-	p.waiters = slices.DeleteFunc(p.waiters, func(other *waiter) bool { return other == k })
+	limits, err := p.limitsLocked()
+	if err != nil {
+		return nil, false, err
+	}
+	if limits.all > 0 && req.Home != nil && !anyOwn {
+		limits.all++
+	}
+	if p.lent == nil && !(freeSoon && p.exhausted()) {
+		if s := p.takeRoomLocked(limits.all, true); s != nil {
+			s.claimLocked(&req)
+			return s, false, nil
+		}
+	}
+	return nil, !freeSoon && !opens, nil
 }
 
-func (k *waiter) wake(s *Session) {
-	k.got = s
-	close(k.turn)
+// ownable reports whether s may become the own session of the chain of req.
+func (s *Session) ownable(req Request) bool {
+	switch {
+	case !s.live() || s.claim == forTurn:
+		return false
+	case s == req.Home:
+		return len(s.holds) == req.Mine
+	}
+	return len(s.holds) == 0 && !s.exclusive()
+}
+
+// chooseSharedLocked chooses a session for a caller that may share it: one
+// without locks or a new one within the cap, and else the one with the fewest
+// locks. Sharing a session is better than waiting for a connection. exhausted:
+// none will become free before a connection of the db does.
+func (p *Pool) chooseSharedLocked() (s *Session, exhausted bool, err error) {
+	limits, err := p.limitsLocked()
+	if err != nil {
+		return nil, false, err
+	}
+	var empty, least *Session
+	freeSoon, opens := false, false // opens: one is being opened that does not wait for a connection
+	drains := p.drainsLocked()
+	for _, s := range p.sessions {
+		switch {
+		case s.status == opening:
+			opens = opens || !s.blocked
+		case s.status == closing:
+			freeSoon = true
+		case s.exclusive() || s == drains:
+			freeSoon = freeSoon || s.Lent() && s.claim == forTurn
+		case s.status != idle:
+			freeSoon = freeSoon || s.status == busy || s.Lent() // which waits for a moment only
+		case len(s.holds) == 0:
+			empty = s
+		default:
+			freeSoon = true
+			if least == nil || len(s.holds) < len(least.holds) {
+				least = s
+			}
+		}
+	}
+	inUse := p.sharedLocked(nil)
+	if inUse < limits.shared {
+		if s = empty; s == nil && p.lent == nil && !(freeSoon && p.exhausted()) {
+			s = p.takeRoomLocked(limits.all, true)
+		}
+	}
+	if s == nil {
+		s = least
+	}
+	if s != nil {
+		if s.status == idle {
+			s.status = busy
+		}
+		return s, false, nil
+	}
+	if !freeSoon && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.status == opening }) {
+		freeSoon = p.endWaitsLocked(inUse - limits.shared + 1)
+	}
+	return nil, !freeSoon && !opens, nil
 }

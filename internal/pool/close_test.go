@@ -33,8 +33,8 @@ func TestPool_GiveUpBesideClose(t *testing.T) {
 	}
 }
 
-// A session that has been given up is dead at once: what ends on it at this moment does
-// not take it for a sound one.
+// A session that has been given up is dead at once: what ends on it at this
+// moment does not take it for a sound one.
 func TestPool_GiveUpMakesItDead(t *testing.T) {
 	givenUp := errors.New("given up")
 	inBubble(t, nil, func(b *bubble) {
@@ -42,9 +42,9 @@ func TestPool_GiveUpMakesItDead(t *testing.T) {
 			s, h := b.held("a")
 			b.pool.GiveUp(s, givenUp)
 			b.pool.mu.Lock()
-			state := s.state
+			status := s.status
 			b.pool.mu.Unlock()
-			require.Equal(b, dead, state)
+			require.Equal(b, closing, status)
 			require.ErrorIs(b, b.pool.TakeUrgent(s), givenUp)
 			b.awaitLoss(h)
 			synctest.Wait()

@@ -3,57 +3,60 @@
 //
 // # Where to look
 //
-//	pool.go     a pool, its sessions and locks
-//	choose.go   which session a caller gets; turn.go: who is next on one; state.go
-//	pooled.go   sessions of a db, up to a cap; open.go: how one is opened
-//	share.go    how many connections all pools of a db take
-//	lent.go     the one connection that New was given
-//	own.go      sessions that one call chain has alone
-//	waits.go    which sessions may block in a wait; hold.go: locks on a session; idle.go
-//	fit.go      questions beside the locks
-//	watch.go    how a loss is noticed, and why the holder is told first
+//	pool.go    a pool, its sessions and locks; state.go: what a session does, and for whom
+//	choose.go  which session a caller gets; turn.go: who is next on one
+//	cap.go     how many sessions there may be; share.go: of all pools of a db
+//	open.go    how a session is opened; end.go: how one ends; room.go: who is told
+//	waits.go   which sessions may block in a wait; hold.go: locks on a session
+//	beside.go  questions beside the locks
+//	watch.go   how a loss is noticed, and why the holder is told first
 //
 // # States
 //
-// A session is idle, busy, waiting or dead: see state.go. A turn is the right to
-// run statements on it. A caller that takes a turn ends it, by Put, Drop or
-// Replace, on every path.
+// A session is in the pool's list from the moment when there is room for it
+// until its connection is gone: opening, idle, busy, waiting, closing. See
+// state.go. So all that counts, for the cap and for the callers, is read from
+// that list. A turn is the right to run statements on a session. A caller that
+// takes a turn ends it, by Put, Drop or Replace, on every path.
 //
 // # Invariants
 //
-//   - Statements run on a session one at a time: by the caller that has the turn.
-//   - A session that is broken becomes dead before any other caller has a turn on
+//   - Statements run on a session one at a time: by the caller that has the
+//     turn.
+//   - A session that is broken is closing before any other caller has a turn on
 //     it, and its connection is closed, never pooled.
-//   - A session with a transaction has locks of one call chain only, and no other
-//     chain has a turn on it.
-//   - One session of a cap never waits, so that a free name can be asked for at any
-//     time.
+//   - A session with a transaction has locks of one call chain only, and no
+//     other chain has a turn on it.
+//   - One session of a cap never waits, so that a free name can be asked for at
+//     any time.
 //   - A holder is told of a loss before its server gives the lock away: see
 //     watch.go.
 //
 // # Mutexes
 //
-// Pool.mu guards the pool and the place of each session. It is locked before the
-// mutex of package hangup, and after the queue's. Neither statements, nor the db,
-// nor a Caller, nor Hold.Lost are called under it. (db.Stats is called: it takes
-// the db's mutex for a moment.) The Conn of a session belongs to the caller that
-// has the turn.
+// Pool.mu guards the pool and the place of each session. It is locked before
+// the mutex of package hangup, and after the queue's. Neither statements, nor
+// the db, nor a Caller, nor Hold.Lost are called under it. (db.Stats is called:
+// it takes the db's mutex for a moment.) The Conn of a session belongs to the
+// caller that has the turn.
 //
 // # Goroutines
 //
 // Pool.work counts them: the watch, a proof or a probe that is under way, a
-// session that is being opened, given back or closed, the timer for idle sessions.
-// Close waits for all. It waits for a dial at most as long as a connection may
-// take, since a dialer may ignore its context (pooled.settle). A statement of
-// database/sql's, on a driver whose socket is not known, also has one: the
-// goroutine that discards the session waits for it, within a bound.
+// session that is being opened, given back or closed, the timer for idle
+// sessions. Close waits for all. It waits for a dial at most as long as a
+// connection may take, since a dialer may ignore its context (settle). A
+// statement of database/sql's, on a driver whose socket is not known, also has
+// one: the goroutine that discards the session waits for it, within a bound.
 //
 // # Races that were lost once
 //
 //   - A try waits for the end of another chain's transaction, since the session
-//     that was left to all chains was counted as free soon: see chooseOwnLocked.
-//   - Two connections under WithMaxSessions(1), while one of them is being given
-//     back: parting counts until the connection is gone.
-//   - The cap is lowered while all sessions wait, and a free name has to wait for
-//     the end of a slice: see endWaitsLocked.
+//     that was left to all chains was counted as free soon: see
+//     chooseOwnLocked.
+//   - Two connections under WithMaxSessions(1), while one of them is being
+//     given back: a session that is closing counts until its connection is
+//     gone.
+//   - The cap is lowered while all sessions wait, and a free name has to wait
+//     for the end of a slice: see endWaitsLocked.
 package pool

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A transaction that cannot be served keeps nobody from sharing sessions whose locks last.
+// A transaction that cannot be served keeps nobody from sharing sessions whose
+// locks last.
 func TestShare_AWaitingTransactionStarvesNobody(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -40,7 +41,8 @@ func TestShare_AWaitingTransactionStarvesNobody(t *testing.T) {
 	})
 }
 
-// A db that was changed while callers wait: who can be served now is, and who never can be is told.
+// A db that was changed while callers wait: who can be served now is, and who
+// never can be is told.
 func TestShare_TheDBIsChangedMeanwhile(t *testing.T) {
 	for what, to := range map[string]int{"more": 10, "one": 1} {
 		t.Run(what, func(t *testing.T) {

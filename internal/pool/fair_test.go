@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A Locker whose own callers keep all its sessions busy leaves those of another on the same db their turn.
+// A Locker whose own callers keep all its sessions busy leaves those of another
+// on the same db their turn.
 func TestShare_ABusyLockerStarvesNoOther(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(3)

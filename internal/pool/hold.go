@@ -2,34 +2,36 @@ package pool
 
 import "github.com/go-namedlock/namedlock/internal/clock"
 
-// Hold records that a lock is now on s, on which the caller has the turn: the watch
-// takes care of it, and it is told if s goes. It returns false if s has gone
-// already.
+// Hold records that a lock is now on s, on which the caller has the turn: the
+// watch takes care of it, and it is told if s goes. Hold returns false if s has
+// gone already.
 func (p *Pool) Hold(s *Session, h Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == dead {
+	if s.status == closing {
 		return false
 	}
 	if s.holds == nil {
 		s.holds = make(map[Hold]struct{})
 	}
 	s.holds[h] = struct{}{}
-	s.locked = true
 	if h.OwnSession() {
-		s.owned = true
+		s.claim = untilEmpty
 	}
 	p.wakeIfNoneIsFreeSoonLocked()
+	s.idleLimit = s.IdleLimit()
 	if len(s.holds) == 1 {
 		now := clock.Now()
-		s.proved = now
-		s.due = now + s.Interval() // the clock starts at the grant
+		s.proofSent = now
+		s.due = now + s.Interval() // the interval starts at the grant
 		if now-s.SentAt() > s.Interval() {
-			s.due = now // which came after a long wait, or a stop: is it still so?
+			s.due = now // the grant came after a long wait, or a stop: is it still valid?
 		}
 	}
-	s.setIdleLimitLocked()
-	p.startWatchLocked()
+	if !p.watching {
+		p.watching = true
+		p.work.Go(p.watch)
+	}
 	if p.resting && p.needsProbeLocked(s) {
 		p.resting = false
 		p.Hangups.Wake()
@@ -37,13 +39,13 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 	return true
 }
 
-// Replace records that the one lock on s, on which the caller has the turn, has passed
-// from one holder to the next, and ends the turn. It returns false, and the turn goes
-// on, if s has gone or holds another lock.
+// Replace records that the one lock on s, on which the caller has the turn, has
+// passed from one holder to another, and ends the turn. It returns false, and
+// the turn goes on, if s has gone or has another lock.
 func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == dead || len(s.holds) != 1 {
+	if s.status == closing || len(s.holds) != 1 {
 		return false
 	}
 	delete(s.holds, from)
@@ -52,32 +54,33 @@ func (p *Pool) Replace(s *Session, from, to Hold) bool {
 	return true
 }
 
-// setIdleLimitLocked lets the watch see the limit that the greeting has found.
-func (s *Session) setIdleLimitLocked() { s.idleLimit = s.IdleLimit() }
-
-// Reschedule takes into account that the session's interval may have become shorter, as by
-// the limits for a transaction. The caller has the turn.
+// Reschedule takes into account that the session's interval may have become
+// shorter, for example by the limits for a transaction. The caller has the
+// turn.
 func (p *Pool) Reschedule(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.setIdleLimitLocked()
+	s.idleLimit = s.IdleLimit()
 	s.due = min(s.due, clock.Now()+s.Interval())
 }
 
-// Drop records that a lock has been released from s, and ends the caller's turn as
-// Put does.
+// Drop records that a lock has been released from s, and ends the caller's turn
+// as Put does.
 func (p *Pool) Drop(s *Session, h Hold) {
 	p.mu.Lock()
-	delete(s.holds, h)
-	if len(s.holds) == 0 {
-		s.owned = false
-	}
-	if !s.Broken() {
-		s.locked = len(s.holds) > 0
-		p.passLocked(s)
+	if s.Broken() {
+		d := p.condemnLocked(s, s.BrokenBy())
+		if d != nil {
+			delete(d.lost, h) // its caller reports what the release has found
+		}
 		p.mu.Unlock()
+		p.bury(d)
 		return
 	}
+	delete(s.holds, h)
+	if len(s.holds) == 0 {
+		s.claim = shared
+	}
+	p.passLocked(s)
 	p.mu.Unlock()
-	p.markDead(s, s.BrokenBy())
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A proxy may swallow SET SESSION wait_timeout, as ProxySQL does. The first proof reads it back, and
-// from then on nobody counts on it; that is said once.
+// A proxy may swallow SET SESSION wait_timeout, as ProxySQL does. The first
+// proof reads it back, and from then on nobody counts on it; that is said once.
 func TestLease_Swallowed(t *testing.T) {
 	var log bytes.Buffer
 	change := func(c *Config) {

@@ -12,7 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// Nobody else has a turn on a session that is one call chain's own; the chain has.
+// Nobody else has a turn on a session that is one call chain's own; the chain
+// has.
 func TestOwn_NobodyElseHasATurn(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		own := b.take(Request{Own: true})
@@ -38,8 +39,8 @@ func TestOwn_NobodyElseHasATurn(t *testing.T) {
 	})
 }
 
-// No session that others have locks on becomes one chain's own, but that where all locks are
-// the chain's does.
+// No session that others have locks on becomes one chain's own, but that where
+// all locks are the chain's does.
 func TestOwn_NoLocksOfOthers(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
 		first, h := b.held("a")
@@ -70,8 +71,9 @@ func TestOwn_NoLocksOfOthers(t *testing.T) {
 	})
 }
 
-// Sessions that chains have alone do not count towards the cap. They are bounded by the db, of which
-// one connection is left; those who wait for it are served in order, whatever they want.
+// Sessions that chains have alone do not count towards the cap. They are
+// bounded by the db, of which one connection is left; those who wait for it are
+// served in order, whatever they want.
 func TestOwn_BoundedByTheDB(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -98,8 +100,8 @@ func TestOwn_BoundedByTheDB(t *testing.T) {
 	})
 }
 
-// Where there is one session only, a caller that needs it to itself is not overtaken for ever by those who share
-// it.
+// Where there is one session only, a caller that needs it to itself is not
+// overtaken for ever by those who share it.
 func TestOwn_IsNotStarvedByThoseWhoShare(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)
@@ -124,7 +126,8 @@ func TestOwn_IsNotStarvedByThoseWhoShare(t *testing.T) {
 	})
 }
 
-// Two chains that share the only session want transactions: the last connection of the db lets one begin.
+// Two chains that share the only session want transactions: the last connection
+// of the db lets one begin.
 func TestOwn_TransactionsUnderASharedSession(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)
@@ -167,9 +170,10 @@ func TestShare_PoolsOfOneDB(t *testing.T) {
 	})
 }
 
-// Who waits for a session that was to be free soon is told when it is none any more, and no other is left: who
-// tries once would wait for the end of all that otherwise. It is none for anybody when a call chain gets it
-// for itself, and none for who wants it alone when another chain takes a lock there.
+// Who waits for a session that was to be free soon is told when it is none any
+// more, and no other is left: who tries once would wait for the end of all that
+// otherwise. It is none for anybody when a call chain gets it for itself, and
+// none for who wants it alone when another chain takes a lock there.
 func TestOwn_WhoWaitsIsTold(t *testing.T) {
 	for what, c := range map[string]struct{ taken, wanted Request }{
 		"another has it alone": {Request{Own: true}, Request{}},
@@ -234,7 +238,8 @@ func TestOwn_TheChainsCallsGoNowhereElse(t *testing.T) {
 	})
 }
 
-// A session on which another has a turn for a moment stays its chain's own, and a leader's.
+// A session on which another has a turn for a moment stays its chain's own, and
+// a leader's.
 func TestOwn_YieldKeepsIt(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		home, outer := b.held("outer")
@@ -254,7 +259,8 @@ func TestOwn_YieldKeepsIt(t *testing.T) {
 	})
 }
 
-// A session that one chain had alone is not one more for those who share, beyond the cap.
+// A session that one chain had alone is not one more for those who share,
+// beyond the cap.
 func TestShare_TheCapIsKept(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		own := b.take(Request{Own: true})
@@ -276,8 +282,8 @@ func TestShare_TheCapIsKept(t *testing.T) {
 	})
 }
 
-// There are no more leaders than leave the db a connection for other locks, and one for the code
-// under them.
+// There are no more leaders than leave the db a connection for other locks, and
+// one for the code under them.
 func TestShare_Leaders(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)

@@ -32,8 +32,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// Every lock has a session of its own up to the cap; beyond it, sessions are shared,
-// and the one with the fewest locks is the first to be.
+// Every lock has a session of its own up to the cap; beyond it, sessions are
+// shared, and the one with the fewest locks is the first to be.
 func TestPool_SharesOnlyBeyondTheCap(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		seen := map[*Session]int{}
@@ -90,8 +90,8 @@ func TestPool_ChainGoesHome(t *testing.T) {
 	})
 }
 
-// Who must have this very session goes first, then who takes any, first come first
-// served.
+// Who must have this very session goes first, then who takes any, first come
+// first served.
 func TestPool_OrderOfTurns(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s := b.take(Request{})
@@ -150,7 +150,8 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 		assert.Empty(b, b.pool.waiters)
 
 		b.pool.mu.Lock()
-		k := b.pool.queueUpLocked(nil, first)
+		k := &waiter{priority: first, turn: make(chan struct{})}
+		b.pool.waiters = append(b.pool.waiters, k)
 		b.pool.mu.Unlock()
 		next := begin(func() *Session { return b.take(Request{}) })
 		b.pool.Put(s) // to k
@@ -160,8 +161,8 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 	})
 }
 
-// An idle session goes back after a second, as it came; one that is used meanwhile
-// stays.
+// An idle session goes back after a second, as it came; one that is used
+// meanwhile stays.
 func TestPool_IdleSessionsGoBack(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, other := b.take(Request{}), b.take(Request{})
@@ -196,7 +197,8 @@ func TestPool_IdleSessionsGoBack(t *testing.T) {
 	})
 }
 
-// The janitor who comes for one session comes again for those that were too young.
+// The janitor who comes for one session comes again for those that were too
+// young.
 func TestPool_JanitorComesAgain(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, other := b.take(Request{}), b.take(Request{})
@@ -209,8 +211,8 @@ func TestPool_JanitorComesAgain(t *testing.T) {
 	})
 }
 
-// Sharing a session beats waiting for a connection that others have; where there is
-// none to share the caller is told that it waits for others.
+// Sharing a session beats waiting for a connection that others have; where
+// there is none to share the caller is told that it waits for others.
 func TestPool_ExhaustedDB(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -267,7 +269,8 @@ func TestPool_OpeningIsBounded(t *testing.T) {
 	})
 }
 
-// Pooled connections that have died meanwhile are passed over, within the same bound.
+// Pooled connections that have died meanwhile are passed over, within the same
+// bound.
 func TestPool_StaleConnections(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		var idle []*sql.Conn
@@ -305,9 +308,9 @@ func TestPool_FreshMeansNew(t *testing.T) {
 	})
 }
 
-// A session in doubt is a dead session: its locks are lost, those who wait for it
-// are told, those who would take any go elsewhere, and its connection is closed
-// before Put returns.
+// A session in doubt is a dead session: its locks are lost, those who wait for
+// it are told, those who would take any go elsewhere, and its connection is
+// closed before Put returns.
 func TestPool_SessionInDoubt(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s, h := b.held("a")
@@ -392,7 +395,7 @@ func TestPool_Expendable(t *testing.T) {
 		assert.True(b, b.pool.Expendable(s))
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
-		assert.False(b, b.pool.Expendable(b.pool.sessions[0]))
+		assert.False(b, b.pool.Expendable(b.pool.lent))
 	})
 }
 
@@ -442,7 +445,8 @@ type slowObserver struct{ opened, goOn chan struct{} }
 func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
 func (o slowObserver) SessionDiscarded(error)             {}
 
-// A session that OpenAnother opens while the pool is being closed goes back, too.
+// A session that OpenAnother opens while the pool is being closed goes back,
+// too.
 func TestPool_OpenAnotherRacesClose(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		o := slowObserver{make(chan struct{}), make(chan struct{})}
@@ -476,7 +480,8 @@ func TestPool_OpensAnotherOnceASecond(t *testing.T) {
 	})
 }
 
-// A connection counts until it is back in its db: there are never more than the cap.
+// A connection counts until it is back in its db: there are never more than the
+// cap.
 func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
 	for what, part := range map[string]func(b *bubble, s *Session){
 		"given back": func(b *bubble, s *Session) {
@@ -516,7 +521,8 @@ func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
 	}
 }
 
-// A db that is changed to a single connection is refused, also while a session is idle.
+// A db that is changed to a single connection is refused, also while a session
+// is idle.
 func TestPool_ChangedToASingleConnection(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.pool.Put(b.take(Request{}))
@@ -530,8 +536,8 @@ func TestPool_ChangedToASingleConnection(t *testing.T) {
 	})
 }
 
-// A server that has no connection left for us: the sessions that there are, are shared,
-// and it is not asked again at each call.
+// A server that has no connection left for us: the sessions that there are, are
+// shared, and it is not asked again at each call.
 func TestPool_FullServer(t *testing.T) {
 	for _, number := range []uint16{1040, 1203, 1226} {
 		inBubble(t, nil, func(b *bubble) {

@@ -8,18 +8,19 @@ import (
 	"weak"
 )
 
-// A share is what all pools of one db have together: the connections that they may
-// take of it. One is always left to the code under the locks.
+// A share counts the connections that all pools of one db take of it. One is
+// always left to the code under the locks. A nil share is that of a pool
+// without a db, which neither takes a connection nor wants one.
 type share struct {
 	mu      sync.Mutex // guards what follows; comes after any pool's mu
 	taken   int        // connections that the pools have, or are about to have
 	leaders int        // calls that have a session for as long as they last
-	pools   []weak.Pointer[pooled]
-	waiting []*pooled // pools whose callers found no room since a connection was last given back, in order
+	pools   []weak.Pointer[Pool]
+	waiting []*Pool // those whose callers found no room since a connection was last given back, in order
 }
 
-// shares has the share of each db. Neither a pool that is never closed nor its db is
-// kept by it.
+// shares contains the share of each db. It keeps neither a db nor a pool that
+// is never closed.
 var shares struct {
 	mu sync.Mutex
 	of map[weak.Pointer[sql.DB]]weak.Pointer[share]
@@ -48,16 +49,16 @@ func shareOf(db *sql.DB) *share {
 	return sh
 }
 
-func (sh *share) join(p *pooled) {
+func (sh *share) join(p *Pool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.pools = append(slices.DeleteFunc(sh.pools, func(other weak.Pointer[pooled]) bool { return other.Value() == nil }), weak.Make(p))
+	sh.pools = append(slices.DeleteFunc(sh.pools, func(other weak.Pointer[Pool]) bool { return other.Value() == nil }), weak.Make(p))
 }
 
-// take takes one connection more, if the pools then have no more than limit; 0: there is
-// none. If it cannot, p, unless it is nil, is woken by the next give: what is given back after
-// the caller has seen that there is no room must not go unnoticed.
-func (sh *share) take(limit int, p *pooled) bool {
+// take takes one connection more, if the pools then have no more than limit (0:
+// no limit). If it cannot, the next give wakes p, unless p is nil: a connection
+// may be given back right after the caller has found no room.
+func (sh *share) take(limit int, p *Pool) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if limit > 0 && sh.taken >= limit {
@@ -70,10 +71,13 @@ func (sh *share) take(limit int, p *pooled) bool {
 	return true
 }
 
-// give undoes take, and returns the pools that are to be woken: all that found no room, since
-// the callers of the first may have given up, or have no use for it. No pool's mu may be held
-// when they are.
-func (sh *share) give() (woken []*pooled) {
+// give undoes take, and returns the pools that are to be woken. These are all
+// that found no room: the callers of the first may have given up. No pool's mu
+// may be held when they are woken.
+func (sh *share) give() (woken []*Pool) {
+	if sh == nil {
+		return nil
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.taken--
@@ -81,8 +85,9 @@ func (sh *share) give() (woken []*pooled) {
 	return woken
 }
 
-// inTheWay returns the other pools, whose idle sessions are in the way, if p waits to be woken.
-func (sh *share) inTheWay(p *pooled) (others []*pooled) {
+// inTheWay returns the other pools, whose idle sessions are in the way, if p
+// waits to be woken.
+func (sh *share) inTheWay(p *Pool) (others []*Pool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !slices.Contains(sh.waiting, p) {
@@ -97,22 +102,28 @@ func (sh *share) inTheWay(p *pooled) (others []*pooled) {
 }
 
 // wanted reports whether another pool than p waits for a connection.
-func (sh *share) wanted(p *pooled) bool {
+func (sh *share) wanted(p *Pool) bool {
+	if sh == nil {
+		return false
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return slices.ContainsFunc(sh.waiting, func(other *pooled) bool { return other != p })
+	return slices.ContainsFunc(sh.waiting, func(other *Pool) bool { return other != p })
 }
 
 // leave is the end of p.
-func (sh *share) leave(p *pooled) {
+func (sh *share) leave(p *Pool) {
+	if sh == nil {
+		return
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.waiting = slices.DeleteFunc(sh.waiting, func(other *pooled) bool { return other == p })
-	sh.pools = slices.DeleteFunc(sh.pools, func(other weak.Pointer[pooled]) bool { return other.Value() == p })
+	sh.waiting = slices.DeleteFunc(sh.waiting, func(other *Pool) bool { return other == p })
+	sh.pools = slices.DeleteFunc(sh.pools, func(other weak.Pointer[Pool]) bool { return other.Value() == p })
 }
 
-// lead counts one leader more, unless there would be more than most; 0: there is no such
-// limit. It returns how many there are.
+// lead counts one leader more, unless there would be more than most (0: no
+// limit). It returns how many there are.
 func (sh *share) lead(most int) (leaders int, ok bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

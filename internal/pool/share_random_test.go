@@ -78,7 +78,7 @@ func TestShare_CountsComeOut(t *testing.T) {
 							name := fmt.Sprintf("n%d-%d-%d", pi, g, n)
 							mu.Unlock()
 							if ok, err := s.GetLock(name, 0); err == nil && ok {
-								h := &hold{name: name, lost: make(chan time.Time, 1), own: s.reserved}
+								h := &hold{name: name, lost: make(chan time.Time, 1), own: s.claim == forTurn}
 								if p.Hold(s, h) {
 									p.Put(s)
 									time.Sleep(time.Duration(r(100)) * time.Millisecond)
@@ -103,9 +103,7 @@ func TestShare_CountsComeOut(t *testing.T) {
 			bg.Wait()
 			for _, p := range pools {
 				p.mu.Lock()
-				assert.Zero(b, p.opening)
-				assert.Zero(b, p.openingOwn)
-				assert.Zero(b, p.source.(*pooled).waitingForOthers)
+				assert.Zero(b, p.countLocked(func(s *Session) bool { return s.status == opening }))
 				assert.Empty(b, p.waiters)
 				p.mu.Unlock()
 			}

@@ -14,7 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A server that was full for a moment is asked again by those whom no session can serve: a leader's can be shared by nobody.
+// A server that was full for a moment is asked again by those whom no session
+// can serve: a leader's can be shared by nobody.
 func TestShare_AFullServerIsAskedAgain(t *testing.T) {
 	for what, req := range map[string]Request{"shares": {}, "own": {Own: true}} {
 		t.Run(what, func(t *testing.T) {
@@ -80,7 +81,8 @@ func TestShare_WakesWhoStillWaits(t *testing.T) {
 	})
 }
 
-// Locks that are waited for inside transactions, on their sessions, do not count towards the cap.
+// Locks that are waited for inside transactions, on their sessions, do not
+// count towards the cap.
 func TestShare_NestedWaitsOfTransactions(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(10)
@@ -107,31 +109,33 @@ func TestShare_NestedWaitsOfTransactions(t *testing.T) {
 	})
 }
 
-// What gives room at the very moment between a caller's decision to wait and its wait wakes it.
+// What gives room at the very moment between a caller's decision to wait and
+// its wait wakes it.
 func TestShare_NoWakeUpIsLost(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)
 		other := NewPool(b.db, config())
 		s, err := other.Take(Request{Caller: anybody()})
 		require.NoError(b, err)
-		c, err := b.pool.choose(Request{Caller: anybody()})
+		_, k, err := b.pool.choose(Request{Caller: anybody()})
 		require.NoError(b, err)
-		require.Equal(b, waitForTurn, c.next)
+		require.NotNil(b, k, "it waits")
 		_ = s.MarkBroken(server.ErrClosed)
 		other.Put(s) // dead: its connection is given back
 		synctest.Wait()
-		b.pool.source.awaitRoom()
+		b.pool.awaitRoom()
 		select {
-		case <-c.waiter.turn:
+		case <-k.turn:
 		case <-time.After(time.Minute):
-			b.pool.giveUp(c.waiter)
+			b.pool.giveUp(k)
 			b.Error("not woken")
 		}
 		other.Close()
 	})
 }
 
-// A pool that closes while another has it give back what it does not use: that is woken, and Close waits.
+// A pool that closes while another has it give back what it does not use: that
+// is woken, and Close waits.
 func TestShare_SweepOfAPoolThatCloses(t *testing.T) {
 	for range 300 {
 		inBubble(t, nil, func(b *bubble) {

@@ -1,27 +1,45 @@
 package pool
 
-// A state says what a session does for its pool.
+// A status is what a session does. It is in the pool's list from opening to the
+// moment when its connection is gone.
 //
-//	       turn taken            Wait
-//	idle ------------> busy ------------> waiting
-//	     <------------      <------------
-//	        turn ends           Waited
+//	             turn taken            Wait
+//	opening -> idle ------------> busy ------------> waiting
+//	    |           <------------      <------------
+//	    |             turn ends           Waited
+//	    +-------------------------> busy
 //
-// Every state ends in dead, which is final.
-type state int
+// Every status ends in closing, which is final.
+type status int
 
 const (
-	idle    state = iota
-	busy          // somebody has the turn
-	waiting       // somebody has the turn, and waits for a lock with it
-	dead          // its connection is given back, or closed
+	opening status = iota // it has no connection yet
+	idle
+	busy    // a caller has the turn
+	waiting // a caller has the turn, and waits for a lock with it
+	closing // its connection is being given back, or closed
 )
 
-// moveLocked changes the state of s. The pool's mu must be held.
-func (s *Session) moveLocked(to state) { s.state = to }
+// live reports whether s has a connection that can be used.
+func (s *Session) live() bool { return s.status != opening && s.status != closing }
 
-// dieLocked makes s dead, for that cause. The pool's mu must be held.
-func (s *Session) dieLocked(cause error) {
-	s.moveLocked(dead)
-	s.deathCause = cause
+// A claim is what the call chain of a turn or of a lock demands of a session.
+// No other chain has a turn on a session that is claimed.
+type claim int
+
+const (
+	shared     claim = iota // none
+	forTurn                 // the caller that has the turn wants it for its chain alone
+	untilEmpty              // there is, or was, a lock of the chain's on it that demands it
+)
+
+// exclusive reports whether one call chain has s alone.
+func (s *Session) exclusive() bool { return s.claim != shared }
+
+// claimLocked makes s the own session of the chain of req. p.mu must be held.
+func (s *Session) claimLocked(req *Request) {
+	s.leads = req.Lead
+	if s.claim == shared {
+		s.claim = forTurn
+	}
 }

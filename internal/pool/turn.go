@@ -1,30 +1,73 @@
 package pool
 
-import (
-	"errors"
-	"slices"
-	"time"
+import "slices"
 
-	"github.com/go-namedlock/namedlock/internal/server"
+// A waiter waits for a turn on a session.
+type waiter struct {
+	want      *Session // nil: on any
+	own       *Request // it must be its call chain's own; nil: it need not
+	priority  priority
+	nested    bool          // its chain has a lock already
+	turn      chan struct{} // closed when got is set, or when it is time to choose again
+	got       *Session
+	exhausted bool // no session will be free before a connection of the db is
+}
+
+// A priority says which waiter has the next turn on a session: see nextLocked.
+type priority int
+
+const (
+	urgent priority = iota // a release, a proof: it must have this very session
+	first                  // a first question: most locks are free
+	poll                   // one question of many
 )
 
-// TakeUrgent waits for a turn on s, ahead of all who do not need this very session. It
-// returns an error if the session has gone. It waits no longer than the statement
-// that runs there may be silent.
+// mostPassed is how many first questions may go ahead of a poll: they are
+// answered sooner, and no poll starves.
+const mostPassed = 8
+
+func forAny(k *waiter) bool { return k.want == nil }
+
+// waitsLocked reports whether such a waiter waits. p.mu must be held.
+func (p *Pool) waitsLocked(such func(*waiter) bool) bool {
+	return slices.ContainsFunc(p.waiters, such)
+}
+
+// isUrgentLocked reports whether a caller must have a turn on this very
+// session. p.mu must be held.
+func (p *Pool) isUrgentLocked(s *Session) bool {
+	return p.waitsLocked(func(k *waiter) bool { return k.want == s && k.priority == urgent })
+}
+
+// isWantedLocked reports whether a caller waits for a turn on this very
+// session. p.mu must be held.
+func (p *Pool) isWantedLocked(s *Session) bool {
+	return p.waitsLocked(func(k *waiter) bool { return k.want == s })
+}
+
+// TakeUrgent waits for a turn on s, ahead of all callers that do not need this
+// very session. It returns an error if the session has gone. It waits no longer
+// than the statement that runs there may be silent.
 func (p *Pool) TakeUrgent(s *Session) error {
 	p.mu.Lock()
-	switch s.state {
-	case dead:
+	switch s.status {
+	case closing:
 		defer p.mu.Unlock()
 		return s.deathCause
 	case idle:
-		s.moveLocked(busy)
+		s.status = busy
 		p.mu.Unlock()
 		return nil
 	}
-	k := p.queueUpLocked(s, urgent)
+	k := p.queueUrgentLocked(s)
 	p.mu.Unlock()
 	return p.awaitUrgent(k)
+}
+
+func (p *Pool) queueUrgentLocked(s *Session) *waiter {
+	k := &waiter{want: s, priority: urgent, turn: make(chan struct{})}
+	p.waiters = append(p.waiters, k)
+	return k
 }
 
 func (p *Pool) awaitUrgent(k *waiter) error {
@@ -37,16 +80,16 @@ func (p *Pool) awaitUrgent(k *waiter) error {
 	return k.want.deathCause
 }
 
-// Yield lets everybody go first who must have this very session. The caller has
-// the turn before and, if it returns nil, after.
+// Yield lets all callers go first that must have this very session. The caller
+// has the turn before and, if Yield returns nil, after.
 func (p *Pool) Yield(s *Session) error {
 	p.mu.Lock()
 	if !p.isUrgentLocked(s) || s.Broken() {
 		p.mu.Unlock()
 		return nil
 	}
-	k := p.queueUpLocked(s, urgent)
-	if s.reserved { // as it is to be when the turn comes back
+	k := p.queueUrgentLocked(s)
+	if s.claim == forTurn { // as it is to be when the turn comes back
 		k.own = &Request{Lead: s.leads}
 	}
 	p.passLocked(s)
@@ -54,23 +97,11 @@ func (p *Pool) Yield(s *Session) error {
 	return p.awaitUrgent(k)
 }
 
-// isUrgentLocked reports whether somebody must have a turn on this very session. p.mu must be
-// held.
-func (p *Pool) isUrgentLocked(s *Session) bool {
-	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority == urgent })
-}
-
-// isWantedLocked reports whether somebody waits for a turn on this very
-// session. p.mu must be held.
-func (p *Pool) isWantedLocked(s *Session) bool {
-	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s })
-}
-
-// Put ends the caller's turn on s. A broken session is a dead session: it is
-// discarded before Put returns, and every lock on it is lost.
+// Put ends the caller's turn on s. If the session is broken it is discarded
+// before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {
 	if s.Broken() {
-		p.markDead(s, s.BrokenBy())
+		p.condemn(s, s.BrokenBy())
 		return
 	}
 	p.mu.Lock()
@@ -78,58 +109,42 @@ func (p *Pool) Put(s *Session) {
 	p.mu.Unlock()
 }
 
-// passLocked hands the turn on s to who comes next, or leaves s idle.
+// passLocked hands the turn on s to the waiter that comes next, or leaves s
+// idle.
 func (p *Pool) passLocked(s *Session) {
-	if s.state == dead {
+	if s.status == closing {
 		return
 	}
-	s.reserved = false
-	s.leads = s.leads && s.owned
+	if s.claim == forTurn {
+		s.claim = shared
+	}
+	s.leads = s.leads && s.exclusive()
 	if p.partsLocked(s) {
 		return
 	}
 	if i := p.nextLocked(s); i >= 0 {
 		k := p.waiters[i]
 		p.waiters = slices.Delete(p.waiters, i, i+1)
+		s.status = busy
 		if k.own != nil {
-			s.reserved, s.leads = true, k.own.Lead
+			s.claimLocked(k.own)
 		}
 		k.wake(s)
 		return
 	}
-	s.moveLocked(idle)
+	s.status = idle
 	if len(s.holds) == 0 && !s.Lent() {
-		s.idleSince = time.Now()
-		p.armJanitorLocked(idleTime)
+		p.restsLocked(s)
 	}
 }
 
-// partsAgain is how often, at most, a pool parts with a session that it has a use for.
-const partsAgain = 100 * time.Millisecond
-
-// partsLocked gives s back where another pool of the db waits for a connection. A pool whose own
-// callers keep all its sessions busy would never leave it one otherwise. p.mu must be held.
-func (p *Pool) partsLocked(s *Session) bool {
-	if len(s.holds) > 0 || s.Lent() || time.Since(p.partedAt) < partsAgain || !p.source.wanted() || p.isWantedLocked(s) {
-		return false
-	}
-	p.partedAt = time.Now()
-	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	p.partLocked(s)
-	return true
-}
-
-// mostPassed is how many first questions may go ahead of a poll: they are answered sooner,
-// and yet no poll starves.
-const mostPassed = 8
-
-// nextLocked returns the index of who has the next turn on s, -1 for nobody: the first of those
-// with the highest priority.
+// nextLocked returns the index of the waiter that has the next turn on s: the
+// first of those with the highest priority. -1: none.
 func (p *Pool) nextLocked(s *Session) int {
 	of := [...]int{urgent: -1, first: -1, poll: -1}
-	drains := false // somebody who came before waits for this session to be empty
+	drains := false // a waiter that came earlier waits until this session is empty
 	for i, k := range p.waiters {
-		drains = drains || k.own != nil && k.want == nil && p.source.drainsLocked() == s
+		drains = drains || k.own != nil && k.want == nil && p.drainsLocked() == s
 		if drains && len(s.holds) > 0 && k.own == nil && k.want == nil && !k.nested {
 			continue
 		}
@@ -153,119 +168,38 @@ func (p *Pool) nextLocked(s *Session) int {
 	return of[poll]
 }
 
-// markDead takes s out of the pool, tells everybody who counted on it, and discards
-// its connection.
-func (p *Pool) markDead(s *Session, cause error) {
-	p.mu.Lock()
-	d, first := p.condemnLocked(s, cause)
-	p.mu.Unlock()
-	if first {
-		p.bury(d)
-	}
-}
-
-// A death is what is left to do about a session that is dead.
-type death struct {
-	session *Session
-	cause   error
-	lost    map[Hold]struct{}
-	locked  bool
-}
-
-// condemnLocked makes s dead: from now on nobody has a turn on it, and its connection
-// never goes back to where it came from. It returns false if s was dead before;
-// otherwise bury must follow. p.mu must be held.
-func (p *Pool) condemnLocked(s *Session, cause error) (d death, first bool) {
-	if s.state == dead {
-		return death{}, false
-	}
-	s.dieLocked(cause)
-	p.sessions = slices.DeleteFunc(p.sessions, func(other *Session) bool { return other == s })
-	d = death{s, cause, s.holds, s.locked}
-	s.holds = nil
-	p.parting++
-	return d, true
-}
-
-// bury tells those who counted on a session of its death, and discards its connection.
-func (p *Pool) bury(d death) {
-	defer p.parted()
-	s, cause, lost := d.session, d.cause, d.lost
-
-	// Those who hold are told first: a call under a lost lock that waits for a turn had
-	// better end for that reason.
-	for hold := range lost {
-		if !hold.Lost(cause) {
-			delete(lost, hold)
-		}
-	}
-	p.mu.Lock()
-	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || k.want == nil })
-	p.mu.Unlock()
-	p.discard(s, d.locked)
-	p.Observer.SessionDiscarded(cause)
+// mayHaveLocked reports whether the turn on s, which has just ended, may go to
+// k.
+func (p *Pool) mayHaveLocked(s *Session, k *waiter) bool {
 	switch {
-	case len(lost) > 0:
-		p.Logger.Error("namedlock: lost a session and the locks on it", "locks", len(lost), "names", someNames(lost), "error", cause)
-	case errors.Is(cause, server.ErrCutOff):
-		p.Logger.Debug("namedlock: connection closed: a context ended during a transaction", "error", cause)
-	case s.killed.Load():
-		// On purpose: nobody wanted what it was waiting for any more.
-		p.Logger.Debug("namedlock: connection discarded to end a wait", "error", cause)
-	default:
-		p.Logger.Warn("namedlock: connection discarded", "error", cause)
+	case k.want != nil:
+		return k.want == s
+	case k.own != nil:
+		return s.ownable(*k.own)
 	}
+	return !s.exclusive() && p.mayShareLocked(s)
 }
 
-// someNames returns the names of the holds, or the first of very many.
-func someNames(holds map[Hold]struct{}) (names []string) {
-	const most = 20
-	for h := range holds {
-		if len(names) == most {
-			return append(names, "...")
-		}
-		names = append(names, h.Name())
+// giveUp is for a waiter whose caller does not wait any more.
+func (p *Pool) giveUp(k *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k.got != nil {
+		p.passLocked(k.got) // the turn came at the same moment
+		return
 	}
-	return names
+	p.waiters = slices.DeleteFunc(p.waiters, func(other *waiter) bool { return other == k })
 }
 
-// discard closes the connection of s. It waits for that, but not for ever: a statement
-// of the user's own on a connection given to New can hold it up.
-func (p *Pool) discard(s *Session, locked bool) {
-	p.work.Go(func() {
-		defer close(s.discarded)
-		if errors.Is(s.Discard(), server.ErrReturned) && locked {
-			s.Cut()
-		}
-	})
-	timer := time.NewTimer(p.ReleaseTimeout)
-	defer timer.Stop()
-	select {
-	case <-s.discarded:
-	case <-timer.C:
-		if !s.Cut() {
-			p.Logger.Warn("namedlock: cannot close a broken connection yet: its rows or transaction are still open")
-		}
-	}
+func (k *waiter) wake(s *Session) {
+	k.got = s
+	close(k.turn)
 }
 
-// AwaitEnd waits until the connection of s, which is dead, is closed, and its transaction has
-// ended on our side; but not for ever, as discard.
-func (p *Pool) AwaitEnd(s *Session) {
-	timer := time.NewTimer(p.ReleaseTimeout)
-	defer timer.Stop()
-	select {
-	case <-s.discarded:
-	case <-timer.C:
-	}
-}
-
-func forAny(k *waiter) bool { return k.want == nil }
-
-// wakeWaitersLocked lets those waiters look again. p.mu must be held.
-func (p *Pool) wakeWaitersLocked(which func(*waiter) bool) {
+// wakeWaitersLocked makes such waiters choose again. p.mu must be held.
+func (p *Pool) wakeWaitersLocked(such func(*waiter) bool) {
 	p.waiters = slices.DeleteFunc(p.waiters, func(k *waiter) bool {
-		if !which(k) {
+		if !such(k) {
 			return false
 		}
 		k.wake(nil)

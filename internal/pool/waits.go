@@ -3,70 +3,112 @@ package pool
 import (
 	"slices"
 	"time"
+
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// Wait asks for leave to block s, on which the caller has the turn, in a wait of a
-// chain that holds so many locks on it, while so many others poll. It is refused where somebody else's release
-// would have to wait for it. The answer is for how long at most; 0 is a refusal, and
-// the caller has to poll. Waited must follow a wait.
-//
-//   - A session without locks waits for a slice.
-//   - One whose locks are all the chain's own waits for so short that its
-//     silence is noticed in time.
-//   - One that the chain has alone does not wait while another call of the chain, which may go nowhere
-//     else, waits for a turn there.
-//   - The cap's last session never waits, so that there is always one to try on.
-//   - A lent session waits so briefly that its other callers hardly notice, and
-//     not at all while one of them is there.
-func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s.state == dead || p.isUrgentLocked(s) || s.owned && p.isWantedLocked(s) || len(s.holds) != mine {
-		return 0
-	}
-	limit := p.source.waitLocked(s, polling)
-	if limit == 0 {
-		return 0
-	}
-	if len(s.holds) > 0 {
-		limit = min(limit, sliceHolding, s.Interval()/2)
-	}
-	s.moveLocked(waiting)
-	// Those who wait for a turn on s had better look again.
-	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s })
-	p.wakeIfNoneIsFreeSoonLocked()
-	return limit
-}
-
-// wakeIfNoneIsFreeSoonLocked has those look again who wait for a turn on a session that was to be free soon, where
-// none is any more: each waits, is one call chain's own or, for who wants it alone, has locks of others.
-// Who tries once would wait for the end of all that otherwise. p.mu must be held.
-func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
-	p.wakeWaitersLocked(func(k *waiter) bool {
-		return k.want == nil && !k.exhausted && !slices.ContainsFunc(p.sessions, func(s *Session) bool {
-			return s.state != waiting && (k.own == nil && !s.ownLocked() || k.own != nil && s.ownableLocked(*k.own))
-		})
-	})
-}
-
-// A wait on a session that has locks, or that others use, is shorter than
+// Waits on a session that has locks, or that its owner uses, are shorter than
 // server.Slice.
 const (
 	sliceHolding = time.Second
 	sliceLent    = 50 * time.Millisecond
 )
 
-// Waited says that the wait on s is over. The caller still has the turn.
+// Wait returns for how long the caller may block s, on which it has the turn,
+// in a wait. Its chain holds mine locks on s, and so many other callers poll.
+// 0: it may not, since another caller's release would have to wait; it has to
+// poll. Waited must follow a wait.
+//
+//   - A session without locks waits for a slice.
+//   - A session that has locks of the chain alone waits for so short a time
+//     that its silence is noticed in time.
+//   - A session that the chain has alone does not wait while another call of
+//     the chain, which may use no other session, waits for a turn there.
+//   - The cap's last session never waits, so that there is always one to try
+//     on.
+//   - A lent session waits so briefly that its other callers hardly notice, and
+//     not at all while one of them is there.
+func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.status == closing || p.isUrgentLocked(s) || s.claim == untilEmpty && p.isWantedLocked(s) || len(s.holds) != mine {
+		return 0
+	}
+	longest := p.mayWaitLocked(s, polling)
+	if longest == 0 {
+		return 0
+	}
+	if len(s.holds) > 0 {
+		longest = min(longest, sliceHolding, s.Interval()/2)
+	}
+	s.status = waiting
+	// The callers that wait for a turn on s had better choose again.
+	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s })
+	p.wakeIfNoneIsFreeSoonLocked()
+	return longest
+}
+
+// mayWaitLocked returns for how long a wait may block s (nil: a session without
+// locks) at most, while so many callers poll; 0: it may not. Neither the wait
+// of a leader counts towards the cap, nor a wait on the session of a
+// transaction. p.mu must be held.
+func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
+	free := func(s *Session) bool { return s.leads || s.claim == untilEmpty }
+	switch {
+	case p.lent != nil && (len(p.waiters) > 0 || polling > 0):
+		return 0
+	case p.lent != nil:
+		return sliceLent
+	case s != nil && free(s):
+		return server.Slice
+	}
+	limits, err := p.limitsLocked()
+	waits := p.countLocked(func(s *Session) bool { return s.status == waiting && !free(s) })
+	if err != nil || waits+1 >= limits.shared {
+		return 0
+	}
+	return server.Slice
+}
+
+// endWaitsLocked ends n waits that have a session without locks for themselves,
+// and reports whether there were any. It is for a pool whose sessions all wait,
+// and whose cap has been lowered since. A caller that asks for a free name
+// would have to wait for the end of a slice. The callers whose waits end poll.
+// p.mu must be held.
+func (p *Pool) endWaitsLocked(n int) (any bool) {
+	for _, s := range p.sessions {
+		if n > 0 && s.status == waiting && len(s.holds) == 0 && !s.leads {
+			p.Kill(s)
+			n, any = n-1, true
+			p.full = time.Time{} // the server gets a connection back
+		}
+	}
+	return any
+}
+
+// wakeIfNoneIsFreeSoonLocked is for callers that wait for a session that was to
+// be free soon. If no session will be free soon any more, they choose again: a
+// caller that tries once must not wait for the end of a wait or of a
+// transaction. p.mu must be held.
+func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
+	p.wakeWaitersLocked(func(k *waiter) bool {
+		return k.want == nil && !k.exhausted && !slices.ContainsFunc(p.sessions, func(s *Session) bool {
+			return s.live() && s.status != waiting && (k.own == nil && !s.exclusive() || k.own != nil && s.ownable(*k.own))
+		})
+	})
+}
+
+// Waited reports that the wait on s is over. The caller still has the turn.
 func (p *Pool) Waited(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.state == waiting {
-		s.moveLocked(busy)
+	if s.status == waiting {
+		s.status = busy
 	}
 }
 
-// Expendable reports whether s may be killed to end a wait on it: it holds
-// nothing, and there can be another.
+// Expendable reports whether s may be killed to end a wait on it: it has no
+// lock, and there can be another session.
 func (p *Pool) Expendable(s *Session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,50 +10,49 @@ import (
 )
 
 // The watch notices that a lock is lost. One goroutine a pool ticks while any
-// lock is held, and asks nothing that could hang:
+// lock is held. It sends nothing itself, so nothing can make it hang:
 //
-//   - It looks at the socket of every session with locks (probe). A session that the
-//     server has closed, by KILL, shutdown or wait_timeout, shows at once. Where the
-//     kernel tells of such an end (package hangup), the watch is woken for it, and may
-//     tick slowly meanwhile: to wake up is most of what a tick costs.
-//   - When a session's interval is over it has it prove its locks (prove), in a
-//     goroutine beside it. A silent network, a lock that has gone from a living
-//     session and a server that has turned read-only show there.
-//   - It knows when a server must have given the locks of a silent session away
-//     (overdue), and does not have to ask: this process may have been stopped, or its
-//     machine suspended (noticeSuspension).
+//   - It looks at the socket of every session with locks (probe). A session
+//     that the server has closed, by KILL, shutdown or wait_timeout, shows at
+//     once. If the kernel reports such an end (package hangup), that wakes the
+//     watch. The watch may then tick slowly: waking up is most of the cost of a
+//     tick.
+//   - When a session's interval is over, the session proves its locks (prove),
+//     in a goroutine of its own. The proof detects a silent network, a lock
+//     that has gone from a living session, and a server that has turned
+//     read-only.
+//   - It detects without a statement that a server must have given the locks of
+//     a silent session away (errOverdue): this process may have been stopped,
+//     or its machine suspended.
 //
-// Why the holder knows before the server gives its locks away: let the last proof
-// have begun at 0, let the network fall silent after it, and call the interval K.
-// The server hears nothing and frees the locks at its idle limit, 3K or later. The
-// next proof is due at K. Unless the turn is taken it begins then, plus a tick,
-// and fails K*3/4 later; if the turn is taken by a statement that began before K,
-// that one fails no later than K*3/4 after K. Both are before 2K as long as a tick
-// is less than K/4.
+// Why the holder is told before the server gives its locks away: let the last
+// proof begin at 0, and the network fall silent after it. Call the interval K.
+// The server receives nothing and frees the locks at its idle limit, at 3K or
+// later. The next proof is due at K.
 //
-// A statement of the code under the lock, on a session that it shares (lent, or with a
-// transaction), holds a proof up for as long as it runs. On a silent network the holder then
-// learns of the loss when that statement ends, which may be after the server gave the lock
-// away. What it does in the transaction is rolled back all the same.
+//   - If the turn is free, the proof begins within a tick and fails K*3/4
+//     later.
+//   - If a statement has the turn that began before K, that statement fails no
+//     later than K*3/4 after K.
+//
+// Both are before 2K, since a tick is at most K/4.
+//
+// A statement of the code under the lock, on a session that it shares (lent, or
+// with a transaction), delays a proof until the statement ends. On a silent
+// network the holder is told at that end, which may be after the server gave
+// the lock away. The server rolls back the work of the transaction all the
+// same.
 
-// proofsAtOnce is how many locks one statement asks about, if maxAllowedPacket allows.
+// proofsAtOnce is how many locks one statement asks about, if maxAllowedPacket
+// allows that.
 const proofsAtOnce = 64
 
-// watchTick is how often the watch looks around, restTick how often at least if the
-// kernel tells of every end of a session with locks.
+// watchTick is how often the watch looks. If the kernel reports every end of a
+// session with locks, it looks every restTick.
 const (
 	watchTick = 25 * time.Millisecond
 	restTick  = 250 * time.Millisecond
 )
-
-// startWatchLocked begins the watch if there is none. p.mu must be held.
-func (p *Pool) startWatchLocked() {
-	if p.watching {
-		return
-	}
-	p.watching = true
-	p.work.Go(p.watch)
-}
 
 func (p *Pool) watch() {
 	tick := max(min(watchTick, p.KeepAlive/4), time.Millisecond)
@@ -80,18 +79,17 @@ func (p *Pool) watch() {
 	}
 }
 
-// holding returns the sessions with locks, and how long the watch may rest: no longer than
-// a tick while one is to be looked at; else until the next proof is due, and for less than
-// a quarter of an interval. If there is no session with locks the watch is over.
+// holding returns the sessions with locks, and how long the watch may rest. It
+// rests for a tick while one of them needs a look. Otherwise it rests until the
+// next proof is due, and for less than a quarter of an interval. If there is no
+// session with locks the watch is over.
 func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, rest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := clock.Now()
 	rest = min(restTick, p.KeepAlive/4)
 	for _, s := range p.sessions {
-		if slices.Contains(hungUp, s.HangupID()) {
-			s.hungUp = true
-		}
+		s.hungUp = s.hungUp || s.live() && slices.Contains(hungUp, s.HangupID())
 		if len(s.holds) == 0 {
 			continue
 		}
@@ -109,33 +107,34 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 	return held, rest
 }
 
-// needsProbeLocked reports whether the end of s would show by a probe alone, or has been told
-// of: it may have been busy, or without a lock, when that was.
+// needsProbeLocked reports whether only a probe shows the end of s. The kernel
+// may have reported the end while s was busy, or without a lock. p.mu must be
+// held.
 func (p *Pool) needsProbeLocked(s *Session) bool {
 	return p.Probe > 0 && (s.HangupID() == 0 || s.hungUp)
 }
 
-// attend does what is to be done about s now, without waiting for anything.
+// attend begins the proof or the look that s needs now. It waits for nothing.
 func (p *Pool) attend(s *Session, probe bool) {
 	p.mu.Lock()
 	now := clock.Now()
 	switch {
-	case s.state == dead || len(s.holds) == 0:
+	case s.status == closing || len(s.holds) == 0:
 	case !s.Shared() && s.idleLimit > 0 && now-s.AnsweredAt() >= s.idleLimit:
-		p.work.Go(func() { p.markDead(s, errOverdue) })
+		p.work.Go(func() { p.condemn(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
 	case !probe:
 	case s.Shared():
-		// Code under the lock may use the connection too, and Raw then waits for its
+		// Code under the lock may use the connection too, and Raw waits for its
 		// statement.
-		if !s.probing && s.state == idle {
+		if !s.probing && s.status == idle {
 			s.probing = true
 			p.work.Go(func() { p.probeShared(s) })
 		}
-	case s.state == idle: // a statement that runs is a probe by itself
-		s.moveLocked(busy)
+	case s.status == idle: // a statement that runs is a probe by itself
+		s.status = busy
 		p.mu.Unlock()
 		p.probe(s)
 		return
@@ -155,7 +154,8 @@ func (p *Pool) probe(s *Session) {
 	p.Put(s)
 }
 
-// probeShared looks at the socket of a session that others use too, without its turn.
+// probeShared looks at the socket of a session that its owner or the code under
+// its lock also uses. It does not take the turn.
 func (p *Pool) probeShared(s *Session) {
 	state := s.Probe()
 	p.mu.Lock()
@@ -165,12 +165,12 @@ func (p *Pool) probeShared(s *Session) {
 	}
 	p.mu.Unlock()
 	if cause := state.Cause(); cause != nil {
-		p.markDead(s, cause)
+		p.condemn(s, cause)
 	}
 }
 
-// prove has s prove that it holds every lock that it should. If it does not, the
-// session is broken, and so are all its locks lost.
+// prove asks s for a proof that it holds every lock that it should. If it does
+// not the session is broken, and all its locks are lost.
 func (p *Pool) prove(s *Session) {
 	defer func() {
 		p.mu.Lock()
@@ -185,8 +185,8 @@ func (p *Pool) prove(s *Session) {
 	}
 }
 
-// proveAll is prove on a turn of its own. It returns false if it has lost the turn,
-// with the session.
+// proveAll is prove for a caller that has the turn. It returns false if the
+// turn is lost, with the session.
 func (p *Pool) proveAll(s *Session) bool {
 	begun := clock.Now()
 	p.mu.Lock()
@@ -210,12 +210,12 @@ func (p *Pool) proveAll(s *Session) bool {
 		}
 		holds = rest
 		if errors.Is(err, server.ErrOccupied) {
-			next, proved = begun, false // a loss shows to whoever reads the rows, or when they are read
+			next, proved = begun, false // the next statement, or the code that reads the rows, finds a loss
 			break
 		}
 		if server.IsAnswer(err) && begun < p.lastChance(s) {
-			// The session lives, and somebody has only kept it from answering: KILL QUERY, a
-			// limit for statements. That may last, so it is asked again, but not for ever.
+			// The session is alive, and a KILL QUERY or a limit for statements has ended
+			// the proof. That may last, so the proof is repeated, but not indefinitely.
 			next, proved = begun+s.Interval()/8, false
 			break
 		}
@@ -230,23 +230,23 @@ func (p *Pool) proveAll(s *Session) bool {
 	p.mu.Lock()
 	s.due = next
 	if proved {
-		s.proved = begun
+		s.proofSent = begun
 	}
-	s.setIdleLimitLocked()
+	s.idleLimit = s.IdleLimit()
 	p.mu.Unlock()
 	return true
 }
 
-// lastChance is when a proof has to begin at the latest that is to be over before the
-// second interval since the last one is.
+// lastChance is when a proof has to begin at the latest, so that it ends within
+// two intervals of the last one.
 func (p *Pool) lastChance(s *Session) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return s.proved + s.Interval()*7/4
+	return s.proofSent + s.Interval()*7/4
 }
 
 // stillHeld returns the names of the first holds that have not been released
-// meanwhile, most at most, and the holds behind them.
+// since, most at most, and the holds after them.
 func (p *Pool) stillHeld(s *Session, holds []Hold, most int) (names []string, rest []Hold) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,8 +21,9 @@ import (
 
 const proof = "IS_USED_LOCK("
 
-// A lock is proved an interval after the grant, and every interval from then on. The
-// interval is that of the keep-alive, or a third of the lease, or of wait_timeout.
+// A lock is proved an interval after the grant, and every interval from then
+// on. The interval is that of the keep-alive, or a third of the lease, or of
+// wait_timeout.
 func TestWatch_ProofsAreDue(t *testing.T) {
 	for _, c := range []struct{ keepAlive, lease, interval time.Duration }{
 		{5 * time.Second, time.Minute, 5 * time.Second},
@@ -111,8 +112,8 @@ func TestWatch_SilenceBehindAStatement(t *testing.T) {
 	})
 }
 
-// A proof that fails for any other reason than the lock's is asked for once more.
-// One that answers anything but yes is a loss.
+// A proof that fails for any other reason than the lock's is asked for once
+// more. One that answers anything but yes is a loss.
 func TestWatch_WrongAnswers(t *testing.T) {
 	for what, c := range map[string]struct {
 		reply *memserver.Reply
@@ -222,7 +223,8 @@ func TestWatch_ManyLocksOnASession(t *testing.T) {
 		time.Sleep(5*time.Second + watchTick)
 		synctest.Wait()
 		require.Len(b, b.server.Sent(proof), 1)
-		// While the first proof is under way all of its locks may go, and most others.
+		// While the first proof is under way all of its locks may go, and most
+		// others.
 		for _, h := range holds[:len(holds)-1] {
 			b.release(s, h)
 		}
@@ -251,8 +253,8 @@ func TestWatch_EveryOneOfManyLocks(t *testing.T) {
 	}
 }
 
-// A session of which nothing has been heard for as long as the server keeps it is
-// lost, though nobody can ask it: this process may have been stopped.
+// A session of which nothing has been heard for as long as the server keeps it
+// is lost, though nobody can ask it: this process may have been stopped.
 func TestWatch_Overdue(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
@@ -264,8 +266,9 @@ func TestWatch_Overdue(t *testing.T) {
 	})
 }
 
-// The lease's clock does not run against a session that is busy with a statement of the code
-// under its lock, or of its owner's: the server has that, and counts nothing meanwhile.
+// The lease's clock does not run against a session that is busy with a
+// statement of the code under its lock, or of its owner's: the server has that,
+// and counts nothing meanwhile.
 func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	overdue := func(b *bubble, s *Session) {
 		time.Sleep(time.Millisecond)
@@ -295,8 +298,8 @@ func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	})
 }
 
-// A session that the server has closed is noticed by the look at the socket, within
-// a probe; without one, by the next proof.
+// A session that the server has closed is noticed by the look at the socket,
+// within a probe; without one, by the next proof.
 func TestWatch_Probe(t *testing.T) {
 	for what, c := range map[string]struct {
 		probe  time.Duration
@@ -336,8 +339,8 @@ func TestWatch_Probe(t *testing.T) {
 	}
 }
 
-// A lock that was granted after a long wait is proved at once: the process may have
-// been stopped after the grant.
+// A lock that was granted after a long wait is proved at once: the process may
+// have been stopped after the grant.
 func TestWatch_LateGrantIsProvedAtOnce(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.server.Lock("a")
@@ -357,7 +360,8 @@ func TestWatch_LateGrantIsProvedAtOnce(t *testing.T) {
 	})
 }
 
-// A lock is handed to the next holder only on a session that lives and has no other.
+// A lock is handed to the next holder only on a session that lives and has no
+// other.
 func TestPool_Replace(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
@@ -378,8 +382,8 @@ func TestPool_Replace(t *testing.T) {
 	})
 }
 
-// A watch that rests is woken for a session that is to be looked at: its end was told before
-// it had a lock, or is not told at all.
+// A watch that rests is woken for a session that is to be looked at: its end
+// was told before it had a lock, or is not told at all.
 func TestWatch_IsWokenToLook(t *testing.T) {
 	for what, line := range map[string]int32{"told before the grant": 2, "not told": 0} {
 		t.Run(what, func(t *testing.T) {
@@ -422,8 +426,8 @@ func TestWatch_IsWokenToLook(t *testing.T) {
 	}
 }
 
-// The watch does not harm rows of the owner's on a connection that was given to New, even
-// where the driver puts arguments into text.
+// The watch does not harm rows of the owner's on a connection that was given to
+// New, even where the driver puts arguments into text.
 func TestWatch_LeavesTheOwnersRowsAlone(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		s, h := b.held("a")
@@ -442,8 +446,9 @@ func TestWatch_LeavesTheOwnersRowsAlone(t *testing.T) {
 	})
 }
 
-// The machine was suspended for longer than the lease: the clock of package time has stood
-// still, and the holder is told at the first tick all the same, without a statement.
+// The machine was suspended for longer than the lease: the clock of package
+// time has stood still, and the holder is told at the first tick all the same,
+// without a statement.
 func TestWatch_SuspendedMachine(t *testing.T) {
 	for what, c := range map[string]struct {
 		slept time.Duration
@@ -474,7 +479,8 @@ func TestWatch_SuspendedMachine(t *testing.T) {
 	}
 }
 
-// Proofs that the driver does not send in one packet go in several, and each is one.
+// Proofs that the driver does not send in one packet go in several, and each is
+// one.
 func TestWatch_ProofsThatFitThePacket(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.pool.Close()

@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What servers answer instead of a number, measured on MySQL 9.7 and MariaDB 10.11
-// unless a source is named.
+// What servers answer instead of a number, measured on MySQL 9.7 and MariaDB
+// 10.11 unless a source is named.
 const (
 	erDeadlock            = 1213 // MariaDB
 	erUserLockDeadlock    = 3058 // MySQL
@@ -31,22 +31,23 @@ const (
 	erUnknownStatement    = 1243 // the prepared statement has gone
 	erNeedReprepare       = 1615
 
-	// Servers that prohibit lock functions, by their documentation and bug reports.
+	// Servers that prohibit lock functions, by their documentation and bug
+	// reports.
 	erNotSupportedYet = 1235 // MariaDB 10.6.13 and 10.11.3 with wsrep
 	erUnknown         = 1105 // Percona XtraDB Cluster in strict mode; also anything else
 	erReadOnlyMode    = 1836
 )
 
-// What servers answer to one who wants to connect, when they have no connection left: at
-// all, or for that user.
+// What servers answer to one who wants to connect, when they have no connection
+// left: at all, or for that user.
 const (
 	erConCount               = 1040
 	erTooManyUserConnections = 1203
 	erUserLimitReached       = 1226
 )
 
-// What servers say before they close a connection. It can have been said long before
-// a statement that it seems to answer.
+// What servers say before they close a connection. It can have been said long
+// before a statement that it seems to answer.
 const (
 	erServerShutdown           = 1053
 	erConnectionKilled         = 1927 // MariaDB
@@ -54,7 +55,8 @@ const (
 	erClientInteractionTimeout = 4031 // MySQL: wait_timeout
 )
 
-// errorNumber returns the server's error number, or 0 if err is no answer of a server.
+// errorNumber returns the server's error number, or 0 if err is no answer of a
+// server.
 func errorNumber(err error) uint16 {
 	if err == nil {
 		return 0
@@ -65,9 +67,9 @@ func errorNumber(err error) uint16 {
 	return 0
 }
 
-// An otherAnswer is an error that is none of a server's that we know, on a connection
-// that its driver calls valid: the connection lives, so somebody has answered. Drivers
-// other than go-sql-driver have errors of their own.
+// An otherAnswer is an error that is none of a server's that we know, on a
+// connection that its driver calls valid: the connection lives, so somebody has
+// answered. Drivers other than go-sql-driver have errors of their own.
 type otherAnswer struct{ error }
 
 func (e otherAnswer) Unwrap() error { return e.error }
@@ -77,16 +79,16 @@ type nonsense struct{ error }
 
 func (e nonsense) Unwrap() error { return e.error }
 
-// brokenBy lists the errors that leave nothing to be known about a connection, whatever
-// its driver says of it.
+// brokenBy lists the errors that leave nothing to be known about a connection,
+// whatever its driver says of it.
 var brokenBy = []error{
 	driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul, mysql.ErrBusyBuffer,
 	io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 
-// classified returns err, as an otherAnswer if it is one. A session of our own that holds
-// no lock is not worth asking twice: another is tried in its place. It is called where
-// nobody else uses the connection.
+// classified returns err, as an otherAnswer if it is one. A session of our own
+// that holds no lock is not worth asking twice: another is tried in its place.
+// It is called where nobody else uses the connection.
 func (c *Conn) classified(err error, conn any) error {
 	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
 		return err
@@ -125,8 +127,8 @@ func IsAnswer(err error) bool {
 	return !errors.Is(err, ErrSilent)
 }
 
-// declined reports whether the server will not carry the statement out, rather than has
-// been kept from it.
+// declined reports whether the server will not carry the statement out, rather
+// than has been kept from it.
 func declined(err error) bool {
 	return IsAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err)
 }
@@ -137,8 +139,9 @@ func isTimeLimit(err error) bool {
 	return n == erQueryTimeout || n == erStatementTimeout
 }
 
-// isForgotten reports whether the server did not run what was to be prepared already: it
-// has dropped the prepared statement, as proxies and FLUSH do, while the session lives.
+// isForgotten reports whether the server did not run what was to be prepared
+// already: it has dropped the prepared statement, as proxies and FLUSH do,
+// while the session lives.
 func isForgotten(err error) bool {
 	n := errorNumber(err)
 	return n == erUnknownStatement || n == erNeedReprepare
@@ -153,7 +156,8 @@ func IsFull(err error) bool {
 	return false
 }
 
-// Prohibits reports whether the server does not let this session use lock functions.
+// Prohibits reports whether the server does not let this session use lock
+// functions.
 func Prohibits(err error) bool {
 	switch errorNumber(err) {
 	case erNoSuchFunction, erNotSupportedYet, erUnknown, erReadOnlyMode:
@@ -171,9 +175,9 @@ func isRefusal(err error) bool {
 	return Prohibits(err)
 }
 
-// verdict says what an answer to GET_LOCK means that is neither 1 nor 0: nil for
-// a wait that has run out. A nil err stands for NULL, which MariaDB answers where
-// MySQL answers by error 1317.
+// verdict says what an answer to GET_LOCK means that is neither 1 nor 0: nil
+// for a wait that has run out. A nil err stands for NULL, which MariaDB answers
+// where MySQL answers by error 1317.
 func verdict(err error) error {
 	if err == nil {
 		return fault.Because(fault.ErrInterrupted, "wait interrupted on the server (KILL QUERY); nothing is held: GET_LOCK returned NULL", nil)

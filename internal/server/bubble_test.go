@@ -16,8 +16,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A bubble is a db on a server in memory, under a clock that jumps. When the test
-// ends no goroutine and no session may be left.
+// A bubble is a db on a server in memory, under a clock that jumps. When the
+// test ends no goroutine and no session may be left.
 type bubble struct {
 	*testing.T
 	server *memserver.Server
@@ -153,8 +153,8 @@ func (b *bubble) alive() int {
 	return alive
 }
 
-// script makes the server answer statements that contain a text by a reply, from
-// now on.
+// script makes the server answer statements that contain a text by a reply,
+// from now on.
 func (b *bubble) script(replies map[string]*memserver.Reply) {
 	b.server.Script(func(st memserver.Statement) *memserver.Reply {
 		for text, reply := range replies {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What tells whether a server's locks exclude. A server that is no such node does
-// not know the variable, as a rule.
+// What tells whether a server's locks exclude. A server that is no such node
+// does not know the variable, as a rule.
 const (
 	askGalera       = "@@wsrep_on"
 	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
@@ -21,11 +21,11 @@ const (
 	countPrimaries  = "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'"
 )
 
-// andCluster is a column more for another question: 0 if the server is certainly no
-// node of a cluster. It spares most servers a question of its own. MariaDB reads one
-// half of it, MySQL 8 and Percona XtraDB Cluster the other, and each takes the rest for
-// a comment; no privilege is needed, and no variable that may not exist but for
-// MariaDB's, which a few builds lack.
+// andCluster is a column more for another question: 0 if the server is
+// certainly no node of a cluster. It spares most servers a question of its own.
+// MariaDB reads one half of it, MySQL 8 and Percona XtraDB Cluster the other,
+// and each takes the rest for a comment; no privilege is needed, and no
+// variable that may not exist but for MariaDB's, which a few builds lack.
 const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 
 // A column is an expression of a SELECT, and where its value goes.
@@ -34,8 +34,9 @@ type column struct {
 	dest sql.Scanner
 }
 
-// readOnlyColumns ask whether the server can be written to. An Aurora reader shows it by
-// innodb_read_only alone, as does a server that was started with that.
+// readOnlyColumns ask whether the server can be written to. An Aurora reader
+// shows it by innodb_read_only alone, as does a server that was started with
+// that.
 func (c *Conn) readOnlyColumns(srv *greeting) []column {
 	columns := []column{{"@@read_only", &srv.readOnly}}
 	if !c.server.noInnoDB.Load() {
@@ -57,13 +58,13 @@ func (srv *greeting) writable() error {
 	return nil
 }
 
-// A clusterQuestion is whether the server may be in a cluster, asked beside another
-// question; nil where it need not be asked.
+// A clusterQuestion is whether the server may be in a cluster, asked beside
+// another question; nil where it need not be asked.
 type clusterQuestion struct{ answer sql.NullString }
 
-// clusterQuestion decides once whether to ask: the last verdict may become stale while
-// the question is on its way. That no server is a node of a cluster is true of all of a
-// pool's, unlike that one is read-only.
+// clusterQuestion decides once whether to ask: the last verdict may become
+// stale while the question is on its way. That no server is a node of a cluster
+// is true of all of a pool's, unlike that one is read-only.
 func (c *Conn) clusterQuestion() *clusterQuestion {
 	found := time.Duration(c.server.noCluster.Load())
 	if !c.server.CheckServer || found != 0 && clock.Now()-found < c.server.KeepAlive {
@@ -72,8 +73,8 @@ func (c *Conn) clusterQuestion() *clusterQuestion {
 	return new(clusterQuestion)
 }
 
-// scanServer selects columns that tell what the server is, and has it answer cluster. It
-// asks again, for less, where the server does not understand.
+// scanServer selects columns that tell what the server is, and has it answer
+// cluster. It asks again, for less, where the server does not understand.
 func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
 	withCluster := cluster != nil
 	for {
@@ -102,8 +103,8 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *cluste
 func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 
 // lacksInnoDB reports whether err is the answer of a server that does not know
-// @@innodb_read_only, which is not asked for after that. The error names it, with number
-// 1193 on MySQL and MariaDB, and 1105 on servers that imitate them.
+// @@innodb_read_only, which is not asked for after that. The error names it,
+// with number 1193 on MySQL and MariaDB, and 1105 on servers that imitate them.
 func (c *Conn) lacksInnoDB(err error) bool {
 	lacks := IsAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !c.server.noInnoDB.Load()
 	if lacks {
@@ -120,9 +121,9 @@ func split(columns []column) (texts []string, dest one) {
 	return texts, dest
 }
 
-// checkServer returns an error that matches fault.ErrUnsupported if another session,
-// on another node, could be granted the same lock at the same time. scanServer has
-// been asked.
+// checkServer returns an error that matches fault.ErrUnsupported if another
+// session, on another node, could be granted the same lock at the same time.
+// scanServer has been asked.
 func (c *Conn) checkServer(cluster *clusterQuestion) error {
 	begun := clock.Now()
 	if err := c.greeting.lasting(); err != nil {
@@ -153,8 +154,8 @@ func (c *Conn) checkAgain() error {
 	return c.checkServer(cluster)
 }
 
-// lasting returns an error if the server is one that drops locks under their holders. (Tried: TiDB 8.4
-// and Vitess 24.)
+// lasting returns an error if the server is one that drops locks under their
+// holders. (Tried: TiDB 8.4 and Vitess 24.)
 func (srv *greeting) lasting() error {
 	switch {
 	case strings.Contains(srv.version.String, "TiDB"):
@@ -172,11 +173,12 @@ func isVitess(err error) bool {
 	return IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
 }
 
-// Confirm reports whether the server still excludes that has granted a lock after a wait:
-// it may have been demoted meanwhile. If it does not, the lock is given back, or goes with
-// the session, and the error says why. The answer to the wait has said so already, unless
-// it is time to ask for a cluster again; after a poll the server is asked. No answer does
-// not count against the lock: the watch reports its loss.
+// Confirm reports whether the server still excludes that has granted a lock
+// after a wait: it may have been demoted meanwhile. If it does not, the lock is
+// given back, or goes with the session, and the error says why. The answer to
+// the wait has said so already, unless it is time to ask for a cluster again;
+// after a poll the server is asked. No answer does not count against the lock:
+// the watch reports its loss.
 func (c *Conn) Confirm(name string) (err error) {
 	switch {
 	case !c.server.CheckServer || c.greeting == nil:
@@ -243,9 +245,10 @@ func (c *Conn) checkGroup() error {
 	return nil
 }
 
-// variable returns the value of a variable, "" if the server does not know it: it
-// answers by an error then, which is 1193 on MySQL and MariaDB and may be any number
-// on servers that are like them. That it was kept from answering says nothing.
+// variable returns the value of a variable, "" if the server does not know it:
+// it answers by an error then, which is 1193 on MySQL and MariaDB and may be
+// any number on servers that are like them. That it was kept from answering
+// says nothing.
 func (c *Conn) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := c.scan(AnswerTime, c.selecting(ask), &value)
@@ -270,8 +273,8 @@ func isOff(value string) bool {
 }
 
 // Ready checks that the server is fit for locks, unless it was found fit within
-// an interval. A session in steady use is neither borrowed anew nor has it a lock
-// for long enough to have to prove it, so nothing else asks its server.
+// an interval. A session in steady use is neither borrowed anew nor has it a
+// lock for long enough to have to prove it, so nothing else asks its server.
 func (c *Conn) Ready() error {
 	switch {
 	case c.greeting == nil && (c.server.CheckServer || c.server.Lease > 0):

@@ -18,7 +18,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A node of a Galera cluster is one among others, alone, or not to be told from either.
+// A node of a Galera cluster is one among others, alone, or not to be told from
+// either.
 func TestCheck_Galera(t *testing.T) {
 	for what, tc := range map[string]struct {
 		on, size *memserver.Reply
@@ -68,7 +69,8 @@ func TestCheck_Group(t *testing.T) {
 	}
 }
 
-// The greeting finds a node of a cluster, and a server that does not allow lock functions: neither gets a lock.
+// The greeting finds a node of a cluster, and a server that does not allow lock
+// functions: neither gets a lock.
 func TestCheck_TheGreetingRefuses(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.script(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": {Number: erNotSupportedYet}})
@@ -88,7 +90,8 @@ func TestCheck_TheGreetingRefuses(t *testing.T) {
 	})
 }
 
-// Locks that other code has left on a connection are dropped, and the log says so.
+// Locks that other code has left on a connection are dropped, and the log says
+// so.
 func TestGreeting_LeakedLocks(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble) {
@@ -124,7 +127,8 @@ func TestGetLock_OddAnswers(t *testing.T) {
 	}
 }
 
-// Where neither GET_LOCK nor the RELEASE_LOCK in case is even looked at, nothing is in doubt.
+// Where neither GET_LOCK nor the RELEASE_LOCK in case is even looked at,
+// nothing is in doubt.
 func TestGetLock_BothRefused(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
@@ -136,7 +140,8 @@ func TestGetLock_BothRefused(t *testing.T) {
 	})
 }
 
-// A RELEASE_LOCK in case that is refused is sent again before the next lock, and before the connection is left.
+// A RELEASE_LOCK in case that is refused is sent again before the next lock,
+// and before the connection is left.
 func TestGetLock_Leftovers(t *testing.T) {
 	for what, end := range map[string]*memserver.Reply{"released": nil, "refused again": refused, "cut off": drop} {
 		t.Run(what, func(t *testing.T) {
@@ -173,7 +178,8 @@ func TestGetLock_Leftovers(t *testing.T) {
 	}
 }
 
-// A limit for statements that cuts off even the try, and then the release in case.
+// A limit for statements that cuts off even the try, and then the release in
+// case.
 func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -185,7 +191,8 @@ func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	})
 }
 
-// A session that was not greeted is, before what needs to know the server; where that fails nothing else is asked.
+// A session that was not greeted is, before what needs to know the server;
+// where that fails nothing else is asked.
 func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {
 	ask := map[string]func(c *Conn) error{
 		"a name outside ASCII": func(c *Conn) error { _, err := c.GetLock("é", 0); return err },
@@ -210,7 +217,8 @@ func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {
 	}
 }
 
-// MariaDB sends its numbers in character_set_results, which may be UTF-16: they are asked for as bytes.
+// MariaDB sends its numbers in character_set_results, which may be UTF-16: they
+// are asked for as bytes.
 func TestSpell_ReadAsBytes(t *testing.T) {
 	utf16 := func(text string) (wide string) {
 		for _, r := range text {
@@ -252,7 +260,8 @@ func TestSpell_Odd(t *testing.T) {
 	assert.Zero(t, port)
 }
 
-// A server that is demoted during a wait gives the lock back, where other locks or their owner need the session.
+// A server that is demoted during a wait gives the lock back, where other locks
+// or their owner need the session.
 func TestConfirm_Demoted(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
@@ -268,7 +277,8 @@ func TestConfirm_Demoted(t *testing.T) {
 	})
 }
 
-// Rows of the owner's that are open on a connection given to New: no transaction begins, and Close leaves the connection with the lease.
+// Rows of the owner's that are open on a connection given to New: no
+// transaction begins, and Close leaves the connection with the lease.
 func TestLent_RowsOpen(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubbleOfOne(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble, conn *sql.Conn) {

@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A transaction that has ended under its code never counts as committed, whatever ended
-// it; what came after it stays.
+// A transaction that has ended under its code never counts as committed,
+// whatever ended it; what came after it stays.
 func TestTx_EndedUnderItsCode(t *testing.T) {
 	for _, ending := range []string{"ROLLBACK", "COMMIT", "INSERT victim"} {
 		for _, after := range [][]string{nil, {"INSERT after"}} {
@@ -41,8 +41,8 @@ func TestTx_EndedUnderItsCode(t *testing.T) {
 	}
 }
 
-// On MariaDB 10.5 the flags still show a transaction after a deadlock. A savepoint does
-// not, and the flags are read beside it.
+// On MariaDB 10.5 the flags still show a transaction after a deadlock. A
+// savepoint does not, and the flags are read beside it.
 func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {
 	for ending, outcome := range map[string]error{"INSERT victim": fault.ErrTxEnded, "COMMIT": fault.ErrTxEnded, "INSERT": nil} {
 		inBubble(t, nil, func(b *bubble) {
@@ -80,7 +80,8 @@ func TestTx_EndedByAnotherRollback(t *testing.T) {
 	})
 }
 
-// A transaction that is open costs START TRANSACTION and COMMIT, and nothing besides.
+// A transaction that is open costs START TRANSACTION and COMMIT, and nothing
+// besides.
 func TestTx_OpenCostsNoStatement(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -100,8 +101,8 @@ func TestTx_OpenCostsNoStatement(t *testing.T) {
 	})
 }
 
-// What the answer to COMMIT means. A number of a client is a proxy's, for a server that has
-// gone.
+// What the answer to COMMIT means. A number of a client is a proxy's, for a
+// server that has gone.
 func TestTx_AnswersToCommit(t *testing.T) {
 	for what, answer := range map[string]struct {
 		reply   memserver.Reply
@@ -135,8 +136,8 @@ func TestTx_AnswersToCommit(t *testing.T) {
 	}
 }
 
-// A session that the server has closed before COMMIT is sent is a loss: nothing is committed,
-// and nothing in doubt.
+// A session that the server has closed before COMMIT is sent is a loss: nothing
+// is committed, and nothing in doubt.
 func TestTx_ClosedBeforeCommit(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -150,8 +151,8 @@ func TestTx_ClosedBeforeCommit(t *testing.T) {
 	})
 }
 
-// The library's own COMMIT and ROLLBACK end within the lease on a silent network,
-// so that the holder is told before the server gives the lock away.
+// The library's own COMMIT and ROLLBACK end within the lease on a silent
+// network, so that the holder is told before the server gives the lock away.
 func TestTx_SilenceUnderItsEnd(t *testing.T) {
 	const lease = 4 * time.Second
 	for _, end := range []string{"COMMIT", "ROLLBACK"} {
@@ -174,7 +175,8 @@ func TestTx_SilenceUnderItsEnd(t *testing.T) {
 	}
 }
 
-// A bound that passes while the statement of database/sql's ends has ended the session.
+// A bound that passes while the statement of database/sql's ends has ended the
+// session.
 func TestTx_ABoundThatPassesAtTheEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -186,8 +188,8 @@ func TestTx_ABoundThatPassesAtTheEnd(t *testing.T) {
 	})
 }
 
-// Locks that the code has taken by hand, others and the same again, are free after the
-// release.
+// Locks that the code has taken by hand, others and the same again, are free
+// after the release.
 func TestCode_LocksByHand(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -205,7 +207,8 @@ func TestCode_LocksByHand(t *testing.T) {
 	})
 }
 
-// A lock that is released under another is free, however often the code has taken it by hand.
+// A lock that is released under another is free, however often the code has
+// taken it by hand.
 func TestCode_NestedLocksByHand(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("outer")
@@ -220,7 +223,8 @@ func TestCode_NestedLocksByHand(t *testing.T) {
 	})
 }
 
-// A session whose code has changed what the library relies on is closed with the release.
+// A session whose code has changed what the library relies on is closed with
+// the release.
 func TestCode_Settings(t *testing.T) {
 	for _, change := range []string{
 		"SET NAMES latin1", "SET SESSION wait_timeout = 1", "SET sql_select_limit = 0", "SET autocommit = 0",
@@ -250,7 +254,8 @@ func TestCode_Settings(t *testing.T) {
 	}
 }
 
-// The first Check may come under a lock that is held, on the one session there is.
+// The first Check may come under a lock that is held, on the one session there
+// is.
 func TestCheck_UnderALock(t *testing.T) {
 	change := func(c *Config) { c.CheckServer, c.Lease = false, 0 }
 	inBubbleOfOne(t, change, func(b *bubble, _ *sql.Conn) {

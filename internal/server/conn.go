@@ -135,9 +135,10 @@ func (c *Conn) Kill() (running bool) {
 	return c.toClose.Load() != nil // in this order: see contextOf
 }
 
-// Interval is how often the session has to prove that its locks are still there.
-// In that interval the server does not close it for idleness. If the network
-// falls silent, the holder is told before the server gives the locks away.
+// Interval is how often the session has to prove that its locks are still
+// there. In that interval the server does not close it for idleness. If the
+// network falls silent, the holder is told before the server gives the locks
+// away.
 func (c *Conn) Interval() time.Duration {
 	d := c.server.KeepAlive
 	if c.greeting != nil && c.greeting.idleLimit > 0 {
@@ -146,9 +147,9 @@ func (c *Conn) Interval() time.Duration {
 	return d
 }
 
-// patience is how long the session may be silent. If it holds locks, that is less
-// than an interval. The network may fall silent right after a proof: the next
-// statement begins within the first interval and fails within the second.
+// patience is how long the session may be silent. If it holds locks, that is
+// less than an interval. The network may fall silent right after a proof: the
+// next statement begins within the first interval and fails within the second.
 func (c *Conn) patience() time.Duration {
 	if c.locks > 0 {
 		return min(AnswerTime, c.Interval()*3/4)
@@ -186,8 +187,9 @@ func (c *Conn) raw(f func(conn any) error) error {
 // orConnDone calls use, which uses the *sql.Conn. If use panics before it has
 // begun, orConnDone returns sql.ErrConnDone. database/sql panics if Close is
 // called at the same moment: it looks whether the Conn is closed, waits for
-// Close, and uses a field that Close has set to nil (sql.Conn.grabConn, Go 1.26).
-// The owner of a lent connection and Discard may call Close at any moment.
+// Close, and uses a field that Close has set to nil (sql.Conn.grabConn, Go
+// 1.26). The owner of a lent connection and Discard may call Close at any
+// moment.
 func orConnDone(began *bool, use func() error) (err error) {
 	defer func() {
 		if *began {

@@ -24,8 +24,8 @@ type greeting struct {
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
 	leaked sql.NullInt64
-	// Whether it is read-only, and when its locks were last found to exclude, since
-	// epoch; asked unless the server is not to be checked.
+	// Whether it is read-only, and when its locks were last found to exclude,
+	// since epoch; asked unless the server is not to be checked.
 	readOnly, innodbReadOnly sql.NullString
 	checked                  time.Duration
 }
@@ -34,9 +34,9 @@ func (srv *greeting) mariaDB() bool {
 	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
 }
 
-// hidesDeadlocks reports whether the server's answers say that a transaction is still open
-// after a deadlock has rolled it back. MariaDB 10.5 does so, and 10.11 does not (measured);
-// what is between them is taken for the former.
+// hidesDeadlocks reports whether the server's answers say that a transaction is
+// still open after a deadlock has rolled it back. MariaDB 10.5 does so, and
+// 10.11 does not (measured); what is between them is taken for the former.
 func (srv *greeting) hidesDeadlocks() bool {
 	if srv == nil || !srv.mariaDB() {
 		return false
@@ -46,14 +46,15 @@ func (srv *greeting) hidesDeadlocks() bool {
 	return err == nil && major == 10 && minor < 11
 }
 
-// galera reports whether it may be a node of a Galera cluster: one of MariaDB's own,
-// or of Percona XtraDB Cluster, which goes by MySQL's version.
+// galera reports whether it may be a node of a Galera cluster: one of MariaDB's
+// own, or of Percona XtraDB Cluster, which goes by MySQL's version.
 func (srv *greeting) galera() bool {
 	return srv.mariaDB() || strings.Contains(srv.comment.String, "XtraDB Cluster")
 }
 
-// harmless reports whether a name stays what it is in the session's character sets. A
-// NULL for the results means that the server changes nothing on the way back.
+// harmless reports whether a name stays what it is in the session's character
+// sets. A NULL for the results means that the server changes nothing on the way
+// back.
 func (srv *greeting) harmless() bool {
 	return isUTF8(srv.clientCharset.String) && isUTF8(srv.connectionCharset.String) &&
 		(!srv.resultsCharset.Valid || isUTF8(srv.resultsCharset.String))
@@ -63,8 +64,8 @@ func isUTF8(charset string) bool {
 	return charset == "utf8mb4" || charset == "utf8mb3" || charset == "utf8"
 }
 
-// columns are those of a greeting, in two halves, and where they go. None of it is
-// different on MySQL and MariaDB.
+// columns are those of a greeting, in two halves, and where they go. None of it
+// is different on MySQL and MariaDB.
 func (srv *greeting) columns() []column {
 	return []column{
 		{"VERSION()", &srv.version},
@@ -90,12 +91,12 @@ func (c *Conn) greet() error {
 	return c.greeted(&srv, c.scanServer(c.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
 }
 
-// Greet greets a session, and refuses it if its server's locks do not
-// exclude. Unless the session has locks of ours, as one that was given to New may
-// have by its first Check, it drops the locks that other code left on the
-// connection while it was in a pool: with one of them, GET_LOCK would re-enter
-// without a word, and RELEASE_LOCK would leave it held. It sets the lease. bound is
-// for the first answer.
+// Greet greets a session, and refuses it if its server's locks do not exclude.
+// Unless the session has locks of ours, as one that was given to New may have
+// by its first Check, it drops the locks that other code left on the connection
+// while it was in a pool: with one of them, GET_LOCK would re-enter without a
+// word, and RELEASE_LOCK would leave it held. It sets the lease. bound is for
+// the first answer.
 func (c *Conn) Greet(bound time.Duration) error {
 	var srv greeting
 	cluster := c.clusterQuestion()
@@ -142,8 +143,8 @@ func (c *Conn) greeted(srv *greeting, err error) error {
 	return nil
 }
 
-// refusedOr makes an error of a session that is being greeted: the server answered
-// by an error, or the session is broken.
+// refusedOr makes an error of a session that is being greeted: the server
+// answered by an error, or the session is broken.
 func (c *Conn) refusedOr(err error, refused string) error {
 	switch {
 	case errorNumber(err) == erQueryInterrupted:
@@ -154,9 +155,9 @@ func (c *Conn) refusedOr(err error, refused string) error {
 	return c.MarkBroken(err)
 }
 
-// waitStatement returns the statement and the timeout that select columns, of which the
-// first waits for a lock for d, to the millisecond and whatever limit the server has for statements. Neither
-// touches a session variable.
+// waitStatement returns the statement and the timeout that select columns, of
+// which the first waits for a lock for d, to the millisecond and whatever limit
+// the server has for statements. Neither touches a session variable.
 //
 // MySQL rounds the timeout of GET_LOCK to whole seconds, so it gets the next
 // higher ones and a hint ends the wait, by error 3024. MariaDB takes fractions,

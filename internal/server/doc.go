@@ -1,7 +1,7 @@
 // Package server speaks to one connection of a MySQL or MariaDB server about
-// named locks: the statements it sends, and the meaning of the answers (Conn). It
-// contains no pool and no mutex: the caller that has the turn on a connection
-// uses it.
+// named locks: the statements it sends, and the meaning of the answers (Conn).
+// It contains no pool and no mutex: the caller that has the turn on a
+// connection uses it.
 //
 // # Where to look
 //
@@ -28,22 +28,23 @@
 //
 // # Invariants
 //
-//   - No statement runs under a caller's context: the end of a context closes the
-//     socket, and every lock of the session would go with it.
+//   - No statement runs under a caller's context: the end of a context closes
+//     the socket, and every lock of the session would go with it.
 //   - A session of which nothing is known any more is broken. Its connection is
 //     closed, never pooled. Its server frees its locks with that.
-//   - RELEASE_ALL_LOCKS is sent only if no lock of ours is on the session, or with
-//     the release of the last one.
-//   - COMMIT and ROLLBACK come before the RELEASE_LOCK of the transaction's lock.
+//   - RELEASE_ALL_LOCKS is sent only if no lock of ours is on the session, or
+//     with the release of the last one.
+//   - COMMIT and ROLLBACK come before the RELEASE_LOCK of the transaction's
+//     lock.
 //
 // # Races that were lost once
 //
 //   - Close of a lent connection waits indefinitely for rows of its owner. The
-//     driver's connection is closed inside Raw, where no rows are waited for: see
-//     closeConn.
-//   - A *sql.Conn that was given to New is closed first, and goes back to its db
-//     with the locks on it. Its socket is closed: see Cut.
-//   - A proof is sent between two rows of the code under the lock, and reads one of
-//     them as its answer. The driver does not show rows under a context that cannot
-//     end: see rowsOpen.
+//     driver's connection is closed inside Raw, where no rows are waited for:
+//     see closeConn.
+//   - A *sql.Conn that was given to New is closed first, and goes back to its
+//     db with the locks on it. Its socket is closed: see Cut.
+//   - A proof is sent between two rows of the code under the lock, and reads
+//     one of them as its answer. The driver does not show rows under a context
+//     that cannot end: see rowsOpen.
 package server

@@ -18,10 +18,12 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// beneath is driver.Conn under a name that is not exported, so that what embeds it hides it.
+// beneath is driver.Conn under a name that is not exported, so that what embeds
+// it hides it.
 type beneath = driver.Conn
 
-// An oldConn is a driver's connection with nothing but what database/sql demands: everything is prepared.
+// An oldConn is a driver's connection with nothing but what database/sql
+// demands: everything is prepared.
 type oldConn struct {
 	beneath
 	prepares func() error
@@ -100,8 +102,9 @@ var drivers = map[string]func(prepares func() error) func(driver.Conn) driver.Co
 
 func always() error { return nil }
 
-// A driver that cannot be seen has locks and transactions; a savepoint shows the end of one that its own code has ended, and the
-// log says once that a loss shows late.
+// A driver that cannot be seen has locks and transactions; a savepoint shows
+// the end of one that its own code has ended, and the log says once that a loss
+// shows late.
 func TestDrivers_ATransaction(t *testing.T) {
 	for what, wrap := range drivers {
 		t.Run(what, func(t *testing.T) {
@@ -129,7 +132,8 @@ func TestDrivers_ATransaction(t *testing.T) {
 	}
 }
 
-// An error in answer to the code's last statement says that the server has rolled back: no savepoint is asked then.
+// An error in answer to the code's last statement says that the server has
+// rolled back: no savepoint is asked then.
 func TestDrivers_ADeadlockIsTheLastWord(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -169,7 +173,8 @@ func TestDrivers_TheSavepointIsRefused(t *testing.T) {
 	})
 }
 
-// The session of a transaction that nothing but a savepoint shows ends: what became of it is not known.
+// The session of a transaction that nothing but a savepoint shows ends: what
+// became of it is not known.
 func TestDrivers_UnseenAtTheEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -183,7 +188,8 @@ func TestDrivers_UnseenAtTheEnd(t *testing.T) {
 	})
 }
 
-// A statement of database/sql's ends with its bound, also where the socket is not known. The statement itself is left alone.
+// A statement of database/sql's ends with its bound, also where the socket is
+// not known. The statement itself is left alone.
 func TestDrivers_SilenceUnderAnEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -199,7 +205,8 @@ func TestDrivers_SilenceUnderAnEnd(t *testing.T) {
 	})
 }
 
-// What a driver does not prepare is an error of the statement; one that prepares only is asked by that, given to New or not.
+// What a driver does not prepare is an error of the statement; one that
+// prepares only is asked by that, given to New or not.
 func TestDrivers_Prepare(t *testing.T) {
 	refused := errors.New("not now")
 	for what, wrap := range drivers {

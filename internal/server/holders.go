@@ -31,18 +31,18 @@ type Holder struct {
 	Statement    string
 }
 
-// The statements that ask who holds a lock. They stand in docs/STATEMENTS.md. Each
-// question is one statement: a proxy may send the next to another
-// server, where the same connection id is somebody else.
+// The statements that ask who holds a lock. They stand in docs/STATEMENTS.md.
+// Each question is one statement: a proxy may send the next to another server,
+// where the same connection id is somebody else.
 //
-// Everybody may ask IS_USED_LOCK. The process list shows other users' sessions only
-// under the privilege PROCESS, and else no row. The attributes of a connection are in
-// two tables: one is for whoever may read the performance schema, the other, with those
-// of the user's own account, for everybody; so there are two texts. Measured on MySQL
-// 9.7 and MariaDB 10.11.
+// Everybody may ask IS_USED_LOCK. The process list shows other users' sessions
+// only under the privilege PROCESS, and else no row. The attributes of a
+// connection are in two tables: one is for whoever may read the performance
+// schema, the other, with those of the user's own account, for everybody; so
+// there are two texts. Measured on MySQL 9.7 and MariaDB 10.11.
 //
-// Each column is converted to UTF-8 and sent as bytes, which the server does not convert
-// to the session's character_set_results.
+// Each column is converted to UTF-8 and sent as bytes, which the server does
+// not convert to the session's character_set_results.
 const (
 	usedBy = "IS_USED_LOCK(?)"
 
@@ -61,8 +61,8 @@ const (
 	locksOfMariaDB = " FROM (SELECT THREAD_ID AS ID, TABLE_SCHEMA AS NAME FROM information_schema.METADATA_LOCK_INFO" +
 		" WHERE LOCK_TYPE = 'User lock' AND CAST(LEFT(TABLE_SCHEMA, CHAR_LENGTH(?)) AS BINARY) = CAST(? AS BINARY)) AS l"
 
-	// Whether MySQL's list of locks is all of them: it is empty without the performance
-	// schema, or without that instrument, and full when its memory is.
+	// Whether MySQL's list of locks is all of them: it is empty without the
+	// performance schema, or without that instrument, and full when its memory is.
 	isListComplete = "SELECT @@performance_schema," +
 		" (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl')," +
 		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
@@ -110,8 +110,9 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 	return found[0], true, nil
 }
 
-// HolderIDs asks, in one statement, which sessions hold the locks. It returns their connection
-// ids in the order of the names, 0 for a lock that is free. s may hold locks.
+// HolderIDs asks, in one statement, which sessions hold the locks. It returns
+// their connection ids in the order of the names, 0 for a lock that is free. s
+// may hold locks.
 func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	if c.greeting == nil {
 		if err := c.greet(); err != nil {
@@ -152,8 +153,8 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	return holders, nil
 }
 
-// Holders asks for the holders of all locks whose names begin with prefix. The names are
-// the server's: folded on MySQL.
+// Holders asks for the holders of all locks whose names begin with prefix. The
+// names are the server's: folded on MySQL.
 func (c *Conn) Holders(prefix string) ([]Holder, error) {
 	if err := c.greet(); err != nil {
 		return nil, err
@@ -197,8 +198,8 @@ func (c *Conn) noList(err error, remedy string) error {
 	return fault.Because(fault.ErrUnsupported, "the server does not list locks to this user: "+remedy, err)
 }
 
-// holders asks in the first of those words that the server answers without an error. A
-// statement that somebody has cut off is not tried in others.
+// holders asks in the first of those words that the server answers without an
+// error. A statement that somebody has cut off is not tried in others.
 func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
@@ -210,7 +211,8 @@ func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err
 	return found, err
 }
 
-// holders receives a row for each. Columns that the server has left out stay unset.
+// holders receives a row for each. Columns that the server has left out stay
+// unset.
 type holders []Holder
 
 func (found *holders) receive(rows driver.Rows) error {
@@ -243,7 +245,8 @@ func (found *holders) receive(rows driver.Rows) error {
 	}
 }
 
-// processID is 0 for a text that is not the number of a process: clients choose it.
+// processID is 0 for a text that is not the number of a process: clients choose
+// it.
 func processID(text string) int {
 	pid, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
@@ -252,8 +255,8 @@ func processID(text string) int {
 	return int(pid)
 }
 
-// commandTime is the TIME of the process list. A session that has SET TIMESTAMP makes it
-// anything; then it is not known.
+// commandTime is the TIME of the process list. A session that has SET TIMESTAMP
+// makes it anything; then it is not known.
 func commandTime(seconds int64) time.Duration {
 	const year = 365 * 24 * 60 * 60
 	if seconds < 0 || seconds > 10*year {
@@ -262,8 +265,9 @@ func commandTime(seconds int64) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// splitHost takes the HOST of the process list apart: it is an address or a name and,
-// but for a Unix socket, a port behind the last colon, also after IPv6 addresses.
+// splitHost takes the HOST of the process list apart: it is an address or a
+// name and, but for a Unix socket, a port behind the last colon, also after
+// IPv6 addresses.
 func splitHost(host string) (string, int) {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 {
@@ -276,8 +280,8 @@ func splitHost(host string) (string, int) {
 	return host[:i], int(port)
 }
 
-// IsPrimary returns an error where the server's locks are not those that the Locker
-// takes: a replica would say that nobody holds them.
+// IsPrimary returns an error where the server's locks are not those that the
+// Locker takes: a replica would say that nobody holds them.
 func (c *Conn) IsPrimary() error {
 	if err := c.greet(); err != nil || !c.server.CheckServer {
 		return err

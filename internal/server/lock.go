@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// What the statements of an uncontended cycle select. They stand in docs/STATEMENTS.md:
-// users mock them.
+// What the statements of an uncontended cycle select. They stand in
+// docs/STATEMENTS.md: users mock them.
 const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"
@@ -22,9 +22,9 @@ const (
 	provesLock      = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
-// GetLock asks for the lock once and, if others have it, waits for at most wait.
-// It returns true if the lock was granted and false if others kept it. On an
-// error nothing is held.
+// GetLock asks for the lock once and, if others have it, waits for at most
+// wait. It returns true if the lock was granted and false if others kept it. On
+// an error nothing is held.
 func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
 	if err := c.readyFor(name); err != nil {
 		return false, err
@@ -56,9 +56,9 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 	return false, verdict(err)
 }
 
-// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL it is a statement less: a
-// wait ends by an error there, and whether the lock was granted in the same moment is found out by the
-// look.
+// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL
+// it is a statement less: a wait ends by an error there, and whether the lock
+// was granted in the same moment is found out by the look.
 func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
 	c.lookFollows = true
 	defer func() { c.lookFollows = false }()
@@ -75,11 +75,12 @@ func (c *Conn) releaseUnsure() error {
 	return c.releaseInCase(name, nil)
 }
 
-// releaseInCase is for a GET_LOCK that was answered by an error, its cause, or by NULL.
-// That says that the wait ended, and no manual says that the lock cannot have been granted
-// in the same moment. To ask is cheap. An error in answer to that is an answer, too, and
-// must not cost the session its other locks: the release is then left for later. (A
-// session of our own without locks costs nothing.)
+// releaseInCase is for a GET_LOCK that was answered by an error, its cause, or
+// by NULL. That says that the wait ended, and no manual says that the lock
+// cannot have been granted in the same moment. To ask is cheap. An error in
+// answer to that is an answer, too, and must not cost the session its other
+// locks: the release is then left for later. (A session of our own without
+// locks costs nothing.)
 func (c *Conn) releaseInCase(name string, cause error) error {
 	_, err := c.ask(c.patience(), &c.release, []driver.Value{name})
 	switch {
@@ -92,7 +93,8 @@ func (c *Conn) releaseInCase(name string, cause error) error {
 	return nil
 }
 
-// releaseLeftovers releases what releaseInCase has left, as far as the server lets it.
+// releaseLeftovers releases what releaseInCase has left, as far as the server
+// lets it.
 func (c *Conn) releaseLeftovers() (refused error) {
 	for i := len(c.leftovers) - 1; i >= 0; i-- {
 		_, err := c.ask(c.patience(), &c.release, []driver.Value{c.leftovers[i]})
@@ -144,9 +146,10 @@ func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error
 	return c.waitForLock(name, wait)
 }
 
-// waitForLock sends a GET_LOCK that waits. Beside it stands what tells whether the server
-// still excludes: columns beside a GET_LOCK that waited are evaluated after the grant
-// (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8).
+// waitForLock sends a GET_LOCK that waits. Beside it stands what tells whether
+// the server still excludes: columns beside a GET_LOCK that waited are
+// evaluated after the grant (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and
+// 11.8).
 func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
 	bound := wait + AnswerTime
 	if c.locks > 0 {
@@ -200,9 +203,9 @@ func (c *Conn) ReleaseLock(name string) error {
 	return fault.Because(fault.ErrLost, "lock lost before its release", c.broken)
 }
 
-// sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which other
-// code under the lock reads at the same time, nothing can be sent: it waits for their
-// end, within bound.
+// sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which
+// other code under the lock reads at the same time, nothing can be sent: it
+// waits for their end, within bound.
 func (c *Conn) sendRelease(name string, bound time.Duration) (answer sql.NullInt64, err error) {
 	const pause = time.Millisecond
 	for deadline := time.Now().Add(bound); ; time.Sleep(pause) {

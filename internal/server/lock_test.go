@@ -10,8 +10,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A lock that was granted in the moment in which its wait ended by an error, as on MySQL, is found by the
-// look that follows, or is released before anything else happens to the session's locks.
+// A lock that was granted in the moment in which its wait ended by an error, as
+// on MySQL, is found by the look that follows, or is released before anything
+// else happens to the session's locks.
 func TestGetLockThenLook(t *testing.T) {
 	for what, next := range map[string]func(b *bubble, c *Conn){
 		"a look": func(b *bubble, c *Conn) {

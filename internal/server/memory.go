@@ -2,12 +2,12 @@ package server
 
 import "github.com/go-sql-driver/mysql"
 
-// What the server in memory behind package locktest needs in order to pass for a
-// server.
+// What the server in memory behind package locktest needs in order to pass for
+// a server.
 
-// A MemoryConn is a connection to a server in memory. There is no socket to look
-// at: it knows by itself whether the server has closed it. The argument keeps
-// foreign drivers from having the method by chance.
+// A MemoryConn is a connection to a server in memory. There is no socket to
+// look at: it knows by itself whether the server has closed it. The argument
+// keeps foreign drivers from having the method by chance.
 type MemoryConn interface {
 	ClosedByServer(Look) bool
 }

@@ -23,7 +23,8 @@ import (
 type driverConn struct {
 	conn any // itself: what the session's *sql.Conn has, or what that wraps
 
-	// false for one with something unread in its buffer, as for one that is closed.
+	// false for one with something unread in its buffer, as for one that is
+	// closed.
 	valid driver.Validator
 
 	// By the driver, after a failure. To send something and see would, on unread
@@ -33,15 +34,17 @@ type driverConn struct {
 	closed *atomic.Bool
 
 	// Why it is closed, if it was for the end of a context in the middle of a
-	// statement. nil: a transaction that its own code has cut off counts as a loss.
+	// statement. nil: a transaction that its own code has cut off counts as a
+	// loss.
 	canceled ender
 
 	// The driver watches a context on behalf of the connection, as it does while
 	// rows are being read under one that can end, as fn's is. valid does not show
-	// it while they come straight from the socket, the driver's buffer being empty,
-	// and to look at the socket then would swallow a byte of them. (It stays set on
-	// a connection that is closed in the middle.) nil: such rows on a connection
-	// given to New are not seen; "Leave conn to the Locker" has no exception then.
+	// it while they come straight from the socket, the driver's buffer being
+	// empty, and to look at the socket then would swallow a byte of them. (It
+	// stays set on a connection that is closed in the middle.) nil: such rows on a
+	// connection given to New are not seen; "Leave conn to the Locker" has no
+	// exception then.
 	watching *bool
 
 	// The flags of the last answer that was not an error: see seenTx. nil: a
@@ -51,9 +54,9 @@ type driverConn struct {
 	// nil: nothing warns that checkConnLiveness=false has a loss show late.
 	config *mysql.Config
 
-	// The network connection, TLS or not. nil: the kernel does not report hang-ups,
-	// and the watch ticks; all statements run under the session's context; a
-	// connection that others use cannot be cut.
+	// The network connection, TLS or not. nil: the kernel does not report
+	// hang-ups, and the watch ticks; all statements run under the session's
+	// context; a connection that others use cannot be cut.
 	socket net.Conn
 }
 
@@ -87,15 +90,15 @@ func peek(conn any) *driverConn {
 	return d
 }
 
-// socketOpen looks at the socket: ResetSession of go-sql-driver tries to read what
-// must not be there.
+// socketOpen looks at the socket: ResetSession of go-sql-driver tries to read
+// what must not be there.
 func (d *driverConn) socketOpen() bool {
 	r, ok := d.conn.(driver.SessionResetter)
 	return !ok || r.ResetSession(context.Background()) == nil
 }
 
-// fields says where the fields of the driver's connection are; -1: the driver does
-// not have it.
+// fields says where the fields of the driver's connection are; -1: the driver
+// does not have it.
 var fields struct {
 	sync.Once
 	closed, watching, canceled, socket, config, status int
@@ -137,8 +140,8 @@ func driverField(conn any, index *int) any {
 	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
 }
 
-// missingFields names the fields that this version of go-sql-driver does not have.
-// It is called after peek.
+// missingFields names the fields that this version of go-sql-driver does not
+// have. It is called after peek.
 func missingFields() (missing []string) {
 	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket, "cfg": fields.config, "status": fields.status} {
 		if at < 0 {
@@ -176,10 +179,10 @@ func isDone(tx *sql.Tx) bool {
 	return done != nil && done.Load()
 }
 
-// rowsOpen reports whether rows of tx are open, or a statement of it is about to
-// run. The driver does not know of rows that are read under a context that cannot
-// end. Where database/sql no longer has the mutex, rows count as open until the
-// transaction has ended, and no proof is sent in that time.
+// rowsOpen reports whether rows of tx are open, or a statement of it is about
+// to run. The driver does not know of rows that are read under a context that
+// cannot end. Where database/sql no longer has the mutex, rows count as open
+// until the transaction has ended, and no proof is sent in that time.
 func rowsOpen(tx *sql.Tx) bool {
 	mu := txField[sync.RWMutex](tx, txFields().closemu)
 	if mu == nil || !mu.TryLock() {

@@ -33,8 +33,8 @@ func (state State) Cause() error {
 	return nil
 }
 
-// Probe finds out whether the server has closed the connection: without traffic, and
-// without blocking while no statement runs.
+// Probe finds out whether the server has closed the connection: without
+// traffic, and without blocking while no statement runs.
 func (c *Conn) Probe() State {
 	state := Unseen
 	err := c.raw(func(conn any) error {
@@ -54,8 +54,8 @@ func (c *Conn) Probe() State {
 	return state
 }
 
-// listen has the kernel tell when the server closes the connection, if it can. It is
-// called before the first statement.
+// listen has the kernel tell when the server closes the connection, if it can.
+// It is called before the first statement.
 func (c *Conn) listen(conn any) {
 	if c.listened || c.server.Probe == 0 {
 		return
@@ -99,15 +99,16 @@ func (c *Conn) blindness(conn any) string {
 	return ""
 }
 
-// listenNoMore undoes listen. A socket of nil is one that is closed, or somebody else's.
+// listenNoMore undoes listen. A socket of nil is one that is closed, or
+// somebody else's.
 func (c *Conn) listenNoMore(socket net.Conn) {
 	if c.hangupID.Swap(0) != 0 {
 		c.server.Hangups.Remove(socket)
 	}
 }
 
-// SocketOpen reports whether the connection can be seen to be open. The caller has
-// the session's turn.
+// SocketOpen reports whether the connection can be seen to be open. The caller
+// has the session's turn.
 func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
 
 // know finds out, once, what can be told of conn.
@@ -154,9 +155,10 @@ func (c *Conn) stateOf(conn any) State {
 	return Open
 }
 
-// canceled reports whether the driver has closed the connection because a context ended in the
-// middle of a statement of the transaction. Where the session's own context has ended it was
-// that: silence under a proof, which is a loss.
+// canceled reports whether the driver has closed the connection because a
+// context ended in the middle of a statement of the transaction. Where the
+// session's own context has ended it was that: silence under a proof, which is
+// a loss.
 func (c *Conn) canceled() bool {
 	return c.tx.Load() != nil && c.ctx.Err() == nil && c.driver != nil && c.driver.canceled != nil && c.driver.canceled.Value() != nil
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // Prove asks the server whether the session holds the locks, and whether the
-// server can still be written to. A ping would not show that a lock has gone, nor
-// that a primary has become a replica. On an error see IsTooLong, ErrOccupied and
-// IsAnswer; any other error is a loss.
+// server can still be written to. A ping would not show that a lock has gone,
+// nor that a primary has become a replica. On an error see IsTooLong,
+// ErrOccupied and IsAnswer; any other error is a loss.
 func (c *Conn) Prove(names []string) error {
 	if err := c.greet(); err != nil {
 		// The sentinel of a failed acquire is not the cause of a loss.

@@ -27,8 +27,8 @@ func (n *number) receive(rows driver.Rows) error {
 	return scan(&n.value, n.row[0])
 }
 
-// one receives a row with a column for each destination. Where the server has left
-// some out, those destinations stay unset, as for NULL.
+// one receives a row with a column for each destination. Where the server has
+// left some out, those destinations stay unset, as for NULL.
 type one []sql.Scanner
 
 func (dest one) receive(rows driver.Rows) error {
@@ -63,8 +63,9 @@ func noRows(err error) error {
 	return err
 }
 
-// scan puts value into dest. Where character_set_results is UTF-16 or the like, text is
-// ASCII with NULs in between; nothing that is read here contains NULs otherwise.
+// scan puts value into dest. Where character_set_results is UTF-16 or the like,
+// text is ASCII with NULs in between; nothing that is read here contains NULs
+// otherwise.
 func scan(dest sql.Scanner, value driver.Value) error {
 	if text, ok := value.([]byte); ok && bytes.IndexByte(text, 0) >= 0 {
 		value = bytes.ReplaceAll(text, []byte{0}, nil)

@@ -11,10 +11,10 @@ import (
 )
 
 // Code of the user's runs on the session of a transaction, and may change
-// whatever the library relies on: the character sets, by which a name is another
-// lock; limits; autocommit; the locks on the session. So the settings are read
-// before the first transaction of a session, and again in the statement that
-// releases its last lock. One that is not as it came is closed.
+// whatever the library relies on: the character sets, by which a name is
+// another lock; limits; autocommit; the locks on the session. So the settings
+// are read before the first transaction of a session, and again in the
+// statement that releases its last lock. One that is not as it came is closed.
 //
 // Until then no other call chain has a turn there, and names go as literals,
 // which are the same locks in every character set.
@@ -92,9 +92,9 @@ func (c *Conn) sealed(conn any) bool {
 	return c.lent && !c.server.CheckServer && c.driver == nil
 }
 
-// readyForCode reads the settings before code of the user's runs on the session,
-// unless they are known, and has every limit for an idle transaction be within the
-// lease.
+// readyForCode reads the settings before code of the user's runs on the
+// session, unless they are known, and has every limit for an idle transaction
+// be within the lease.
 func (c *Conn) readyForCode() error {
 	var sealed bool
 	if err := c.raw(func(conn any) error {
@@ -127,8 +127,8 @@ func (c *Conn) scanColumns(columns []column) error {
 }
 
 // setIdleLimits takes into account that MariaDB has other limits for a session
-// that is idle in a transaction. Those that are longer than the lease are set to
-// it; restore sets them back.
+// that is idle in a transaction. Those that are longer than the lease are set
+// to it; restore sets them back.
 func (c *Conn) setIdleLimits() error {
 	set := c.settings
 	lease := int64(c.server.Lease / time.Second)

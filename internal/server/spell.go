@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// A name must be the same lock for every session, whatever the session's character sets
-// and sql_mode. Where the character sets are known to be harmless a name may go as an
-// argument or between quotes. Elsewhere even ASCII is not safe: MySQL with client swe7,
-// and MariaDB with connection ucs2, lock other names than those that were sent. There
-// it goes as a literal that says its own character set and is read byte by byte.
+// A name must be the same lock for every session, whatever the session's
+// character sets and sql_mode. Where the character sets are known to be
+// harmless a name may go as an argument or between quotes. Elsewhere even ASCII
+// is not safe: MySQL with client swe7, and MariaDB with connection ucs2, lock
+// other names than those that were sent. There it goes as a literal that says
+// its own character set and is read byte by byte.
 
 // spellOut puts args into text in the place of its question marks.
 func (c *Conn) spellOut(text string, args []driver.Value) string {
@@ -36,8 +37,9 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 	return b.String()
 }
 
-// afterCode spells out a statement for a session on which code of the user's may have
-// run. Without a LIMIT, a sql_select_limit of 0 would leave nothing to be evaluated.
+// afterCode spells out a statement for a session on which code of the user's
+// may have run. Without a LIMIT, a sql_select_limit of 0 would leave nothing to
+// be evaluated.
 func (c *Conn) afterCode(text string, args []driver.Value) string {
 	text = c.spellOut(text, args)
 	if strings.Contains(text, "SELECT ") && !strings.Contains(text, " FROM ") {
@@ -56,8 +58,8 @@ func (c *Conn) spellName(name string) string {
 	return "_utf8mb4 0x" + strings.ToUpper(hex.EncodeToString([]byte(name)))
 }
 
-// plain reports whether text means itself between quotes, to whatever reads it on the
-// way.
+// plain reports whether text means itself between quotes, to whatever reads it
+// on the way.
 func plain(text string) bool {
 	for _, r := range text {
 		switch {
@@ -70,8 +72,8 @@ func plain(text string) bool {
 	return true
 }
 
-// chooseSpelling says how names are spelt from now on. It must not change while the
-// session holds locks, or those that it holds might go by other names.
+// chooseSpelling says how names are spelt from now on. It must not change while
+// the session holds locks, or those that it holds might go by other names.
 func (c *Conn) chooseSpelling() {
 	if c.locks == 0 && c.greeting != nil {
 		c.literals = !c.greeting.harmless()
@@ -81,8 +83,8 @@ func (c *Conn) chooseSpelling() {
 // selecting is the text of a SELECT of columns.
 func (c *Conn) selecting(columns ...string) string { return "SELECT " + c.columns(columns...) }
 
-// columns separates columns by commas. Where s.asBytes is set each is read as bytes: see
-// readAsBytes.
+// columns separates columns by commas. Where s.asBytes is set each is read as
+// bytes: see readAsBytes.
 func (c *Conn) columns(columns ...string) string {
 	if c.asBytes {
 		bytes := make([]string, len(columns))
@@ -94,8 +96,9 @@ func (c *Conn) columns(columns ...string) string {
 	return strings.Join(columns, ", ")
 }
 
-// readAsBytes is for a session whose numbers the driver cannot read: MariaDB sends them
-// in character_set_results, and in UTF-16, say, they are no numbers to the driver.
+// readAsBytes is for a session whose numbers the driver cannot read: MariaDB
+// sends them in character_set_results, and in UTF-16, say, they are no numbers
+// to the driver.
 func (c *Conn) readAsBytes() {
 	c.asBytes = true
 	c.get = statement{text: c.selecting(getLock), short: true}

@@ -26,8 +26,8 @@ var (
 	ErrOccupied = errors.New("the connection is busy: close the rows of your own query first")
 	errGoodbye  = errors.New("unexpected packet from the server, as it sends before closing a connection")
 
-	// ErrCutOff: no loss. The server goes on with the statement, then rolls back, and frees
-	// the locks after that.
+	// ErrCutOff: no loss. The server goes on with the statement, then rolls back,
+	// and frees the locks after that.
 	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
 	errGivenUp = errors.New("statement abandoned: no caller was waiting for it any more")
@@ -37,8 +37,8 @@ var (
 	ErrReturned = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
-// ask runs st for one number. It is bounded by the time from the moment that the
-// connection is free for it.
+// ask runs st for one number. It is bounded by the time from the moment that
+// the connection is free for it.
 func (c *Conn) ask(bound time.Duration, st *statement, args []driver.Value) (sql.NullInt64, error) {
 	err := c.query(bound, st, args, &c.number)
 	return c.number.value, err
@@ -65,8 +65,8 @@ type call struct {
 }
 
 // query runs st and hands its rows to answer. It works on the driver's
-// connection itself: its clock must not run while a statement of somebody else's,
-// on a connection that was given to New, is in the way.
+// connection itself: its clock must not run while a statement of somebody
+// else's, on a connection that was given to New, is in the way.
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
 	err := c.raw(c.runCall)
@@ -113,10 +113,11 @@ func (c *Conn) runCallOn(conn any) error {
 	return nil
 }
 
-// contextOf is what st runs under. The driver watches a context that can end until the
-// answer is read, and wakes a goroutine at the beginning and at the end of that, which shows
-// beside a short statement (see the bench). Only silence breaks those, so they
-// run without, where closing the socket does the same.
+// contextOf is what st runs under. The driver watches a context that can end
+// until the answer is read, and wakes a goroutine at the beginning and at the
+// end of that, which shows beside a short statement (see the bench). Only
+// silence breaks those, so they run without, where closing the socket does the
+// same.
 func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	if !st.short || c.socket == nil {
 		return c.ctx, nil
@@ -125,8 +126,8 @@ func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	return context.Background(), c.ctx.Err() // in this order: BreakOff cancels first
 }
 
-// BreakOff ends the statement that runs, if any, and lets every later one fail. Anybody
-// may call it. The connection is of no use after that.
+// BreakOff ends the statement that runs, if any, and lets every later one fail.
+// Anybody may call it. The connection is of no use after that.
 func (c *Conn) BreakOff() {
 	c.noteEnd()
 	c.cancel()
@@ -135,8 +136,8 @@ func (c *Conn) BreakOff() {
 	}
 }
 
-// IsContext reports whether err stems from the session's own context, which ends when nobody
-// wants the statement any more.
+// IsContext reports whether err stems from the session's own context, which
+// ends when nobody wants the statement any more.
 func IsContext(err error) bool {
 	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
@@ -164,11 +165,11 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 	return err
 }
 
-// send sends st in the cheapest of the ways that the session, the driver and the server
-// allow. Only the first two of them need the server to prepare anything, and where it
-// does not, or has forgotten what it had prepared, the text is sent: what proves or
-// releases a lock must not depend on a resource that others can use up. If once is not
-// nil, close it after the rows.
+// send sends st in the cheapest of the ways that the session, the driver and
+// the server allow. Only the first two of them need the server to prepare
+// anything, and where it does not, or has forgotten what it had prepared, the
+// text is sent: what proves or releases a lock must not depend on a resource
+// that others can use up. If once is not nil, close it after the rows.
 func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true
@@ -190,8 +191,8 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	if !errors.Is(err, driver.ErrSkip) {
 		return rows, nil, err
 	}
-	// The driver puts arguments into prepared statements only. With Open a session may
-	// be short-lived, so preparing would not pay at the first use.
+	// The driver puts arguments into prepared statements only. With Open a session
+	// may be short-lived, so preparing would not pay at the first use.
 	if !c.server.brief {
 		if err := c.prepare(st, w); err != nil {
 			return nil, nil, err
@@ -216,8 +217,8 @@ func (c *Conn) prepare(st *statement, w wire) error {
 	return nil
 }
 
-// execute runs what was prepared, if anything. ran is false if the server has not run
-// it: there is nothing prepared, or no more.
+// execute runs what was prepared, if anything. ran is false if the server has
+// not run it: there is nothing prepared, or no more.
 func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
 	if st.prepared == nil {
 		return nil, false, nil

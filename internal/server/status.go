@@ -18,9 +18,9 @@ const (
 	flagAutocommit    = 1 << 1
 )
 
-// seenTx returns what the driver's connection has noted of the transaction. Under
-// autocommit=0 the flag reports nothing: the next statement begins another
-// transaction. It is called in Raw.
+// seenTx returns what the driver's connection has noted of the transaction.
+// Under autocommit=0 the flag reports nothing: the next statement begins
+// another transaction. It is called in Raw.
 func (c *Conn) seenTx(conn any) txState {
 	c.know(conn)
 	d := c.driver
@@ -40,9 +40,9 @@ func (c *Conn) noteTx(conn any) {
 	}
 }
 
-// noteEnd keeps whether the code under the lock has ended the transaction. It is
-// called before the session's context ends, by which database/sql ends it, too;
-// after that it does nothing.
+// noteEnd keeps whether the code under the lock has ended the transaction. It
+// is called before the session's context ends, by which database/sql ends it,
+// too; after that it does nothing.
 func (c *Conn) noteEnd() {
 	if tx := c.tx.Load(); tx != nil && isDone(tx) && c.ctx.Err() == nil { // in this order: the end of the context is followed by that
 		c.endedByCode.Store(true)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// TxEnded may be called before the session is discarded. It reports that the code
-// had ended the transaction.
+// TxEnded may be called before the session is discarded. It reports that the
+// code had ended the transaction.
 func TestTxEnded_BeforeTheSessionIsDiscarded(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		c := b.lent

@@ -10,26 +10,29 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A transaction on the session of a lock ends with it: the server rolls it back when the
-// session ends, and frees the lock after that. The code under the lock uses the connection
-// through database/sql, while releases and proofs go on beside it:
+// A transaction on the session of a lock ends with it: the server rolls it back
+// when the session ends, and frees the lock after that. The code under the lock
+// uses the connection through database/sql, while releases and proofs go on
+// beside it:
 //
-//   - Statements take turns by the mutex of the driver's connection, which Raw takes too. A
-//     proof that waits for it has no clock running: a statement that runs is its own proof.
+//   - Statements take turns by the mutex of the driver's connection, which Raw
+//     takes too. A proof that waits for it has no clock running: a statement
+//     that runs is its own proof.
 //   - While rows are open nothing is sent: see rowsOpen.
-//   - The transaction is under the session's context. So it ends if the session does, and no
-//     context of a caller's reaches COMMIT or ROLLBACK.
+//   - The transaction is under the session's context. So it ends if the session
+//     does, and no context of a caller's reaches COMMIT or ROLLBACK.
 
 // Slice is the longest wait of a statement for a lock.
 const Slice = 30 * time.Second
 
-// txTime bounds COMMIT and ROLLBACK. A rollback takes as long as what it undoes.
+// txTime bounds COMMIT and ROLLBACK. A rollback takes as long as what it
+// undoes.
 const txTime = Slice + AnswerTime
 
-// endTime is txTime, or less where the server gives an idle session up sooner: no
-// proof is sent beside COMMIT, so that this must end within the lease, and the
-// holder be told before the lock goes to another. The server has heard of the
-// session within the last interval, which is a third of that limit at most.
+// endTime is txTime, or less where the server gives an idle session up sooner:
+// no proof is sent beside COMMIT, so that this must end within the lease, and
+// the holder be told before the lock goes to another. The server has heard of
+// the session within the last interval, which is a third of that limit at most.
 func (c *Conn) endTime() time.Duration {
 	if c.greeting == nil || c.greeting.idleLimit == 0 {
 		return txTime
@@ -37,13 +40,14 @@ func (c *Conn) endTime() time.Duration {
 	return min(txTime, c.greeting.idleLimit/2)
 }
 
-// savepoint shows whether the transaction has ended under its code where nothing
-// else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a COMMIT, and what
-// implies one. (Measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8.)
+// savepoint shows whether the transaction has ended under its code where
+// nothing else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a
+// COMMIT, and what implies one. (Measured on MySQL 9.7 and MariaDB 10.5, 10.11
+// and 11.8.)
 const savepoint = "SAVEPOINT namedlock_transaction"
 
-// Begin runs START TRANSACTION. The caller has the turn. On an error there is no
-// transaction.
+// Begin runs START TRANSACTION. The caller has the turn. On an error there is
+// no transaction.
 func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	var tx *sql.Tx
 	err := c.unoccupied()
@@ -77,8 +81,8 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 }
 
 // forgetIsolation undoes SET TRANSACTION ISOLATION LEVEL, which is for the next
-// transaction, where START TRANSACTION was refused: the next one would be somebody
-// else's.
+// transaction, where START TRANSACTION was refused: the next one would be
+// somebody else's.
 func (c *Conn) forgetIsolation() {
 	if c.settings == nil {
 		if c.hasCode {
@@ -92,8 +96,8 @@ func (c *Conn) forgetIsolation() {
 	}
 }
 
-// mark makes sure that it will show if the transaction, which has just begun, ends
-// under its code.
+// mark makes sure that it will show if the transaction, which has just begun,
+// ends under its code.
 func (c *Conn) mark() error {
 	c.flagged.Store(false)
 	c.savepoint.Store(false)
@@ -124,9 +128,9 @@ func (c *Conn) lookAtTx() (state txState, err error) {
 	return state, err
 }
 
-// stillOpen returns an error unless the transaction is the one that Begin began. An answer
-// that was an error reports nothing: where the code's last statement has failed, the flag is
-// that of the one before.
+// stillOpen returns an error unless the transaction is the one that Begin
+// began. An answer that was an error reports nothing: where the code's last
+// statement has failed, the flag is that of the one before.
 func (c *Conn) stillOpen() error {
 	if err := c.flagsOpen(); err != nil {
 		return err
@@ -164,8 +168,9 @@ func ended(err error) error {
 	return err
 }
 
-// unoccupied waits until the owner of a connection that was given to New runs no statement on
-// it, so that no clock runs meanwhile, and returns an error if rows of its are open.
+// unoccupied waits until the owner of a connection that was given to New runs
+// no statement on it, so that no clock runs meanwhile, and returns an error if
+// rows of its are open.
 func (c *Conn) unoccupied() error {
 	if !c.lent {
 		return nil
@@ -178,11 +183,12 @@ func (c *Conn) unoccupied() error {
 	})
 }
 
-// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone if the code
-// under the lock had ended the transaction, and an error that matches fault.ErrTxEnded if
-// anything else had; ErrCutOff or an error that matches fault.ErrLost if COMMIT was not
-// sent; one that matches fault.ErrCommitUnknown; and otherwise the server's refusal: then
-// nothing is committed. The caller has the turn.
+// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone
+// if the code under the lock had ended the transaction, and an error that
+// matches fault.ErrTxEnded if anything else had; ErrCutOff or an error that
+// matches fault.ErrLost if COMMIT was not sent; one that matches
+// fault.ErrCommitUnknown; and otherwise the server's refusal: then nothing is
+// committed. The caller has the turn.
 func (c *Conn) Commit() error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
@@ -206,7 +212,8 @@ func (c *Conn) Commit() error {
 	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
 		return c.lostBeforeCommit(err)
 	case declined(err):
-		// Both servers have rolled back then, as far as was measured. Nothing rests on that.
+		// Both servers have rolled back then, as far as was measured. Nothing rests
+		// on that.
 		c.rollbackByText()
 		c.endTx()
 		return err
@@ -231,16 +238,17 @@ func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
 	return c.lostBeforeCommit(err)
 }
 
-// lostBeforeCommit is the error for a session that is broken by cause before COMMIT was sent.
+// lostBeforeCommit is the error for a session that is broken by cause before
+// COMMIT was sent.
 func (c *Conn) lostBeforeCommit(cause error) error {
 	_ = c.MarkBroken(cause)
 	return fault.Because(fault.ErrLost, "lock lost before COMMIT", cause)
 }
 
-// afterCodesEnd is for a transaction on which the code under the lock has called Commit or
-// Rollback. Where the server may have refused that, a ROLLBACK follows: what is still open
-// would be committed by the next START TRANSACTION. Tables that the code had locked stay
-// locked after either.
+// afterCodesEnd is for a transaction on which the code under the lock has
+// called Commit or Rollback. Where the server may have refused that, a ROLLBACK
+// follows: what is still open would be committed by the next START TRANSACTION.
+// Tables that the code had locked stay locked after either.
 func (c *Conn) afterCodesEnd() {
 	c.tx.Store(nil)
 	if !c.hasCode {
@@ -259,8 +267,8 @@ func (c *Conn) rollbackByText() {
 	}
 }
 
-// leftTables is for a transaction that has ended under its code: LOCK TABLES does that, and
-// nothing shows whether it was that.
+// leftTables is for a transaction that has ended under its code: LOCK TABLES
+// does that, and nothing shows whether it was that.
 func (c *Conn) leftTables() {
 	switch {
 	case c.broken != nil:
@@ -280,7 +288,8 @@ func (c *Conn) unlockTables() {
 	}
 }
 
-// alive returns an error if it is known, or to be seen, that nothing can be sent: what ends before COMMIT is sent is no doubt.
+// alive returns an error if it is known, or to be seen, that nothing can be
+// sent: what ends before COMMIT is sent is no doubt.
 func (c *Conn) alive() error {
 	err := c.broken
 	if err == nil {
@@ -306,10 +315,11 @@ func (c *Conn) alive() error {
 	return c.lostBeforeCommit(err)
 }
 
-// Rollback runs ROLLBACK, unless the transaction has ended, because the code under the lock
-// has failed by cause. It returns sql.ErrTxDone if that code had ended the transaction, and
-// an error that matches fault.ErrTxEnded if anything else had: then not all of it is undone. If the statement fails the session
-// is broken, and its end rolls back. The caller has the turn.
+// Rollback runs ROLLBACK, unless the transaction has ended, because the code
+// under the lock has failed by cause. It returns sql.ErrTxDone if that code had
+// ended the transaction, and an error that matches fault.ErrTxEnded if anything
+// else had: then not all of it is undone. If the statement fails the session is
+// broken, and its end rolls back. The caller has the turn.
 func (c *Conn) Rollback(cause error) error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
@@ -333,8 +343,8 @@ func (c *Conn) Rollback(cause error) error {
 	return nil
 }
 
-// endsTx reports whether err says that the server has rolled the transaction back. Where it
-// is the code's last word nothing came after it.
+// endsTx reports whether err says that the server has rolled the transaction
+// back. Where it is the code's last word nothing came after it.
 func endsTx(err error) bool {
 	switch errorNumber(err) {
 	case erDeadlock, erLockWaitTimeout, erSnapshot:
@@ -355,8 +365,8 @@ func (c *Conn) rollback(tx *sql.Tx) {
 	}
 }
 
-// endTx is called when the server has answered COMMIT or ROLLBACK. With a completion_type of
-// CHAIN that has begun the next transaction.
+// endTx is called when the server has answered COMMIT or ROLLBACK. With a
+// completion_type of CHAIN that has begun the next transaction.
 func (c *Conn) endTx() {
 	c.tx.Store(nil)
 	if !c.hasCode || c.broken != nil {
@@ -373,11 +383,12 @@ func (c *Conn) endChain() {
 	}
 }
 
-// TxEnded returns what became of a transaction whose session has gone, and that was not
-// committed by us: sql.ErrTxDone if the code under the lock had called Commit or Rollback,
-// an error that matches fault.ErrTxEnded if it had ended under the code, fault.ErrTxUnseen if
-// only the savepoint would have shown it, and nil if it was open, as far as could be seen.
-// Then the server rolls it back.
+// TxEnded returns what became of a transaction whose session has gone, and that
+// was not committed by us: sql.ErrTxDone if the code under the lock had called
+// Commit or Rollback, an error that matches fault.ErrTxEnded if it had ended
+// under the code, fault.ErrTxUnseen if only the savepoint would have shown it,
+// and nil if it was open, as far as could be seen. Then the server rolls it
+// back.
 func (c *Conn) TxEnded() error {
 	c.noteEnd() // who discards the session may not have come to that
 	if c.endedByCode.Load() {
@@ -396,9 +407,10 @@ func (c *Conn) TxEnded() error {
 	return nil
 }
 
-// bounded runs a statement of database/sql's, which has no context that can end it. On a session
-// whose socket is known its end ends the statement. Elsewhere the statement is left alone: who
-// discards the session waits for its end, in Raw.
+// bounded runs a statement of database/sql's, which has no context that can end
+// it. On a session whose socket is known its end ends the statement. Elsewhere
+// the statement is left alone: who discards the session waits for its end, in
+// Raw.
 func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 	if c.socket != nil {
 		c.toClose.Store(&c.socket)

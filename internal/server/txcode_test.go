@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// If the code has called tx.Commit or tx.Rollback, the result is sql.ErrTxDone. If
-// the server refused that statement, or the ones that follow, the next
+// If the code has called tx.Commit or tx.Rollback, the result is sql.ErrTxDone.
+// If the server refused that statement, or the ones that follow, the next
 // transaction commits nothing of it.
 func TestTx_EndedByItsCode(t *testing.T) {
 	for what, tc := range map[string]struct {
@@ -54,7 +54,8 @@ func TestTx_EndedByItsCode(t *testing.T) {
 	}
 }
 
-// COMMIT under a completion_type of CHAIN begins the next transaction, which is ended.
+// COMMIT under a completion_type of CHAIN begins the next transaction, which is
+// ended.
 func TestTx_Chain(t *testing.T) {
 	for what, end := range map[string]*memserver.Reply{"ended": nothing, "not ended": refused} {
 		t.Run(what, func(t *testing.T) {
@@ -75,7 +76,8 @@ func TestTx_Chain(t *testing.T) {
 	}
 }
 
-// An isolation level for a transaction that does not begin is not left for the next.
+// An isolation level for a transaction that does not begin is not left for the
+// next.
 func TestTx_IsolationIsForgotten(t *testing.T) {
 	opts := &sql.TxOptions{Isolation: sql.LevelSerializable}
 	for what, tc := range map[string]struct {
@@ -104,7 +106,8 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 			})
 		})
 	}
-	// With New a session whose settings do not show stays its owner's, but for what is pending there.
+	// With New a session whose settings do not show stays its owner's, but for
+	// what is pending there.
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		c := b.held("a")
 		b.script(map[string]*memserver.Reply{"@@tx_isolation": refused})
@@ -115,7 +118,8 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 	})
 }
 
-// A context that ends in the middle of a statement of the transaction closes the session. That is no doubt about COMMIT, and no loss.
+// A context that ends in the middle of a statement of the transaction closes
+// the session. That is no doubt about COMMIT, and no loss.
 func TestTx_CutOff(t *testing.T) {
 	for what, end := range map[string]func(b *bubble, c *Conn){
 		"Commit":   func(b *bubble, c *Conn) { assert.ErrorIs(b, c.Commit(), ErrCutOff) },
@@ -145,7 +149,8 @@ func TestTx_CutOff(t *testing.T) {
 	}
 }
 
-// While rows of the transaction are open nothing is sent: no COMMIT, no proof, no question.
+// While rows of the transaction are open nothing is sent: no COMMIT, no proof,
+// no question.
 func TestTx_RowsOpen(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -165,7 +170,8 @@ func TestTx_RowsOpen(t *testing.T) {
 	})
 }
 
-// What the code has changed on a connection that was given to New is set back; where that fails the connection is closed.
+// What the code has changed on a connection that was given to New is set back;
+// where that fails the connection is closed.
 func TestCode_PutBack(t *testing.T) {
 	for what, tc := range map[string]struct {
 		change  string
@@ -199,7 +205,8 @@ func TestCode_PutBack(t *testing.T) {
 	}
 }
 
-// A release after code of the user's that is refused is a loss, as any other; a nested one that never ends is, too.
+// A release after code of the user's that is refused is a loss, as any other; a
+// nested one that never ends is, too.
 func TestCode_ReleaseFails(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -221,8 +228,9 @@ func TestCode_ReleaseFails(t *testing.T) {
 	})
 }
 
-// MariaDB's limits for a session that is idle in a transaction: one above the lease is set to it, and set back; one below shortens the
-// interval of the proofs.
+// MariaDB's limits for a session that is idle in a transaction: one above the
+// lease is set to it, and set back; one below shortens the interval of the
+// proofs.
 func TestCode_IdleLimits(t *testing.T) {
 	for what, tc := range map[string]struct {
 		limit    string
@@ -265,13 +273,15 @@ func TestCode_IdleLimits(t *testing.T) {
 	}
 }
 
-// What database/sql has no more counts as not known: rows as open, a transaction as not done.
+// What database/sql has no more counts as not known: rows as open, a
+// transaction as not done.
 func TestTx_UnknownFields(t *testing.T) {
 	assert.Nil(t, txField[int](new(sql.Tx), nil))
 	assert.False(t, rowsOpen(new(sql.Tx)))
 }
 
-// A session that has gone after its code had ended the transaction: not all of it is undone.
+// A session that has gone after its code had ended the transaction: not all of
+// it is undone.
 func TestTx_EndedBeforeItsSession(t *testing.T) {
 	inBubble(t, func(c *Config) { c.Probe = 0 }, func(b *bubble) {
 		c := b.held("a")

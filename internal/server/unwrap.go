@@ -16,7 +16,8 @@ import (
 // itself ends the search by that.
 const mostWrappers = 10
 
-// unwrapTime bounds the search. It runs code of the user's and of the wrapper's.
+// unwrapTime bounds the search. It runs code of the user's and of the
+// wrapper's.
 const unwrapTime = time.Second
 
 // beneath returns the connection of go-sql-driver that conn wraps; nil: none is
@@ -44,7 +45,8 @@ func (srv *Server) beneath(conn any) any {
 	}
 }
 
-// search follows what each wrapper shows, down to the connection of go-sql-driver.
+// search follows what each wrapper shows, down to the connection of
+// go-sql-driver.
 func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	for range mostWrappers {
 		inner := unwrapOne(conn, unwrap)
@@ -56,8 +58,8 @@ func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	return nil
 }
 
-// unwrapOne returns the one connection beneath a wrapper; nil: it shows none, or
-// several.
+// unwrapOne returns the one connection beneath a wrapper; nil: it shows none,
+// or several.
 func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	if c, ok := conn.(driver.Conn); ok && unwrap != nil {
 		if inner := unwrap(c); inner != nil {
@@ -77,9 +79,9 @@ func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	return onlyConnField(reflect.Indirect(reflect.ValueOf(conn)))
 }
 
-// onlyConnField returns the one driver.Conn that the exported fields of a struct
-// contain, be it in several of them, as where each is another of the driver's
-// interfaces; nil: there is none, or several.
+// onlyConnField returns the one driver.Conn that the exported fields of a
+// struct contain, be it in several of them, as where each is another of the
+// driver's interfaces; nil: there is none, or several.
 func onlyConnField(wrapper reflect.Value) (only any) {
 	if wrapper.Kind() != reflect.Struct {
 		return nil

@@ -101,7 +101,8 @@ func inWrappedBubble(t *testing.T, change func(*Config), wrap func(driver.Conn) 
 	})
 }
 
-// A KILL shows at once through a wrapper that shows what it wraps, however deep that is.
+// A KILL shows at once through a wrapper that shows what it wraps, however deep
+// that is.
 func TestUnwrap_SeenThrough(t *testing.T) {
 	n := new(counts)
 	for name, wrap := range map[string]func(driver.Conn) driver.Conn{
@@ -133,9 +134,9 @@ func TestUnwrap_SeenThrough(t *testing.T) {
 	}
 }
 
-// A wrapper that shows nothing, several connections or no end is left alone, as is
-// one that panics or blocks. The keep-alive notices a loss, and locks work as with
-// any driver.
+// A wrapper that shows nothing, several connections or no end is left alone, as
+// is one that panics or blocks. The keep-alive notices a loss, and locks work
+// as with any driver.
 func TestUnwrap_NotSeenThrough(t *testing.T) {
 	n := new(counts)
 	hide := func(c driver.Conn) driver.Conn { return &hidden{wrapped{c, n}} }
@@ -185,7 +186,8 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 	}
 }
 
-// The function shows what the wrapper hides, and is asked before what that shows by itself.
+// The function shows what the wrapper hides, and is asked before what that
+// shows by itself.
 func TestUnwrap_ByTheUsersFunction(t *testing.T) {
 	n := new(counts)
 	unwrap := func(c driver.Conn) driver.Conn {
@@ -230,8 +232,9 @@ func TestUnwrap_StatementsGoThroughTheWrapper(t *testing.T) {
 	})
 }
 
-// A session with a transaction is closed at once, though the wrapper does not show database/sql that what it wraps is
-// closed, and the wrapper is closed once.
+// A session with a transaction is closed at once, though the wrapper does not
+// show database/sql that what it wraps is closed, and the wrapper is closed
+// once.
 func TestUnwrap_SharedIsDiscarded(t *testing.T) {
 	n := new(counts)
 	inWrappedBubble(t, nil, func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} }, func(b *bubble) {

@@ -12,8 +12,8 @@ type wire struct {
 	ctx  context.Context // the session's, never a caller's
 }
 
-// query sends text, with args put into it; driver.ErrSkip says that the driver does not
-// do that.
+// query sends text, with args put into it; driver.ErrSkip says that the driver
+// does not do that.
 func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
 	if conn, ok := w.conn.(driver.QueryerContext); ok {
 		return conn.QueryContext(w.ctx, text, named(args))
@@ -21,8 +21,8 @@ func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
 	return nil, driver.ErrSkip
 }
 
-// text sends text. A driver that runs prepared statements only has it prepared for this
-// once; then the caller closes once, after the rows.
+// text sends text. A driver that runs prepared statements only has it prepared
+// for this once; then the caller closes once, after the rows.
 func (w wire) text(text string) (rows driver.Rows, once driver.Stmt, err error) {
 	rows, err = w.query(text, nil)
 	if !errors.Is(err, driver.ErrSkip) {

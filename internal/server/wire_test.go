@@ -12,7 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// The driver watches no context of ours when the connection goes back, nor while it is idle.
+// The driver watches no context of ours when the connection goes back, nor
+// while it is idle.
 func TestWire_NoWatchStays(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()

@@ -134,9 +134,9 @@ var mutants = []mutant{
 	change("RELEASE_LOCK not believed in", "internal/server/lock.go",
 		"\tcase !answer.Valid:\n\t\tc.broken = errors.New(\"RELEASE_LOCK returned NULL: no session holds the lock\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
-	change("idle sessions not given back", "internal/pool/idle.go",
-		"\t\tdefer p.parted()\n\t\tp.giveBack(s.Conn)\n",
-		"\t\t\tdefer p.parted()\n\t\t\t_ = s\n"),
+	change("idle sessions not given back", "internal/pool/end.go",
+		"\t\tdefer p.parted(s)\n\t\tp.giveBack(s.Conn)\n\t})\n",
+		"\t\tdefer p.parted(s)\n\t})\n"),
 	change("Close does not wait", "internal/queue/close.go",
 		"\tq.Refuse()\n\t<-q.idle\n",
 		"\tq.Refuse()\n"),
@@ -168,13 +168,13 @@ var mutants = []mutant{
 		"\t\tc.rollbackByText()\n\t\tc.endTx()\n\t\treturn err\n",
 		"\t\tc.endTx()\n\t\treturn err\n").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
-	change("session of a transaction shared at the cap", "internal/pool/own.go",
-		"return !s.ownLocked() && ",
+	change("session of a transaction shared at the cap", "internal/pool/turn.go",
+		"return !s.exclusive() && ",
 		"return ").
 		caughtBy("internal/pool", "TestOwn_NobodyElseHasATurn"),
-	change("session of a transaction with locks of others", "internal/pool/own.go",
-		"return len(s.holds) == 0 && !s.owned",
-		"return !s.owned").
+	change("session of a transaction with locks of others", "internal/pool/choose.go",
+		"return len(s.holds) == 0 && !s.exclusive()",
+		"return !s.exclusive()").
 		caughtBy("internal/pool", "TestOwn_NoLocksOfOthers"),
 	change("proofs between a transaction's rows", "internal/server/probe.go",
 		"tx != nil && rowsOpen(tx)",
@@ -217,7 +217,7 @@ var mutants = []mutant{
 		"case (broken || s == nil) && ", "case broken && ").
 		caughtBy("internal/queue", "TestOutage_AWaitWithABoundGoesOn"),
 	mutant{name: "lock and transaction on two sessions", edits: []edit{
-		{"internal/pool/pooled.go", "\tsource.share.join(source)\n", "\tsource.share.join(source)\n\tserver.AnyDB = db\n"},
+		{"internal/pool/pool.go", "\tp.share.join(p)\n", "\tp.share.join(p)\n\tserver.AnyDB = db\n"},
 		{"internal/server/tx.go", "c.conn.BeginTx(c.ctx, opts)", "AnyDB.BeginTx(c.ctx, opts)"},
 		{"internal/server/tx.go", "const txTime =", "var AnyDB *sql.DB\n\nconst txTime ="},
 	}}.caughtBy("e2e", "TestPromise25_OneSession"),
@@ -227,14 +227,14 @@ var mutants = []mutant{
 	change("own name taken by a try left behind", "internal/queue/asker.go",
 		"return w != nil || a.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
-	change("broken connection pooled by Inspect", "internal/pool/pooled.go",
+	change("broken connection pooled by Inspect", "internal/pool/beside.go",
 		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
 		caughtBy("internal/pool", "TestInspect_BrokenConnectionIsNotPooled"),
 	change("names sent as they are in every character set", "internal/server/spell.go",
 		"c.literals = !c.greeting.harmless()", "c.literals = false").
 		caughtBy(".", "TestHowANameIsSpelt"),
 	change("polls do not make way", "internal/pool/choose.go",
-		"asking = poll", "asking = first").
+		"k.priority = poll", "k.priority = first").
 		caughtBy("internal/queue", "TestRun_PollsMakeWay"),
 	change("a timer counts only while its caller is asked for", "internal/queue/waiter.go",
 		"\tcase w.isServed():\n", "\tcase w.isServed() || !w.busy && !now.Before(w.deadline):\n").
@@ -255,10 +255,10 @@ var mutants = []mutant{
 		"aside(nil, timer.C, g.Release)", "aside(nil, nil, g.Release)").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
 	change("a nested lock outside its transaction", "internal/pool/choose.go",
-		"home.state == waiting && home.owned", "false").
+		"home.status == waiting && home.claim == untilEmpty", "false").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a nested wait keeps the rest of its chain away", "internal/pool/waits.go",
-		"s.owned && p.isWantedLocked(s) || ", "").
+		"s.claim == untilEmpty && p.isWantedLocked(s) || ", "").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && s.hungUp", "false").
@@ -272,7 +272,7 @@ var mutants = []mutant{
 	change("overdue behind a statement of its own code", "internal/pool/watch.go",
 		"case !s.Shared() && s.idleLimit > 0", "case s.idleLimit > 0").
 		caughtBy("internal/pool", "TestWatch_SharedIsNotOverdue"),
-	change("a chain's session with locks of others made its own", "internal/pool/own.go",
+	change("a chain's session with locks of others made its own", "internal/pool/choose.go",
 		"return len(s.holds) == req.Mine", "return true").
 		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
 	change("the db's last connection taken", "internal/pool/share.go",
@@ -284,25 +284,25 @@ var mutants = []mutant{
 	change("one leader too many", "internal/pool/share.go",
 		"most > 0 && sh.leaders >= most", "most > 0 && sh.leaders > most").
 		caughtBy("internal/pool", "TestShare_Leaders"),
-	change("an empty session used beyond the cap", "internal/pool/pooled.go",
-		"inUse < limits.shared && all.empty", "inUse <= limits.shared && all.empty").
+	change("an empty session used beyond the cap", "internal/pool/choose.go",
+		"if inUse < limits.shared {", "if inUse <= limits.shared {").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
-	change("an empty session passed on beyond the cap", "internal/pool/pooled.go",
+	change("an empty session passed on beyond the cap", "internal/pool/cap.go",
 		"p.sharedLocked(s) < limits.shared)", "p.sharedLocked(s) <= limits.shared)").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
-	change("another session opened beyond the cap", "internal/pool/pooled.go",
+	change("another session opened beyond the cap", "internal/pool/choose.go",
 		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
-	change("the cap's last session waits", "internal/pool/pooled.go",
-		"p.waitsLocked()+1 >= limits.shared", "p.waitsLocked()+1 > limits.shared").
+	change("the cap's last session waits", "internal/pool/waits.go",
+		"waits+1 >= limits.shared", "waits+1 > limits.shared").
 		caughtBy("internal/pool", "TestPool_LeaveToWait"),
-	change("callers that share starve a caller that needs a session alone", "internal/pool/pooled.go",
+	change("callers that share starve a caller that needs a session alone", "internal/pool/cap.go",
 		"taken < limits.all {", "taken < limits.all || true {").
 		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("callers that share starve a caller that needs a session alone, by one", "internal/pool/pooled.go",
+	change("callers that share starve a caller that needs a session alone, by one", "internal/pool/cap.go",
 		"taken < limits.all {", "taken <= limits.all {").
 		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("no connection more for a transaction under a shared lock", "internal/pool/pooled.go",
+	change("no connection more for a transaction under a shared lock", "internal/pool/choose.go",
 		"\t\tlimits.all++\n", "").
 		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
 	change("COMMIT without a look at the socket", "internal/server/tx.go",
@@ -342,13 +342,13 @@ var mutants = []mutant{
 		"if !c.silence.Stop() {", "if !c.silence.Stop() && false {").
 		caughtBy("internal/server", "TestTx_ABoundThatPassesAtTheEnd"),
 	change("a session no longer its chain's own after a proof", "internal/pool/turn.go",
-		"\tif s.reserved { // as", "\tif false { // as").
+		"\tif s.claim == forTurn { // as", "\tif false { // as").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a leader's session counts after a proof", "internal/pool/turn.go",
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/server/tx.go",
-		"if !c.hasCode || !c.flagged.Load() {", "if s != nil {").
+		"if !c.hasCode || !c.flagged.Load() {", "if c != nil {").
 		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
 	change("the savepoint not checked in addition to the flags", "internal/server/tx.go",
 		"state == txOpen && !c.greeting.hidesDeadlocks()", "state == txOpen").
@@ -378,9 +378,9 @@ var mutants = []mutant{
 		{"internal/server/dialect.go", "if c.locks == 0 { // RELEASE", "if true { // RELEASE"},
 		{"internal/server/check.go", "c.greeting == nil && c.locks == 0:", "c.greeting == nil:"},
 	}}.caughtBy("internal/server", "TestCheck_UnderALock"),
-	change("a session that is given up dies later", "internal/pool/fit.go",
-		"\tp.mu.Lock()\n\td, first := p.condemnLocked(s, cause)\n\tif first {\n\t\tp.work.Add(1)\n\t}\n\tp.mu.Unlock()\n\tif first {\n\t\tgo func() {\n\t\t\tdefer p.work.Done()\n\t\t\ts.Cut()\n\t\t\tp.bury(d)\n\t\t}()\n\t}\n",
-		"\tp.work.Go(func() {\n\t\ts.Cut()\n\t\tp.markDead(s, cause)\n\t})\n").
+	change("a session that is given up dies later", "internal/pool/end.go",
+		"\tp.mu.Lock()\n\tdefer p.mu.Unlock()\n\tif d := p.condemnLocked(s, cause); d != nil {\n\t\tp.work.Go(func() {\n\t\t\ts.Cut()\n\t\t\tp.bury(d)\n\t\t})\n\t}\n",
+		"\tp.work.Go(func() {\n\t\ts.Cut()\n\t\tp.condemn(s, cause)\n\t})\n").
 		caughtBy("internal/pool", "TestPool_GiveUpMakesItDead"),
 	change("a proof too long for a packet is a loss", "internal/pool/watch.go",
 		"server.IsTooLong(err) && len(names) > 1", "server.IsTooLong(err) && len(names) < 1").
