@@ -93,10 +93,10 @@ func (p *Pool) discard(s *Session, locked bool) {
 	p.work.Go(func() {
 		defer close(s.discarded)
 		if errors.Is(s.Discard(), server.ErrReturned) && locked {
-			s.Cut()
+			s.CloseSocket()
 		}
 	})
-	if !p.AwaitEnd(s) && !s.Cut() {
+	if !p.AwaitEnd(s) && !s.CloseSocket() {
 		p.Logger.Warn("namedlock: cannot close a broken connection yet: its rows or transaction are still open")
 	}
 }
@@ -124,7 +124,7 @@ func (p *Pool) GiveUp(s *Session, cause error) {
 	defer p.mu.Unlock()
 	if d := p.condemnLocked(s, cause); d != nil {
 		p.work.Go(func() {
-			s.Cut()
+			s.CloseSocket()
 			p.bury(d)
 		})
 	}

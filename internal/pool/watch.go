@@ -120,13 +120,13 @@ func (p *Pool) attend(s *Session, probe bool) {
 	now := clock.Now()
 	switch {
 	case s.status == closing || len(s.holds) == 0:
-	case !s.Shared() && s.idleLimit > 0 && now-s.AnsweredAt() >= s.idleLimit:
+	case !s.UsedByCode() && s.idleLimit > 0 && now-s.AnsweredAt() >= s.idleLimit:
 		p.work.Go(func() { p.condemn(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
 	case !probe:
-	case s.Shared():
+	case s.UsedByCode():
 		// Code under the lock may use the connection too, and Raw waits for its
 		// statement.
 		if !s.probing && s.status == idle {

@@ -38,8 +38,8 @@ const (
 	erReadOnlyMode    = 1836
 )
 
-// What servers answer to one who wants to connect, when they have no connection
-// left: at all, or for that user.
+// Answers of a server that has no connection left, for any client or for that
+// user.
 const (
 	erConCount               = 1040
 	erTooManyUserConnections = 1203
@@ -55,8 +55,8 @@ const (
 	erClientInteractionTimeout = 4031 // MySQL: wait_timeout
 )
 
-// errorNumber returns the server's error number, or 0 if err is no answer of a
-// server.
+// errorNumber returns the server's error number, or 0 if err is not an answer
+// of a server.
 func errorNumber(err error) uint16 {
 	if err == nil {
 		return 0
@@ -67,9 +67,10 @@ func errorNumber(err error) uint16 {
 	return 0
 }
 
-// An otherAnswer is an error that is none of a server's that we know, on a
-// connection that its driver calls valid: the connection lives, so somebody has
-// answered. Drivers other than go-sql-driver have errors of their own.
+// An otherAnswer is an error without a server's number, on a connection that
+// its driver reports as valid. The connection is alive, so the server or a
+// proxy has answered. Drivers other than go-sql-driver have errors of their
+// own.
 type otherAnswer struct{ error }
 
 func (e otherAnswer) Unwrap() error { return e.error }
@@ -88,7 +89,7 @@ var brokenBy = []error{
 
 // classified returns err, as an otherAnswer if it is one. A session of our own
 // that holds no lock is not worth asking twice: another is tried in its place.
-// It is called where nobody else uses the connection.
+// It is called where no other goroutine uses the connection.
 func (c *Conn) classified(err error, conn any) error {
 	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
 		return err
@@ -112,7 +113,7 @@ func isUnreadable(err error) bool {
 }
 
 // IsAnswer reports whether the server answered by an error, so that the session
-// lives on, as far as the answer tells.
+// is alive, as far as the answer shows.
 func IsAnswer(err error) bool {
 	switch n := errorNumber(err); {
 	case n == 0:

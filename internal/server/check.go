@@ -13,7 +13,7 @@ import (
 )
 
 // What tells whether a server's locks exclude. A server that is no such node
-// does not know the variable, as a rule.
+// usually does not have the variable.
 const (
 	askGalera       = "@@wsrep_on"
 	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
@@ -23,9 +23,9 @@ const (
 
 // andCluster is a column more for another question: 0 if the server is
 // certainly no node of a cluster. It spares most servers a question of its own.
-// MariaDB reads one half of it, MySQL 8 and Percona XtraDB Cluster the other,
-// and each takes the rest for a comment; no privilege is needed, and no
-// variable that may not exist but for MariaDB's, which a few builds lack.
+// MariaDB reads one half of it, MySQL 8 and Percona XtraDB Cluster the other.
+// For each the rest is a comment. No privilege is needed. The only variable
+// that may not exist is MariaDB's, which a few builds lack.
 const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 
 // A column is an expression of a SELECT, and where its value goes.
@@ -47,7 +47,7 @@ func (c *Conn) readOnlyColumns(srv *greeting) []column {
 
 const innodbReadOnly = "@@innodb_read_only"
 
-// writable returns an error if the server said that it cannot be written to.
+// writable returns an error if the server reported that it is read-only.
 func (srv *greeting) writable() error {
 	switch {
 	case !isOff(srv.readOnly.String):
@@ -58,8 +58,8 @@ func (srv *greeting) writable() error {
 	return nil
 }
 
-// A clusterQuestion is whether the server may be in a cluster, asked beside
-// another question; nil where it need not be asked.
+// A clusterQuestion asks, in the statement of another question, whether the
+// server may be in a cluster. It is nil if that need not be asked.
 type clusterQuestion struct{ answer sql.NullString }
 
 // clusterQuestion decides once whether to ask: the last verdict may become
@@ -173,12 +173,12 @@ func isVitess(err error) bool {
 	return IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
 }
 
-// Confirm reports whether the server still excludes that has granted a lock
-// after a wait: it may have been demoted meanwhile. If it does not, the lock is
-// given back, or goes with the session, and the error says why. The answer to
-// the wait has said so already, unless it is time to ask for a cluster again;
-// after a poll the server is asked. No answer does not count against the lock:
-// the watch reports its loss.
+// Confirm checks that the server that has granted a lock after a wait still
+// excludes: it may have been demoted in that time. If it does not, the lock is
+// given back or goes with the session, and the error has the reason. The answer
+// to the wait contains that already, unless it is time to ask for a cluster
+// again. After a poll the server is asked. A server that does not answer does
+// not count against the lock: the watch reports its loss.
 func (c *Conn) Confirm(name string) (err error) {
 	switch {
 	case !c.server.CheckServer || c.greeting == nil:
@@ -245,10 +245,10 @@ func (c *Conn) checkGroup() error {
 	return nil
 }
 
-// variable returns the value of a variable, "" if the server does not know it:
-// it answers by an error then, which is 1193 on MySQL and MariaDB and may be
-// any number on servers that are like them. That it was kept from answering
-// says nothing.
+// variable returns the value of a variable, "" if the server does not have it.
+// Then it answers by an error, which is 1193 on MySQL and MariaDB and may have
+// any number on compatible servers. An error that kept the server from
+// answering is returned.
 func (c *Conn) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := c.scan(AnswerTime, c.selecting(ask), &value)
@@ -272,9 +272,9 @@ func isOff(value string) bool {
 	return strings.EqualFold(value, "OFF") || value == "0"
 }
 
-// Ready checks that the server is fit for locks, unless it was found fit within
-// an interval. A session in steady use is neither borrowed anew nor has it a
-// lock for long enough to have to prove it, so nothing else asks its server.
+// Ready checks that the server is suitable for locks, unless that was found
+// within an interval. A session in steady use is not borrowed again, and has no
+// lock for long enough to prove it. So nothing else asks its server.
 func (c *Conn) Ready() error {
 	switch {
 	case c.greeting == nil && (c.server.CheckServer || c.server.Lease > 0):
@@ -285,8 +285,8 @@ func (c *Conn) Ready() error {
 	return nil
 }
 
-// Check asks the server whether it is fit for locks, as it is asked before the
-// first lock. The connection may have been greeted already.
+// Check asks the server whether it is suitable for locks, as it is asked before
+// the first lock. The connection may have been greeted already.
 func (c *Conn) Check() error {
 	switch {
 	case !c.lent, c.greeting == nil && c.locks == 0:

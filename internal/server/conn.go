@@ -19,7 +19,7 @@ import (
 const AnswerTime = 5 * time.Second
 
 // A Conn is one connection, dedicated to locks. One caller at a time uses it:
-// the caller that has its turn. The methods that anybody may call say so.
+// the caller that has its turn. Methods that any goroutine may call are marked.
 type Conn struct {
 	conn   *sql.Conn
 	lent   bool // conn was given to New, whose caller may use it too
@@ -101,11 +101,11 @@ func (c *Conn) BrokenBy() error { return c.broken }
 func (c *Conn) ReadOnly() bool { return c.readOnly }
 
 // Unwatched reports whether a close by the server shows in no look at the
-// connection. Anybody may call it.
+// connection. Any goroutine may call it.
 func (c *Conn) Unwatched() bool { return c.unwatched.Load() }
 
 // HangupID is the id by which Server.Hangups reports the end of the connection;
-// 0: it does not. Anybody may call it.
+// 0: it does not. Any goroutine may call it.
 func (c *Conn) HangupID() int32 { return c.hangupID.Load() }
 
 // PretendHangupID is for tests. It sets the id that HangupID returns.
@@ -114,8 +114,8 @@ func (c *Conn) PretendHangupID(id int32) { c.hangupID.Store(id) }
 // SentAt is when the last statement began.
 func (c *Conn) SentAt() time.Duration { return c.call.begun }
 
-// AnsweredAt is when the last statement began that was answered. Anybody may
-// call it.
+// AnsweredAt is when the last statement began that was answered. Any goroutine
+// may call it.
 func (c *Conn) AnsweredAt() time.Duration { return time.Duration(c.answered.Load()) }
 
 // IdleLimit is for how long the session may be idle before the server closes
@@ -128,8 +128,8 @@ func (c *Conn) IdleLimit() time.Duration {
 }
 
 // Kill makes every later statement fail. If it returns true, a statement may be
-// running, and BreakOff ends it. Anybody may call Kill, with mutexes held.
-// BreakOff closes the socket, which may run code of the user's.
+// running, and BreakOff ends it. Any goroutine may call Kill, with mutexes
+// held. BreakOff closes the socket, which may run code of the user's.
 func (c *Conn) Kill() (running bool) {
 	c.cancel()
 	return c.toClose.Load() != nil // in this order: see contextOf
@@ -186,7 +186,7 @@ func (c *Conn) raw(f func(conn any) error) error {
 
 // orConnDone calls use, which uses the *sql.Conn. If use panics before it has
 // begun, orConnDone returns sql.ErrConnDone. database/sql panics if Close is
-// called at the same moment: it looks whether the Conn is closed, waits for
+// called at the same moment. It checks that the Conn is not closed, waits for
 // Close, and uses a field that Close has set to nil (sql.Conn.grabConn, Go
 // 1.26). The owner of a lent connection and Discard may call Close at any
 // moment.

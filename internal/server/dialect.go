@@ -91,12 +91,13 @@ func (c *Conn) greet() error {
 	return c.greeted(&srv, c.scanServer(c.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
 }
 
-// Greet greets a session, and refuses it if its server's locks do not exclude.
-// Unless the session has locks of ours, as one that was given to New may have
-// by its first Check, it drops the locks that other code left on the connection
-// while it was in a pool: with one of them, GET_LOCK would re-enter without a
-// word, and RELEASE_LOCK would leave it held. It sets the lease. bound is for
-// the first answer.
+// Greet asks the server what it is, sets the lease, and refuses the session if
+// its server's locks do not exclude. bound is for the first answer.
+//
+// It releases the locks that other code left on the connection while that was
+// in a pool. With one of them, GET_LOCK would re-enter silently, and
+// RELEASE_LOCK would leave the lock held. It does not if the session has locks
+// of ours, as a session that was given to New may have by its first Check.
 func (c *Conn) Greet(bound time.Duration) error {
 	var srv greeting
 	cluster := c.clusterQuestion()
@@ -155,13 +156,13 @@ func (c *Conn) refusedOr(err error, refused string) error {
 	return c.MarkBroken(err)
 }
 
-// waitStatement returns the statement and the timeout that select columns, of
-// which the first waits for a lock for d, to the millisecond and whatever limit
-// the server has for statements. Neither touches a session variable.
+// waitStatement returns the statement and the timeout that select columns. The
+// first column waits for a lock for d, to the millisecond and whatever limit
+// the server has for statements. Session variables stay as they are.
 //
-// MySQL rounds the timeout of GET_LOCK to whole seconds, so it gets the next
-// higher ones and a hint ends the wait, by error 3024. MariaDB takes fractions,
-// but ends the statement at its max_statement_time.
+// MySQL rounds the timeout of GET_LOCK to whole seconds. So it gets the next
+// higher ones and a hint that ends the wait, by error 3024. MariaDB takes
+// fractions, but ends the statement at its max_statement_time.
 func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, timeout driver.Value, err error) {
 	if !c.greeting.mariaDB() {
 		seconds := (d + time.Second - 1) / time.Second

@@ -18,7 +18,7 @@
 //	spell.go      names in every character set
 //	holders.go    who holds a lock
 //
-//	tx.go         the transaction on a lock's connection; status.go: is it still open
+//	tx.go         the transaction on a connection with a lock; status.go: is it still open
 //	settings.go   the settings that code under a lock may change
 //
 //	probe.go      looks at the socket
@@ -43,7 +43,7 @@
 //     driver's connection is closed inside Raw, where no rows are waited for:
 //     see closeConn.
 //   - A *sql.Conn that was given to New is closed first, and goes back to its
-//     db with the locks on it. Its socket is closed: see Cut.
+//     db with the locks on it. Its socket is closed: see CloseSocket.
 //   - A proof is sent between two rows of the code under the lock, and reads
 //     one of them as its answer. The driver does not show rows under a context
 //     that cannot end: see rowsOpen.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// restore leaves the session as it came, but for locks that other code had left
-// on it. No lock of ours is on it any more.
+// restore sets the session back to the state in which it came, except for locks
+// that other code had left on it. No lock of ours is on it any more.
 func (c *Conn) restore() error {
 	if err := c.releaseLeftovers(); err != nil {
 		return err
@@ -41,11 +41,11 @@ func (c *Conn) letGo() {
 // Discard closes the connection for good, which frees its locks at once. The
 // connection never goes back to a pool.
 func (c *Conn) Discard() error {
-	// A statement that hangs would keep Raw waiting. That of a transaction is
-	// ended with the socket alone, so that closeConn can note what the driver
-	// knows of the transaction: database/sql closes the connection when the
-	// session's context ends.
-	if c.tx.Load() == nil || !c.Cut() {
+	// A statement that hangs would keep Raw waiting. A statement of a transaction
+	// is ended by closing only the socket. Then closeConn can note the driver's
+	// state of the transaction, before database/sql closes the connection at the
+	// end of the session's context.
+	if c.tx.Load() == nil || !c.CloseSocket() {
 		c.BreakOff()
 	}
 	err := c.raw(c.closeConn)
@@ -61,45 +61,48 @@ func (c *Conn) Discard() error {
 	return err
 }
 
-// closeConn closes the driver's connection, for raw. On one that others use
-// too, they may have rows or a transaction open, and to return
-// driver.ErrBadConn would wait for their end (golang/go#81606). So the
-// connection is closed right here; database/sql finds it invalid when its owner
-// lets go of it, or, behind a wrapper that does not show it, when it is used
-// again. That takes a driver which tells: others may not bear to be closed
-// twice.
+// closeConn closes the driver's connection, for raw.
 //
-// The socket ends first, so that no goodbye is sent: a proxy with a pool of its
-// own, as MySQL Router, keeps the server's session after one, with its locks (5
-// s by default; without one it is gone within 22 ms, both measured with 9.7).
-// One that the driver has closed had none either.
+// If its owner or the code under the lock uses the connection, rows or a
+// transaction may be open. Returning driver.ErrBadConn would wait for their end
+// (golang/go#81606). So closeConn closes the connection itself. database/sql
+// finds it invalid when its owner returns it or, behind a wrapper that hides
+// it, at the next use. This requires a driver that reports closed connections:
+// other drivers may not support closing twice.
+//
+// The socket is closed first, so that no COM_QUIT is sent. After COM_QUIT a
+// proxy with a pool of its own, such as MySQL Router, keeps the server's
+// session with its locks (5 s by default). Without it the session is gone
+// within 22 ms (both measured with 9.7). A connection that the driver has
+// closed has sent none.
 func (c *Conn) closeConn(conn any) error {
 	c.noteTx(conn)
 	if state := c.stateOf(conn); state != Closed && state != CutOff {
-		c.Cut()
+		c.CloseSocket()
 	}
 	if c.driver != nil {
 		conn = c.driver.conn // which may be closed twice, unlike what is wrapped around it
 	}
 	inner, isConn := conn.(driver.Conn)
-	if _, tells := conn.(driver.Validator); c.Shared() && isConn && tells {
+	if _, tells := conn.(driver.Validator); c.UsedByCode() && isConn && tells {
 		_ = inner.Close()
 		return nil
 	}
 	return driver.ErrBadConn
 }
 
-// Shared reports whether others use the connection, too: the owner of one that
-// was given to New, or the transaction of the code under a lock.
-func (c *Conn) Shared() bool { return c.lent || c.tx.Load() != nil }
+// UsedByCode reports whether code of the user's may use the connection: the
+// owner of the one that was given to New, or the code under a lock in its
+// transaction.
+func (c *Conn) UsedByCode() bool { return c.lent || c.tx.Load() != nil }
 
-// Cut closes the socket of a connection, whoever uses it now, and reports
-// whether it could. It is for a connection that cannot be closed otherwise: its
-// owner runs a statement on it, or has closed the *sql.Conn, and the connection
-// has gone back to its pool with our locks on it. The pool's next borrower
-// would enter those locks again without noticing; to close the socket frees
-// them.
-func (c *Conn) Cut() bool {
+// CloseSocket closes the socket of a connection, in whatever use that is, and
+// reports whether it could. It is for a connection that cannot be closed
+// otherwise: its owner runs a statement on it, or has closed the *sql.Conn.
+// Then the connection has gone back to its pool with our locks on it, and the
+// pool's next borrower would enter those locks without noticing. Closing the
+// socket frees them.
+func (c *Conn) CloseSocket() bool {
 	return c.socket != nil && c.socket.Close() == nil
 }
 

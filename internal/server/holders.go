@@ -31,15 +31,16 @@ type Holder struct {
 	Statement    string
 }
 
-// The statements that ask who holds a lock. They stand in docs/STATEMENTS.md.
+// The statements that ask who holds a lock. docs/STATEMENTS.md lists them.
 // Each question is one statement: a proxy may send the next to another server,
-// where the same connection id is somebody else.
+// where the same connection id belongs to another session.
 //
-// Everybody may ask IS_USED_LOCK. The process list shows other users' sessions
+// Every user may use IS_USED_LOCK. The process list shows other users' sessions
 // only under the privilege PROCESS, and else no row. The attributes of a
-// connection are in two tables: one is for whoever may read the performance
-// schema, the other, with those of the user's own account, for everybody; so
-// there are two texts. Measured on MySQL 9.7 and MariaDB 10.11.
+// connection are in two tables, so there are two texts. One table is for users
+// that may read the performance schema. The other contains the attributes of
+// the user's own account, for every user. Measured on MySQL 9.7 and MariaDB
+// 10.11.
 //
 // Each column is converted to UTF-8 and sent as bytes, which the server does
 // not convert to the session's character_set_results.
@@ -89,7 +90,7 @@ func asUTF8(columns ...string) string {
 	return strings.Join(columns, ", ")
 }
 
-// Holder asks who holds the lock; false: nobody does.
+// Holder asks which session holds the lock; false: none does.
 func (c *Conn) Holder(name string) (Holder, bool, error) {
 	if err := c.greet(); err != nil {
 		return Holder{}, false, err
@@ -199,7 +200,7 @@ func (c *Conn) noList(err error, remedy string) error {
 }
 
 // holders asks in the first of those words that the server answers without an
-// error. A statement that somebody has cut off is not tried in others.
+// error. A statement that was interrupted is not tried in others.
 func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
@@ -266,8 +267,8 @@ func commandTime(seconds int64) time.Duration {
 }
 
 // splitHost takes the HOST of the process list apart: it is an address or a
-// name and, but for a Unix socket, a port behind the last colon, also after
-// IPv6 addresses.
+// name. If it is not a Unix socket, a port follows after the last colon, also
+// after IPv6 addresses.
 func splitHost(host string) (string, int) {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 {
@@ -281,7 +282,7 @@ func splitHost(host string) (string, int) {
 }
 
 // IsPrimary returns an error where the server's locks are not those that the
-// Locker takes: a replica would say that nobody holds them.
+// Locker takes: a replica would report them as free.
 func (c *Conn) IsPrimary() error {
 	if err := c.greet(); err != nil || !c.server.CheckServer {
 		return err

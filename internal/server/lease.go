@@ -32,8 +32,8 @@ func (c *Conn) setLease() error {
 }
 
 // leaseColumns reads the lease back, once. The first proof does so: to ask in a
-// round trip of its own would make every session dearer, and nobody counts on a
-// lease before that.
+// round trip of its own would make every session more expensive, and nothing
+// depends on a lease before that.
 func (c *Conn) leaseColumns(seconds *sql.NullInt64) []column {
 	if c.greeting.lease != leaseSet {
 		return nil

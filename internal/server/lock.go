@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// What the statements of an uncontended cycle select. They stand in
-// docs/STATEMENTS.md: users mock them.
+// What the statements of an uncontended cycle select. docs/STATEMENTS.md lists
+// them: users mock them.
 const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"
@@ -22,9 +22,9 @@ const (
 	provesLock      = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
-// GetLock asks for the lock once and, if others have it, waits for at most
-// wait. It returns true if the lock was granted and false if others kept it. On
-// an error nothing is held.
+// GetLock asks for the lock once and, if another session has it, waits for at
+// most wait. It returns true if the lock was granted and false if another
+// session kept it. On an error nothing is held.
 func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
 	if err := c.readyFor(name); err != nil {
 		return false, err
@@ -123,7 +123,7 @@ func (c *Conn) readyFor(name string) error {
 	}
 	if !names.ASCII(name) {
 		if err := c.greet(); err != nil {
-			return err // how the name is to be spelt depends on the character sets
+			return err // how the name is written depends on the character sets
 		}
 	}
 	c.chooseSpelling()
@@ -146,10 +146,10 @@ func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error
 	return c.waitForLock(name, wait)
 }
 
-// waitForLock sends a GET_LOCK that waits. Beside it stands what tells whether
-// the server still excludes: columns beside a GET_LOCK that waited are
-// evaluated after the grant (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and
-// 11.8).
+// waitForLock sends a GET_LOCK that waits. Further columns of the statement
+// show whether the server still excludes. Columns after a GET_LOCK that waited
+// are evaluated after the grant (measured on MySQL 9.7 and MariaDB 10.5, 10.11
+// and 11.8).
 func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
 	bound := wait + AnswerTime
 	if c.locks > 0 {
@@ -177,8 +177,8 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 	}
 }
 
-// ReleaseLock gives the lock back. It returns nil only if the server said that
-// this session held it. After any other answer the session is broken.
+// ReleaseLock gives the lock back. It returns nil only if the server reported
+// that this session held it. After any other answer the session is broken.
 func (c *Conn) ReleaseLock(name string) error {
 	_ = c.releaseUnsure() // if it fails, so does what follows, or it is left for later
 	bound := c.server.ReleaseTimeout

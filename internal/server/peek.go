@@ -15,7 +15,7 @@ import (
 // This file has everything that is read of go-sql-driver and of database/sql by
 // reflection: what they have noted and do not publish. Each field is looked up
 // once, by name and type. A field that a version does not have counts as not
-// known; what happens without it is written beside it. TestPeek_Versions names
+// known; the comment of the field describes the effect. TestPeek_Versions names
 // the versions that have them all.
 
 // A driverConn is what can be read of a connection of go-sql-driver, without
@@ -27,10 +27,10 @@ type driverConn struct {
 	// closed.
 	valid driver.Validator
 
-	// By the driver, after a failure. To send something and see would, on unread
-	// rows, have it closed. nil: valid, which does not tell it from unread rows.
-	// On a connection of our own there are none, so that it counts as closed; on
-	// one that was given to New a loss shows by the keep-alive.
+	// By the driver, after a failure. Sending a statement to find out would close
+	// it on unread rows. nil: valid, which does not tell it from unread rows. On a
+	// connection of our own there are none, so that it counts as closed; on one
+	// that was given to New a loss shows by the keep-alive.
 	closed *atomic.Bool
 
 	// Why it is closed, if it was for the end of a context in the middle of a
@@ -56,7 +56,7 @@ type driverConn struct {
 
 	// The network connection, TLS or not. nil: the kernel does not report
 	// hang-ups, and the watch ticks; all statements run under the session's
-	// context; a connection that others use cannot be cut.
+	// context; the socket of a connection that its owner uses cannot be closed.
 	socket net.Conn
 }
 
@@ -64,8 +64,9 @@ type driverConn struct {
 type ender interface{ Value() error }
 
 // fromGoSQLDriver reports whether conn is a connection of go-sql-driver itself,
-// with nothing wrapped around it. Others are not looked at: ResetSession may do
-// anything there, up to resetting the session, which would free its locks.
+// with nothing wrapped around it. Other connections are left alone:
+// ResetSession may do anything there, up to resetting the session, which would
+// free its locks.
 func fromGoSQLDriver(conn any) bool {
 	t := reflect.TypeOf(conn)
 	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "github.com/go-sql-driver/mysql"
@@ -151,9 +152,9 @@ func missingFields() (missing []string) {
 	return missing
 }
 
-// txFields are those of a *sql.Tx: closemu is held for reading while rows are
-// open or a statement is about to run, done is set when Commit or Rollback has
-// been called.
+// txFields are the fields of a *sql.Tx. closemu is held for reading while rows
+// are open or a statement is about to run. done is set when Commit or Rollback
+// has been called.
 var txFields = sync.OnceValue(func() (fields struct{ closemu, done []int }) {
 	tx := reflect.TypeFor[sql.Tx]()
 	if f, ok := tx.FieldByName("closemu"); ok && f.Type == reflect.TypeFor[sync.RWMutex]() {

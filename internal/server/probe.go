@@ -40,7 +40,7 @@ func (c *Conn) Probe() State {
 	err := c.raw(func(conn any) error {
 		state = c.stateOf(conn)
 		switch {
-		case state == Open && !c.socketOpen(), state == Occupied && !c.Shared():
+		case state == Open && !c.socketOpen(), state == Occupied && !c.UsedByCode():
 			state = Closed
 		}
 		return nil
@@ -54,8 +54,9 @@ func (c *Conn) Probe() State {
 	return state
 }
 
-// listen has the kernel tell when the server closes the connection, if it can.
-// It is called before the first statement.
+// listen registers the socket, so that the kernel reports when the server
+// closes the connection. It does so if it can. It is called before the first
+// statement.
 func (c *Conn) listen(conn any) {
 	if c.listened || c.server.Probe == 0 {
 		return
@@ -99,8 +100,8 @@ func (c *Conn) blindness(conn any) string {
 	return ""
 }
 
-// listenNoMore undoes listen. A socket of nil is one that is closed, or
-// somebody else's.
+// listenNoMore undoes listen. A socket of nil is closed, or belongs to another
+// owner.
 func (c *Conn) listenNoMore(socket net.Conn) {
 	if c.hangupID.Swap(0) != 0 {
 		c.server.Hangups.Remove(socket)

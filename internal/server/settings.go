@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// Code of the user's runs on the session of a transaction, and may change
-// whatever the library relies on: the character sets, by which a name is
-// another lock; limits; autocommit; the locks on the session. So the settings
-// are read before the first transaction of a session, and again in the
-// statement that releases its last lock. One that is not as it came is closed.
+// Code of the user's runs on the session of a transaction. It may change
+// everything that the library relies on: the character sets, in which a name
+// may be another lock, limits, autocommit, and the locks on the session. So the
+// settings are read before the first transaction of a session, and again in the
+// statement that releases its last lock. A session whose settings have changed
+// is closed.
 //
 // Until then no other call chain has a turn there, and names go as literals,
 // which are the same locks in every character set.
@@ -158,7 +159,7 @@ func (e *spoiled) Error() string {
 	return "code under the lock left the session changed: " + e.why
 }
 
-// spoil has the session closed when its last lock has been released.
+// spoil makes the release of the last lock close the session.
 func (c *Conn) spoil(why string) {
 	if c.spoilt == "" {
 		c.spoilt = why
@@ -203,9 +204,9 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 	return answer, nil
 }
 
-// releaseNested releases a lock while others are on the session. What the code
-// may have taken by hand is released with the last of them, but for this name:
-// GET_LOCK re-enters, and counts.
+// releaseNested releases a lock while other locks are on the session. What the
+// code may have taken by hand is released with the last of them. This name is
+// released here: GET_LOCK re-enters, and counts.
 func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, error) {
 	const most = 1000
 	var first sql.NullInt64

@@ -53,7 +53,7 @@ func (c *Conn) spellName(name string) string {
 		return "'" + name + "'"
 	}
 	if name == "" {
-		return "''" // a prefix may be; 0x alone is no literal
+		return "''" // a prefix may be empty; 0x alone is not a literal
 	}
 	return "_utf8mb4 0x" + strings.ToUpper(hex.EncodeToString([]byte(name)))
 }
@@ -72,8 +72,9 @@ func plain(text string) bool {
 	return true
 }
 
-// chooseSpelling says how names are spelt from now on. It must not change while
-// the session holds locks, or those that it holds might go by other names.
+// chooseSpelling decides how names are written from now on. It must not change
+// while the session holds locks, or those that it holds might go by other
+// names.
 func (c *Conn) chooseSpelling() {
 	if c.locks == 0 && c.greeting != nil {
 		c.literals = !c.greeting.harmless()
@@ -97,8 +98,8 @@ func (c *Conn) columns(columns ...string) string {
 }
 
 // readAsBytes is for a session whose numbers the driver cannot read: MariaDB
-// sends them in character_set_results, and in UTF-16, say, they are no numbers
-// to the driver.
+// sends them in character_set_results, and the driver cannot read numbers in,
+// for example, UTF-16.
 func (c *Conn) readAsBytes() {
 	c.asBytes = true
 	c.get = statement{text: c.selecting(getLock), short: true}

@@ -14,7 +14,7 @@ import (
 // A statement belongs to one session.
 type statement struct {
 	text     string
-	short    bool // it waits for nobody, and the server answers it by a row: it is prepared from its second use
+	short    bool // it does not wait for a lock, and the server answers it by a row: it is prepared from its second use
 	used     bool
 	refused  bool // the server did not prepare it: its max_prepared_stmt_count, a proxy
 	prepared driver.Stmt
@@ -65,8 +65,8 @@ type call struct {
 }
 
 // query runs st and hands its rows to answer. It works on the driver's
-// connection itself: its clock must not run while a statement of somebody
-// else's, on a connection that was given to New, is in the way.
+// connection itself: its clock must not run while a statement of the owner's,
+// on a connection that was given to New, is in the way.
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
 	err := c.raw(c.runCall)
@@ -92,7 +92,7 @@ func (c *Conn) runCallOn(conn any) error {
 	switch c.stateOf(conn) {
 	case Occupied:
 		call.err = ErrOccupied
-		if !c.Shared() {
+		if !c.UsedByCode() {
 			call.err = errGoodbye
 		}
 		return nil
@@ -113,11 +113,11 @@ func (c *Conn) runCallOn(conn any) error {
 	return nil
 }
 
-// contextOf is what st runs under. The driver watches a context that can end
-// until the answer is read, and wakes a goroutine at the beginning and at the
-// end of that, which shows beside a short statement (see the bench). Only
-// silence breaks those, so they run without, where closing the socket does the
-// same.
+// contextOf returns the context of st. The driver watches a context that can
+// end until the answer is read. It wakes a goroutine at the beginning and at
+// the end of that, which shows for a short statement (see the bench). Only
+// silence breaks those, so they run without such a context, and closing the
+// socket does the same.
 func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	if !st.short || c.socket == nil {
 		return c.ctx, nil
@@ -126,8 +126,8 @@ func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	return context.Background(), c.ctx.Err() // in this order: BreakOff cancels first
 }
 
-// BreakOff ends the statement that runs, if any, and lets every later one fail.
-// Anybody may call it. The connection is of no use after that.
+// BreakOff ends the statement that runs, if any, and makes every later one
+// fail. Any goroutine may call it. The connection cannot be used after that.
 func (c *Conn) BreakOff() {
 	c.noteEnd()
 	c.cancel()
@@ -137,7 +137,7 @@ func (c *Conn) BreakOff() {
 }
 
 // IsContext reports whether err stems from the session's own context, which
-// ends when nobody wants the statement any more.
+// ends when no caller wants the statement any more.
 func IsContext(err error) bool {
 	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
@@ -166,10 +166,10 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 }
 
 // send sends st in the cheapest of the ways that the session, the driver and
-// the server allow. Only the first two of them need the server to prepare
-// anything, and where it does not, or has forgotten what it had prepared, the
-// text is sent: what proves or releases a lock must not depend on a resource
-// that others can use up. If once is not nil, close it after the rows.
+// the server allow. Only the first two of them need a prepared statement. If
+// the server prepares none, or has forgotten it, the text is sent: proofs and
+// releases must not depend on a resource that other clients can use up. If once
+// is not nil, the caller closes it after the rows.
 func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true

@@ -12,11 +12,10 @@ import (
 
 // A transaction on the session of a lock ends with it: the server rolls it back
 // when the session ends, and frees the lock after that. The code under the lock
-// uses the connection through database/sql, while releases and proofs go on
-// beside it:
+// uses the connection through database/sql, while releases and proofs go on:
 //
 //   - Statements take turns by the mutex of the driver's connection, which Raw
-//     takes too. A proof that waits for it has no clock running: a statement
+//     also takes. A proof that waits for it has no clock running: a statement
 //     that runs is its own proof.
 //   - While rows are open nothing is sent: see rowsOpen.
 //   - The transaction is under the session's context. So it ends if the session
@@ -29,22 +28,16 @@ const Slice = 30 * time.Second
 // undoes.
 const txTime = Slice + AnswerTime
 
-// endTime is txTime, or less where the server gives an idle session up sooner:
-// no proof is sent beside COMMIT, so that this must end within the lease, and
-// the holder be told before the lock goes to another. The server has heard of
-// the session within the last interval, which is a third of that limit at most.
+// endTime is txTime, or less if the server closes an idle session sooner. No
+// proof is sent while COMMIT runs. So COMMIT must end within the lease, and the
+// holder be told before another session gets the lock. The server has received
+// a statement within the last interval, which is a third of that limit at most.
 func (c *Conn) endTime() time.Duration {
 	if c.greeting == nil || c.greeting.idleLimit == 0 {
 		return txTime
 	}
 	return min(txTime, c.greeting.idleLimit/2)
 }
-
-// savepoint shows whether the transaction has ended under its code where
-// nothing else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a
-// COMMIT, and what implies one. (Measured on MySQL 9.7 and MariaDB 10.5, 10.11
-// and 11.8.)
-const savepoint = "SAVEPOINT namedlock_transaction"
 
 // Begin runs START TRANSACTION. The caller has the turn. On an error there is
 // no transaction.
@@ -81,8 +74,8 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 }
 
 // forgetIsolation undoes SET TRANSACTION ISOLATION LEVEL, which is for the next
-// transaction, where START TRANSACTION was refused: the next one would be
-// somebody else's.
+// transaction, where START TRANSACTION was refused: the next one would be the
+// code's of another caller.
 func (c *Conn) forgetIsolation() {
 	if c.settings == nil {
 		if c.hasCode {
@@ -96,81 +89,9 @@ func (c *Conn) forgetIsolation() {
 	}
 }
 
-// mark makes sure that it will show if the transaction, which has just begun,
-// ends under its code.
-func (c *Conn) mark() error {
-	c.flagged.Store(false)
-	c.savepoint.Store(false)
-	c.marked.Store(c.hasCode)
-	c.lastTx.Store(int32(txUnseen))
-	c.endedByCode.Store(false)
-	if !c.hasCode {
-		return nil
-	}
-	state, err := c.lookAtTx()
-	if err != nil {
-		return err
-	}
-	c.flagged.Store(state == txOpen)
-	if state == txOpen && !c.greeting.hidesDeadlocks() {
-		return nil
-	}
-	c.savepoint.Store(true)
-	return c.exec(c.patience(), savepoint)
-}
-
-// lookAtTx returns what the driver has noted of the transaction.
-func (c *Conn) lookAtTx() (state txState, err error) {
-	err = c.raw(func(conn any) error {
-		state = c.seenTx(conn)
-		return nil
-	})
-	return state, err
-}
-
-// stillOpen returns an error unless the transaction is the one that Begin
-// began. An answer that was an error reports nothing: where the code's last
-// statement has failed, the flag is that of the one before.
-func (c *Conn) stillOpen() error {
-	if err := c.flagsOpen(); err != nil {
-		return err
-	}
-	return c.savepointOpen()
-}
-
-// flagsOpen is stillOpen by the flags, where they show it.
-func (c *Conn) flagsOpen() error {
-	if !c.hasCode || !c.flagged.Load() {
-		return nil
-	}
-	state, err := c.lookAtTx()
-	if err == nil && state != txOpen {
-		err = errTxEnded
-	}
-	return err
-}
-
-// savepointOpen is stillOpen by the savepoint, where there is one.
-func (c *Conn) savepointOpen() error {
-	if !c.hasCode || !c.savepoint.Load() {
-		return nil
-	}
-	return ended(c.exec(c.patience(), "RELEASE "+savepoint))
-}
-
-var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
-
-// ended is the error for an answer to RELEASE SAVEPOINT.
-func ended(err error) error {
-	if errorNumber(err) == erNoSuchFunction { // the number is that of a savepoint, too
-		return errTxEnded
-	}
-	return err
-}
-
 // unoccupied waits until the owner of a connection that was given to New runs
-// no statement on it, so that no clock runs meanwhile, and returns an error if
-// rows of its are open.
+// no statement on it, so that no clock runs in that time. It returns an error
+// if rows of the owner's are open.
 func (c *Conn) unoccupied() error {
 	if !c.lent {
 		return nil
@@ -183,12 +104,14 @@ func (c *Conn) unoccupied() error {
 	})
 }
 
-// Commit runs COMMIT. It returns nil if the server has committed, sql.ErrTxDone
-// if the code under the lock had ended the transaction, and an error that
-// matches fault.ErrTxEnded if anything else had; ErrCutOff or an error that
-// matches fault.ErrLost if COMMIT was not sent; one that matches
-// fault.ErrCommitUnknown; and otherwise the server's refusal: then nothing is
-// committed. The caller has the turn.
+// Commit runs COMMIT. The caller has the turn. It returns
+//   - nil if the server has committed,
+//   - sql.ErrTxDone if the code under the lock had ended the transaction,
+//   - an error that matches fault.ErrTxEnded if anything else had ended it,
+//   - ErrCutOff, or an error that matches fault.ErrLost, if COMMIT was not
+//     sent,
+//   - an error that matches fault.ErrCommitUnknown if there was no answer,
+//   - otherwise the server's refusal. Then nothing is committed.
 func (c *Conn) Commit() error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
@@ -288,8 +211,8 @@ func (c *Conn) unlockTables() {
 	}
 }
 
-// alive returns an error if it is known, or to be seen, that nothing can be
-// sent: what ends before COMMIT is sent is no doubt.
+// alive returns an error if it is known, or a look shows, that nothing can be
+// sent. If the session ends before COMMIT is sent, nothing is committed.
 func (c *Conn) alive() error {
 	err := c.broken
 	if err == nil {
@@ -381,30 +304,6 @@ func (c *Conn) endChain() {
 	if err := c.exec(c.endTime(), "ROLLBACK AND NO CHAIN"); err != nil {
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 	}
-}
-
-// TxEnded returns what became of a transaction whose session has gone, and that
-// was not committed by us: sql.ErrTxDone if the code under the lock had called
-// Commit or Rollback, an error that matches fault.ErrTxEnded if it had ended
-// under the code, fault.ErrTxUnseen if only the savepoint would have shown it,
-// and nil if it was open, as far as could be seen. Then the server rolls it
-// back.
-func (c *Conn) TxEnded() error {
-	c.noteEnd() // who discards the session may not have come to that
-	if c.endedByCode.Load() {
-		return sql.ErrTxDone
-	}
-	_ = c.raw(func(conn any) error { // unless it is closed: then discard has noted it
-		c.noteTx(conn)
-		return nil
-	})
-	switch state := txState(c.lastTx.Load()); {
-	case state == txOver:
-		return errTxEnded
-	case state == txUnseen && c.marked.Load():
-		return fault.ErrTxUnseen
-	}
-	return nil
 }
 
 // bounded runs a statement of database/sql's, which has no context that can end

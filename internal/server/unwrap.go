@@ -9,7 +9,7 @@ import (
 )
 
 // A driver may be wrapped, for example for tracing. Statements go through the
-// wrapper. What is read of the driver, and the closing of the socket, need the
+// wrapper. Looks at the driver's state, and closing the socket, need the
 // connection of go-sql-driver beneath it.
 
 // mostWrappers is how many wrappers are looked beneath at most. One that shows
@@ -80,8 +80,8 @@ func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 }
 
 // onlyConnField returns the one driver.Conn that the exported fields of a
-// struct contain, be it in several of them, as where each is another of the
-// driver's interfaces; nil: there is none, or several.
+// struct contain. Several fields may contain it, for example each as another of
+// the driver's interfaces. nil: there is none, or several.
 func onlyConnField(wrapper reflect.Value) (only any) {
 	if wrapper.Kind() != reflect.Struct {
 		return nil

@@ -270,7 +270,7 @@ var mutants = []mutant{
 		"if broken { // it died after the grant", "if false { // it died after the grant").
 		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
 	change("overdue behind a statement of its own code", "internal/pool/watch.go",
-		"case !s.Shared() && s.idleLimit > 0", "case s.idleLimit > 0").
+		"case !s.UsedByCode() && s.idleLimit > 0", "case s.idleLimit > 0").
 		caughtBy("internal/pool", "TestWatch_SharedIsNotOverdue"),
 	change("a chain's session with locks of others made its own", "internal/pool/choose.go",
 		"return len(s.holds) == req.Mine", "return true").
@@ -347,10 +347,10 @@ var mutants = []mutant{
 	change("a leader's session counts after a proof", "internal/pool/turn.go",
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
-	change("a transaction that has ended counts as committed", "internal/server/tx.go",
+	change("a transaction that has ended counts as committed", "internal/server/status.go",
 		"if !c.hasCode || !c.flagged.Load() {", "if c != nil {").
 		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
-	change("the savepoint not checked in addition to the flags", "internal/server/tx.go",
+	change("the savepoint not checked in addition to the flags", "internal/server/status.go",
 		"state == txOpen && !c.greeting.hidesDeadlocks()", "state == txOpen").
 		caughtBy("internal/server", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/server/tx.go",
@@ -379,8 +379,8 @@ var mutants = []mutant{
 		{"internal/server/check.go", "c.greeting == nil && c.locks == 0:", "c.greeting == nil:"},
 	}}.caughtBy("internal/server", "TestCheck_UnderALock"),
 	change("a session that is given up dies later", "internal/pool/end.go",
-		"\tp.mu.Lock()\n\tdefer p.mu.Unlock()\n\tif d := p.condemnLocked(s, cause); d != nil {\n\t\tp.work.Go(func() {\n\t\t\ts.Cut()\n\t\t\tp.bury(d)\n\t\t})\n\t}\n",
-		"\tp.work.Go(func() {\n\t\ts.Cut()\n\t\tp.condemn(s, cause)\n\t})\n").
+		"\tp.mu.Lock()\n\tdefer p.mu.Unlock()\n\tif d := p.condemnLocked(s, cause); d != nil {\n\t\tp.work.Go(func() {\n\t\t\ts.CloseSocket()\n\t\t\tp.bury(d)\n\t\t})\n\t}\n",
+		"\tp.work.Go(func() {\n\t\ts.CloseSocket()\n\t\tp.condemn(s, cause)\n\t})\n").
 		caughtBy("internal/pool", "TestPool_GiveUpMakesItDead"),
 	change("a proof too long for a packet is a loss", "internal/pool/watch.go",
 		"server.IsTooLong(err) && len(names) > 1", "server.IsTooLong(err) && len(names) < 1").
