@@ -51,6 +51,7 @@ func (c chain) empty() bool {
 	return g == nil
 }
 
+// holds reports whether the chain holds g. It does not hold nil.
 func (c chain) holds(g *Grant) bool {
 	for held := range c.locks {
 		if held == g {
@@ -58,10 +59,6 @@ func (c chain) holds(g *Grant) bool {
 		}
 	}
 	return false
-}
-
-func (c chain) holding(l *line) bool {
-	return l.holder != nil && c.holds(l.holder)
 }
 
 // home returns the session that belongs to the chain alone, or else the session
@@ -113,7 +110,7 @@ func (q *Queue) deadlocksLocked(c chain, g *Grant) bool {
 		}
 		seen[g] = true
 		for w := range q.nested {
-			if w.chain.holds(g) && (c.holding(w.line) || reaches(w.line.holder)) {
+			if w.chain.holds(g) && (c.holds(w.line.holder) || reaches(w.line.holder)) {
 				return true
 			}
 		}

@@ -20,7 +20,7 @@ func (q *Queue) Held(ctx context.Context, name string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[names.Fold(name)]
-	if l == nil || !chain.holding(l) {
+	if l == nil || !chain.holds(l.holder) {
 		return nil
 	}
 	return q.heldAlready(l.holder, name)
@@ -68,43 +68,35 @@ func (g *Grant) HeldFor() time.Duration { return time.Since(g.since) }
 // waits for it. If Inspect returns an error, the variables of ask must not be
 // read.
 func (q *Queue) Inspect(ctx context.Context, ask func(*server.Conn) error) error {
-	home := q.homeOf(ctx)
-	return q.countedAside(ctx, func(ctx context.Context) error { return q.pool.Inspect(ctx, home, ask) })
+	return q.countedAside(ctx, func(ctx context.Context, home *pool.Session) error { return q.pool.Inspect(ctx, home, ask) })
 }
 
 // Check asks whether the server is suitable for locks.
 func (q *Queue) Check(ctx context.Context) error {
-	home := q.homeOf(ctx)
-	return q.countedAside(ctx, func(ctx context.Context) error { return q.pool.Check(ctx, home) })
-}
-
-// homeOf returns the session of the call chain of ctx, nil if it has none.
-func (q *Queue) homeOf(ctx context.Context) *pool.Session {
-	c := q.chainOf(ctx)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return c.home()
+	return q.countedAside(ctx, q.pool.Check)
 }
 
 // countedAside runs ask as aside does, and Close waits for it. It returns when
-// ctx ends, or Close begins.
-func (q *Queue) countedAside(ctx context.Context, ask func(context.Context) error) error {
+// ctx ends, or Close begins. home is the session of the call chain of ctx.
+func (q *Queue) countedAside(ctx context.Context, ask func(ctx context.Context, home *pool.Session) error) error {
 	if ctx.Err() != nil {
 		return ContextError(ctx)
 	}
+	chain := q.chainOf(ctx)
 	q.mu.Lock()
 	if q.closing.Err() != nil {
 		q.mu.Unlock()
 		return fault.ErrClosed
 	}
 	q.active++
+	home := chain.home()
 	q.mu.Unlock()
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(q.closing, cancel)()
 	err, answered := aside(asking.Done(), nil, func() error {
 		defer q.finish()
-		return ask(asking)
+		return ask(asking, home)
 	})
 	switch {
 	case answered && (err == nil || ctx.Err() == nil && q.closing.Err() == nil):

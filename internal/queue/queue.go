@@ -175,8 +175,9 @@ func (q *Queue) enter(w *waiter, key string) error {
 	return nil
 }
 
-// await returns when w is served, or its context has ended. It calls Done of the
-// context only now that w is in line: tests notice by that call that w waits.
+// await returns when w is served, or its context has ended. It calls Done of
+// the context only now that w is in line: tests notice by that call that w
+// waits.
 func (q *Queue) await(w *waiter) (*Grant, error) {
 	done := w.ctx.Done()
 	q.mu.Lock()

@@ -149,7 +149,7 @@ func (c *slotCall) reentersLocked(chain chain, key string) error {
 		}
 	}
 	for _, name := range append([]string{names.Gate(c.name)}, c.names...) {
-		if l := c.queue.lines[names.Fold(name)]; l != nil && chain.holding(l) {
+		if l := c.queue.lines[names.Fold(name)]; l != nil && chain.holds(l.holder) {
 			return c.queue.heldAlready(l.holder, name)
 		}
 	}

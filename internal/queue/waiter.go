@@ -65,7 +65,7 @@ func (w *waiter) result() (*Grant, error) {
 func (w *waiter) refusedLocked(nested, taken bool) error {
 	l := w.line
 	switch {
-	case w.chain.holding(l):
+	case w.chain.holds(l.holder):
 		return l.queue.heldAlready(l.holder, w.name)
 	case taken && w.terms.Left == 0:
 		return w.timedOutLocked()
