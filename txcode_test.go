@@ -285,3 +285,39 @@ func TestOptionsBounds(t *testing.T) {
 	assert.NoError(t, l.Shutdown(ended), "it is closed")
 	assert.True(t, errors.Is(l.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed))
 }
+
+// The statement that releases a lock after code is long. It is prepared from its second use on a session, and still
+// finds what the code has changed.
+func TestReleaseAfterCodeIsPrepared(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.server.SetPrepares()
+		released := func() string {
+			sent := b.server.Sent("RELEASE_LOCK(")
+			last := sent[len(sent)-1]
+			return fmt.Sprint(last.Session, " ", last.Text)
+		}
+		change := ""
+		withTx := func() error {
+			return b.withLockTx(b.Context(), "café", func(ctx context.Context, tx *sql.Tx) error {
+				if change == "" {
+					return nil
+				}
+				_, err := tx.ExecContext(ctx, change)
+				return err
+			})
+		}
+		const prepared = "1 SELECT RELEASE_LOCK(CONVERT(UNHEX(CONVERT('636166c3a9' USING latin1)) USING utf8mb4)), RELEASE_ALL_LOCKS(), @@character_set_client, "
+		require.NoError(t, withTx())
+		assert.Contains(t, released(), "1 SELECT RELEASE_LOCK(_utf8mb4 0x636166C3A9), RELEASE_ALL_LOCKS(), @@character_set_client, ")
+		for range 3 {
+			require.NoError(t, withTx())
+			assert.Contains(t, released(), prepared)
+		}
+		change = "SET NAMES latin1"
+		require.NoError(t, withTx())
+		assert.Contains(t, released(), prepared)
+		change = ""
+		require.NoError(t, withTx())
+		assert.Contains(t, released(), "2 SELECT RELEASE_LOCK(_utf8mb4 0x", "the session is closed")
+	})
+}

@@ -24,6 +24,8 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	t.Parallel()
 	left := map[string]string{
 		"names":      "SET NAMES latin1",
+		"client":     "SET character_set_client = swe7",
+		"connection": "SET character_set_connection = ucs2",
 		"results":    "SET character_set_results = latin1",
 		"wait":       "SET SESSION wait_timeout = 1",
 		"limit":      "SET SESSION sql_select_limit = 0",
@@ -33,8 +35,11 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 	}
 	everyWay(t, func(t *testing.T, at setup) {
 		for what, statement := range left {
-			t.Run(what, func(t *testing.T) {
-				l, f, name, table := at.locker(t), at.foreign(t), newName("left"), at.table(t, "n INT")
+			run := func(t *testing.T, before int) {
+				l, f, name, table := at.locker(t), at.foreign(t), newName("lêft"), at.table(t, "n INT")
+				for range before {
+					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(context.Context, *sql.Tx) error { return nil }))
+				}
 				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 					if err := insert(table)(ctx, tx); err != nil {
 						return err
@@ -76,7 +81,10 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 					assert.Equal(t, "utf8mb4 REPEATABLE-READ 1", fmt.Sprint(charset, " ", level, " ", auto))
 					return insert(table)(ctx, tx)
 				}))
-			})
+			}
+			t.Run(what, func(t *testing.T) { run(t, 0) })
+			// From its second use on the statement that releases is prepared.
+			t.Run(what+", prepared", func(t *testing.T) { run(t, 2) })
 		}
 	})
 }

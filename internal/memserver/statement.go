@@ -69,7 +69,7 @@ var (
 	ofMariaDB = regexp.MustCompile(`/\*M!(.*?)\*/`)
 	hint      = regexp.MustCompile(`/\*\+ MAX_EXECUTION_TIME\((\d+)\) \*/ `)
 	plugins   = regexp.MustCompile(`\(SELECT COUNT\(\*\) FROM information_schema\.PLUGINS .*?\)\)`)
-	asHex     = regexp.MustCompile(`_utf8mb4 0x([0-9A-F]*)`)
+	asHex     = regexp.MustCompile(`_utf8mb4 0x([0-9A-F]*)|CONVERT\(UNHEX\(CONVERT\('([0-9a-f]*)' USING latin1\)\) USING utf8mb4\)`)
 
 	getLock     = regexp.MustCompile(`^GET_LOCK\('([^']*)', ([^)]*)\)$`)
 	releaseLock = regexp.MustCompile(`^RELEASE_LOCK\('([^']*)'\)$`)
@@ -87,7 +87,8 @@ func (c *session) run(text string) (answer *Reply, ok bool) {
 	text = theirs.ReplaceAllString(mine.ReplaceAllString(text, "$1"), "")
 	text = plugins.ReplaceAllString(text, "0") // it has none
 	text = asHex.ReplaceAllStringFunc(text, func(literal string) string {
-		name, err := hex.DecodeString(asHex.FindStringSubmatch(literal)[1])
+		found := asHex.FindStringSubmatch(literal)
+		name, err := hex.DecodeString(found[1] + found[2])
 		if err != nil {
 			return literal // which nothing below understands
 		}

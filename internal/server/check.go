@@ -115,6 +115,7 @@ func (c *Conn) lacksInnoDB(err error) bool {
 
 // split returns the columns' texts, and where their values go.
 func split(columns []column) (texts []string, dest one) {
+	texts, dest = make([]string, 0, len(columns)), make(one, 0, len(columns))
 	for _, c := range columns {
 		texts, dest = append(texts, c.text), append(dest, c.dest)
 	}

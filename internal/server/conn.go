@@ -51,6 +51,7 @@ type Conn struct {
 	endedByCode atomic.Bool  // noted then, too
 
 	get, release statement
+	releaseAll   statement       // see releaseAfterCode
 	call         call            // the one that runs, or ran last
 	runCall      func(any) error // runCallOn, made once
 	number       number          // its answer

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,9 +42,10 @@ func (srv *greeting) hidesDeadlocks() bool {
 	if srv == nil || !srv.mariaDB() {
 		return false
 	}
-	var major, minor int
-	_, err := fmt.Sscanf(srv.version.String, "%d.%d", &major, &minor)
-	return err == nil && major == 10 && minor < 11
+	rest, ten := strings.CutPrefix(srv.version.String, "10.")
+	text, _, _ := strings.Cut(rest, ".")
+	minor, err := strconv.Atoi(text)
+	return ten && err == nil && minor < 11
 }
 
 // galera reports whether it may be a node of a Galera cluster: one of MariaDB's

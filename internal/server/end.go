@@ -30,6 +30,7 @@ func (c *Conn) letGo() {
 		if c.stateOf(conn) != Occupied {
 			c.get.close()
 			c.release.close()
+			c.releaseAll.close()
 		}
 		c.listenNoMore(c.socket)
 		return nil

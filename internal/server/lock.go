@@ -19,7 +19,12 @@ const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"
 	releaseAllLocks = "RELEASE_ALL_LOCKS()"
-	provesLock      = "IS_USED_LOCK(?) = CONNECTION_ID()"
+
+	// The name in hexadecimal digits is the same lock in all character sets that the
+	// user's code may have set. UNHEX alone is NULL on MariaDB with connection ucs2.
+	releaseInHex = "RELEASE_LOCK(CONVERT(UNHEX(CONVERT(? USING latin1)) USING utf8mb4))"
+
+	provesLock = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
 // GetLock asks for the lock once and, if another session has it, waits for at

@@ -26,7 +26,8 @@ type settings struct {
 	clientCharset, connectionCharset, resultsCharset sql.NullString
 	waitTimeout                                      sql.NullInt64
 	autocommit, selectLimit, isolation, readOnly     sql.NullString
-	timeLimit, completion                            sql.NullString
+	completion                                       sql.NullString
+	timeLimit                                        decimal
 
 	// MariaDB: inside a transaction one of these takes the place of wait_timeout,
 	// unless it is 0.
@@ -64,8 +65,22 @@ func (set *settings) columns(mariaDB bool) []column {
 		column{"@@" + idleWriteTransaction, &set.idleWrite})
 }
 
+// A decimal is a number as MariaDB writes one of seconds in a text: a prepared
+// statement is answered by a float.
+type decimal struct{ sql.NullString }
+
+func (d *decimal) Scan(value any) error {
+	if seconds, ok := value.(float64); ok {
+		value = strconv.FormatFloat(seconds, 'f', 6, 64)
+	}
+	return d.NullString.Scan(value)
+}
+
 // changed names the settings that are others now.
 func (set *settings) changed(now *settings, mariaDB bool) (names []string) {
+	if *set == *now {
+		return nil
+	}
 	before, after := set.columns(mariaDB), now.columns(mariaDB)
 	for i := range before {
 		if value(before[i].dest) != value(after[i].dest) {
@@ -167,20 +182,32 @@ func (c *Conn) spoil(why string) {
 }
 
 // releaseAfterCode is RELEASE_LOCK where code of the user's has run on the
-// session. The code may have taken the same lock, or others, by hand.
+// session. The code may have taken the same lock, or others, by hand. The statement
+// with all settings takes a server two to three times as long to parse as to run, so
+// that it is worth preparing from its second use on (measured: 59 µs and 27 µs on
+// MariaDB 10.11, 35 µs and 19 µs on MySQL 9.7).
 func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64, error) {
 	if c.locks > 1 {
 		return c.releaseNested(name, bound)
 	}
 	var answer, left sql.NullInt64
 	now := new(settings)
-	texts, dest := []string{releaseLock, releaseAllLocks}, one{&answer, &left}
-	if c.settings != nil {
-		for _, column := range now.columns(c.greeting.mariaDB()) {
-			texts, dest = append(texts, column.text), append(dest, column.dest)
+	var st *statement
+	dest := one{&answer, &left}
+	if c.settings == nil {
+		st = &statement{text: c.selecting(releaseLock, releaseAllLocks)}
+	} else {
+		texts, settings := split(now.columns(c.greeting.mariaDB()))
+		st, dest = &c.releaseAll, append(dest, settings...)
+		if !st.short {
+			*st = statement{
+				text:  c.selecting(append([]string{releaseLock, releaseAllLocks}, texts...)...),
+				inHex: c.selecting(append([]string{releaseInHex, releaseAllLocks}, texts...)...) + " LIMIT 1",
+				short: true,
+			}
 		}
 	}
-	err := c.query(bound, &statement{text: c.selecting(texts...)}, []driver.Value{name}, dest)
+	err := c.query(bound, st, []driver.Value{name}, dest)
 	if err != nil || answer.Int64 != 1 {
 		return answer, err
 	}

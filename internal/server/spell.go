@@ -58,6 +58,15 @@ func (c *Conn) spellName(name string) string {
 	return "_utf8mb4 0x" + strings.ToUpper(hex.EncodeToString([]byte(name)))
 }
 
+// digits returns args with each name in hexadecimal digits: see releaseInHex.
+func digits(args []driver.Value) []driver.Value {
+	inHex := make([]driver.Value, len(args))
+	for i, arg := range args {
+		inHex[i] = hex.EncodeToString([]byte(arg.(string)))
+	}
+	return inHex
+}
+
 // plain reports whether text means itself between quotes, to whatever reads it
 // on the way.
 func plain(text string) bool {

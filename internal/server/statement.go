@@ -13,7 +13,10 @@ import (
 
 // A statement belongs to one session.
 type statement struct {
-	text     string
+	text string
+	// inHex is the text that is prepared, if it differs from text: it takes names in
+	// hexadecimal digits, so that it may follow code of the user.
+	inHex    string
 	short    bool // it does not wait for a lock, and the server answers it by a row: it is prepared from its second use
 	used     bool
 	refused  bool // the server did not prepare it: its max_prepared_stmt_count, a proxy
@@ -174,18 +177,20 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	first := !st.used
 	st.used = true
 	if c.hasCode {
+		if !first && !c.literals && st.inHex != "" {
+			if rows, ran, err := c.sendPrepared(st, w, digits(args)); ran || err != nil {
+				return rows, nil, err
+			}
+		}
 		return w.text(c.afterCode(st.text, args))
 	}
 	if c.literals {
 		return w.text(c.spellOut(st.text, args))
 	}
 	if !first {
-		if err := c.prepare(st, w); err != nil {
-			return nil, nil, err
+		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
+			return rows, nil, err
 		}
-	}
-	if rows, ran, err := st.execute(w, args); ran {
-		return rows, nil, err
 	}
 	rows, err = w.query(st.text, args)
 	if !errors.Is(err, driver.ErrSkip) {
@@ -194,22 +199,32 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	// The driver puts arguments into prepared statements only. With Open a session
 	// may be short-lived, so preparing would not pay at the first use.
 	if !c.server.brief {
-		if err := c.prepare(st, w); err != nil {
-			return nil, nil, err
-		}
-		if rows, ran, err := st.execute(w, args); ran {
+		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
 			return rows, nil, err
 		}
 	}
 	return w.text(c.spellOut(st.text, args))
 }
 
-// prepare has the server prepare st, if it is worth that and the server does.
+// sendPrepared prepares st if that was not done yet, and runs what was prepared. ran is
+// false if the server has not run it.
+func (c *Conn) sendPrepared(st *statement, w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
+	if err := c.prepare(st, w); err != nil {
+		return nil, false, err
+	}
+	return st.execute(w, args)
+}
+
+// prepare makes the server prepare st, if it is worth that and the server does.
 func (c *Conn) prepare(st *statement, w wire) error {
 	if !st.short || st.refused || st.prepared != nil {
 		return nil
 	}
-	prepared, err := w.prepare(st.text)
+	text := st.text
+	if st.inHex != "" {
+		text = st.inHex
+	}
+	prepared, err := w.prepare(text)
 	if err = c.classified(err, w.conn); err != nil && !IsAnswer(err) {
 		return err
 	}

@@ -7,9 +7,9 @@ package main
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files int }{
-	passed:    128,
-	fields:    332,
-	lines:     8685,
+	passed:    129,
+	fields:    335,
+	lines:     8744,
 	functions: 2,
 	files:     4,
 }
