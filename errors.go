@@ -1,6 +1,7 @@
 package namedlock
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -220,3 +221,14 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+var (
+	errNoFunction = errors.New("the function to run under the lock is nil")
+	errNoContext  = errors.New("the context is nil")
+	errZeroLocker = errors.New("the Locker was not made by New or Open")
+	errZeroLock   = errors.New("the Lock was not returned by Acquire")
+)
+
+func acquireError(name string, err error) error {
+	return &Error{Op: OpAcquire, Name: name, Err: err}
+}

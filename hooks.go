@@ -2,7 +2,6 @@ package namedlock
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -45,64 +44,4 @@ type Event struct {
 	Err      error
 	Returned error // what the code under the lock returned, or what became of its transaction; of Acquire nil
 	Panicked bool  // it panicked, or called runtime.Goexit
-}
-
-// WithHooks has hooks called for what happens. Given again, it adds more: those that were given first are called first
-// at a beginning, and last at an end.
-func WithHooks(hooks Hooks) Option {
-	return func(o *options) error {
-		o.hooks = append(o.hooks, hooks)
-		return nil
-	}
-}
-
-// enter calls a hook that may add to ctx.
-func (o *observer) enter(ctx context.Context, hook func(context.Context, Event) context.Context, e Event) context.Context {
-	if hook != nil {
-		o.guard(func() {
-			if added := hook(ctx, e); added != nil {
-				ctx = added
-			}
-		})
-	}
-	return ctx
-}
-
-func (o *observer) leave(ctx context.Context, hook func(context.Context, Event), e Event) {
-	if hook != nil {
-		o.guard(func() { hook(ctx, e) })
-	}
-}
-
-// guard calls code of the user's, whose panic ends there.
-func (o *observer) guard(hook func()) {
-	defer func() {
-		if value := recover(); value != nil {
-			o.logger.Error("namedlock: a hook panicked", "panic", value)
-		}
-	}()
-	hook()
-}
-
-// opened tells the hooks of a new Locker. Those that have been told are told of its end where another refuses.
-func (l *Locker) opened() error {
-	for i, h := range l.observer.hooks {
-		if h.Opened == nil {
-			continue
-		}
-		if err := h.Opened(l); err != nil {
-			l.observer.hooks = l.observer.hooks[:i]
-			_ = l.Close()
-			return fmt.Errorf("namedlock: WithHooks: %w", err)
-		}
-	}
-	return nil
-}
-
-func (l *Locker) toldClosed() {
-	for i := len(l.observer.hooks) - 1; i >= 0; i-- {
-		if closed := l.observer.hooks[i].Closed; closed != nil {
-			l.observer.guard(func() { closed(l) })
-		}
-	}
 }

@@ -85,9 +85,7 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	defer l.queue.Resign()
 	var out outage
 	for {
-		lock := &Lock{name: name}
-		lock.call.stands = true
-		err := lock.get(l, ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Use: queue.ForLead}) // GET_LOCK
+		lock, err := l.getLock(ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Use: queue.ForLead}) // GET_LOCK
 		switch {
 		case err == nil:
 			began := time.Now()

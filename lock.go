@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/queue"
 )
-
-// Forever, as a timeout, waits for other holders until ctx is done. It does not
-// wait for a server that is down: see [ErrUnavailable]. A wait with Forever
-// that has started outlasts an outage of the server only if ctx has a deadline.
-const Forever time.Duration = math.MaxInt64
 
 // WithLock acquires the lock, runs fn, and releases the lock. It sends GET_LOCK
 // and RELEASE_LOCK on one session.
@@ -141,25 +135,20 @@ func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration
 	return lock, nil
 }
 
-// getLock checks the arguments and acquires the lock from the queue.
+// getLock acquires the lock from the queue. The Lock is not nil, whatever the
+// error.
 func (l *Locker) getLock(ctx context.Context, e Event, terms queue.Terms) (*Lock, error) {
-	lock := &Lock{name: e.Name}
-	return lock, lock.get(l, ctx, e, terms)
-}
-
-func (k *Lock) get(l *Locker, ctx context.Context, e Event, terms queue.Terms) error {
-	return k.getBy(l, ctx, e, func() (err error) {
-		if err = l.check(k.ctx, k.name, e.Timeout); err == nil {
-			k.grant, err = l.queue.Acquire(k.ctx, l.namespace+k.name, terms, &k.call)
-		}
+	return l.get(ctx, e, func(k *Lock) (err error) {
+		k.grant, err = l.queue.Acquire(k.ctx, l.namespace+k.name, terms, &k.call)
 		return err
 	})
 }
 
-// getBy begins the call for the lock, which acquire acquires.
-func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() error) error {
+// get begins the call, checks its arguments, and calls acquire for the lock.
+func (l *Locker) get(ctx context.Context, e Event, acquire func(k *Lock) error) (*Lock, error) {
+	k := &Lock{name: e.Name}
 	if l.isZero() {
-		return acquireError(k.name, errZeroLocker)
+		return k, acquireError(k.name, errZeroLocker)
 	}
 	k.ctx = k.call.begin(l, ctx, e)
 	answered := false
@@ -168,13 +157,16 @@ func (k *Lock) getBy(l *Locker, ctx context.Context, e Event, acquire func() err
 			l.observer.end(k.call.counted)
 		}
 	}()
-	err := acquire()
+	err := l.check(k.ctx, k.name, e.Timeout)
+	if err == nil {
+		err = acquire(k)
+	}
 	if err != nil {
 		err = l.explain(k.name, err)
 	}
 	answered = true
 	k.call.answered(err)
-	return err
+	return k, err
 }
 
 // check returns an error for arguments that are wrong whatever the server.
@@ -192,17 +184,6 @@ func (l *Locker) check(ctx context.Context, name string, timeout time.Duration) 
 	return nil
 }
 
-var (
-	errNoFunction = errors.New("the function to run under the lock is nil")
-	errNoContext  = errors.New("the context is nil")
-	errZeroLocker = errors.New("the Locker was not made by New or Open")
-	errZeroLock   = errors.New("the Lock was not returned by Acquire")
-)
-
-func acquireError(name string, err error) error {
-	return &Error{Op: OpAcquire, Name: name, Err: err}
-}
-
 // explain is acquireError with the holder of the lock, if it is known.
 func (l *Locker) explain(name string, err error) error {
 	if late, ok := err.(*queue.Late); ok {
@@ -218,8 +199,8 @@ type Lock struct {
 	grant *queue.Grant
 	ctx   context.Context // of the call, and then of the code under the lock
 	call  call
-	tx    *transaction // of WithLockTx; nil: another call
-	loss  error        // the error of the release in hold
+	tx    *TxOutcome // of the transaction of WithLockTx; nil: another call
+	loss  error      // the error of the release in hold
 }
 
 // Name returns the lock's name as it was given to Acquire.
@@ -266,7 +247,7 @@ func (k *Lock) release() (err error, first bool) {
 	if err != nil {
 		e := &Error{Op: OpRelease, Name: k.name, Err: err}
 		if k.tx != nil {
-			e.Tx = k.tx.outcome
+			e.Tx = *k.tx
 		}
 		err = e
 	}

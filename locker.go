@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -18,6 +19,11 @@ var (
 	_ LeadInterface = (*Locker)(nil)
 	_ SlotInterface = (*Locker)(nil)
 )
+
+// Forever, as a timeout, waits for other holders until ctx is done. It does not
+// wait for a server that is down: see [ErrUnavailable]. A wait with Forever
+// that has started outlasts an outage of the server only if ctx has a deadline.
+const Forever time.Duration = math.MaxInt64
 
 // A Locker acquires named locks on one MySQL or MariaDB server. It is safe for
 // concurrent use. Its callers queue for a name in the process, first come,

@@ -3,6 +3,7 @@ package namedlock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -11,67 +12,6 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/notify"
 )
-
-// Stats is what a Locker is doing, and what it has done since it was made.
-type Stats struct {
-	Held     int // locks held now
-	Waiting  int // calls under way that have no lock yet
-	Sessions int // connections taken from the db now, those of transactions and Leads included; with New, 1 until its connection has gone
-
-	// MaxSessions is the cap that holds now: [WithMaxSessions], or less if the db has
-	// too few connections. Transactions and Leads do not count towards it, so Sessions
-	// may be higher. With New it is 1. 0: the db allows a single connection.
-	MaxSessions int
-
-	// WaitingForSession is how many calls of those in Waiting wait for a session, and
-	// not for the lock of another holder. If it is above 0 for long, raise
-	// sql.DB.SetMaxOpenConns or [WithMaxSessions].
-	WaitingForSession int
-
-	// Unwatched counts those of the sessions whose end is noticed by a keep-alive at the
-	// earliest, not at once: the driver is not go-sql-driver, is hidden by a wrapper ([WithUnwrap]), or
-	// does not look, as under checkConnLiveness=false. (Under [WithProbe](0) it is 0.)
-	Unwatched int
-
-	Acquired int64 // locks acquired, hand-offs included
-	Timeouts int64 // calls that ended with ErrTimeout, ErrNoSession included
-	Failed   int64 // calls that ended with any other error, a context's end included
-	Lost     int64 // locks that may not have been held to the end
-	HandOffs int64 // locks passed on within the process (WithHandOff)
-
-	WaitTime time.Duration // all that calls took, from their begin to the lock or the error
-	HoldTime time.Duration // all that locks were held for, from the lock to its release
-
-	SessionsOpened    int64 // connections taken from the db and greeted
-	SessionsDiscarded int64 // connections closed, instead of going back to the db
-
-	// DroppedLines counts the lines that were not logged, since the log's handler is too slow.
-	DroppedLines int64
-}
-
-// Stats returns what l is doing and has done. It is cheap, and sends nothing.
-func (l *Locker) Stats() Stats {
-	if l.isZero() {
-		return Stats{}
-	}
-	o := &l.observer
-	s := Stats{
-		Held:     int(o.held.Load()),
-		Waiting:  l.queue.Waiting(),
-		Acquired: o.acquired.Load(),
-		Timeouts: o.timeouts.Load(),
-		Failed:   o.failed.Load(),
-		Lost:     o.lost.Load(),
-		HandOffs: l.queue.HandOffs(),
-		WaitTime: time.Duration(o.waitTime.Load()),
-		HoldTime: time.Duration(o.holdTime.Load()),
-	}
-	s.Sessions, s.Unwatched = l.queue.Sessions()
-	s.MaxSessions, s.WaitingForSession = l.queue.MaxSessions(), l.queue.WaitingForSession()
-	s.SessionsOpened, s.SessionsDiscarded = o.opened.Load(), o.discarded.Load()
-	s.DroppedLines = o.lines.Dropped()
-	return s
-}
 
 // slowWait is how long a call waits before that is worth a line in the log.
 const slowWait = 5 * time.Second
@@ -193,7 +133,6 @@ type call struct {
 	event    Event
 	hooks    []Hooks // nil: none, or the call is a part of another, which they see
 	counted  bool    // among the observer's calls
-	stands   bool    // for Lead, where a long wait is as it should be
 	begun    time.Time
 	waits    bool        // others have the lock
 	slow     *time.Timer // reports a long wait; nil: not
@@ -245,7 +184,7 @@ func (c *call) Waits() {
 			}
 			return
 		}
-		if c.stands {
+		if c.event.Method == "Lead" { // where a long wait is as it should be
 			return
 		}
 		o.warn(c.ctx, "namedlock: still waiting for a lock", c.event.Name, "waited", time.Since(c.begun), "timeout", timeoutText(c.event.Timeout), "held_by_this_process", ours)
@@ -270,7 +209,7 @@ func (c *call) answered(err error) {
 		o.failed.Add(1)
 	}
 	switch {
-	case c.stands || !c.waits || c.event.Waited < slowWait:
+	case c.event.Method == "Lead" || !c.waits || c.event.Waited < slowWait:
 	case err != nil:
 		o.warn(c.ctx, "namedlock: failed to acquire a lock after a long wait", c.event.Name, "waited", c.event.Waited, "error", err)
 	default:
@@ -373,3 +312,54 @@ func (o *observer) SessionOpened(took time.Duration, err error) {
 }
 
 func (o *observer) SessionDiscarded(error) { o.discarded.Add(1) }
+
+// enter calls a hook that may add to ctx.
+func (o *observer) enter(ctx context.Context, hook func(context.Context, Event) context.Context, e Event) context.Context {
+	if hook != nil {
+		o.guard(func() {
+			if added := hook(ctx, e); added != nil {
+				ctx = added
+			}
+		})
+	}
+	return ctx
+}
+
+func (o *observer) leave(ctx context.Context, hook func(context.Context, Event), e Event) {
+	if hook != nil {
+		o.guard(func() { hook(ctx, e) })
+	}
+}
+
+// guard calls code of the user's, whose panic ends there.
+func (o *observer) guard(hook func()) {
+	defer func() {
+		if value := recover(); value != nil {
+			o.logger.Error("namedlock: a hook panicked", "panic", value)
+		}
+	}()
+	hook()
+}
+
+// opened tells the hooks of a new Locker. Those that have been told are told of its end where another refuses.
+func (l *Locker) opened() error {
+	for i, h := range l.observer.hooks {
+		if h.Opened == nil {
+			continue
+		}
+		if err := h.Opened(l); err != nil {
+			l.observer.hooks = l.observer.hooks[:i]
+			_ = l.Close()
+			return fmt.Errorf("namedlock: WithHooks: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *Locker) toldClosed() {
+	for i := len(l.observer.hooks) - 1; i >= 0; i-- {
+		if closed := l.observer.hooks[i].Closed; closed != nil {
+			l.observer.guard(func() { closed(l) })
+		}
+	}
+}

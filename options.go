@@ -363,3 +363,12 @@ func WithoutServerCheck() Option {
 		return nil
 	}
 }
+
+// WithHooks has hooks called for what happens. Given again, it adds more: those that were given first are called first
+// at a beginning, and last at an end.
+func WithHooks(hooks Hooks) Option {
+	return func(o *options) error {
+		o.hooks = append(o.hooks, hooks)
+		return nil
+	}
+}

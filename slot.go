@@ -78,15 +78,11 @@ func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
-	lock := &Lock{name: name}
 	var slot int
-	err := lock.getBy(l, ctx, Event{Method: "WithSlot", Name: name, Timeout: timeout}, func() (err error) {
+	lock, err := l.get(ctx, Event{Method: "WithSlot", Name: name, Timeout: timeout}, func(k *Lock) (err error) {
 		full := l.namespace + name
-		if err = names.CheckSlots(full, n); err != nil {
-			return err
-		}
-		if err = l.check(lock.ctx, name, timeout); err == nil {
-			lock.grant, slot, err = l.queue.AcquireSlot(lock.ctx, full, n, queue.Terms{Timeout: timeout, Left: timeout}, &lock.call)
+		if err = names.CheckSlots(full, n); err == nil {
+			k.grant, slot, err = l.queue.AcquireSlot(k.ctx, full, n, queue.Terms{Timeout: timeout, Left: timeout}, &k.call)
 		}
 		return err
 	})

@@ -6,10 +6,11 @@ package main
 // The goals come from a reading of the core at commit 357403e. By these counts
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
-var bounds = struct{ passed, fields, lines, functions, files int }{
-	passed:    129,
+var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
+	passed:    128,
 	fields:    335,
 	lines:     8744,
 	functions: 2,
-	files:     4,
+	files:     3,
+	arrows:    0,
 }

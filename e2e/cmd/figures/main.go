@@ -51,12 +51,14 @@ func measure(root string) ([]figure, error) {
 		return nil, err
 	}
 	lines, fields, long, files := src.lines(), src.fields(), src.longFunctions(), src.longFiles()
+	arrows := src.arrowsBack()
 	return []figure{
 		{"functions passed by an uncontended WithLock", bounds.passed, 65, len(passed), passed},
 		{"fields of the struct types of queue, pool and server", bounds.fields, 120, sum(fields), texts(fields)},
 		{"lines of queue, pool and server", bounds.lines, 5700, sum(lines), texts(lines)},
 		{fmt.Sprintf("functions over %d lines", mostLinesOfFunction), bounds.functions, 0, len(long), texts(long)},
 		{fmt.Sprintf("files over %d lines", mostLinesOfFile), bounds.files, 0, len(files), texts(files)},
+		{"uses between files of the root package that go in a circle, except through " + center, bounds.arrows, 0, len(arrows), arrows},
 	}, nil
 }
 
