@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/e2e/internal/wrapped"
+	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
@@ -163,14 +163,15 @@ func (s *server) bothWays(t *testing.T, test func(t *testing.T, at setup)) {
 }
 
 // openWrapped returns a pool that ends with the test, with a driver that is not
-// go-sql-driver.
-func (s *server) openWrapped(t *testing.T) (*sql.DB, *wrapped.Connector) {
+// go-sql-driver, and that frees the locks of a session when it is reset.
+func (s *server) openWrapped(t *testing.T) (*sql.DB, *spy.Spy) {
 	t.Helper()
 	cfg, err := mysql.ParseDSN(s.DSN())
 	require.NoError(t, err)
 	cfg.Logger = &mysql.NopLogger{}
-	connector, err := wrapped.New(cfg)
+	connector, err := spy.New(cfg)
 	require.NoError(t, err)
+	connector.ForgetOnReset()
 	db := sql.OpenDB(connector)
 	t.Cleanup(func() { db.Close() })
 	return db, connector
@@ -298,7 +299,7 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 					if at.way == byOpen {
 						// No other code can use the session, so the release is sent just before
 						// the next keep-alive.
-						connector.Before("IS_USED_LOCK", "SELECT RELEASE_ALL_LOCKS()")
+						connector.Once("IS_USED_LOCK", spy.First("SELECT RELEASE_ALL_LOCKS()"))
 						return
 					}
 					var released int

@@ -7,10 +7,10 @@ package main
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
-	passed:    128,
-	fields:    335,
-	lines:     8744,
-	functions: 2,
-	files:     3,
+	passed:    108,
+	fields:    320,
+	lines:     8746,
+	functions: 0,
+	files:     1,
 	arrows:    0,
 }

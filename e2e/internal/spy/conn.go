@@ -118,8 +118,21 @@ func (t *tx) end(text string, send func() error) error {
 
 func (c *conn) Ping(ctx context.Context) error { return c.inner.(driver.Pinger).Ping(ctx) }
 
+// ResetSession is called when the connection is taken from its pool again.
 func (c *conn) ResetSession(ctx context.Context) error {
-	return c.inner.(driver.SessionResetter).ResetSession(ctx)
+	if !c.spy.recordReset() {
+		return c.inner.(driver.SessionResetter).ResetSession(ctx)
+	}
+	return c.run(ctx, "SELECT RELEASE_ALL_LOCKS()")
+}
+
+// run runs a statement that is not recorded.
+func (c *conn) run(ctx context.Context, text string) error {
+	r, err := c.inner.(driver.QueryerContext).QueryContext(ctx, text, nil)
+	if err != nil {
+		return err
+	}
+	return r.Close()
 }
 
 func (c *conn) IsValid() bool { return c.inner.(driver.Validator).IsValid() }

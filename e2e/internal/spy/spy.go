@@ -88,15 +88,32 @@ func Unheard() Fault {
 	}
 }
 
-type sessionKey struct{}
+// First runs another statement on the same connection, and then sends the
+// statement.
+func First(text string) Fault {
+	return func(ctx context.Context, send func() error) error {
+		c, ok := ctx.Value(connKey{}).(*conn)
+		if !ok {
+			return errNoSession
+		}
+		if err := c.run(context.Background(), text); err != nil {
+			return err
+		}
+		return send()
+	}
+}
+
+var errNoSession = errors.New("no session yet")
+
+type connKey struct{}
 
 // Session returns the server's id of the session that a Fault, which has got ctx, stands before.
 func Session(ctx context.Context) (int64, error) {
-	ask, ok := ctx.Value(sessionKey{}).(func() (int64, error))
+	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {
-		return 0, errors.New("no session yet")
+		return 0, errNoSession
 	}
-	return ask()
+	return c.session()
 }
 
 // A Gate holds one answer up until it is opened.
@@ -150,6 +167,8 @@ type Spy struct {
 	connecting     func(context.Context) error
 	opened, closed int
 	most           int
+	forgetful      bool // a reset frees the session's locks
+	resets         int
 }
 
 // New returns a spy on the connections that cfg describes.
@@ -202,6 +221,21 @@ func (s *Spy) Closed() int { s.mu.Lock(); defer s.mu.Unlock(); return s.closed }
 
 // Most returns how many connections there have been at the same time, at most.
 func (s *Spy) Most() int { s.mu.Lock(); defer s.mu.Unlock(); return s.most }
+
+// ForgetOnReset makes ResetSession free the locks of the session, as it may with
+// a driver that is not go-sql-driver. Resets returns how often it was called
+// since then.
+func (s *Spy) ForgetOnReset() { s.mu.Lock(); defer s.mu.Unlock(); s.forgetful = true }
+func (s *Spy) Resets() int    { s.mu.Lock(); defer s.mu.Unlock(); return s.resets }
+
+func (s *Spy) recordReset() (forgets bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forgetful {
+		s.resets++
+	}
+	return s.forgetful
+}
 
 // Once lets f handle the next statement that contains text, when it is run.
 func (s *Spy) Once(text string, f Fault) { s.add(&rule{text: text, left: 1, fault: f}) }
@@ -288,7 +322,7 @@ func (s *Spy) pass(fault Fault, ctx context.Context, c *conn, send func() error)
 		return send()
 	}
 	if c != nil {
-		ctx = context.WithValue(ctx, sessionKey{}, c.session)
+		ctx = context.WithValue(ctx, connKey{}, c)
 	}
 	return fault(ctx, send)
 }
