@@ -9,7 +9,7 @@ package main
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
 	passed:    108,
 	fields:    320,
-	lines:     8746,
+	lines:     8750,
 	functions: 0,
 	files:     1,
 	arrows:    0,
