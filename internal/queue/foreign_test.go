@@ -18,10 +18,10 @@ import (
 )
 
 // Code of the user's (a context, the connection of a dialer, an error) runs
-// under none of the queue's mutexes: it may block, or call the Locker.
+// under none of the queue's mutexes, because it may block or call the Locker.
 
-// free reports whether the mutex can be had soon, and so is not held by the
-// caller's own goroutine.
+// free reports whether the mutex can be locked soon, so that the caller's own
+// goroutine does not hold it.
 func free(tryLock func() bool, unlock func()) bool {
 	for range 100_000 {
 		if tryLock() {
@@ -33,7 +33,7 @@ func free(tryLock func() bool, unlock func()) bool {
 	return false
 }
 
-// A nosy is a context of the user's, each method of which looks whether the
+// A nosy is a context of the user's. Each of its methods checks that the
 // mutexes are free.
 type nosy struct {
 	context.Context
@@ -144,8 +144,8 @@ func TestQueue_NoContextUnderAMutex(t *testing.T) {
 	}
 }
 
-// A connection of the user's dialer whose Close blocks, as one over ssh may,
-// stops nobody but those who wait for its end.
+// If Close of a connection of the user's dialer blocks, for example over ssh,
+// only the callers that wait for its end are delayed.
 func TestQueue_ACloseThatBlocks(t *testing.T) {
 	for what, end := range map[string]func(b *bubble, c *call) *call{
 		"its wait is abandoned": func(b *bubble, c *call) *call {
@@ -161,8 +161,8 @@ func TestQueue_ACloseThatBlocks(t *testing.T) {
 			inBubble(t, 0, func(b *bubble) {
 				b.server.Lock("a")
 				goOn := make(chan struct{})
-				// The statement after a wait that was killed is broken off by
-				// closing the socket.
+				// The statement after a killed wait is broken off by closing
+				// the socket.
 				b.server.Script(func(st memserver.Statement) *memserver.Reply {
 					switch {
 					case strings.Contains(st.Text, "RELEASE_LOCK('a'"):

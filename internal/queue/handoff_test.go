@@ -11,10 +11,10 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-const turnsOfOurs = time.Second // for how long locks go round
+const turnsOfOurs = time.Second // how long a lock is passed on
 
-// A lock goes to the next without the server, on its session, and each is told of a
-// loss.
+// A lock goes to the next caller without the server, on the same session. Each
+// holder is told of a loss.
 func TestHandOff(t *testing.T) {
 	inBubble(t, turnsOfOurs, func(b *bubble) {
 		g := b.acquire(background, "a")
@@ -37,8 +37,8 @@ func TestHandOff(t *testing.T) {
 	})
 }
 
-// After its time, counted from the server's grant, a lock is released and queued for
-// again.
+// After its time, which begins with the server's grant, a lock is released and
+// queued for again.
 func TestHandOff_EndsAfterItsTime(t *testing.T) {
 	inBubble(t, turnsOfOurs, func(b *bubble) {
 		g := b.acquire(background, "a")
@@ -55,7 +55,7 @@ func TestHandOff_EndsAfterItsTime(t *testing.T) {
 	})
 }
 
-// Each of these is a lock that must go by way of the server.
+// Each of these locks must be released on the server and acquired again.
 func TestHandOff_Refused(t *testing.T) {
 	for what, refuse := range map[string]func(b *bubble) (g *Grant, next *call){
 		"another letter case": func(b *bubble) (*Grant, *call) {
@@ -111,13 +111,13 @@ func TestHandOff_Refused(t *testing.T) {
 	}
 }
 
-// A session that the server has closed is not handed on: the next would begin without
-// a lock.
+// A lock is not passed on if the server has closed its session: the next caller
+// would run without a lock.
 func TestHandOff_LooksAtTheSocket(t *testing.T) {
 	inBubble(t, turnsOfOurs, func(b *bubble) {
 		g := b.acquire(background, "a")
 		next := b.call(background, "a", time.Hour)
-		b.server.Kill(1) // and no probe comes before the release
+		b.server.Kill(1) // no probe runs before the release
 		require.ErrorIs(b, g.Release(), fault.ErrLost)
 		successor := next.granted(b)
 		assert.Equal(b, 2, b.server.Holder("a"))
@@ -125,7 +125,7 @@ func TestHandOff_LooksAtTheSocket(t *testing.T) {
 	})
 }
 
-// One who leaves in the moment of the hand-off does not keep the lock.
+// A caller that leaves at the moment of the hand-off does not keep the lock.
 func TestHandOff_ToOneWhoLeaves(t *testing.T) {
 	inBubble(t, turnsOfOurs, func(b *bubble) {
 		g := b.acquire(background, "a")
@@ -141,7 +141,7 @@ func TestHandOff_ToOneWhoLeaves(t *testing.T) {
 	})
 }
 
-// Without the option nothing is handed on.
+// Without the option no lock is passed on.
 func TestHandOff_Off(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		g := b.acquire(background, "a")

@@ -14,9 +14,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A context can be in call chains of several Lockers. Each Locker finds its own
-// locks in the context, also inside the term of another Locker that is given
-// that context.
+// A context can belong to call chains of several Lockers. Each Locker finds its
+// own locks in the context. That includes the term of another Locker that was
+// given this context.
 func TestChain_LocksOfSeveralLockers(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		other := New(pool.NewPool(b.db, pool.Config{MaxSessions: 4, Config: server.Config{

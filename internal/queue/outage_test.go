@@ -14,7 +14,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// down has the server drop whoever asks it anything, from now on.
+// down makes the server drop every session that sends a statement, from now on.
 func (b *bubble) down() {
 	b.server.Script(func(memserver.Statement) *memserver.Reply { return &memserver.Reply{Drop: true} })
 	all, _ := b.server.Sessions()
@@ -26,8 +26,9 @@ func (b *bubble) down() {
 
 func (b *bubble) up() { b.server.Script(nil) }
 
-// A wait that has a bound outlasts a server that cannot be asked for a while, as at a failover. One that has none
-// ends, and so does a try, which has no time to wait.
+// A wait with a bound outlasts a server that is unavailable for a while, for
+// example during a failover. A wait without a bound ends. So does a try, which
+// must not wait.
 func TestOutage_AWaitWithABoundGoesOn(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -52,7 +53,8 @@ func TestOutage_AWaitWithABoundGoesOn(t *testing.T) {
 	})
 }
 
-// Where the server does not come back in time the wait ends by its timeout, and the error says why.
+// If the server does not come back in time, the wait ends by its timeout, and
+// the error says why.
 func TestOutage_EndsByTheTimeout(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -70,7 +72,7 @@ func TestOutage_EndsByTheTimeout(t *testing.T) {
 	})
 }
 
-// Nobody who has given up keeps asking.
+// After the caller has left, no question is repeated.
 func TestOutage_WhoLeaves(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -84,8 +86,8 @@ func TestOutage_WhoLeaves(t *testing.T) {
 	})
 }
 
-// A silent server at the cap of one session: two runs fail one after the other,
-// whatever they waited for.
+// A silent server at the cap of one session: two waits fail one after the
+// other, for any lock.
 func TestOutage_SilenceAtTheCap(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.MaxSessions = 1
@@ -102,11 +104,11 @@ func TestOutage_SilenceAtTheCap(t *testing.T) {
 	})
 }
 
-// A timer that runs counts, also if its waiter is first in line and not yet
-// asked for when it rings.
+// A timer that has begun always counts, even if its waiter is the first in the
+// queue, and not yet asked for, when it expires.
 func TestOutage_ATimerThatRunsCounts(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		b.queue.pool.MaxSessions = 1 // the line polls
+		b.queue.pool.MaxSessions = 1 // the queue of the lock polls
 		b.server.Lock("a")
 		begun := time.Now()
 		first := b.call(background, "a", time.Hour)
@@ -131,8 +133,8 @@ func (b *bubble) back() {
 	b.up()
 }
 
-// A wait that has begun goes on if the fresh session dies, too, as behind a
-// proxy that greets while its server is gone.
+// A wait that has begun goes on if the new session also dies, for example
+// behind a proxy that accepts connections while its server is gone.
 func TestOutage_TheFreshSessionDiesToo(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -173,7 +175,7 @@ func TestOutage_TheFreshSessionDiesToo(t *testing.T) {
 	})
 }
 
-// Nor does it end where every wait dies, however short, while tries are answered.
+// It goes on even if every wait dies, however short, while tries are answered.
 func TestOutage_WhereEveryWaitDies(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -206,8 +208,8 @@ func (b *bubble) demoted() {
 	synctest.Wait()
 }
 
-// A server that is refused was demoted, usually, and another is found within a moment. If it
-// is not, the refusal stands.
+// A server that is refused was usually demoted, and another one is found soon.
+// If none is found, the refusal is returned.
 func TestOutage_ARefusalStands(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -221,7 +223,7 @@ func TestOutage_ARefusalStands(t *testing.T) {
 	})
 }
 
-// Each outage has a time, and pauses, of its own.
+// Each outage has a time limit and pauses of its own.
 func TestOutage_TheNextBeginsAnew(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -248,8 +250,8 @@ func TestOutage_TheNextBeginsAnew(t *testing.T) {
 	})
 }
 
-// One that tries once is told of an outage as it is, also where the run before it had begun to
-// wait: it has not waited for anything.
+// A try returns the error of an outage at once, even if an earlier caller had
+// begun to wait: the try has not waited.
 func TestOutage_ATryIsToldAtOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")

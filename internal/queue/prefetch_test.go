@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// idleSessions has the pool have two idle sessions.
+// idleSessions makes the pool keep two idle sessions.
 func (b *bubble) idleSessions() {
 	b.Helper()
 	one, two := b.acquire(b.Context(), "one"), b.acquire(b.Context(), "two")
@@ -23,7 +23,7 @@ func (b *bubble) idleSessions() {
 	require.NoError(b, two.Release())
 }
 
-// A gate holds up the release of a lock, before the server has carried it out.
+// A gate delays the release of a lock, before the server has executed it.
 type gate struct {
 	reached, open chan struct{}
 }
@@ -42,7 +42,8 @@ func (b *bubble) holdUpRelease(reply *memserver.Reply) *gate {
 	return g
 }
 
-// releasing begins to release the lock, and returns when the server has been asked to.
+// releasing begins to release the lock. It returns when RELEASE_LOCK has been
+// sent.
 func (g *gate) releasing(b *bubble, lock *Grant) <-chan error {
 	released := make(chan error, 1)
 	go func() { released <- lock.Release() }()
@@ -60,8 +61,9 @@ func (b *bubble) waitsFor(name string) (sessions []int) {
 	return sessions
 }
 
-// The next in line asks while the release before it is on its way, and has the lock as
-// soon as the server has carried that out, whenever the answer comes.
+// The next caller asks for the lock while the RELEASE_LOCK before it is on its
+// way. It has the lock as soon as the server has executed that, whenever the
+// answer arrives.
 func TestAhead_TheNextAsksDuringTheRelease(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -82,8 +84,8 @@ func TestAhead_TheNextAsksDuringTheRelease(t *testing.T) {
 	})
 }
 
-// Without an idle session to wait with nothing is prefetched; a lock in demand has one
-// opened, once.
+// Without an idle session for the wait, nothing is prefetched. For a lock in
+// demand one session is opened, once.
 func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		held := b.acquire(b.Context(), "l")
@@ -106,8 +108,8 @@ func TestAhead_ASecondSessionForALockInDemand(t *testing.T) {
 	})
 }
 
-// Whose lock is prefetched may leave, and the next inherits the wait; if nobody is left it is
-// given up.
+// The caller whose lock is prefetched may leave. The next caller inherits the
+// wait; without one the wait is abandoned.
 func TestAhead_TheWaitIsInherited(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -138,8 +140,8 @@ func TestAhead_TheWaitIsInherited(t *testing.T) {
 	})
 }
 
-// Whatever becomes of the release, the next has the lock when the server gives it, and
-// not before.
+// However the release ends, the next caller has the lock when the server grants
+// it, and not before.
 func TestAhead_TheReleaseFails(t *testing.T) {
 	for what, reply := range map[string]*memserver.Reply{
 		"done, but the answer is lost": {Run: true, Drop: true},
@@ -163,7 +165,8 @@ func TestAhead_TheReleaseFails(t *testing.T) {
 	}
 }
 
-// A session that dies under a prefetching wait is replaced; its callers do not notice.
+// A session that dies during a prefetching wait is replaced. Its callers do not
+// notice.
 func TestAhead_TheWaitDies(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -181,7 +184,7 @@ func TestAhead_TheWaitDies(t *testing.T) {
 	})
 }
 
-// A foreign session that stood in the server's queue before has the lock first.
+// A foreign session that was in the server's queue before gets the lock first.
 func TestAhead_ForeignersKeepTheirPlace(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -205,7 +208,8 @@ func TestAhead_ForeignersKeepTheirPlace(t *testing.T) {
 	})
 }
 
-// A chain that holds locks waits on its own session, and not before the release.
+// A chain that holds locks waits on its own session, and begins after the
+// release.
 func TestAhead_NotForNestedCallers(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.idleSessions()
@@ -224,7 +228,8 @@ func TestAhead_NotForNestedCallers(t *testing.T) {
 	})
 }
 
-// Nothing is prefetched for a transaction, whose session is its own, nor while one has the lock.
+// Nothing is prefetched for a transaction, which has a session of its own, or
+// while a transaction holds the lock.
 func TestAhead_NotForATransaction(t *testing.T) {
 	plain := For(Forever)
 	own := plain
@@ -274,15 +279,15 @@ func TestAhead_Close(t *testing.T) {
 	})
 }
 
-// Who stands behind a holder waits for others, whatever is prefetched meanwhile: the
-// timeout bounds it.
+// A caller behind a holder is waiting, whether or not its lock is prefetched,
+// so its timeout bounds it.
 func TestAhead_ATimeoutWhileTheSessionIsMadeReady(t *testing.T) {
 	for what, reply := range map[string]*memserver.Reply{"slowly": nil, "in vain": {Hang: true}} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, 0, func(b *bubble) {
 				b.queue.pool.CheckServer = true
 				one, two := b.acquire(b.Context(), "one"), b.acquire(b.Context(), "two")
-				time.Sleep(6 * time.Second) // what is known of the server is older than an interval
+				time.Sleep(6 * time.Second) // longer than an interval, so that the server is asked again
 				require.NoError(b, one.Release())
 				require.NoError(b, two.Release())
 				held := b.acquire(b.Context(), "l")

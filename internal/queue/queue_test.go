@@ -24,11 +24,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// For is the Terms of a caller with that timeout.
+// For returns the Terms of a caller with that timeout.
 func For(timeout time.Duration) Terms { return Terms{Timeout: timeout, Left: timeout} }
 
-// A bubble is a queue on a server in memory, under a clock that jumps. When the test
-// ends nothing may be under way, and no goroutine left.
+// A bubble is a queue on a server in memory, under a clock that jumps. At the
+// end of the test nothing may be under way, and no goroutine may be left.
 type bubble struct {
 	*testing.T
 	server *memserver.Server
@@ -75,7 +75,7 @@ func (b *bubble) closing() <-chan struct{} {
 	return closed
 }
 
-// active is how many grants and runs are under way.
+// active returns how many grants and waits are under way.
 func (b *bubble) active() int {
 	synctest.Wait()
 	b.queue.mu.Lock()
@@ -83,7 +83,8 @@ func (b *bubble) active() int {
 	return b.queue.active
 }
 
-// sliceOf is what the waits for a name have been cut into, 0: they have not.
+// sliceOf returns the length of the slices of the waits for a name; 0: they are
+// not cut.
 func (b *bubble) sliceOf(name string) time.Duration {
 	b.queue.mu.Lock()
 	defer b.queue.mu.Unlock()
@@ -96,7 +97,7 @@ type call struct {
 	done   chan struct{}
 	grant  *Grant
 	err    error
-	at     time.Time // of the end
+	at     time.Time // when it ended
 }
 
 func (b *bubble) call(ctx context.Context, name string, timeout time.Duration) *call {
@@ -151,14 +152,15 @@ func (b *bubble) acquire(ctx context.Context, name string) *Grant {
 	return g
 }
 
-// under is the context of a lock's code.
+// under returns the context of a lock's code.
 func under(g *Grant) context.Context {
 	return g.Context(context.Background(), func(err error) error { return err })
 }
 
 var background = context.Background()
 
-// First come, first served, be the lock in this process or elsewhere.
+// Callers are served in the order in which they came, whether this process or
+// another one holds the lock.
 func TestQueue_FirstInFirstOut(t *testing.T) {
 	for _, elsewhere := range []bool{false, true} {
 		inBubble(t, 0, func(b *bubble) {
@@ -193,8 +195,8 @@ func TestQueue_FirstInFirstOut(t *testing.T) {
 	}
 }
 
-// The server has one waiter of ours, however many callers there are, and they keep its
-// place: who leaves hands it on.
+// The server has one waiter of this process, however many callers wait, and
+// they keep its place. A caller that leaves passes the place on.
 func TestQueue_TheWaitBelongsToTheName(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -213,7 +215,8 @@ func TestQueue_TheWaitBelongsToTheName(t *testing.T) {
 	})
 }
 
-// Every caller's timeout ends it to the instant, in whatever order they have come.
+// Every caller's timeout ends its wait exactly in time, in whatever order the
+// callers came.
 func TestLine_TimeoutsInAnyOrder(t *testing.T) {
 	orders := [][]time.Duration{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}, {2, 2, 1}, {3, 1, 3}}
 	for _, seconds := range orders {
@@ -237,8 +240,8 @@ func TestLine_TimeoutsInAnyOrder(t *testing.T) {
 	}
 }
 
-// The longest wait of a line is known without looking through it each time, and never too
-// short, whoever comes and leaves.
+// The longest wait of a line is known without a search each time. It is never
+// too short, in whatever order waiters join and leave.
 func TestLine_Lasts(t *testing.T) {
 	q := New(nil, 0)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -277,7 +280,7 @@ func TestLine_CostIsLinear(t *testing.T) {
 			w := &waiter{ctx: background, line: l, served: make(chan struct{}), terms: For(timeout), until: time.Now().Add(timeout)}
 			l.joinLocked(w)
 		}
-		for l.front != nil { // as each is served, the next wait begins
+		for l.front != nil { // after each caller that is served, the next wait begins
 			wt := &wait{}
 			wt.longest(l, slice)
 			q.mu.Lock()
@@ -286,8 +289,9 @@ func TestLine_CostIsLinear(t *testing.T) {
 		}
 	}
 	for _, timeout := range []time.Duration{time.Second, 10 * time.Minute} {
-		// What disturbs takes time, and gives none: the least of some counts, and what is
-		// as long is disturbed as often.
+		// A disturbance only makes a run slower. So the shortest of several
+		// runs counts, and both measurements are about as long, so that they
+		// are disturbed equally.
 		short, long := time.Duration(math.MaxInt64/4), time.Duration(math.MaxInt64)
 		for begun := time.Now(); long/4 >= short && time.Since(begun) < 20*time.Second; {
 			start := time.Now()
@@ -304,8 +308,8 @@ func TestLine_CostIsLinear(t *testing.T) {
 
 const slice = 30 * time.Second
 
-// A call waits for a session that others use, no longer than its timeout says; one that
-// tries once waits for that, and finds the lock free.
+// A call waits for a busy session, at most for its timeout. A try waits for one
+// as well, and finds the lock free.
 func TestRun_WaitingForATurnIsWaiting(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.db.SetMaxOpenConns(5)
@@ -335,8 +339,8 @@ func TestRun_WaitingForATurnIsWaiting(t *testing.T) {
 	})
 }
 
-// crowd has so many calls for a taken name each, which end after the timeout, on a server
-// that is a round trip of that time away.
+// crowd makes that many calls, each for another lock that is taken. They end
+// after the timeout. A round trip to the server takes trip.
 func (b *bubble) crowd(names int, trip, timeout time.Duration) (calls []*call) {
 	b.server.Script(func(st memserver.Statement) *memserver.Reply {
 		time.Sleep(trip)
@@ -350,8 +354,8 @@ func (b *bubble) crowd(names int, trip, timeout time.Duration) (calls []*call) {
 	return calls
 }
 
-// At the cap many names poll on one session. A first question goes before them, and the
-// more they are the less often they ask.
+// At the cap, many names poll on one session. A first question goes before the
+// polls. The more names there are, the less often each polls.
 func TestRun_PollsMakeWay(t *testing.T) {
 	const names, trip = 300, 5 * time.Millisecond
 	inBubble(t, 0, func(b *bubble) {
@@ -385,7 +389,8 @@ func TestRun_PollsMakeWay(t *testing.T) {
 	})
 }
 
-// Who steps up in a line whose run pauses is asked for at once, and not when the pause is over.
+// When a caller becomes the first of a line whose wait pauses, its question is
+// sent at once, not at the end of the pause.
 func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
 	const names, trip = 300, 5 * time.Millisecond
 	inBubble(t, 0, func(b *bubble) {
@@ -397,10 +402,11 @@ func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
 		second := b.call(background, "line", 700*time.Millisecond)
 		third := b.call(background, "line", time.Minute)
 		time.Sleep(490 * time.Millisecond)
-		asked := len(b.server.Sent("GET_LOCK('line'")) // before the first leaves: the question may follow in the same moment
+		// Counted before the first leaves: the question may follow at once.
+		asked := len(b.server.Sent("GET_LOCK('line'"))
 		first.fails(b, fault.ErrTimeout)
 		assert.LessOrEqual(b, first.at.Sub(begun), 510*time.Millisecond)
-		time.Sleep(100 * time.Millisecond) // of a pause of 3 s
+		time.Sleep(100 * time.Millisecond) // within a pause of 3 s
 		assert.Len(b, b.server.Sent("GET_LOCK('line'"), asked+1, "the second's own first question")
 		second.fails(b, fault.ErrTimeout)
 		assert.LessOrEqual(b, second.at.Sub(begun), 710*time.Millisecond)
@@ -412,7 +418,8 @@ func TestRun_WhoStepsUpEndsThePause(t *testing.T) {
 	})
 }
 
-// One slow answer, of a server that was stopped for a moment, makes no pause long.
+// One slow answer, of a server that was stopped for a moment, makes no pause
+// long.
 func TestRun_OneSlowAnswerMakesNoLongPause(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.db.SetMaxOpenConns(3)
@@ -488,8 +495,8 @@ func TestRun_PollsDoNotStarve(t *testing.T) {
 	})
 }
 
-// The cap is lowered below the number of sessions that wait: a free name can be acquired all
-// the same, and all who wait go on waiting.
+// The cap is lowered below the number of sessions that wait. A free name can
+// still be acquired, and all waiters go on waiting.
 func TestRun_CapLoweredWhileSessionsWait(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.db.SetMaxOpenConns(20)
@@ -498,7 +505,7 @@ func TestRun_CapLoweredWhileSessionsWait(t *testing.T) {
 			b.server.Lock(fmt.Sprint("busy", i))
 			calls = append(calls, b.call(background, fmt.Sprint("busy", i), time.Hour))
 		}
-		time.Sleep(2 * time.Second) // the idle one goes back
+		time.Sleep(2 * time.Second) // the idle session goes back
 		require.Equal(b, 3, sessions(b.queue))
 		b.db.SetMaxOpenConns(3)
 		begun := time.Now()
@@ -513,8 +520,9 @@ func TestRun_CapLoweredWhileSessionsWait(t *testing.T) {
 	})
 }
 
-// Whose first question is on its way waits for nobody: its timeout has no say, that
-// of the others has.
+// A caller whose first question is on its way does not wait for another caller,
+// so its timeout does not count yet. The timeouts of the callers behind it
+// count.
 func TestLine_ABeginningIsNoWaitForOthers(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Script(func(st memserver.Statement) *memserver.Reply {
@@ -542,8 +550,9 @@ func TestLine_ABeginningIsNoWaitForOthers(t *testing.T) {
 	})
 }
 
-// A caller leaves while the answer to its try is on its way, and the answer is a grant. The
-// next caller, who tries once, does not find its own name taken by that.
+// A caller leaves while the answer to its try is on its way, and the answer is
+// a grant. The next caller, which tries once, must not find the name taken by
+// that grant.
 func TestRun_TryLeftBehind(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		first := true
@@ -551,7 +560,7 @@ func TestRun_TryLeftBehind(t *testing.T) {
 			switch {
 			case first && strings.Contains(st.Text, "GET_LOCK('a', 0)"):
 				first = false
-				b.server.Lock("a") // granted
+				b.server.Lock("a") // the grant
 				time.Sleep(time.Second)
 				return &memserver.Reply{Row: []any{1}}
 			case strings.Contains(st.Text, "RELEASE_LOCK('a')"):
@@ -572,7 +581,7 @@ func TestRun_TryLeftBehind(t *testing.T) {
 
 var errGone = errors.New("gone")
 
-// A lock that is granted while its caller leaves is passed on, or given back.
+// A lock that is granted while its caller leaves is passed on or released.
 func TestQueue_CancelledGrant(t *testing.T) {
 	for _, next := range []string{"", "a", "A"} {
 		t.Run("next="+next, func(t *testing.T) {
@@ -607,8 +616,8 @@ func TestQueue_CancelledGrant(t *testing.T) {
 	}
 }
 
-// A lock that is granted to one whose context has ended in the same moment is given
-// back.
+// A lock is released if the context of its caller ended at the moment of the
+// grant.
 func TestQueue_GrantedWhileTheContextEnded(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
@@ -625,8 +634,7 @@ func TestQueue_GrantedWhileTheContextEnded(t *testing.T) {
 	})
 }
 
-// endingUnseen is a context that ends so late that nobody can have seen it while
-// waiting.
+// endingUnseen is a context that ends too late for a waiter to notice it.
 type endingUnseen struct {
 	context.Context
 	done  chan struct{}
@@ -642,8 +650,8 @@ func (c *endingUnseen) Err() error {
 	return nil
 }
 
-// A cancelled wait is broken off with its connection, which is empty, and the name is
-// not left held.
+// A cancelled wait is ended with its connection, which holds no lock. The name
+// is not left held.
 func TestQueue_CancelledWait(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -660,7 +668,7 @@ func TestQueue_CancelledWait(t *testing.T) {
 	})
 }
 
-// A deadline ends the wait on the server by itself: its connection lives on.
+// A deadline ends the wait on the server, so the connection stays usable.
 func TestQueue_DeadlineSparesTheConnection(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		const brief = shortestLookup - time.Millisecond // another connection would ask for the holder
@@ -680,8 +688,8 @@ func TestQueue_DeadlineSparesTheConnection(t *testing.T) {
 	})
 }
 
-// No statement waits for longer than a slice; what a caller waits is as long as it
-// says.
+// No statement waits for longer than a slice. The caller still waits for its
+// whole timeout.
 func TestQueue_LongWaitsGoInSlices(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -724,8 +732,9 @@ func TestQueue_InLineBeforeDone(t *testing.T) {
 	})
 }
 
-// A chain that holds a name is told so, in any letter case; forks of a chain wait for
-// each other; a circle of chains is a deadlock, however long.
+// A chain that holds a name gets ErrReentrant, in any letter case. Forks of a
+// chain wait for each other. A cycle of chains is ErrDeadlock, however long it
+// is.
 func TestQueue_Deadlocks(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		a := b.acquire(background, "a")
@@ -743,7 +752,7 @@ func TestQueue_Deadlocks(t *testing.T) {
 		bc.waits(b)
 		assert.Len(b, b.queue.nested, 2)
 
-		// One without a lock closes no circle.
+		// A call without a lock closes no cycle.
 		stranger := b.call(background, "a", time.Hour)
 		stranger.waits(b)
 
@@ -752,7 +761,7 @@ func TestQueue_Deadlocks(t *testing.T) {
 		require.NoError(b, inner.Release())
 		require.NoError(b, bb.Release())
 		inner = ab.granted(b)
-		// Released locks are no part of a chain, though its context goes on.
+		// Released locks do not belong to a chain, even if its context goes on.
 		assert.True(b, b.queue.chainOf(context.WithoutCancel(underC)).empty())
 		again, err := b.queue.Acquire(context.WithoutCancel(underC), "c", For(0), nil)
 		require.NoError(b, err)
@@ -767,8 +776,8 @@ func TestQueue_Deadlocks(t *testing.T) {
 
 func same(err error) error { return err }
 
-// Close at each moment of several calls: those that wait get ErrClosed, those that hold
-// keep their lock to the end, for which Close waits, and nothing is left.
+// Close comes at each moment of several calls. Waiters get ErrClosed. Holders
+// keep their lock to the end, for which Close waits. Nothing is left.
 func TestQueue_CloseAtEveryMoment(t *testing.T) {
 	moments := 0
 	for at := int64(1); ; at++ {
@@ -782,7 +791,7 @@ func TestQueue_CloseAtEveryMoment(t *testing.T) {
 			b.server.Script(func(memserver.Statement) *memserver.Reply {
 				if seen.Add(1) == at {
 					come()
-					time.Sleep(time.Millisecond) // Close comes while it runs
+					time.Sleep(time.Millisecond) // Close comes in this time
 				}
 				return nil
 			})
@@ -859,7 +868,7 @@ func TestQueue_CloseEndsWaits(t *testing.T) {
 	})
 }
 
-// A queue that is closed takes nobody, and Close may be called again.
+// A closed queue refuses every caller, and Close may be called again.
 func TestQueue_Closed(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		g := b.acquire(background, "a")
@@ -879,8 +888,8 @@ func TestQueue_Closed(t *testing.T) {
 	})
 }
 
-// Who leaves from behind another changes nothing for that one, whose nested wait is on
-// the session of its chain.
+// A caller that leaves does not disturb the caller before it, whose nested wait
+// is on the session of its chain.
 func TestQueue_WhoLeavesFromBehind(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("b")
@@ -903,7 +912,7 @@ func TestQueue_WhoLeavesFromBehind(t *testing.T) {
 	})
 }
 
-// A wait that is short by its timeout is tried once more, too, if its connection dies.
+// A wait with a short timeout is also repeated if its connection dies.
 func TestRun_AShortWaitMayDie(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -917,8 +926,9 @@ func TestRun_AShortWaitMayDie(t *testing.T) {
 	})
 }
 
-// Each wait whose connection dies halves the next. One that was killed is still long after
-// that, and in ten deaths at most even a wait of 30 s is shorter than what anything allows.
+// Each wait whose connection dies halves the next one. A single kill leaves
+// waits long. After ten deaths even a wait of 30 s is shorter than any read
+// timeout in use.
 func TestRun_EachDeathHalvesTheWait(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("a")
@@ -926,7 +936,7 @@ func TestRun_EachDeathHalvesTheWait(t *testing.T) {
 		die := func(after time.Duration) {
 			time.Sleep(after)
 			all, _ := b.server.Sessions()
-			b.server.Kill(all) // the youngest
+			b.server.Kill(all) // the newest
 			synctest.Wait()
 		}
 		for want := slice / 2; want > 20*time.Millisecond; want /= 2 {
@@ -939,7 +949,7 @@ func TestRun_EachDeathHalvesTheWait(t *testing.T) {
 	})
 }
 
-// A try waits for nobody.
+// A try does not wait.
 func TestQueue_ATryWaitsForNobody(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("l")
@@ -951,8 +961,8 @@ func TestQueue_ATryWaitsForNobody(t *testing.T) {
 	})
 }
 
-// A chain whose session dies under a nested question has lost what it held, and no other
-// session is opened for the rest of the question.
+// If the session of a chain dies during a nested question, the chain's lock is
+// lost. No other session is opened for the rest of the question.
 func TestQueue_ADeadChainAsksNoMore(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		outer := b.acquire(b.Context(), "outer")
@@ -981,7 +991,7 @@ func (b *bubble) inLine(name string) bool {
 	return l != nil && (l.front != nil || l.holder != nil)
 }
 
-// A waiter that has stood behind another caller ends with its timeout, whatever
+// A waiter that was behind another caller ends with its timeout, whatever
 // happens to the server and to the other callers.
 func TestLine_NoTimeoutIsLost(t *testing.T) {
 	for seed := range uint64(12) {
@@ -1028,7 +1038,7 @@ func TestLine_NoTimeoutIsLost(t *testing.T) {
 					}
 					late := 100 * time.Millisecond
 					if !w.stood {
-						late += 10 * time.Second // to open a session, twice, is not a wait for others
+						late += 10 * time.Second // opening a session, twice, does not count
 					}
 					assert.LessOrEqual(b, w.at.Sub(w.due), late, "%d: %v", i, w.err)
 				}
@@ -1040,8 +1050,8 @@ func TestLine_NoTimeoutIsLost(t *testing.T) {
 	}
 }
 
-// A cancel that meets the grant returns soon, also if the network has fallen
-// silent. Close waits for the release.
+// A cancel at the moment of the grant returns soon, even if the network has
+// fallen silent. Close waits for the release.
 func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		ctx := &endingUnseen{Context: background, done: make(chan struct{})}
@@ -1071,8 +1081,8 @@ func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 	})
 }
 
-// A run that nobody wants any more, when its session is ready at last, sends no
-// GET_LOCK: another caller would find the lock taken.
+// If no caller is left when the session is ready, no GET_LOCK is sent: another
+// caller would find the lock taken.
 func TestRun_NobodyWantsTheQuestion(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -1096,8 +1106,8 @@ func TestRun_NobodyWantsTheQuestion(t *testing.T) {
 	})
 }
 
-// A wait that was granted by a server that had been demoted has not died: the
-// next one is as long.
+// A grant by a demoted server is not a death of the wait: the next wait is as
+// long.
 func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
@@ -1118,7 +1128,7 @@ func TestRun_ADemotionLeavesWaitsLong(t *testing.T) {
 	})
 }
 
-// A call that is refused leaves no line.
+// A refused call leaves no line behind.
 func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		own := Terms{Timeout: Forever, Left: Forever, Use: ForLead}
@@ -1131,8 +1141,8 @@ func TestQueue_RefusedCallsLeaveNoLine(t *testing.T) {
 	})
 }
 
-// Calls of a chain that has a session of its own share it: while one waits
-// there for a lock, another gets one that is free, and none starves.
+// Calls of a chain with a session of its own share that session. While one of
+// them waits there for a lock, another gets a free lock, and neither starves.
 func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("held")
@@ -1158,15 +1168,15 @@ func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 	})
 }
 
-// The session dies at the question after a grant: the holder is told, and its release does not
-// wait for a turn that nobody gives back.
+// The session dies at the question after a grant. The holder is told, and its
+// release does not wait for a turn that never comes.
 func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.queue.pool.CheckServer = true
 		b.server.Lock("a")
 		c := b.call(background, "a", time.Hour)
 		b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
-		time.Sleep(20 * time.Second) // so that the verdict about a cluster is old, too
+		time.Sleep(20 * time.Second) // so that the cluster is asked about again
 		b.server.Unlock("a")
 		g := c.granted(b)
 		begun := time.Now()
@@ -1175,8 +1185,8 @@ func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
 	})
 }
 
-// Whether the server can still be written to is in the answer to the wait: there is no
-// question after it. A server that was demoted during the wait grants nothing.
+// The answer to the wait contains whether the server can be written to, so no
+// question follows. A server that was demoted during the wait grants nothing.
 func TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable(t *testing.T) {
 	for _, demoted := range []bool{false, true} {
 		inBubble(t, 0, func(b *bubble) {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A slice of a search that ends before the turn on the session of the gate comes is no
-// end of the call.
+// If a slice of a search ends before its turn on the session of the gate comes,
+// the call goes on.
 func TestSlot_FarAway(t *testing.T) {
 	for _, trip := range []time.Duration{40, 120, 300} {
 		inBubble(t, 0, func(b *bubble) {
@@ -29,8 +29,8 @@ func TestSlot_FarAway(t *testing.T) {
 	}
 }
 
-// The holder of a timeout's error is that of a slot, and not of the gate, in any spelling;
-// and a call that only waits holds nothing.
+// The Holder in a timeout's error is the holder of a slot, not of the gate, in
+// any spelling. A call that only waits holds no lock.
 func TestSlot_TheGateIsNotTheHolder(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for _, n := range []string{"X#0", "X#1", "x#0", "x#1"} {

@@ -58,7 +58,7 @@ func (c *slotted) has(b *bubble, slot int) *Grant {
 	return c.grant
 }
 
-// another is the queue of another process.
+// another returns the queue of another process.
 func (b *bubble) another() (q *Queue, end func()) {
 	db := b.server.Open()
 	db.SetMaxIdleConns(10)
@@ -72,7 +72,8 @@ func (b *bubble) another() (q *Queue, end func()) {
 	}
 }
 
-// sent is what the server was asked, without what an opened session is asked first.
+// sent returns the statements that the server got, without those at the opening
+// of a session.
 func sent(b *bubble) (texts []string) {
 	for _, st := range b.server.Sent("_LOCK(") {
 		texts = append(texts, strings.TrimPrefix(st.Text, "SELECT "))
@@ -86,7 +87,8 @@ func release(b *bubble, g *Grant) {
 	synctest.Wait()
 }
 
-// The gate, a look, a slot, and the gate is free again; all on one session.
+// A slot costs the gate, a lookup, the slot's lock and the release of the gate,
+// on one session.
 func TestSlot_Statements(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
@@ -105,7 +107,8 @@ func TestSlot_Statements(t *testing.T) {
 	})
 }
 
-// A look, and a wait for a slot, may end when the context does. That is not the end of the timeout.
+// A lookup, and a wait for a slot, may end together with the context. Then the
+// error is not a timeout.
 func TestSlot_TheContextEndsWithAWait(t *testing.T) {
 	for range 50 {
 		inBubble(t, 0, func(b *bubble) {
@@ -123,7 +126,7 @@ func TestSlot_TheContextEndsWithAWait(t *testing.T) {
 	}
 }
 
-// One slot is waited for as a lock is.
+// A wait for the only slot is a wait for a lock.
 func TestSlot_One(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
@@ -143,8 +146,8 @@ func TestSlot_One(t *testing.T) {
 	})
 }
 
-// Callers of all processes are served in the order in which they came, each gets a slot that no
-// other has, and the lowest that is free.
+// Callers of all processes are served in the order in which they came. Each
+// gets the lowest free slot, which no other caller has.
 func TestSlot_InOrder(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		queues := []*Queue{b.queue}
@@ -154,7 +157,7 @@ func TestSlot_InOrder(t *testing.T) {
 			queues = append(queues, q)
 		}
 		var calls []*slotted
-		defer func() { // also if the test fails
+		defer func() { // even if the test fails
 			for _, c := range calls {
 				c.cancel(errGone)
 				<-c.done
@@ -170,7 +173,7 @@ func TestSlot_InOrder(t *testing.T) {
 		for i, c := range calls {
 			if len(free) == 0 {
 				c.waits(b)
-				// Any of the holders releases next.
+				// Any holder releases next.
 				j := i - 1 - rand.IntN(3)
 				for calls[j].grant == nil {
 					j = i - 1 - rand.IntN(i)
@@ -195,8 +198,9 @@ func TestSlot_InOrder(t *testing.T) {
 	})
 }
 
-// However many wait in however many processes: one session a process, and 20 statements a
-// second for all of them; after a minute it is about two.
+// However many callers wait in however many processes, a wait costs one session
+// a process. All of them send 20 statements a second, and about two after a
+// minute.
 func TestSlot_CostOfAWait(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for i := range 4 {
@@ -239,7 +243,8 @@ func TestSlot_CostOfAWait(t *testing.T) {
 	})
 }
 
-// Whichever slot becomes free, and whenever: it is acquired within 100 ms, be its holder foreign or not.
+// Whichever slot becomes free, and whenever, it is acquired within 100 ms,
+// whether its holder was in this process or not.
 func TestSlot_FreeSlotIsAcquiredWithin100ms(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		const n = 5
@@ -278,7 +283,7 @@ func TestSlot_FreeSlotIsAcquiredWithin100ms(t *testing.T) {
 	})
 }
 
-// After a minute it is a second.
+// After a minute it is acquired within a second.
 func TestSlot_LongSearch(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for i := range 3 {
@@ -297,7 +302,8 @@ func TestSlot_LongSearch(t *testing.T) {
 	})
 }
 
-// What a caller of this process releases is acquired at once, without a statement before.
+// A slot that a caller of this process releases is acquired at once, without
+// another statement.
 func TestSlot_LocalReleaseWakes(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		var held []*Grant
@@ -317,18 +323,19 @@ func TestSlot_LocalReleaseWakes(t *testing.T) {
 	})
 }
 
-// The slot with the same holder for the longest time is granted at the moment of its release.
+// The slot whose holder has been the same for the longest time is granted at
+// the moment of its release.
 func TestSlot_TheOldestAtOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		q, end := b.another()
 		defer end()
 		first := b.slotOf(q, background, "x", 2, 0).has(b, 0)
 		second := b.slotOf(q, background, "x", 2, 0).has(b, 1)
-		c := b.slot(background, 2, time.Hour) // sees both for the first time
+		c := b.slot(background, 2, time.Hour) // detects both holders for the first time
 		time.Sleep(30 * time.Millisecond)
 		release(b, first)
 		third := c.has(b, 0)
-		c = b.slot(background, 2, time.Hour) // 1 for the second time, and the other is a caller's of this process
+		c = b.slot(background, 2, time.Hour) // slot 1 for the second time; the other belongs to a caller of this process
 		time.Sleep(30 * time.Millisecond)
 		release(b, second)
 		release(b, c.has(b, 1))
@@ -336,11 +343,11 @@ func TestSlot_TheOldestAtOnce(t *testing.T) {
 	})
 }
 
-// A call that tries once gets a slot that is free, also while others go through the gate, and
-// fails at once if all are used.
+// A call that tries once gets a free slot, even while other callers go through
+// the gate. If all slots are used, it fails at once.
 func TestSlot_TryOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		b.server.Lock("x#gate") // another process's caller is about to acquire slot 0, or waits
+		b.server.Lock("x#gate") // as if another process acquires slot 0, or waits
 
 		c := b.slot(background, 2, 0)
 		c.waits(b)
@@ -362,7 +369,7 @@ func TestSlot_TryOnce(t *testing.T) {
 
 		waiting := b.slot(background, 2, time.Hour)
 		asked := len(b.server.Sent(""))
-		c = b.slot(background, 2, 0) // the caller that waits knows
+		c = b.slot(background, 2, 0) // the waiting caller has looked already
 		c.fails(b, fault.ErrTimeout)
 		assert.Len(b, b.server.Sent(""), asked)
 		assert.Equal(b, began, time.Now())
@@ -380,7 +387,8 @@ func TestSlot_TryOnce(t *testing.T) {
 	})
 }
 
-// A call that tries once, and cannot look since all connections of the db are in use, does not wait for one for long.
+// A call that tries once needs a connection for the lookup. If all connections
+// of the db are in use, it waits for one only briefly.
 func TestSlot_TryOnceWithoutAConnectionToLook(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#gate")
@@ -399,7 +407,8 @@ func TestSlot_TryOnceWithoutAConnectionToLook(t *testing.T) {
 	})
 }
 
-// Timeouts are kept to the instant, at the gate and in the search, and name a holder.
+// Timeouts are exact, at the gate and in the search, and their errors contain a
+// holder.
 func TestSlot_Timeouts(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		q, end := b.another()
@@ -444,7 +453,8 @@ func TestSlot_Timeouts(t *testing.T) {
 	})
 }
 
-// A chain that has a slot of the name gets no other, whatever n is, and however the name is written.
+// A chain that has a slot of the name gets no second one, whatever n is, in any
+// spelling of the name.
 func TestSlot_Reentrant(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		g := b.slot(background, 3, 0).has(b, 0)
@@ -472,7 +482,8 @@ func TestSlot_Reentrant(t *testing.T) {
 	})
 }
 
-// The session of the gate dies, at whatever moment: the call begins again, and nothing is left.
+// If the session of the gate dies, at any moment, the call starts over, and
+// nothing is left.
 func TestSlot_TheGateIsLost(t *testing.T) {
 	for _, at := range []string{"GET_LOCK('x#gate'", "IS_USED_LOCK('x#0'), ", "GET_LOCK('x#1', 0)", "RELEASE_LOCK('x#gate')"} {
 		for _, run := range []bool{false, true} {
@@ -501,7 +512,8 @@ func TestSlot_TheGateIsLost(t *testing.T) {
 	}
 }
 
-// A session that is killed during a wait is replaced; a wait that is killed is reported.
+// A session that is killed during a wait is replaced. A wait that is killed is
+// reported.
 func TestSlot_KilledWhileItWaits(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
@@ -531,7 +543,8 @@ func TestSlot_KilledWhileItWaits(t *testing.T) {
 	})
 }
 
-// A deadlock that the server reports for a wait says nothing about the other slots.
+// A deadlock that the server reports for a wait does not concern the other
+// slots.
 func TestSlot_Deadlock(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
@@ -554,7 +567,7 @@ func TestSlot_Deadlock(t *testing.T) {
 
 		b.server.Script(nil)
 		b.server.Lock("x#1")
-		outer := b.acquire(background, "outer") // a circle through its wait would be none
+		outer := b.acquire(background, "outer") // a cycle through its wait would not be a deadlock
 		c = b.slot(under(outer), 2, time.Minute)
 		time.Sleep(10 * time.Second)
 		c.waits(b)
@@ -567,7 +580,7 @@ func TestSlot_Deadlock(t *testing.T) {
 	})
 }
 
-// A network that drops everything holds up neither a cancel nor a timeout.
+// A network that drops everything delays neither a cancel nor a timeout.
 func TestSlot_Silence(t *testing.T) {
 	for _, at := range []string{"IS_USED_LOCK('x#0'), ", "GET_LOCK('x#1', 0)", "RELEASE_LOCK('x#gate')"} {
 		t.Run(at, func(t *testing.T) {
@@ -600,7 +613,7 @@ func TestSlot_Silence(t *testing.T) {
 	})
 }
 
-// Close ends a search, be it in a wait or in a pause.
+// Close ends a search, in a wait and in a pause.
 func TestSlot_Close(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		inBubble(t, 0, func(b *bubble) {
@@ -647,7 +660,8 @@ func TestSlot_Outage(t *testing.T) {
 	})
 }
 
-// The greater n counts, and never more.
+// Callers with different n exclude each other: in total, no more of them have a
+// slot than the greatest n. A caller gets only slots below its own n.
 func TestSlot_DifferentN(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		q, end := b.another()
@@ -665,7 +679,7 @@ func TestSlot_DifferentN(t *testing.T) {
 		time.Sleep(time.Second)
 		release(b, held[2])
 		time.Sleep(time.Second)
-		waiting.waits(b) // slot 2 is none of its two
+		waiting.waits(b) // slot 2 is not below its n
 		release(b, held[1])
 		release(b, waiting.has(b, 1))
 		release(b, held[0])
@@ -673,7 +687,7 @@ func TestSlot_DifferentN(t *testing.T) {
 	})
 }
 
-// Whatever happens: never two callers in one slot, none left behind.
+// Whatever happens, no two callers have the same slot, and none is left held.
 func TestSlot_Random(t *testing.T) {
 	for seed := range 4 {
 		inBubble(t, time.Duration(seed%2)*50*time.Millisecond, func(b *bubble) {
@@ -741,13 +755,13 @@ func TestSlot_Random(t *testing.T) {
 	}
 }
 
-// MySQL ends a wait by an error, in answer to which the lock would be released in case. The next look
-// tells the same, and is sent anyway.
+// MySQL ends a wait by an error, after which the lock would be released as a
+// precaution. The next lookup shows the same, and is sent anyway.
 func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		b.server.Lock("x#0")
 		b.server.Lock("x#1")
-		var held atomic.Bool // x#0, when a statement begins
+		var held atomic.Bool // x#0, at the beginning of a statement
 		held.Store(true)
 		b.server.Script(func(st memserver.Statement) *memserver.Reply {
 			if held.Load() && strings.Contains(st.Text, "GET_LOCK('x#0', 0.") {
@@ -760,7 +774,7 @@ func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 		assert.LessOrEqual(b, len(b.server.Sent("_LOCK(")), 200)
 		assert.Empty(b, b.server.Sent("RELEASE_LOCK"))
 		held.Store(false)
-		b.server.Unlock("x#0") // it is granted, and yet the wait ends by the error
+		b.server.Unlock("x#0") // it is granted, but the wait ends by the error
 		time.Sleep(lookEvery)
 		g := c.has(b, 0)
 		assert.Len(b, b.server.Sent("RELEASE_LOCK('x#0')"), 1)
@@ -772,7 +786,7 @@ func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 		c = b.slot(background, 2, 10*time.Second)
 		time.Sleep(10*time.Second - 20*time.Millisecond)
 		held.Store(false)
-		b.server.Unlock("x#0") // in the last moment: be it granted or not, it is not left behind
+		b.server.Unlock("x#0") // at the last moment: granted or not, it is not left held
 		<-c.done
 		if c.err == nil {
 			release(b, c.grant)

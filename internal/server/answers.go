@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What servers answer instead of a number, measured on MySQL 9.7 and MariaDB
-// 10.11 unless a source is named.
+// The server's error numbers in answer to a lock function. Measured on MySQL
+// 9.7 and MariaDB 10.11 unless a source is named.
 const (
 	erDeadlock            = 1213 // MariaDB
 	erUserLockDeadlock    = 3058 // MySQL
@@ -31,23 +31,23 @@ const (
 	erUnknownStatement    = 1243 // the prepared statement has gone
 	erNeedReprepare       = 1615
 
-	// Servers that prohibit lock functions, by their documentation and bug
-	// reports.
+	// Servers that prohibit lock functions, according to their documentation
+	// and bug reports.
 	erNotSupportedYet = 1235 // MariaDB 10.6.13 and 10.11.3 with wsrep
 	erUnknown         = 1105 // Percona XtraDB Cluster in strict mode; also anything else
 	erReadOnlyMode    = 1836
 )
 
-// Answers of a server that has no connection left, for any client or for that
-// user.
+// Refusals of a connection because no more are allowed: for the server, or for
+// that user.
 const (
 	erConCount               = 1040
 	erTooManyUserConnections = 1203
 	erUserLimitReached       = 1226
 )
 
-// What servers say before they close a connection. It can have been said long
-// before a statement that it seems to answer.
+// A server sends these before it closes a connection. Such a packet may have
+// been sent long before the statement that it seems to answer.
 const (
 	erServerShutdown           = 1053
 	erConnectionKilled         = 1927 // MariaDB
@@ -67,29 +67,28 @@ func errorNumber(err error) uint16 {
 	return 0
 }
 
-// An otherAnswer is an error without a server's number, on a connection that
-// its driver reports as valid. The connection is alive, so the server or a
-// proxy has answered. Drivers other than go-sql-driver have errors of their
-// own.
+// An otherAnswer is an error without a known number, on a connection that its
+// driver still calls valid: the server has answered, and the session is alive.
+// Drivers other than go-sql-driver have error types of their own.
 type otherAnswer struct{ error }
 
 func (e otherAnswer) Unwrap() error { return e.error }
 
-// nonsense is an answer that came, and that no server gives.
+// nonsense is an answer that no server gives.
 type nonsense struct{ error }
 
 func (e nonsense) Unwrap() error { return e.error }
 
-// brokenBy lists the errors that leave nothing to be known about a connection,
-// whatever its driver says of it.
+// brokenBy lists the errors after which the state of a session is unknown, even
+// if its driver calls the connection valid.
 var brokenBy = []error{
 	driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrPktSyncMul, mysql.ErrBusyBuffer,
 	io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 
-// classified returns err, as an otherAnswer if it is one. A session of our own
-// that holds no lock is not worth asking twice: another is tried in its place.
-// It is called where no other goroutine uses the connection.
+// classified returns err, as an otherAnswer if it is one. If the session is
+// ours and holds no lock, err stays as it is: the session is discarded and
+// another is tried. The caller is the only user of the connection.
 func (c *Conn) classified(err error, conn any) error {
 	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
 		return err
@@ -107,18 +106,19 @@ func (c *Conn) classified(err error, conn any) error {
 	return otherAnswer{err}
 }
 
-// isUnreadable reports whether a number came that is none to the driver.
+// isUnreadable reports whether the driver could not parse a number.
 func isUnreadable(err error) bool {
 	return errors.As(err, new(*strconv.NumError)) && !errors.As(err, new(nonsense))
 }
 
-// IsAnswer reports whether the server answered by an error, so that the session
-// is alive, as far as the answer shows.
+// IsAnswer reports whether err is an answer of the server after which the
+// session goes on. The numbers 2000 to 2999 are a client's: a proxy reports
+// that it has lost the server.
 func IsAnswer(err error) bool {
 	switch n := errorNumber(err); {
 	case n == 0:
 		return errors.As(err, new(otherAnswer))
-	case n >= 2000 && n < 3000: // a client's: a proxy has lost the server
+	case n >= 2000 && n < 3000:
 		return false
 	}
 	switch errorNumber(err) {
@@ -128,27 +128,28 @@ func IsAnswer(err error) bool {
 	return !errors.Is(err, ErrSilent)
 }
 
-// declined reports whether the server will not carry the statement out, rather
-// than has been kept from it.
+// declined reports whether the server refused to run the statement. An
+// interrupted statement, or one that a time limit ended, was not refused.
 func declined(err error) bool {
 	return IsAnswer(err) && errorNumber(err) != erQueryInterrupted && !isTimeLimit(err)
 }
 
-// isTimeLimit reports whether a limit for statements ended the statement.
+// isTimeLimit reports whether a time limit for statements ended the statement.
 func isTimeLimit(err error) bool {
 	n := errorNumber(err)
 	return n == erQueryTimeout || n == erStatementTimeout
 }
 
-// isForgotten reports whether the server did not run what was to be prepared
-// already: it has dropped the prepared statement, as proxies and FLUSH do,
-// while the session lives.
+// isForgotten reports whether a prepared statement was not run because the
+// server no longer has it. FLUSH and proxies drop prepared statements, and the
+// session lives on.
 func isForgotten(err error) bool {
 	n := errorNumber(err)
 	return n == erUnknownStatement || n == erNeedReprepare
 }
 
-// IsFull reports whether the server had no connection left.
+// IsFull reports whether the server refused the connection because no more are
+// allowed.
 func IsFull(err error) bool {
 	switch errorNumber(err) {
 	case erConCount, erTooManyUserConnections, erUserLimitReached:
@@ -167,7 +168,8 @@ func Prohibits(err error) bool {
 	return false
 }
 
-// isRefusal reports whether the server did not even look for the lock.
+// isRefusal reports whether the server refused before it looked for the lock,
+// so that nothing can have been granted or released.
 func isRefusal(err error) bool {
 	switch errorNumber(err) {
 	case erTooLongIdent, erUserLockWrongName, erUserLockTooLongName:
@@ -176,9 +178,10 @@ func isRefusal(err error) bool {
 	return Prohibits(err)
 }
 
-// verdict says what an answer to GET_LOCK means that is neither 1 nor 0: nil
-// for a wait that has run out. A nil err stands for NULL, which MariaDB answers
-// where MySQL answers by error 1317.
+// verdict returns the error for an answer to GET_LOCK that is neither 1 nor 0,
+// or nil for a wait whose time is over. A nil err is a NULL: MariaDB answers a
+// killed wait (KILL QUERY) by NULL, and MySQL by error 1317. Both are
+// ErrInterrupted. A deadlock is 3058 on MySQL and 1213 on MariaDB.
 func verdict(err error) error {
 	if err == nil {
 		return fault.Because(fault.ErrInterrupted, "wait interrupted on the server (KILL QUERY); nothing is held: GET_LOCK returned NULL", nil)

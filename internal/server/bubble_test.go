@@ -16,8 +16,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A bubble is a db on a server in memory, under a clock that jumps. When the
-// test ends no goroutine and no session may be left.
+// A bubble is a db on a server in memory, under a clock that jumps. At the end
+// of the test no goroutine and no session may be left.
 type bubble struct {
 	*testing.T
 	server *memserver.Server
@@ -38,8 +38,7 @@ func config() Config {
 	}
 }
 
-// inBubble runs the test on connections of a db, with a config that change has
-// changed.
+// inBubble runs the test on connections of a db. change may change the config.
 func inBubble(t *testing.T, change func(*Config), test func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -75,7 +74,7 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 	})
 }
 
-// use returns a connection that is fit for locks. It must be put.
+// use returns a connection that is ready for locks. Call put at the end.
 func (b *bubble) use() *Conn {
 	b.Helper()
 	c := b.lent
@@ -88,7 +87,7 @@ func (b *bubble) use() *Conn {
 	return c
 }
 
-// put ends the use of c. A broken connection is closed; others go back.
+// put ends the use of c. A broken connection is closed; any other goes back.
 func (b *bubble) put(c *Conn) {
 	b.Helper()
 	switch {
@@ -108,7 +107,7 @@ func (b *bubble) lock(c *Conn, name string) {
 	require.True(b, granted)
 }
 
-// held is a connection with the lock.
+// held returns a connection with the lock.
 func (b *bubble) held(name string) *Conn {
 	b.Helper()
 	c := b.use()
@@ -116,7 +115,7 @@ func (b *bubble) held(name string) *Conn {
 	return c
 }
 
-// release gives the lock back, and puts c.
+// release releases the lock, and puts c.
 func (b *bubble) release(c *Conn, name string) {
 	b.Helper()
 	require.NoError(b, c.ReleaseLock(name))
@@ -138,23 +137,22 @@ func (b *bubble) begin(c *Conn) *sql.Tx {
 	return tx
 }
 
-// code runs statements of the code under a lock. Errors in answer to them are
-// swallowed.
+// code runs statements of the code under a lock, and ignores the errors that
+// the server answers.
 func (b *bubble) code(tx *sql.Tx, statements ...string) {
 	for _, st := range statements {
 		_, _ = tx.ExecContext(context.Background(), st)
 	}
 }
 
-// alive is how many sessions the server has.
+// alive returns how many sessions the server has.
 func (b *bubble) alive() int {
 	synctest.Wait()
 	_, alive := b.server.Sessions()
 	return alive
 }
 
-// script makes the server answer statements that contain a text by a reply,
-// from now on.
+// script makes the server reply to statements that contain a text, from now on.
 func (b *bubble) script(replies map[string]*memserver.Reply) {
 	b.server.Script(func(st memserver.Statement) *memserver.Reply {
 		for text, reply := range replies {

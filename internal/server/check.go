@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What tells whether a server's locks exclude. A server that is no such node
-// usually does not have the variable.
+// The questions whether a server's locks exclude. A server that is not such a
+// node usually answers with an error, since the variable does not exist.
 const (
 	askGalera       = "@@wsrep_on"
 	showClusterSize = "SHOW STATUS LIKE 'wsrep_cluster_size'"
@@ -21,11 +21,11 @@ const (
 	countPrimaries  = "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE' AND MEMBER_ROLE = 'PRIMARY'"
 )
 
-// andCluster is a column more for another question: 0 if the server is
-// certainly no node of a cluster. It spares most servers a question of its own.
-// MariaDB reads one half of it, MySQL 8 and Percona XtraDB Cluster the other.
-// For each the rest is a comment. No privilege is needed. The only variable
-// that may not exist is MariaDB's, which a few builds lack.
+// andCluster is an additional column of another question: 0 if the server is
+// certainly not a node of a cluster. With it, most servers need no question of
+// its own. MariaDB reads the first half of it, MySQL 8 and Percona XtraDB
+// Cluster the second. Each takes the other half for a comment. No privilege is
+// needed. Only MariaDB's variable may be missing, in a few builds.
 const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 
 // A column is an expression of a SELECT, and where its value goes.
@@ -34,9 +34,8 @@ type column struct {
 	dest sql.Scanner
 }
 
-// readOnlyColumns ask whether the server can be written to. An Aurora reader
-// shows it by innodb_read_only alone, as does a server that was started with
-// that.
+// readOnlyColumns ask whether the server can be written to. @@innodb_read_only
+// alone shows a reader of Aurora, or a server that was started with it.
 func (c *Conn) readOnlyColumns(srv *greeting) []column {
 	columns := []column{{"@@read_only", &srv.readOnly}}
 	if !c.server.noInnoDB.Load() {
@@ -47,7 +46,8 @@ func (c *Conn) readOnlyColumns(srv *greeting) []column {
 
 const innodbReadOnly = "@@innodb_read_only"
 
-// writable returns an error if the server reported that it is read-only.
+// writable returns an error if the server reported that it is read-only in any
+// way.
 func (srv *greeting) writable() error {
 	switch {
 	case !isOff(srv.readOnly.String):
@@ -58,13 +58,14 @@ func (srv *greeting) writable() error {
 	return nil
 }
 
-// A clusterQuestion asks, in the statement of another question, whether the
-// server may be in a cluster. It is nil if that need not be asked.
+// A clusterQuestion asks, within another question, whether the server may be in
+// a cluster. A nil one is not asked.
 type clusterQuestion struct{ answer sql.NullString }
 
-// clusterQuestion decides once whether to ask: the last verdict may become
-// stale while the question is on its way. That no server is a node of a cluster
-// is true of all of a pool's, unlike that one is read-only.
+// clusterQuestion decides once whether to ask, because the last verdict may
+// become too old while the question is on its way. That no server is a node of
+// a cluster holds for all connections of a pool. That a server is writable
+// holds for one connection.
 func (c *Conn) clusterQuestion() *clusterQuestion {
 	found := time.Duration(c.server.noCluster.Load())
 	if !c.server.CheckServer || found != 0 && clock.Now()-found < c.server.KeepAlive {
@@ -73,8 +74,9 @@ func (c *Conn) clusterQuestion() *clusterQuestion {
 	return new(clusterQuestion)
 }
 
-// scanServer selects columns that tell what the server is, and has it answer
-// cluster. It asks again, for less, where the server does not understand.
+// scanServer selects columns that describe the server, and the answer to
+// cluster. If the server does not understand the question, scanServer asks for
+// less.
 func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
 	withCluster := cluster != nil
 	for {
@@ -91,7 +93,7 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *cluste
 		case !IsAnswer(err) || errorNumber(err) == erQueryInterrupted:
 			return err
 		case withCluster:
-			withCluster = false // checkCluster will ask
+			withCluster = false // checkCluster asks then
 		case slices.ContainsFunc(columns, isInnoDB) && c.lacksInnoDB(err):
 			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
 		default:
@@ -102,9 +104,10 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *cluste
 
 func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 
-// lacksInnoDB reports whether err is the answer of a server that does not know
-// @@innodb_read_only, which is not asked for after that. The error names it,
-// with number 1193 on MySQL and MariaDB, and 1105 on servers that imitate them.
+// lacksInnoDB reports whether err is the answer of a server without
+// @@innodb_read_only, which no connection asks for after that. The error names
+// the variable. Its number is 1193 on MySQL and MariaDB, and 1105 on servers
+// that imitate them.
 func (c *Conn) lacksInnoDB(err error) bool {
 	lacks := IsAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !c.server.noInnoDB.Load()
 	if lacks {
@@ -113,7 +116,7 @@ func (c *Conn) lacksInnoDB(err error) bool {
 	return lacks
 }
 
-// split returns the columns' texts, and where their values go.
+// split returns the columns' texts, and the destinations of their values.
 func split(columns []column) (texts []string, dest one) {
 	texts, dest = make([]string, 0, len(columns)), make(one, 0, len(columns))
 	for _, c := range columns {
@@ -122,9 +125,13 @@ func split(columns []column) (texts []string, dest one) {
 	return texts, dest
 }
 
-// checkServer returns an error that matches fault.ErrUnsupported if another
-// session, on another node, could be granted the same lock at the same time.
-// scanServer has been asked.
+// checkServer judges the answers to scanServer. It returns an error that
+// matches fault.ErrUnsupported if the server's locks do not exclude or do not
+// last:
+//
+//   - TiDB and Vitess free locks under their holders.
+//   - A read-only server is a replica, or was demoted in a failover.
+//   - In a cluster, another node could grant the same lock at the same time.
 func (c *Conn) checkServer(cluster *clusterQuestion) error {
 	begun := clock.Now()
 	if err := c.greeting.lasting(); err != nil {
@@ -146,7 +153,7 @@ func (c *Conn) checkServer(cluster *clusterQuestion) error {
 	return nil
 }
 
-// checkAgain is checkServer for a session that was greeted a while ago.
+// checkAgain is checkServer for a session that was greeted before.
 func (c *Conn) checkAgain() error {
 	cluster := c.clusterQuestion()
 	if err := c.scanServer(AnswerTime, c.readOnlyColumns(c.greeting), cluster); err != nil {
@@ -155,8 +162,8 @@ func (c *Conn) checkAgain() error {
 	return c.checkServer(cluster)
 }
 
-// lasting returns an error if the server is one that drops locks under their
-// holders. (Tried: TiDB 8.4 and Vitess 24.)
+// lasting returns an error if the server frees locks while their holders still
+// run. (Tried: TiDB 8.4 and Vitess 24.)
 func (srv *greeting) lasting() error {
 	switch {
 	case strings.Contains(srv.version.String, "TiDB"):
@@ -174,12 +181,13 @@ func isVitess(err error) bool {
 	return IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
 }
 
-// Confirm checks that the server that has granted a lock after a wait still
-// excludes: it may have been demoted in that time. If it does not, the lock is
-// given back or goes with the session, and the error has the reason. The answer
-// to the wait contains that already, unless it is time to ask for a cluster
-// again. After a poll the server is asked. A server that does not answer does
-// not count against the lock: the watch reports its loss.
+// Confirm checks, after a lock was granted, that the server still excludes: it
+// may have been demoted during the wait. If it was, the lock is released or the
+// session is discarded, and the error says why.
+//
+// The answer to a wait contains this already, unless it is time to ask about a
+// cluster again. After a poll the server is asked. If it does not answer,
+// Confirm returns nil: the watch reports the loss.
 func (c *Conn) Confirm(name string) (err error) {
 	switch {
 	case !c.server.CheckServer || c.greeting == nil:
@@ -193,7 +201,7 @@ func (c *Conn) Confirm(name string) (err error) {
 	case !errors.Is(err, fault.ErrUnsupported):
 		return nil
 	case !c.lent && c.locks == 1:
-		_ = c.MarkBroken(err) // the next may lead to another server
+		_ = c.MarkBroken(err) // a new session may lead to another server
 	default:
 		_ = c.ReleaseLock(name) // if that fails, Put discards the session
 	}
@@ -246,10 +254,10 @@ func (c *Conn) checkGroup() error {
 	return nil
 }
 
-// variable returns the value of a variable, "" if the server does not have it.
-// Then it answers by an error, which is 1193 on MySQL and MariaDB and may have
-// any number on compatible servers. An error that kept the server from
-// answering is returned.
+// variable returns the value of a variable, or "" if the server does not have
+// it. MySQL and MariaDB then answer with error 1193, and servers that imitate
+// them with any number. An interruption, a time limit and an error without a
+// number are returned as errors: they say nothing about the variable.
 func (c *Conn) variable(ask string) (string, error) {
 	var value sql.NullString
 	err := c.scan(AnswerTime, c.selecting(ask), &value)
@@ -273,9 +281,9 @@ func isOff(value string) bool {
 	return strings.EqualFold(value, "OFF") || value == "0"
 }
 
-// Ready checks that the server is suitable for locks, unless that was found
-// within an interval. A session in steady use is not borrowed again, and has no
-// lock for long enough to prove it. So nothing else asks its server.
+// Ready checks that the server is suitable for locks, unless that was checked
+// within the last interval. For a session in steady use this is the only check:
+// it is not greeted again, and it holds no lock long enough for a proof.
 func (c *Conn) Ready() error {
 	switch {
 	case c.greeting == nil && (c.server.CheckServer || c.server.Lease > 0):
@@ -286,8 +294,8 @@ func (c *Conn) Ready() error {
 	return nil
 }
 
-// Check asks the server whether it is suitable for locks, as it is asked before
-// the first lock. The connection may have been greeted already.
+// Check asks the server whether it is suitable for locks, by the same questions
+// as before the first lock. The connection may have been greeted already.
 func (c *Conn) Check() error {
 	switch {
 	case !c.lent, c.greeting == nil && c.locks == 0:

@@ -18,8 +18,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A node of a Galera cluster is one among others, alone, or not to be told from
-// either.
+// A Galera node is refused if it is one of several. If a question about that
+// fails, the error is returned, unless the variable does not exist.
 func TestCheck_Galera(t *testing.T) {
 	for what, tc := range map[string]struct {
 		on, size *memserver.Reply
@@ -69,8 +69,8 @@ func TestCheck_Group(t *testing.T) {
 	}
 }
 
-// The greeting finds a node of a cluster, and a server that does not allow lock
-// functions: neither gets a lock.
+// The greeting detects a node of a cluster and a server that does not allow
+// lock functions. Neither gets a lock.
 func TestCheck_TheGreetingRefuses(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.script(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": {Number: erNotSupportedYet}})
@@ -90,8 +90,8 @@ func TestCheck_TheGreetingRefuses(t *testing.T) {
 	})
 }
 
-// Locks that other code has left on a connection are dropped, and the log says
-// so.
+// Locks that other code left on a connection are released by the greeting,
+// which is logged.
 func TestGreeting_LeakedLocks(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble) {
@@ -102,7 +102,8 @@ func TestGreeting_LeakedLocks(t *testing.T) {
 	})
 }
 
-// What GET_LOCK may answer, and what a RELEASE_LOCK in case has left behind.
+// The possible answers to GET_LOCK, and the locks that a refused RELEASE_LOCK
+// after it may have left.
 func TestGetLock_OddAnswers(t *testing.T) {
 	for what, tc := range map[string]struct {
 		reply  *memserver.Reply
@@ -127,8 +128,8 @@ func TestGetLock_OddAnswers(t *testing.T) {
 	}
 }
 
-// Where neither GET_LOCK nor the RELEASE_LOCK in case is even looked at,
-// nothing is in doubt.
+// If the server refuses both GET_LOCK and the RELEASE_LOCK after it without
+// looking for the lock, nothing is left to be released.
 func TestGetLock_BothRefused(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
@@ -140,8 +141,8 @@ func TestGetLock_BothRefused(t *testing.T) {
 	})
 }
 
-// A RELEASE_LOCK in case that is refused is sent again before the next lock,
-// and before the connection is left.
+// A RELEASE_LOCK that is refused after a failed GET_LOCK is repeated before the
+// next lock, and before the connection is given back.
 func TestGetLock_Leftovers(t *testing.T) {
 	for what, end := range map[string]*memserver.Reply{"released": nil, "refused again": refused, "cut off": drop} {
 		t.Run(what, func(t *testing.T) {
@@ -178,8 +179,8 @@ func TestGetLock_Leftovers(t *testing.T) {
 	}
 }
 
-// A limit for statements that cuts off even the try, and then the release in
-// case.
+// A time limit for statements cuts off the try, and then the RELEASE_LOCK after
+// it.
 func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -191,8 +192,8 @@ func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	})
 }
 
-// A session that was not greeted is, before what needs to know the server;
-// where that fails nothing else is asked.
+// A session without a greeting is greeted before a statement that depends on
+// the server. If that fails, nothing else is sent.
 func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {
 	ask := map[string]func(c *Conn) error{
 		"a name outside ASCII": func(c *Conn) error { _, err := c.GetLock("é", 0); return err },
@@ -217,8 +218,8 @@ func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {
 	}
 }
 
-// MariaDB sends its numbers in character_set_results, which may be UTF-16: they
-// are asked for as bytes.
+// MariaDB sends numbers in character_set_results, which may be UTF-16. They are
+// read as bytes.
 func TestSpell_ReadAsBytes(t *testing.T) {
 	utf16 := func(text string) (wide string) {
 		for _, r := range text {
@@ -250,7 +251,8 @@ func TestSpell_ReadAsBytes(t *testing.T) {
 	})
 }
 
-// Nothing but a number and a name is ever an argument; a host may be anything.
+// Only a number and a name can be an argument. The HOST of the process list can
+// be any text.
 func TestSpell_Odd(t *testing.T) {
 	assert.Panics(t, func() { new(Conn).spellOut("?", []driver.Value{true}) })
 	assert.Equal(t, "NULL", literal(nil))
@@ -260,8 +262,8 @@ func TestSpell_Odd(t *testing.T) {
 	assert.Zero(t, port)
 }
 
-// A server that is demoted during a wait gives the lock back, where other locks
-// or their owner need the session.
+// If the server was demoted, Confirm releases the lock. A session that was
+// given to New stays.
 func TestConfirm_Demoted(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
@@ -277,8 +279,8 @@ func TestConfirm_Demoted(t *testing.T) {
 	})
 }
 
-// Rows of the owner's that are open on a connection given to New: no
-// transaction begins, and Close leaves the connection with the lease.
+// While rows of the owner's are open on a connection given to New, no
+// transaction begins, and Leave leaves the connection with the lease.
 func TestLent_RowsOpen(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubbleOfOne(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble, conn *sql.Conn) {
@@ -297,7 +299,7 @@ func TestLent_RowsOpen(t *testing.T) {
 	})
 }
 
-// Where the driver does not look at idle sockets that is said.
+// If the driver does not check idle sockets, that is logged.
 func TestProbe_NoLookAllowed(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble) {
@@ -310,7 +312,8 @@ func TestProbe_NoLookAllowed(t *testing.T) {
 	})
 }
 
-// A list of locks that the server refuses is not one that it was kept from.
+// A list of locks that the server refuses is unsupported. One that was
+// interrupted is not.
 func TestHolders_Refused(t *testing.T) {
 	for number, want := range map[uint16]error{1109: fault.ErrUnsupported, erQueryInterrupted: fault.ErrInterrupted, erLockWaitTimeout: fault.ErrUnsupported} {
 		inBubble(t, nil, func(b *bubble) {
@@ -323,7 +326,7 @@ func TestHolders_Refused(t *testing.T) {
 	}
 }
 
-// MySQL has other names for some of the settings.
+// MySQL has other names than MariaDB for some of the settings.
 func TestCode_SettingsOfMySQL(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.server.Script(func(st memserver.Statement) *memserver.Reply {

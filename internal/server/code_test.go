@@ -15,12 +15,12 @@ import (
 )
 
 // A transaction that has ended under its code never counts as committed,
-// whatever ended it; what came after it stays.
+// whatever ended it. Statements after its end stay in effect.
 func TestTx_EndedUnderItsCode(t *testing.T) {
 	for _, ending := range []string{"ROLLBACK", "COMMIT", "INSERT victim"} {
 		for _, after := range [][]string{nil, {"INSERT after"}} {
 			if ending == "INSERT victim" && after == nil {
-				continue // an error has no flags: that one is for the code to return
+				continue // an error packet has no flags: the code must return that error
 			}
 			t.Run(fmt.Sprint(ending, after), func(t *testing.T) {
 				inBubble(t, nil, func(b *bubble) {
@@ -42,7 +42,7 @@ func TestTx_EndedUnderItsCode(t *testing.T) {
 }
 
 // On MariaDB 10.5 the flags still show a transaction after a deadlock. A
-// savepoint does not, and the flags are read beside it.
+// savepoint does not, so both are checked.
 func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {
 	for ending, outcome := range map[string]error{"INSERT victim": fault.ErrTxEnded, "COMMIT": fault.ErrTxEnded, "INSERT": nil} {
 		inBubble(t, nil, func(b *bubble) {
@@ -70,7 +70,8 @@ func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {
 	}
 }
 
-// The code's own rollback that the server then carries out says so, too.
+// A transaction that the code has rolled back by text is ErrTxEnded, also if
+// the library's ROLLBACK follows: statements in between were committed.
 func TestTx_EndedByAnotherRollback(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -80,8 +81,8 @@ func TestTx_EndedByAnotherRollback(t *testing.T) {
 	})
 }
 
-// A transaction that is open costs START TRANSACTION and COMMIT, and nothing
-// besides.
+// A transaction that stays open until its end costs START TRANSACTION and
+// COMMIT, and no other statement.
 func TestTx_OpenCostsNoStatement(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -101,8 +102,8 @@ func TestTx_OpenCostsNoStatement(t *testing.T) {
 	})
 }
 
-// What the answer to COMMIT means. A number of a client is a proxy's, for a
-// server that has gone.
+// The meaning of the answers to COMMIT. A proxy answers with a client's number
+// (2000 to 2999) when its server is gone.
 func TestTx_AnswersToCommit(t *testing.T) {
 	for what, answer := range map[string]struct {
 		reply   memserver.Reply
@@ -136,8 +137,8 @@ func TestTx_AnswersToCommit(t *testing.T) {
 	}
 }
 
-// A session that the server has closed before COMMIT is sent is a loss: nothing
-// is committed, and nothing in doubt.
+// A session that the server closed before COMMIT was sent is a loss: nothing is
+// committed, and the outcome is known.
 func TestTx_ClosedBeforeCommit(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -175,8 +176,8 @@ func TestTx_SilenceUnderItsEnd(t *testing.T) {
 	}
 }
 
-// A bound that passes while the statement of database/sql's ends has ended the
-// session.
+// If the bound passes while a statement of database/sql's ends, the session is
+// broken.
 func TestTx_ABoundThatPassesAtTheEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -188,8 +189,8 @@ func TestTx_ABoundThatPassesAtTheEnd(t *testing.T) {
 	})
 }
 
-// Locks that the code has taken by hand, others and the same again, are free
-// after the release.
+// Locks that the code took by hand are free after the release: other names, and
+// the lock's own.
 func TestCode_LocksByHand(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -207,8 +208,8 @@ func TestCode_LocksByHand(t *testing.T) {
 	})
 }
 
-// A lock that is released under another is free, however often the code has
-// taken it by hand.
+// A lock that is released while an outer lock is held is free afterwards,
+// however often the code took it by hand.
 func TestCode_NestedLocksByHand(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("outer")
@@ -223,8 +224,7 @@ func TestCode_NestedLocksByHand(t *testing.T) {
 	})
 }
 
-// A session whose code has changed what the library relies on is closed with
-// the release.
+// A session whose settings the code changed is closed with the release.
 func TestCode_Settings(t *testing.T) {
 	for _, change := range []string{
 		"SET NAMES latin1", "SET SESSION wait_timeout = 1", "SET sql_select_limit = 0", "SET autocommit = 0",
@@ -238,7 +238,7 @@ func TestCode_Settings(t *testing.T) {
 				b.release(c, "a")
 				assert.Zero(b, b.alive())
 			})
-			// One that was given to New is put right.
+			// The settings of one that was given to New are set back.
 			inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 				c := b.held("a")
 				b.code(b.begin(c), change, "INSERT row")
@@ -254,8 +254,8 @@ func TestCode_Settings(t *testing.T) {
 	}
 }
 
-// The first Check may come under a lock that is held, on the one session there
-// is.
+// The first Check can come while a lock is held on the only session. It must
+// not send RELEASE_ALL_LOCKS.
 func TestCheck_UnderALock(t *testing.T) {
 	change := func(c *Config) { c.CheckServer, c.Lease = false, 0 }
 	inBubbleOfOne(t, change, func(b *bubble, _ *sql.Conn) {

@@ -13,42 +13,44 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// AnswerTime is how long a statement may take beyond the wait it asks for,
-// before the client stops trusting a silent socket. Opening and greeting a
-// session has the same bound.
+// AnswerTime is how long a statement may take in addition to its wait, before
+// the client stops trusting a silent socket. The same bound holds for opening
+// and greeting a session.
 const AnswerTime = 5 * time.Second
 
-// A Conn is one connection, dedicated to locks. One caller at a time uses it:
-// the caller that has its turn. Methods that any goroutine may call are marked.
+// A Conn is one connection, dedicated to locks. Only the caller that has its
+// turn uses it. The methods that any goroutine may call, without the turn, are
+// marked.
 type Conn struct {
 	conn   *sql.Conn
 	lent   bool // conn was given to New, whose caller may use it too
 	server *Server
 
-	// No statement runs under a caller's context: the driver answers the end of a
-	// context by closing the socket, and every lock of the session goes with it.
-	// Statements run under ctx, or without a context: see contextOf. BreakOff ends
-	// both, and is called when silence has run out.
+	// No statement runs under a caller's context: the driver answers the end of
+	// a context by closing the socket, and every lock of the session would be
+	// lost. Statements run under ctx, or under a context that cannot end: see
+	// contextOf. BreakOff ends both kinds. It is called when no answer came
+	// within the statement's bound.
 	ctx      context.Context
 	cancel   context.CancelFunc
 	silence  *time.Timer
 	toClose  atomic.Pointer[net.Conn] // the socket that BreakOff has to close; nil: none
-	hangupID atomic.Int32             // its id where the kernel reports hang-ups; 0: it does not
-	answered atomic.Int64             // when the last statement that was answered began, in ns since the clock's epoch
+	hangupID atomic.Int32             // its id if the kernel reports hang-ups; 0: it does not
+	answered atomic.Int64             // when the last answered statement began, in ns since epoch
 
 	listened  bool        // listen has been called
 	unwatched atomic.Bool // no look shows that the server has closed the connection
 	known     bool        // driver has been looked for
-	driver    *driverConn // go-sql-driver's own connection, wrapped or not; nil: it is not shown, or not known yet
+	driver    *driverConn // go-sql-driver's own connection, wrapped or not; nil: not shown, or not known yet
 	socket    net.Conn    // beneath conn; nil: not known
 
 	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
 
 	flagged     atomic.Bool  // the flags that the driver has noted show whether tx is still open
-	savepoint   atomic.Bool  // a savepoint shows it: where nothing else does, or not all
+	savepoint   atomic.Bool  // a savepoint shows it, since nothing else does, or not in all cases
 	marked      atomic.Bool  // by mark: code of the user's may end tx
-	lastTx      atomic.Int32 // a txState, noted when the connection was closed
-	endedByCode atomic.Bool  // noted then, too
+	lastTx      atomic.Int32 // a txState, noted for the time after the connection is closed
+	endedByCode atomic.Bool  // noted by noteEnd: the code called Commit or Rollback
 
 	get, release statement
 	releaseAll   statement       // see releaseAfterCode
@@ -57,18 +59,18 @@ type Conn struct {
 	number       number          // its answer
 	greeting     *greeting       // nil until greeted
 	readOnly     bool            // its server was found so: another connection may lead to the primary
-	literals     bool            // names go as literals: see chooseSpelling
+	literals     bool            // names are sent as literals: see chooseSpelling
 	asBytes      bool            // numbers are read as bytes: see readAsBytes
 	locks        int             // held on it
 	hasCode      bool            // code of the user's may have run since the settings were read
-	settings     *settings       // as they are to be; nil: not known
-	spoilt       string          // why the session is closed when its last lock has been released; "": it is not
+	settings     *settings       // as they must be at the end; nil: not known
+	spoilt       string          // why the session is closed after its last release; "": it is not
 	toRestore    []string        // SET statements that undo setIdleLimits
-	leftovers    []string        // locks that may be on it though no Lock stands for them: see releaseInCase
-	lookFollows  bool            // after the GET_LOCK that runs: see GetLockThenLook
-	unsure       string          // a lock of which a look is to show whether it is on it; "": none
-	rechecked    bool            // the answer to the last GET_LOCK has said whether the server can be written to
-	broken       error           // why nothing is known of the session any more; nil: it is sound
+	leftovers    []string        // locks that may be on it without a holder: see releaseInCase
+	lookFollows  bool            // HolderIDs follows this GET_LOCK: see GetLockThenLook
+	unsure       string          // HolderIDs must show whether this lock is on it; "": none
+	rechecked    bool            // the answer to the last GET_LOCK contained the read-only columns
+	broken       error           // why the state of the session is unknown; nil: it is known
 }
 
 // Use makes a Conn of conn. lent says that conn was given to New.
@@ -90,37 +92,37 @@ func (srv *Server) Use(conn *sql.Conn, lent bool) *Conn {
 // Lent reports whether c is the connection that was given to New.
 func (c *Conn) Lent() bool { return c.lent }
 
-// Broken reports whether nothing is known of the session any more. It is to be
-// discarded when the turn ends.
+// Broken reports whether the state of the session is unknown. A broken session
+// is discarded at the end of the turn, never pooled.
 func (c *Conn) Broken() bool { return c.broken != nil }
 
-// BrokenBy returns the error that broke the session; nil: it is sound.
+// BrokenBy returns the error that broke the session; nil: it is not broken.
 func (c *Conn) BrokenBy() error { return c.broken }
 
 // ReadOnly reports whether the server was found to be read-only. Another
 // connection may lead to the primary.
 func (c *Conn) ReadOnly() bool { return c.readOnly }
 
-// Unwatched reports whether a close by the server shows in no look at the
+// Unwatched reports whether a probe cannot show that the server has closed the
 // connection. Any goroutine may call it.
 func (c *Conn) Unwatched() bool { return c.unwatched.Load() }
 
-// HangupID is the id by which Server.Hangups reports the end of the connection;
-// 0: it does not. Any goroutine may call it.
+// HangupID returns the id by which Server.Hangups reports the end of the
+// connection, or 0 if it does not. Any goroutine may call it.
 func (c *Conn) HangupID() int32 { return c.hangupID.Load() }
 
-// PretendHangupID is for tests. It sets the id that HangupID returns.
+// PretendHangupID is for tests. It sets the result of HangupID.
 func (c *Conn) PretendHangupID(id int32) { c.hangupID.Store(id) }
 
-// SentAt is when the last statement began.
+// SentAt returns when the last statement began, as a time since epoch.
 func (c *Conn) SentAt() time.Duration { return c.call.begun }
 
-// AnsweredAt is when the last statement began that was answered. Any goroutine
-// may call it.
+// AnsweredAt returns when the last answered statement began, as a time since
+// epoch. Any goroutine may call it.
 func (c *Conn) AnsweredAt() time.Duration { return time.Duration(c.answered.Load()) }
 
-// IdleLimit is for how long the session may be idle before the server closes
-// it; 0: not known.
+// IdleLimit returns after which idle time the server closes the session; 0: not
+// known.
 func (c *Conn) IdleLimit() time.Duration {
 	if c.greeting == nil {
 		return 0
@@ -129,17 +131,18 @@ func (c *Conn) IdleLimit() time.Duration {
 }
 
 // Kill makes every later statement fail. If it returns true, a statement may be
-// running, and BreakOff ends it. Any goroutine may call Kill, with mutexes
-// held. BreakOff closes the socket, which may run code of the user's.
+// running, and BreakOff ends it. Any goroutine may call Kill, also under
+// mutexes. BreakOff must not be called under a mutex: it closes the socket,
+// which may run code of the user's.
 func (c *Conn) Kill() (running bool) {
 	c.cancel()
 	return c.toClose.Load() != nil // in this order: see contextOf
 }
 
-// Interval is how often the session has to prove that its locks are still
-// there. In that interval the server does not close it for idleness. If the
-// network falls silent, the holder is told before the server gives the locks
-// away.
+// Interval returns how often the session has to prove its locks: every
+// keep-alive interval, or every third of the idle limit if that is less. So an
+// idle session outlives wait_timeout. If the network falls silent, the holder
+// is told before the server gives the locks away.
 func (c *Conn) Interval() time.Duration {
 	d := c.server.KeepAlive
 	if c.greeting != nil && c.greeting.idleLimit > 0 {
@@ -148,9 +151,10 @@ func (c *Conn) Interval() time.Duration {
 	return d
 }
 
-// patience is how long the session may be silent. If it holds locks, that is
-// less than an interval. The network may fall silent right after a proof: the
-// next statement begins within the first interval and fails within the second.
+// patience returns how long the session may be silent. If it holds locks, that
+// is at most 3/4 of an interval. The network may fall silent right after a
+// proof: the next statement begins within the first interval and fails within
+// the second.
 func (c *Conn) patience() time.Duration {
 	if c.locks > 0 {
 		return min(AnswerTime, c.Interval()*3/4)
@@ -158,8 +162,9 @@ func (c *Conn) patience() time.Duration {
 	return AnswerTime
 }
 
-// MarkBroken records that nothing is known of the session any more. The pool
-// discards it when the turn ends. MarkBroken returns an error that wraps err.
+// MarkBroken records err as the reason why the state of the session is unknown,
+// unless nothing was sent (ErrOccupied). The pool discards a broken session at
+// the end of the turn. MarkBroken returns an error that wraps err.
 func (c *Conn) MarkBroken(err error) error {
 	if errors.Is(err, ErrOccupied) {
 		return fault.Because(fault.ErrUnavailable, "", err) // nothing was sent
@@ -170,7 +175,9 @@ func (c *Conn) MarkBroken(err error) error {
 	return fault.Because(fault.ErrUnavailable, "session closed after an error", err)
 }
 
-// raw lets f use the driver's connection.
+// raw lets f use the driver's connection. It waits for a statement of the
+// connection's other user. database/sql would also wait in Raw for open rows if
+// f returned driver.ErrBadConn: see closeConn.
 func (c *Conn) raw(f func(conn any) error) error {
 	began := false
 	err := orConnDone(&began, func() error {
@@ -186,11 +193,12 @@ func (c *Conn) raw(f func(conn any) error) error {
 }
 
 // orConnDone calls use, which uses the *sql.Conn. If use panics before it has
-// begun, orConnDone returns sql.ErrConnDone. database/sql panics if Close is
-// called at the same moment. It checks that the Conn is not closed, waits for
-// Close, and uses a field that Close has set to nil (sql.Conn.grabConn, Go
-// 1.26). The owner of a lent connection and Discard may call Close at any
-// moment.
+// begun, orConnDone returns sql.ErrConnDone.
+//
+// database/sql panics if Close is called at the same moment. It checks that the
+// Conn is open, waits for Close, and uses a field that Close has set to nil
+// (sql.Conn.grabConn, Go 1.26). The owner of a lent connection, and Discard,
+// may call Close at any moment.
 func orConnDone(began *bool, use func() error) (err error) {
 	defer func() {
 		if *began {

@@ -15,7 +15,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A silent driver begins transactions, and nothing else.
+// A silent driver begins transactions. It does nothing else.
 type silent struct{}
 
 func (silent) Connect(context.Context) (driver.Conn, error) { return silent{}, nil }
@@ -26,7 +26,7 @@ func (silent) Begin() (driver.Tx, error)                    { return silent{}, n
 func (silent) Commit() error                                { return nil }
 func (silent) Rollback() error                              { return nil }
 
-// The *sql.Conn is closed at any moment while it is used, and nothing panics.
+// The *sql.Conn may be closed at any moment of its use without a panic.
 func TestConn_IsClosedBesideItsUse(t *testing.T) {
 	for name, use := range map[string]func(*Conn) error{
 		"raw": func(c *Conn) error { return c.raw(func(any) error { return nil }) },
@@ -47,7 +47,7 @@ func TestConn_IsClosedBesideItsUse(t *testing.T) {
 			for range 3000 {
 				conn, err := db.Conn(t.Context())
 				require.NoError(t, err)
-				c := New(cfg, true).Use(conn, name == "tx") // and nothing else is sent then
+				c := New(cfg, true).Use(conn, name == "tx") // then no other statement is sent
 				begun := make(chan struct{})
 				var used error
 				var user sync.WaitGroup
@@ -78,7 +78,8 @@ func TestConn_RawPanics(t *testing.T) {
 	})
 }
 
-// How often a session proves its locks and how long it may be silent.
+// The interval of the proofs, and how long a session may be silent: a loss is
+// known within two intervals, and before the server gives the lock away.
 func TestConn_IntervalAndPatience(t *testing.T) {
 	for _, keepAlive := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second, time.Minute} {
 		for _, idle := range []time.Duration{0, time.Second, 2 * time.Second, 10 * time.Second, time.Minute, 8 * time.Hour} {
@@ -90,7 +91,7 @@ func TestConn_IntervalAndPatience(t *testing.T) {
 			interval, patience := conn.Interval(), conn.patience()
 			assert.LessOrEqual(t, interval, keepAlive)
 			assert.LessOrEqual(t, patience, AnswerTime)
-			// The argument in the pool's watch.go.
+			// The ticks and bounds of the pool's watch.go.
 			tick := max(min(25*time.Millisecond, keepAlive/4), time.Millisecond)
 			assert.LessOrEqual(t, tick+patience, interval, "%v, %v: a loss is known within two intervals", keepAlive, idle)
 			if idle > 0 {

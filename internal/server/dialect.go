@@ -11,22 +11,23 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A greeting is what a greeting has found out.
+// A greeting contains the server's answers to the greeting: the first statement
+// of a session.
 type greeting struct {
 	version, comment sql.NullString
 	// The character sets that a name goes through on its way, and back.
 	clientCharset, connectionCharset, resultsCharset sql.NullString
-	// The session's wait_timeout in seconds, and when it is over by now: the lease
-	// may have replaced it.
+	// The session's wait_timeout in seconds, as it was, and the idle time after
+	// which the server now closes the session: the lease may be less.
 	waitTimeout sql.NullInt64
 	idleLimit   time.Duration
 	lease       leaseState
-	// MariaDB's max_statement_time, in seconds; asked when first needed.
+	// MariaDB's max_statement_time in seconds, read when it is first needed.
 	timeLimit sql.NullFloat64
 	// How many locks other code had left on the connection.
 	leaked sql.NullInt64
-	// Whether it is read-only, and when its locks were last found to exclude,
-	// since epoch; asked unless the server is not to be checked.
+	// Whether the server is read-only, and when its locks were last found to
+	// exclude, since epoch. WithoutServerCheck leaves both unset.
 	readOnly, innodbReadOnly sql.NullString
 	checked                  time.Duration
 }
@@ -35,9 +36,9 @@ func (srv *greeting) mariaDB() bool {
 	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
 }
 
-// hidesDeadlocks reports whether the server's answers say that a transaction is
-// still open after a deadlock has rolled it back. MariaDB 10.5 does so, and
-// 10.11 does not (measured); what is between them is taken for the former.
+// hidesDeadlocks reports whether the server's status flags still show an open
+// transaction after a deadlock has rolled it back. MariaDB 10.5 does that, and
+// 10.11 does not (measured). The versions between them are treated like 10.5.
 func (srv *greeting) hidesDeadlocks() bool {
 	if srv == nil || !srv.mariaDB() {
 		return false
@@ -48,15 +49,15 @@ func (srv *greeting) hidesDeadlocks() bool {
 	return ten && err == nil && minor < 11
 }
 
-// galera reports whether it may be a node of a Galera cluster: one of MariaDB's
-// own, or of Percona XtraDB Cluster, which goes by MySQL's version.
+// galera reports whether the server may be a node of a Galera cluster: MariaDB,
+// or Percona XtraDB Cluster, which has a version number of MySQL.
 func (srv *greeting) galera() bool {
 	return srv.mariaDB() || strings.Contains(srv.comment.String, "XtraDB Cluster")
 }
 
-// harmless reports whether a name stays what it is in the session's character
-// sets. A NULL for the results means that the server changes nothing on the way
-// back.
+// harmless reports whether a name passes the session's character sets
+// unchanged. If character_set_results is NULL, the server converts nothing on
+// the way back.
 func (srv *greeting) harmless() bool {
 	return isUTF8(srv.clientCharset.String) && isUTF8(srv.connectionCharset.String) &&
 		(!srv.resultsCharset.Valid || isUTF8(srv.resultsCharset.String))
@@ -66,8 +67,8 @@ func isUTF8(charset string) bool {
 	return charset == "utf8mb4" || charset == "utf8mb3" || charset == "utf8"
 }
 
-// columns are those of a greeting, in two halves, and where they go. None of it
-// is different on MySQL and MariaDB.
+// columns returns the first columns of a greeting. They are the same on MySQL
+// and MariaDB.
 func (srv *greeting) columns() []column {
 	return []column{
 		{"VERSION()", &srv.version},
@@ -78,13 +79,13 @@ func (srv *greeting) columns() []column {
 	}
 }
 
-// charsetOfResults ends every greeting.
+// charsetOfResults is the last column of every greeting.
 func (srv *greeting) charsetOfResults() column {
 	return column{"@@character_set_results", &srv.resultsCharset}
 }
 
-// greet asks the server what it is, unless that is known. The session may hold
-// locks.
+// greet asks the server what it is, unless that is known. It changes nothing,
+// so the session may hold locks.
 func (c *Conn) greet() error {
 	if c.greeting != nil {
 		return nil
@@ -93,13 +94,14 @@ func (c *Conn) greet() error {
 	return c.greeted(&srv, c.scanServer(c.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
 }
 
-// Greet asks the server what it is, sets the lease, and refuses the session if
-// its server's locks do not exclude. bound is for the first answer.
+// Greet greets a session and refuses it if its server's locks do not exclude.
+// It also sets the lease. bound is for the first answer.
 //
-// It releases the locks that other code left on the connection while that was
-// in a pool. With one of them, GET_LOCK would re-enter silently, and
-// RELEASE_LOCK would leave the lock held. It does not if the session has locks
-// of ours, as a session that was given to New may have by its first Check.
+// If no lock of ours is on the session, Greet sends RELEASE_ALL_LOCKS. That
+// drops the locks that other code left on the connection in a pool: GET_LOCK
+// would re-enter such a lock silently, and RELEASE_LOCK would leave it held. A
+// lock of ours can be on the session at the first Check of a connection given
+// to New.
 func (c *Conn) Greet(bound time.Duration) error {
 	var srv greeting
 	cluster := c.clusterQuestion()
@@ -131,7 +133,7 @@ func (c *Conn) Greet(bound time.Duration) error {
 		err = c.setLease()
 	}
 	if err != nil {
-		c.greeting = nil // greet again, if there is a next time
+		c.greeting = nil // the next use greets again
 	}
 	return err
 }
@@ -146,8 +148,8 @@ func (c *Conn) greeted(srv *greeting, err error) error {
 	return nil
 }
 
-// refusedOr makes an error of a session that is being greeted: the server
-// answered by an error, or the session is broken.
+// refusedOr returns the error for a question that failed. If the server
+// answered with an error, the session goes on; otherwise it is broken.
 func (c *Conn) refusedOr(err error, refused string) error {
 	switch {
 	case errorNumber(err) == erQueryInterrupted:
@@ -158,13 +160,14 @@ func (c *Conn) refusedOr(err error, refused string) error {
 	return c.MarkBroken(err)
 }
 
-// waitStatement returns the statement and the timeout that select columns. The
-// first column waits for a lock for d, to the millisecond and whatever limit
-// the server has for statements. Session variables stay as they are.
+// waitStatement returns a statement, and its timeout, that selects columns. The
+// first column is a GET_LOCK that waits for d, in milliseconds, whatever time
+// limit the server has for statements. No session variable is changed.
 //
-// MySQL rounds the timeout of GET_LOCK to whole seconds. So it gets the next
-// higher ones and a hint that ends the wait, by error 3024. MariaDB takes
-// fractions, but ends the statement at its max_statement_time.
+// MySQL rounds the timeout of GET_LOCK to whole seconds. So the timeout is
+// rounded up, and a hint ends the wait by error 3024. MariaDB takes fractions,
+// but ends a statement at its max_statement_time, which is therefore switched
+// off for this one.
 func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, timeout driver.Value, err error) {
 	if !c.greeting.mariaDB() {
 		seconds := (d + time.Second - 1) / time.Second
@@ -182,7 +185,7 @@ func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, 
 	return &statement{text: text}, d.Seconds(), nil
 }
 
-// limit is MySQL's hint that ends a statement.
+// limit is MySQL's hint that ends a statement after d, rounded up to 1 ms.
 func limit(d time.Duration) string {
 	ms := (d + time.Millisecond - 1) / time.Millisecond
 	return fmt.Sprintf("/*+ MAX_EXECUTION_TIME(%d) */ ", ms)

@@ -1,50 +1,87 @@
-// Package server speaks to one connection of a MySQL or MariaDB server about
-// named locks: the statements it sends, and the meaning of the answers (Conn).
-// It contains no pool and no mutex: the caller that has the turn on a
-// connection uses it.
+// Package server uses one connection of a MySQL or MariaDB server for named
+// locks (Conn): it sends the statements and judges the answers. It contains no
+// pool and no mutex. Package pool decides which caller has the turn on a
+// connection, and only that caller uses the Conn.
 //
 // # Where to look
 //
-//	server.go     configuration, and facts about the server that all connections share
-//	conn.go       a connection, and how long it may be silent
+//	server.go     configuration, and facts that one connection finds out for all
+//	conn.go       a connection; how often it proves its locks, how long it may be silent
 //	lock.go       GET_LOCK and RELEASE_LOCK
 //	prove.go      does the session still hold its locks
-//	end.go        how a connection goes back, or is closed
+//	end.go        how a connection goes back to its db, or is closed
 //
-//	statement.go  one statement on its way; wire.go: the driver beneath it; receive.go: rows
+//	statement.go  one statement on its way: bound, context, text or prepared
+//	wire.go       the driver's connection beneath a statement
+//	receive.go    the rows of an answer
 //	answers.go    the meaning of a server's errors
-//	dialect.go    the greeting, the wait; lease.go: the lease
-//	check.go      does the server exclude: read-only, clusters
-//	spell.go      names in every character set
-//	holders.go    who holds a lock
 //
-//	tx.go         the transaction on a connection with a lock; status.go: is it still open
-//	settings.go   the settings that code under a lock may change
+//	dialect.go    the greeting; a wait in milliseconds on MySQL and MariaDB
+//	check.go      do the server's locks exclude: read-only, clusters, TiDB, Vitess
+//	lease.go      wait_timeout as the lease
+//	spell.go      a name is the same lock in every character set
+//	holders.go    which sessions hold locks
 //
-//	probe.go      looks at the socket
-//	peek.go       everything that is read of go-sql-driver and database/sql by reflection
+//	tx.go         the transaction on a lock's connection
+//	status.go     is the transaction still open: status flags, savepoint
+//	settings.go   what code under a lock may have changed on the session
+//
+//	probe.go      is the connection closed, without traffic
+//	peek.go       all that is read from go-sql-driver and database/sql by reflection
 //	unwrap.go     the connection beneath a wrapper
 //	memory.go     what a server in memory has to show
 //
+// # Life of a connection
+//
+// Server.Use makes a Conn of a *sql.Conn. Conn.Greet asks what the server is,
+// refuses it if its locks do not exclude, and sets the lease. A connection
+// given to New is greeted at its first use (Conn.Ready). With neither a check
+// of the server nor a lease, it is greeted when a statement needs it. At the
+// end, Conn.GiveBack restores a borrowed connection and returns it to its db.
+// Conn.Leave restores one that was given to New. Conn.Discard closes a
+// connection for good.
+//
 // # Invariants
 //
-//   - No statement runs under a caller's context: the end of a context closes
-//     the socket, and every lock of the session would go with it.
-//   - A session of which nothing is known any more is broken. Its connection is
-//     closed, never pooled. Its server frees its locks with that.
+//   - No statement runs under a caller's context. The driver answers the end of
+//     a context by closing the socket, and every lock of the session would be
+//     lost: see contextOf.
+//   - Each statement has a bound of its own. If no answer comes within it, the
+//     session is broken. A session that holds locks fails in this way before
+//     its server gives the locks away: see Conn.Interval, patience and endTime.
+//   - A session whose state is unknown is broken. Its connection is closed,
+//     never pooled, and the server frees its locks with that. ReleaseLock
+//     breaks the session unless RELEASE_LOCK returned 1.
+//   - The socket is closed before the driver's connection, so that no COM_QUIT
+//     is sent: see closeConn.
+//   - A lock is proved by IS_USED_LOCK(name) = CONNECTION_ID(), in one
+//     statement: see Conn.Prove.
 //   - RELEASE_ALL_LOCKS is sent only if no lock of ours is on the session, or
-//     with the release of the last one.
+//     in the statement that releases the last one.
 //   - COMMIT and ROLLBACK come before the RELEASE_LOCK of the transaction's
 //     lock.
+//   - After code of the user's has run on the session, its settings are read
+//     again with the last release: see settings.go.
+//   - No statement that proves or releases a lock depends on a prepared
+//     statement: see send.
+//
+// # Mutexes and goroutines
+//
+// The package has no mutex. Raw locks the mutex of the driver's connection, so
+// it waits for a statement that another user of the connection runs. A timer
+// calls BreakOff when no answer came in time. Two functions start a goroutine:
+// bounded, for a statement of database/sql's on a connection without a known
+// socket, and beneath, for methods of a wrapper.
 //
 // # Races that were lost once
 //
-//   - Close of a lent connection waits indefinitely for rows of its owner. The
-//     driver's connection is closed inside Raw, where no rows are waited for:
-//     see closeConn.
-//   - A *sql.Conn that was given to New is closed first, and goes back to its
-//     db with the locks on it. Its socket is closed: see CloseSocket.
-//   - A proof is sent between two rows of the code under the lock, and reads
-//     one of them as its answer. The driver does not show rows under a context
-//     that cannot end: see rowsOpen.
+//   - Close of a connection given to New waits indefinitely for rows of its
+//     owner. The driver's connection is closed inside Raw, which does not wait
+//     for rows: see closeConn.
+//   - The owner closes the *sql.Conn given to New before the Locker, and the
+//     connection goes back to its db with the locks on it. Its socket is
+//     closed: see CloseSocket.
+//   - A proof is sent between two rows that the code under the lock reads, and
+//     takes one of them as its answer. The driver does not show rows under a
+//     context that cannot end: see rowsOpen.
 package server

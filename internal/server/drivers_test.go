@@ -18,12 +18,12 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// beneath is driver.Conn under a name that is not exported, so that what embeds
+// beneath is driver.Conn under an unexported name, so that a struct that embeds
 // it hides it.
 type beneath = driver.Conn
 
-// An oldConn is a driver's connection with nothing but what database/sql
-// demands: everything is prepared.
+// An oldConn is a driver's connection with only the methods that database/sql
+// requires. It prepares every statement.
 type oldConn struct {
 	beneath
 	prepares func() error
@@ -69,7 +69,7 @@ func (s newStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (dr
 	return s.conn.(driver.QueryerContext).QueryContext(ctx, s.text, args)
 }
 
-// A wrapping wraps what a Connector makes.
+// A wrapping wraps the connections of a Connector.
 type wrapping struct {
 	driver.Connector
 	wrap func(driver.Conn) driver.Conn
@@ -102,9 +102,9 @@ var drivers = map[string]func(prepares func() error) func(driver.Conn) driver.Co
 
 func always() error { return nil }
 
-// A driver that cannot be seen has locks and transactions; a savepoint shows
-// the end of one that its own code has ended, and the log says once that a loss
-// shows late.
+// Locks and transactions work with a driver that is not known. A savepoint
+// shows that the code has ended its transaction. It is logged once that a loss
+// is noticed late.
 func TestDrivers_ATransaction(t *testing.T) {
 	for what, wrap := range drivers {
 		t.Run(what, func(t *testing.T) {
@@ -132,8 +132,8 @@ func TestDrivers_ATransaction(t *testing.T) {
 	}
 }
 
-// An error in answer to the code's last statement says that the server has
-// rolled back: no savepoint is asked then.
+// If the error of the code's last statement means that the server has rolled
+// back, the savepoint is not checked.
 func TestDrivers_ADeadlockIsTheLastWord(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -151,7 +151,7 @@ func TestDrivers_ADeadlockIsTheLastWord(t *testing.T) {
 	})
 }
 
-// A savepoint that is refused is a transaction that has not begun.
+// If the server refuses the savepoint, the transaction has not begun.
 func TestDrivers_TheSavepointIsRefused(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -173,8 +173,8 @@ func TestDrivers_TheSavepointIsRefused(t *testing.T) {
 	})
 }
 
-// The session of a transaction that nothing but a savepoint shows ends: what
-// became of it is not known.
+// If the session ends and only a savepoint could have shown the state of its
+// transaction, that state is not known.
 func TestDrivers_UnseenAtTheEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -188,8 +188,8 @@ func TestDrivers_UnseenAtTheEnd(t *testing.T) {
 	})
 }
 
-// A statement of database/sql's ends with its bound, also where the socket is
-// not known. The statement itself is left alone.
+// A statement of database/sql's ends with its bound, even if the socket is not
+// known. The statement itself goes on.
 func TestDrivers_SilenceUnderAnEnd(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.wrapped(drivers["new"](always))
@@ -205,8 +205,8 @@ func TestDrivers_SilenceUnderAnEnd(t *testing.T) {
 	})
 }
 
-// What a driver does not prepare is an error of the statement; one that
-// prepares only is asked by that, given to New or not.
+// If a driver cannot prepare a statement, the statement fails. A driver that
+// only runs prepared statements works, for New and for Open.
 func TestDrivers_Prepare(t *testing.T) {
 	refused := errors.New("not now")
 	for what, wrap := range drivers {

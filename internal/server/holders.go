@@ -13,7 +13,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A Holder is a session that holds a lock. What the fields mean stands at
+// A Holder is a session that holds a lock. The fields are documented at
 // namedlock.Holder.
 type Holder struct {
 	Name         string
@@ -31,16 +31,16 @@ type Holder struct {
 	Statement    string
 }
 
-// The statements that ask who holds a lock. docs/STATEMENTS.md lists them.
-// Each question is one statement: a proxy may send the next to another server,
-// where the same connection id belongs to another session.
+// The statements that ask who holds a lock. They are listed in
+// docs/STATEMENTS.md. Each question is one statement: a proxy may send the next
+// one to another server, where the same connection id is another session.
 //
-// Every user may use IS_USED_LOCK. The process list shows other users' sessions
-// only under the privilege PROCESS, and else no row. The attributes of a
-// connection are in two tables, so there are two texts. One table is for users
-// that may read the performance schema. The other contains the attributes of
-// the user's own account, for every user. Measured on MySQL 9.7 and MariaDB
-// 10.11.
+// Every user may call IS_USED_LOCK. The process list contains the sessions of
+// other users only for the privilege PROCESS. The attributes of a connection
+// are in two tables. session_connect_attrs needs the right to read the
+// performance schema. session_account_connect_attrs contains only the sessions
+// of the user's own account, and every user may read it. So each question has
+// two texts. Measured on MySQL 9.7 and MariaDB 10.11.
 //
 // Each column is converted to UTF-8 and sent as bytes, which the server does
 // not convert to the session's character_set_results.
@@ -51,19 +51,20 @@ const (
 
 	oneLock = " FROM (SELECT IS_USED_LOCK(?) AS ID, NULL AS NAME) AS l"
 
-	// MySQL shows a name folded, by the rules of utf8mb3_general_ci; LOWER in that
-	// character set agrees with it on all of the BMP.
+	// MySQL returns a name folded, by the rules of utf8mb3_general_ci. LOWER in
+	// that character set folds every character of the BMP in the same way.
 	locksOfMySQL = " FROM (SELECT t.PROCESSLIST_ID AS ID, m.OBJECT_NAME AS NAME" +
 		" FROM performance_schema.metadata_locks AS m JOIN performance_schema.threads AS t ON t.THREAD_ID = m.OWNER_THREAD_ID" +
 		" WHERE m.OBJECT_TYPE = 'USER LEVEL LOCK' AND m.LOCK_STATUS = 'GRANTED'" +
 		" AND CAST(LEFT(m.OBJECT_NAME, CHAR_LENGTH(?)) AS BINARY) = CAST(LOWER(CONVERT(? USING utf8mb3)) AS BINARY)) AS l"
 
-	// The plugin shows no lock that is only waited for.
+	// The plugin lists no lock that a session only waits for.
 	locksOfMariaDB = " FROM (SELECT THREAD_ID AS ID, TABLE_SCHEMA AS NAME FROM information_schema.METADATA_LOCK_INFO" +
 		" WHERE LOCK_TYPE = 'User lock' AND CAST(LEFT(TABLE_SCHEMA, CHAR_LENGTH(?)) AS BINARY) = CAST(? AS BINARY)) AS l"
 
-	// Whether MySQL's list of locks is all of them: it is empty without the
-	// performance schema, or without that instrument, and full when its memory is.
+	// Whether MySQL's list of locks is complete. It is empty without the
+	// performance schema or without that instrument. Locks are missing if its
+	// memory is full.
 	isListComplete = "SELECT @@performance_schema," +
 		" (SELECT ENABLED FROM performance_schema.setup_instruments WHERE NAME = 'wait/lock/metadata/sql/mdl')," +
 		" (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Performance_schema_metadata_lock_lost')"
@@ -75,7 +76,8 @@ var (
 	ofHolderOfOwn = withProcess + attributes("session_account_connect_attrs")
 )
 
-// attributes joins those of the connection, from the table.
+// attributes returns the joins for the attributes of the connection, from that
+// table.
 func attributes(table string) (joins string) {
 	for _, a := range [][2]string{{"a", "program_name"}, {"i", "_pid"}, {"h", "client_host"}} {
 		joins += fmt.Sprintf(" LEFT JOIN performance_schema.%s AS %s ON %[2]s.PROCESSLIST_ID = l.ID AND %[2]s.ATTR_NAME = '%s'", table, a[0], a[1])
@@ -90,7 +92,8 @@ func asUTF8(columns ...string) string {
 	return strings.Join(columns, ", ")
 }
 
-// Holder asks which session holds the lock; false: none does.
+// Holder asks the server for the holder of the lock, with IS_USED_LOCK; false:
+// the lock is free. The Conn may hold locks.
 func (c *Conn) Holder(name string) (Holder, bool, error) {
 	if err := c.greet(); err != nil {
 		return Holder{}, false, err
@@ -112,8 +115,8 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 }
 
 // HolderIDs asks, in one statement, which sessions hold the locks. It returns
-// their connection ids in the order of the names, 0 for a lock that is free. s
-// may hold locks.
+// their connection ids in the order of names, 0 for a lock that is free. The
+// Conn may hold locks.
 func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	if c.greeting == nil {
 		if err := c.greet(); err != nil {
@@ -146,7 +149,7 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	if !ours.Bool {
 		c.unsure = ""
 	} else if i := slices.Index(names, c.unsure); i >= 0 {
-		holders[i] = 0 // as soon as it is released
+		holders[i] = 0 // it is ours, and released below
 	}
 	if err := c.releaseUnsure(); err != nil {
 		return nil, err
@@ -154,8 +157,8 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	return holders, nil
 }
 
-// Holders asks for the holders of all locks whose names begin with prefix. The
-// names are the server's: folded on MySQL.
+// Holders asks for the holders of all locks whose names begin with prefix. It
+// returns the names as the server lists them: folded on MySQL.
 func (c *Conn) Holders(prefix string) ([]Holder, error) {
 	if err := c.greet(); err != nil {
 		return nil, err
@@ -174,7 +177,7 @@ func (c *Conn) Holders(prefix string) ([]Holder, error) {
 	return found, nil
 }
 
-// checkList returns an error if MySQL would not list all locks.
+// checkList returns an error if MySQL's list of locks is incomplete.
 func (c *Conn) checkList(remedy string) error {
 	var on, instrument, lost sql.NullString
 	err := c.scan(c.patience(), isListComplete, &on, &instrument, &lost)
@@ -191,7 +194,8 @@ func (c *Conn) checkList(remedy string) error {
 	return nil
 }
 
-// noList is the error of a server that has not listed its locks.
+// noList returns the error for a server that did not list its locks. Unless the
+// server declined the question, nothing is concluded about the privileges.
 func (c *Conn) noList(err error, remedy string) error {
 	if !declined(err) {
 		return c.refusedOr(err, "could not list the locks")
@@ -199,8 +203,8 @@ func (c *Conn) noList(err error, remedy string) error {
 	return fault.Because(fault.ErrUnsupported, "the server does not list locks to this user: "+remedy, err)
 }
 
-// holders asks in the first of those words that the server answers without an
-// error. A statement that was interrupted is not tried in others.
+// holders sends the first of the texts that the server does not decline. After
+// an interruption or a time limit, no other text is tried.
 func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
@@ -212,7 +216,7 @@ func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err
 	return found, err
 }
 
-// holders receives a row for each. Columns that the server has left out stay
+// holders receives a row for each holder. Columns that the server left out stay
 // unset.
 type holders []Holder
 
@@ -246,8 +250,8 @@ func (found *holders) receive(rows driver.Rows) error {
 	}
 }
 
-// processID is 0 for a text that is not the number of a process: clients choose
-// it.
+// processID returns the process id, or 0 if text is not one: clients choose
+// that attribute.
 func processID(text string) int {
 	pid, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
@@ -256,8 +260,8 @@ func processID(text string) int {
 	return int(pid)
 }
 
-// commandTime is the TIME of the process list. A session that has SET TIMESTAMP
-// makes it anything; then it is not known.
+// commandTime returns the TIME of the process list, or 0 if it is not
+// plausible: a session that has SET TIMESTAMP can have any.
 func commandTime(seconds int64) time.Duration {
 	const year = 365 * 24 * 60 * 60
 	if seconds < 0 || seconds > 10*year {
@@ -266,9 +270,9 @@ func commandTime(seconds int64) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// splitHost takes the HOST of the process list apart: it is an address or a
-// name. If it is not a Unix socket, a port follows after the last colon, also
-// after IPv6 addresses.
+// splitHost splits the HOST of the process list: an address or a name and,
+// after the last colon, the port. This includes IPv6 addresses. A Unix socket
+// has no port.
 func splitHost(host string) (string, int) {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 {
@@ -281,8 +285,8 @@ func splitHost(host string) (string, int) {
 	return host[:i], int(port)
 }
 
-// IsPrimary returns an error where the server's locks are not those that the
-// Locker takes: a replica would report them as free.
+// IsPrimary returns an error if the server's locks are not those that the
+// Locker takes. A replica would report every lock as free.
 func (c *Conn) IsPrimary() error {
 	if err := c.greet(); err != nil || !c.server.CheckServer {
 		return err

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// A leaseState is what is known of the lease of a session.
+// A leaseState is the known state of a session's lease.
 type leaseState int
 
 const (
 	leaseNone      leaseState = iota // wait_timeout is as it was
-	leaseSet                         // the server has said yes to it
-	leaseTaken                       // and it is so
-	leaseSwallowed                   // but wait_timeout is another one
+	leaseSet                         // the server accepted SET SESSION wait_timeout
+	leaseTaken                       // and wait_timeout was read back as set
+	leaseSwallowed                   // but another wait_timeout was read back
 )
 
-// setLease lets the server close the session, and free its locks, when it has
-// heard nothing of it for as long as the lease. A wait_timeout that is shorter
-// stays.
+// setLease sets the session's wait_timeout to the lease. If the client
+// vanishes, the server then closes the session, and frees its locks, after that
+// time. A shorter wait_timeout stays.
 func (c *Conn) setLease() error {
 	lease := int64(c.server.Lease / time.Second)
 	if lease == 0 || lease >= c.greeting.waitTimeout.Int64 {
@@ -31,9 +31,9 @@ func (c *Conn) setLease() error {
 	return nil
 }
 
-// leaseColumns reads the lease back, once. The first proof does so: to ask in a
-// round trip of its own would make every session more expensive, and nothing
-// depends on a lease before that.
+// leaseColumns reads the lease back, once, within the first proof. A round trip
+// of its own would add to the cost of every session, and no code relies on the
+// lease before the first proof.
 func (c *Conn) leaseColumns(seconds *sql.NullInt64) []column {
 	if c.greeting.lease != leaseSet {
 		return nil
@@ -41,7 +41,9 @@ func (c *Conn) leaseColumns(seconds *sql.NullInt64) []column {
 	return []column{{"@@wait_timeout", seconds}}
 }
 
-// leaseRead takes what leaseColumns has read.
+// leaseRead judges the answer to leaseColumns. It logs once per Server if
+// wait_timeout is not the lease, and the interval of the proofs follows the
+// value that is in force.
 func (c *Conn) leaseRead(seconds sql.NullInt64) {
 	if c.greeting.lease != leaseSet || !seconds.Valid {
 		return
@@ -58,7 +60,7 @@ func (c *Conn) leaseRead(seconds sql.NullInt64) {
 	}
 }
 
-// readLease reads it back at once, for Check.
+// readLease reads the lease back at once, for Check.
 func (c *Conn) readLease() error {
 	var seconds sql.NullInt64
 	columns := c.leaseColumns(&seconds)
@@ -72,7 +74,7 @@ func (c *Conn) readLease() error {
 	return nil
 }
 
-// unsetLease undoes setLease.
+// unsetLease sets wait_timeout back to its value at the greeting.
 func (c *Conn) unsetLease() error {
 	if c.greeting == nil || c.greeting.idleLimit == time.Duration(c.greeting.waitTimeout.Int64)*time.Second {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
-// What the statements of an uncontended cycle select. docs/STATEMENTS.md lists
-// them: users mock them.
+// The columns of an uncontended cycle's statements, and of a proof. They are
+// listed in docs/STATEMENTS.md: users mock them.
 const (
 	getLock         = "GET_LOCK(?, ?)"
 	releaseLock     = "RELEASE_LOCK(?)"
@@ -27,9 +27,10 @@ const (
 	provesLock = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
-// GetLock asks for the lock once and, if another session has it, waits for at
-// most wait. It returns true if the lock was granted and false if another
-// session kept it. On an error nothing is held.
+// GetLock asks for the lock once and, if another session holds it, waits for at
+// most wait. It returns true if the lock was granted, and false if another
+// session kept it. On an error nothing is held: an error that leaves this in
+// doubt is followed by a RELEASE_LOCK, or the session is broken.
 func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
 	if err := c.readyFor(name); err != nil {
 		return false, err
@@ -40,7 +41,7 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 	case err == nil && answer.Valid && answer.Int64 == 1:
 		c.locks++
 		if wait > 0 {
-			// The server was busy with the statement all the while, not idle.
+			// The server was busy with the statement during the wait, not idle.
 			c.answered.Store(int64(clock.Now()))
 		}
 		return true, nil
@@ -62,15 +63,16 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 }
 
 // GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL
-// it is a statement less: a wait ends by an error there, and whether the lock
-// was granted in the same moment is found out by the look.
+// this saves a statement. A wait ends by an error there, and HolderIDs shows
+// whether the lock was granted at the same moment.
 func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
 	c.lookFollows = true
 	defer func() { c.lookFollows = false }()
 	return c.GetLock(name, wait)
 }
 
-// releaseUnsure releases the lock that no look has told of.
+// releaseUnsure releases the lock of a GetLockThenLook that HolderIDs has not
+// judged.
 func (c *Conn) releaseUnsure() error {
 	name := c.unsure
 	if name == "" {
@@ -80,12 +82,13 @@ func (c *Conn) releaseUnsure() error {
 	return c.releaseInCase(name, nil)
 }
 
-// releaseInCase is for a GET_LOCK that was answered by an error, its cause, or
-// by NULL. That says that the wait ended, and no manual says that the lock
-// cannot have been granted in the same moment. To ask is cheap. An error in
-// answer to that is an answer, too, and must not cost the session its other
-// locks: the release is then left for later. (A session of our own without
-// locks costs nothing.)
+// releaseInCase sends RELEASE_LOCK after a GET_LOCK that was answered by cause,
+// or by NULL if cause is nil. The wait has ended then, but no manual says that
+// the lock cannot have been granted at the same moment.
+//
+// An error in answer to this RELEASE_LOCK must not cost the session its other
+// locks. The release is then repeated later: see releaseLeftovers. A session of
+// our own without locks is discarded instead.
 func (c *Conn) releaseInCase(name string, cause error) error {
 	_, err := c.ask(c.patience(), &c.release, []driver.Value{name})
 	switch {
@@ -98,8 +101,8 @@ func (c *Conn) releaseInCase(name string, cause error) error {
 	return nil
 }
 
-// releaseLeftovers releases what releaseInCase has left, as far as the server
-// lets it.
+// releaseLeftovers repeats the releases that the server refused in
+// releaseInCase. It returns an error if the server refuses one again.
 func (c *Conn) releaseLeftovers() (refused error) {
 	for i := len(c.leftovers) - 1; i >= 0; i-- {
 		_, err := c.ask(c.patience(), &c.release, []driver.Value{c.leftovers[i]})
@@ -115,7 +118,8 @@ func (c *Conn) releaseLeftovers() (refused error) {
 	return refused
 }
 
-// readyFor sees that the session can name the lock, and does not hold it.
+// readyFor makes sure that the session can spell the name, and that no leftover
+// of it is on the session: GET_LOCK would re-enter that silently.
 func (c *Conn) readyFor(name string) error {
 	if err := c.releaseUnsure(); err != nil {
 		return err
@@ -128,7 +132,7 @@ func (c *Conn) readyFor(name string) error {
 	}
 	if !names.ASCII(name) {
 		if err := c.greet(); err != nil {
-			return err // how the name is written depends on the character sets
+			return err // the spelling of the name depends on the character sets
 		}
 	}
 	c.chooseSpelling()
@@ -141,8 +145,9 @@ func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error
 		if err == nil || !isTimeLimit(err) {
 			return answer, err
 		}
-		// The server's limit for statements is so short that it cut off even the
-		// try; a wait overrides the limit. See GetLock for the release.
+		// The server's time limit for statements is so short that it cut off
+		// even the try. A wait overrides that limit. See releaseInCase for the
+		// release.
 		if err := c.releaseInCase(name, err); err != nil {
 			return answer, err
 		}
@@ -151,14 +156,14 @@ func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error
 	return c.waitForLock(name, wait)
 }
 
-// waitForLock sends a GET_LOCK that waits. Further columns of the statement
-// show whether the server still excludes. Columns after a GET_LOCK that waited
-// are evaluated after the grant (measured on MySQL 9.7 and MariaDB 10.5, 10.11
-// and 11.8).
+// waitForLock sends a GET_LOCK that waits. The same statement selects whether
+// the server is read-only. The server evaluates those columns after the grant
+// (measured on MySQL 9.7 and MariaDB 10.5, 10.11 and 11.8), so they show a
+// server that was demoted during the wait.
 func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
 	bound := wait + AnswerTime
 	if c.locks > 0 {
-		bound = c.patience() // the wait is at most half an interval: see Pool.Wait
+		bound = c.patience() // wait is at most half an interval: see Pool.Wait
 	}
 	if err := c.greet(); err != nil {
 		return answer, err
@@ -175,17 +180,22 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 		}
 		err = c.query(bound, st, []driver.Value{name, timeout}, dest)
 		if err != nil && c.lacksInnoDB(err) {
-			continue // nothing has waited: the column is not known
+			continue // the server did not wait: it does not have the column
 		}
 		c.rechecked = err == nil && c.server.CheckServer
 		return answer, err
 	}
 }
 
-// ReleaseLock gives the lock back. It returns nil only if the server reported
-// that this session held it. After any other answer the session is broken.
+// ReleaseLock sends RELEASE_LOCK once, under a bound of its own. It returns nil
+// only if the server answered 1: this session held the lock. After any other
+// answer the error matches fault.ErrLost and the session is broken, so that its
+// connection is discarded.
+//
+// If code under the lock left the session changed, ReleaseLock also breaks the
+// session, and returns nil.
 func (c *Conn) ReleaseLock(name string) error {
-	_ = c.releaseUnsure() // if it fails, so does what follows, or it is left for later
+	_ = c.releaseUnsure() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
 	bound := c.server.ReleaseTimeout
 	if c.locks > 1 {
 		bound = min(bound, c.patience())
@@ -208,9 +218,9 @@ func (c *Conn) ReleaseLock(name string) error {
 	return fault.Because(fault.ErrLost, "lock lost before its release", c.broken)
 }
 
-// sendRelease sends RELEASE_LOCK. While rows of a transaction are open, which
-// other code under the lock reads at the same time, nothing can be sent: it
-// waits for their end, within bound.
+// sendRelease sends RELEASE_LOCK. While other code under the lock reads rows of
+// a transaction, nothing can be sent. sendRelease waits for the end of the
+// rows, within bound.
 func (c *Conn) sendRelease(name string, bound time.Duration) (answer sql.NullInt64, err error) {
 	const pause = time.Millisecond
 	for deadline := time.Now().Add(bound); ; time.Sleep(pause) {

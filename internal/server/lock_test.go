@@ -10,9 +10,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// A lock that was granted in the moment in which its wait ended by an error, as
-// on MySQL, is found by the look that follows, or is released before anything
-// else happens to the session's locks.
+// On MySQL a wait ends by an error, and the lock may have been granted at the
+// same moment. HolderIDs finds that out. If it is not called, the lock is
+// released before the session's next statement about locks.
 func TestGetLockThenLook(t *testing.T) {
 	for what, next := range map[string]func(b *bubble, c *Conn){
 		"a look": func(b *bubble, c *Conn) {

@@ -12,67 +12,70 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// This file has everything that is read of go-sql-driver and of database/sql by
-// reflection: what they have noted and do not publish. Each field is looked up
-// once, by name and type. A field that a version does not have counts as not
-// known; the comment of the field describes the effect. TestPeek_Versions names
-// the versions that have them all.
+// This file contains everything that is read from go-sql-driver and from
+// database/sql by reflection: state that they keep and do not publish. Each
+// field is looked up once, by name and type. A field that a version does not
+// have counts as not known. The comment of each field says what happens without
+// it. TestPeek_Versions lists the versions that have all of them.
 
-// A driverConn is what can be read of a connection of go-sql-driver, without
-// traffic. Conn.Raw holds the mutex that guards it.
+// A driverConn is the readable state of a connection of go-sql-driver. Reading
+// it causes no traffic. Conn.Raw holds the mutex that guards it.
 type driverConn struct {
-	conn any // itself: what the session's *sql.Conn has, or what that wraps
+	conn any // the connection itself: that of the session's *sql.Conn, or the one wrapped in it
 
-	// false for one with something unread in its buffer, as for one that is
-	// closed.
+	// false if the connection is closed, or if its buffer contains something
+	// unread.
 	valid driver.Validator
 
-	// By the driver, after a failure. Sending a statement to find out would close
-	// it on unread rows. nil: valid, which does not tell it from unread rows. On a
-	// connection of our own there are none, so that it counts as closed; on one
-	// that was given to New a loss shows by the keep-alive.
+	// The driver closed the connection after a failure. (Sending a statement to
+	// find that out would make the driver close a connection with unread rows.)
+	//
+	// nil: valid is used, which is also false for unread rows. A connection of
+	// our own has no unread rows, so it counts as closed. On one that was given
+	// to New, the keep-alive detects a loss.
 	closed *atomic.Bool
 
-	// Why it is closed, if it was for the end of a context in the middle of a
-	// statement. nil: a transaction that its own code has cut off counts as a
-	// loss.
+	// Why the driver closed it, if a context ended in the middle of a
+	// statement. nil: a transaction that was cut off by its own code counts as
+	// a loss.
 	canceled ender
 
-	// The driver watches a context on behalf of the connection, as it does while
-	// rows are being read under one that can end, as fn's is. valid does not show
-	// it while they come straight from the socket, the driver's buffer being
-	// empty, and to look at the socket then would swallow a byte of them. (It
-	// stays set on a connection that is closed in the middle.) nil: such rows on a
-	// connection given to New are not seen; "Leave conn to the Locker" has no
-	// exception then.
+	// The driver is watching a context for the connection. It does that while
+	// rows are read under a context that can end, as fn's can. valid does not
+	// show such rows while the driver's buffer is empty and they come straight
+	// from the socket. Probing the socket at that moment would swallow a byte
+	// of them. (It stays set on a connection that is closed in the middle.)
+	//
+	// nil: such rows on a connection given to New are not detected. "Leave conn
+	// to the Locker" has no exception then.
 	watching *bool
 
-	// The flags of the last answer that was not an error: see seenTx. nil: a
-	// savepoint shows whether a transaction has ended under its code.
+	// The status flags of the last answer that was not an error: see seenTx.
+	// nil: a savepoint shows whether a transaction has ended under its code.
 	status *uint16
 
-	// nil: nothing warns that checkConnLiveness=false has a loss show late.
+	// nil: no warning is logged that checkConnLiveness=false delays the notice
+	// of a loss.
 	config *mysql.Config
 
-	// The network connection, TLS or not. nil: the kernel does not report
-	// hang-ups, and the watch ticks; all statements run under the session's
-	// context; the socket of a connection that its owner uses cannot be closed.
+	// The network connection beneath TLS, if there is TLS. nil: the kernel does
+	// not report hang-ups, and the watch ticks. All statements run under the
+	// session's context. A connection with another user cannot be cut.
 	socket net.Conn
 }
 
-// An ender knows why something has ended; nil: it has not.
+// An ender contains the reason why something has ended; nil: it has not.
 type ender interface{ Value() error }
 
 // fromGoSQLDriver reports whether conn is a connection of go-sql-driver itself,
-// with nothing wrapped around it. Other connections are left alone:
-// ResetSession may do anything there, up to resetting the session, which would
-// free its locks.
+// without a wrapper. No other driver is probed: its ResetSession may do
+// anything, for example reset the session, which would free its locks.
 func fromGoSQLDriver(conn any) bool {
 	t := reflect.TypeOf(conn)
 	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "github.com/go-sql-driver/mysql"
 }
 
-// peek reads a connection of go-sql-driver.
+// peek reads the fields of a connection of go-sql-driver.
 func peek(conn any) *driverConn {
 	d := &driverConn{conn: conn}
 	d.valid, _ = conn.(driver.Validator)
@@ -91,21 +94,21 @@ func peek(conn any) *driverConn {
 	return d
 }
 
-// socketOpen looks at the socket: ResetSession of go-sql-driver tries to read
-// what must not be there.
+// socketOpen probes the socket: ResetSession of go-sql-driver tries to read,
+// without blocking, where nothing may be unread.
 func (d *driverConn) socketOpen() bool {
 	r, ok := d.conn.(driver.SessionResetter)
 	return !ok || r.ResetSession(context.Background()) == nil
 }
 
-// fields says where the fields of the driver's connection are; -1: the driver
-// does not have it.
+// fields contains the indexes of the fields of the driver's connection; -1: the
+// driver does not have the field.
 var fields struct {
 	sync.Once
 	closed, watching, canceled, socket, config, status int
 }
 
-// findFields looks the fields up, once.
+// findFields looks up the fields, once.
 func findFields(conn any) {
 	fields.Do(func() {
 		driverConn := reflect.TypeOf(conn).Elem()
@@ -131,7 +134,7 @@ func fieldOf(driverConn reflect.Type, name string, kind reflect.Type) int {
 	return -1
 }
 
-// driverField returns a pointer to the field, nil if there is none.
+// driverField returns a pointer to the field; nil: there is none.
 func driverField(conn any, index *int) any {
 	findFields(conn)
 	if *index < 0 {
@@ -141,8 +144,8 @@ func driverField(conn any, index *int) any {
 	return reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Interface()
 }
 
-// missingFields names the fields that this version of go-sql-driver does not
-// have. It is called after peek.
+// missingFields returns the names of the fields that this version of
+// go-sql-driver does not have. Call it after peek.
 func missingFields() (missing []string) {
 	for name, at := range map[string]int{"closed": fields.closed, "watching": fields.watching, "canceled": fields.canceled, "rawConn": fields.socket, "cfg": fields.config, "status": fields.status} {
 		if at < 0 {
@@ -152,9 +155,9 @@ func missingFields() (missing []string) {
 	return missing
 }
 
-// txFields are the fields of a *sql.Tx. closemu is held for reading while rows
-// are open or a statement is about to run. done is set when Commit or Rollback
-// has been called.
+// txFields are the fields of a *sql.Tx. closemu is locked for reading while
+// rows are open or a statement is about to run. done is set once Commit or
+// Rollback has been called.
 var txFields = sync.OnceValue(func() (fields struct{ closemu, done []int }) {
 	tx := reflect.TypeFor[sql.Tx]()
 	if f, ok := tx.FieldByName("closemu"); ok && f.Type == reflect.TypeFor[sync.RWMutex]() {
@@ -173,17 +176,18 @@ func txField[T any](tx *sql.Tx, index []int) *T {
 	return (*T)(reflect.ValueOf(tx).Elem().FieldByIndex(index).Addr().UnsafePointer())
 }
 
-// isDone reports whether Commit or Rollback has been called on tx. Where that
-// cannot be seen it reports false, and the next call on tx finds out.
+// isDone reports whether Commit or Rollback has been called on tx. If
+// database/sql does not have the field, it reports false, and the next call on
+// tx finds out.
 func isDone(tx *sql.Tx) bool {
 	done := txField[atomic.Bool](tx, txFields().done)
 	return done != nil && done.Load()
 }
 
 // rowsOpen reports whether rows of tx are open, or a statement of it is about
-// to run. The driver does not know of rows that are read under a context that
-// cannot end. Where database/sql no longer has the mutex, rows count as open
-// until the transaction has ended, and no proof is sent in that time.
+// to run. The driver cannot show rows that are read under a context that cannot
+// end. If database/sql does not have the mutex, rows count as open until the
+// transaction has ended, and no proof is sent in that time.
 func rowsOpen(tx *sql.Tx) bool {
 	mu := txField[sync.RWMutex](tx, txFields().closemu)
 	if mu == nil || !mu.TryLock() {

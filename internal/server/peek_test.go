@@ -13,8 +13,7 @@ import (
 )
 
 // seenWith are the versions of go-sql-driver with which the tests of this
-// package and of e2e have passed. All of them have the fields that peek.go
-// reads.
+// package and of e2e passed. Each of them has all fields that peek.go reads.
 var seenWith = []string{"v1.10.1"}
 
 func TestPeek_Versions(t *testing.T) {
@@ -40,8 +39,8 @@ func TestPeek_Versions(t *testing.T) {
 	assert.Contains(t, seenWith, version, "run the whole suite with this version, and then name it here")
 }
 
-// Without one of the fields locks are taken and a probe shows a loss all the
-// same. It is logged once.
+// Without one of the fields, locks are still taken and a probe still detects a
+// loss. The missing field is logged once.
 func TestPeek_WithoutAField(t *testing.T) {
 	for name, field := range map[string]*int{"closed": &fields.closed, "watching": &fields.watching, "canceled": &fields.canceled, "rawConn": &fields.socket, "cfg": &fields.config} {
 		t.Run(name, func(t *testing.T) {

@@ -12,15 +12,15 @@ import (
 type State int
 
 const (
-	Unseen   State = iota // not go-sql-driver's own, nor is that shown beneath it: nothing can be told
-	Open                  // as far as can be seen
+	Unseen   State = iota // not known: no connection of go-sql-driver is shown
+	Open                  // as far as a probe can detect
 	Closed                // by the server, or by the driver after a failure
-	Occupied              // by something that is still to be read; nothing can be sent
+	Occupied              // by something unread; nothing can be sent
 	Returned              // by the caller of New, who has closed the *sql.Conn
-	CutOff                // by the driver, since a context ended in the middle of a statement of the transaction
+	CutOff                // by the driver: a context ended during a statement of the transaction
 )
 
-// Cause is why a session is lost of which that is the state.
+// Cause returns why a session in that state is lost, or nil if it is not.
 func (state State) Cause() error {
 	switch state {
 	case Closed:
@@ -33,8 +33,9 @@ func (state State) Cause() error {
 	return nil
 }
 
-// Probe finds out whether the server has closed the connection: without
-// traffic, and without blocking while no statement runs.
+// Probe finds out whether the server has closed the connection, without
+// traffic. It blocks only while a statement runs: Raw holds the connection's
+// mutex.
 func (c *Conn) Probe() State {
 	state := Unseen
 	err := c.raw(func(conn any) error {
@@ -54,9 +55,9 @@ func (c *Conn) Probe() State {
 	return state
 }
 
-// listen registers the socket, so that the kernel reports when the server
-// closes the connection. It does so if it can. It is called before the first
-// statement.
+// listen asks the kernel to report when the server closes the connection, if it
+// can. If a probe cannot detect that either, listen logs it, once per Server.
+// It is called before the first statement.
 func (c *Conn) listen(conn any) {
 	if c.listened || c.server.Probe == 0 {
 		return
@@ -77,7 +78,7 @@ func (c *Conn) listen(conn any) {
 	}
 }
 
-// blindness says why a look at the socket of conn tells nothing, "" if it does.
+// blindness returns why a probe of conn cannot detect a loss; "": it can.
 func (c *Conn) blindness(conn any) string {
 	if c.stateOf(conn) == Unseen {
 		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
@@ -94,25 +95,24 @@ func (c *Conn) blindness(conn any) string {
 		}
 	}
 	switch runtime.GOOS {
-	case "windows", "plan9", "js", "wasip1": // where go-sql-driver does not look
+	case "windows", "plan9", "js", "wasip1": // go-sql-driver does not check there
 		return "sockets cannot be checked on " + runtime.GOOS
 	}
 	return ""
 }
 
-// listenNoMore undoes listen. A socket of nil is closed, or belongs to another
-// owner.
+// listenNoMore undoes listen. socket is nil if it is closed, or no longer ours.
 func (c *Conn) listenNoMore(socket net.Conn) {
 	if c.hangupID.Swap(0) != 0 {
 		c.server.Hangups.Remove(socket)
 	}
 }
 
-// SocketOpen reports whether the connection can be seen to be open. The caller
-// has the session's turn.
+// SocketOpen reports whether a probe finds the connection open. It needs the
+// session's turn.
 func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
 
-// know finds out, once, what can be told of conn.
+// know finds the driver's connection and its socket, once.
 func (c *Conn) know(conn any) {
 	if c.known {
 		return
@@ -130,7 +130,8 @@ func (c *Conn) know(conn any) {
 	}
 }
 
-// stateOf asks the driver alone, and sends nothing.
+// stateOf reads the state that the driver and database/sql have noted. It
+// neither sends anything nor probes the socket.
 func (c *Conn) stateOf(conn any) State {
 	c.know(conn)
 	if tx := c.tx.Load(); tx != nil && rowsOpen(tx) {
@@ -157,17 +158,17 @@ func (c *Conn) stateOf(conn any) State {
 }
 
 // canceled reports whether the driver has closed the connection because a
-// context ended in the middle of a statement of the transaction. Where the
-// session's own context has ended it was that: silence under a proof, which is
-// a loss.
+// context ended during a statement of the transaction. If the session's own
+// context has ended, that was the reason: no answer to a proof, which is a
+// loss.
 func (c *Conn) canceled() bool {
 	return c.tx.Load() != nil && c.ctx.Err() == nil && c.driver != nil && c.driver.canceled != nil && c.driver.canceled.Value() != nil
 }
 
-// socketOpen looks at the socket, if there is one to look at.
+// socketOpen probes the socket, if its driver is known.
 func (c *Conn) socketOpen() bool { return c.driver == nil || c.driver.socketOpen() }
 
-// missingFields names what cannot be read of the driver's connection.
+// missingFields returns the names of the driver's fields that cannot be read.
 func (c *Conn) missingFields() []string {
 	if c.driver == nil {
 		return nil

@@ -11,19 +11,23 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// Prove asks the server whether the session holds the locks, and whether the
-// server can still be written to. A ping would not show that a lock has gone,
-// nor that a primary has become a replica. On an error see IsTooLong,
-// ErrOccupied and IsAnswer; any other error is a loss.
+// Prove asks the server whether the session holds the locks, by
+// IS_USED_LOCK(name) = CONNECTION_ID() for each of them, and whether the server
+// can still be written to. It compares within one statement, because a proxy
+// may answer CONNECTION_ID() for itself. A ping would detect neither a lock
+// that has gone nor a primary that has become a replica.
+//
+// If the error is ErrOccupied or IsTooLong, nothing was sent. If it is an
+// answer (IsAnswer), the session is alive. Any other error is a loss.
 func (c *Conn) Prove(names []string) error {
 	if err := c.greet(); err != nil {
-		// The sentinel of a failed acquire is not the cause of a loss.
+		// The error of a failed acquire is not the cause of a loss.
 		if r := (*fault.Reason)(nil); errors.As(err, &r) && r.Cause != nil {
 			err = r.Cause
 		}
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
-	var asked greeting // of which no more is read than whether it is read-only
+	var asked greeting // only its read-only columns are used
 	columns := []column{{"0", &asked.readOnly}}
 	if c.server.CheckServer {
 		columns = c.readOnlyColumns(&asked)
@@ -53,6 +57,6 @@ func (c *Conn) Prove(names []string) error {
 	return asked.writable()
 }
 
-// IsTooLong reports whether nothing was sent, since the statement does not fit
-// into a packet.
+// IsTooLong reports whether nothing was sent, because the statement does not
+// fit into a packet.
 func IsTooLong(err error) bool { return errors.Is(err, mysql.ErrPktTooLarge) }

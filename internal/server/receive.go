@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// A receiver takes the rows of an answer. The values are the driver's until it
-// returns.
+// A receiver takes the rows of an answer. The driver owns the values, and may
+// reuse them when receive has returned.
 type receiver interface {
 	receive(rows driver.Rows) error
 }
@@ -27,8 +27,8 @@ func (n *number) receive(rows driver.Rows) error {
 	return scan(&n.value, n.row[0])
 }
 
-// one receives a row with a column for each destination. Where the server has
-// left some out, those destinations stay unset, as for NULL.
+// one receives a row with a column for each destination. If the server left
+// columns out, the last destinations stay unset, like NULL.
 type one []sql.Scanner
 
 func (dest one) receive(rows driver.Rows) error {
@@ -51,7 +51,7 @@ func (dest one) scan(row []driver.Value) error {
 	return nil
 }
 
-// none expects no row, and looks for none.
+// none expects no row, and reads none.
 type none struct{}
 
 func (none) receive(driver.Rows) error { return nil }
@@ -63,9 +63,9 @@ func noRows(err error) error {
 	return err
 }
 
-// scan puts value into dest. Where character_set_results is UTF-16 or the like,
-// text is ASCII with NULs in between; nothing that is read here contains NULs
-// otherwise.
+// scan puts value into dest. If character_set_results is for example UTF-16,
+// text arrives as ASCII with a NUL before or after each character. No text that
+// is read here contains other NULs, so they are removed.
 func scan(dest sql.Scanner, value driver.Value) error {
 	if text, ok := value.([]byte); ok && bytes.IndexByte(text, 0) >= 0 {
 		value = bytes.ReplaceAll(text, []byte{0}, nil)

@@ -9,7 +9,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/hangup"
 )
 
-// Config says how connections are used for locks.
+// Config is the configuration of the connections for locks.
 type Config struct {
 	ReleaseTimeout time.Duration // bounds RELEASE_LOCK
 	KeepAlive      time.Duration // between two proofs, at most
@@ -18,22 +18,22 @@ type Config struct {
 	CheckServer    bool          // whether the server's locks exclude
 	Logger         *slog.Logger  // never blocks: see notify.Notifier.Logger
 
-	// Unwrap is the user's. It returns the connection beneath a wrapper, or nil.
-	// A nil Unwrap is never called.
+	// Unwrap is the user's function. It returns the connection beneath a
+	// wrapper, or nil. A nil Unwrap is never called.
 	Unwrap func(driver.Conn) driver.Conn
 }
 
-// A Server is the database server of a pool: the configuration for all
-// connections to it, and the facts that one of them found out for all.
+// A Server is the database server of a pool: the configuration of all
+// connections to it, and the facts that one connection finds out for all.
 type Server struct {
 	Config
-	Hangups *hangup.Listener // reports sockets that the server has closed
+	Hangups *hangup.Listener // reports the sockets that the server closes
 
 	brief     bool         // connections may be short-lived: do not prepare at their first use
-	noCluster atomic.Int64 // when it was last found to be in no cluster, in ns since epoch; 0: never
-	noInnoDB  atomic.Bool  // it does not know @@innodb_read_only
+	noCluster atomic.Int64 // when it was last found outside clusters, in ns since epoch; 0: never
+	noInnoDB  atomic.Bool  // it does not have @@innodb_read_only
 	leaseless atomic.Bool  // it has been logged that the lease was swallowed
-	unwatched atomic.Bool  // it has been logged that a socket cannot be looked at
+	unwatched atomic.Bool  // it has been logged that losses will be noticed late
 }
 
 // New returns a server that has no connection yet. brief says that connections

@@ -10,18 +10,19 @@ import (
 	"time"
 )
 
-// Code of the user's runs on the session of a transaction. It may change
-// everything that the library relies on: the character sets, in which a name
-// may be another lock, limits, autocommit, and the locks on the session. So the
-// settings are read before the first transaction of a session, and again in the
-// statement that releases its last lock. A session whose settings have changed
-// is closed.
+// This file makes no assumption about a session on which code of the user's has
+// run, that is, the session of a transaction. The code may change all that the
+// library relies on: the character sets, which make a name another lock, time
+// limits, autocommit, and the locks on the session. So the settings are read
+// before the first transaction of a session, and again in the statement that
+// releases its last lock. A session that was changed is closed. On a connection
+// given to New, the settings are set back.
 //
-// Until then no other call chain has a turn there, and names go as literals,
-// which are the same locks in every character set.
+// Until then no other call chain has a turn on the session. Names are sent as
+// literals, which are the same locks in every character set.
 
-// settings are what the library relies on, and the next borrower of the
-// connection.
+// settings are the session variables on which the library, and the next
+// borrower of the connection, rely.
 type settings struct {
 	clientCharset, connectionCharset, resultsCharset sql.NullString
 	waitTimeout                                      sql.NullInt64
@@ -29,8 +30,8 @@ type settings struct {
 	completion                                       sql.NullString
 	timeLimit                                        decimal
 
-	// MariaDB: inside a transaction one of these takes the place of wait_timeout,
-	// unless it is 0.
+	// MariaDB: in a transaction one of these replaces wait_timeout, unless it
+	// is 0.
 	idle, idleReadOnly, idleWrite sql.NullInt64
 }
 
@@ -76,7 +77,7 @@ func (d *decimal) Scan(value any) error {
 	return d.NullString.Scan(value)
 }
 
-// changed names the settings that are others now.
+// changed returns the names of the settings that are different now.
 func (set *settings) changed(now *settings, mariaDB bool) (names []string) {
 	if *set == *now {
 		return nil
@@ -95,11 +96,10 @@ func value(of sql.Scanner) driver.Value {
 	return v
 }
 
-// sealed reports whether no code of the user's reaches the session: the
-// transaction of a test double is on another database. A connection that was
-// given to New and whose driver cannot be seen counts as such under
-// WithoutServerCheck, which promises to send nothing but the statements of the
-// cycle.
+// sealed reports whether no code of the user's can reach the session. The
+// transaction of a test double is on another database. A connection given to
+// New whose driver is not shown counts as sealed under WithoutServerCheck,
+// which promises to send only the statements of the cycle.
 func (c *Conn) sealed(conn any) bool {
 	if _, inMemory := conn.(MemoryConn); inMemory {
 		return true
@@ -108,9 +108,9 @@ func (c *Conn) sealed(conn any) bool {
 	return c.lent && !c.server.CheckServer && c.driver == nil
 }
 
-// readyForCode reads the settings before code of the user's runs on the
-// session, unless they are known, and has every limit for an idle transaction
-// be within the lease.
+// readyForCode prepares the session for code of the user's. It reads the
+// settings, unless they are known, and limits every idle time in a transaction
+// to the lease.
 func (c *Conn) readyForCode() error {
 	var sealed bool
 	if err := c.raw(func(conn any) error {
@@ -128,7 +128,7 @@ func (c *Conn) readyForCode() error {
 	}
 	set := new(settings)
 	if err := c.scanColumns(set.columns(c.greeting.mariaDB())); err != nil {
-		if IsAnswer(err) { // a server that is like MySQL, and lacks one of them
+		if IsAnswer(err) { // a server that imitates MySQL does not have all of them
 			return nil
 		}
 		return err
@@ -142,9 +142,9 @@ func (c *Conn) scanColumns(columns []column) error {
 	return c.scan(c.patience(), c.selecting(texts...), dest...)
 }
 
-// setIdleLimits takes into account that MariaDB has other limits for a session
-// that is idle in a transaction. Those that are longer than the lease are set
-// to it; restore sets them back.
+// setIdleLimits covers MariaDB's limits for a session that is idle in a
+// transaction. A limit that is longer than the lease is set to the lease, and
+// restore sets it back. A shorter one shortens the interval of the proofs.
 func (c *Conn) setIdleLimits() error {
 	set := c.settings
 	lease := int64(c.server.Lease / time.Second)
@@ -167,24 +167,28 @@ func (c *Conn) setIdleLimits() error {
 	return nil
 }
 
-// A spoiled session is closed though no lock was lost.
+// A spoiled session is closed although no lock was lost.
 type spoiled struct{ why string }
 
 func (e *spoiled) Error() string {
 	return "code under the lock left the session changed: " + e.why
 }
 
-// spoil makes the release of the last lock close the session.
+// spoil makes ReleaseLock break the session after its last release.
 func (c *Conn) spoil(why string) {
 	if c.spoilt == "" {
 		c.spoilt = why
 	}
 }
 
-// releaseAfterCode is RELEASE_LOCK where code of the user's has run on the
-// session. The code may have taken the same lock, or others, by hand. The statement
-// with all settings takes a server two to three times as long to parse as to run, so
-// that it is worth preparing from its second use on (measured: 59 µs and 27 µs on
+// releaseAfterCode is RELEASE_LOCK on a session on which code of the user's has
+// run. The code may have taken the same lock, or other locks, by hand. With the
+// last lock of ours, RELEASE_ALL_LOCKS in the same statement frees those. The
+// server evaluates RELEASE_LOCK first. The statement also reads the settings
+// again.
+//
+// A server takes two to three times as long to parse this statement as to run
+// it, so it is prepared from its second use on (measured: 59 µs and 27 µs on
 // MariaDB 10.11, 35 µs and 19 µs on MySQL 9.7).
 func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64, error) {
 	if c.locks > 1 {
@@ -222,7 +226,7 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 		}
 	case c.lent:
 		c.putBack(now)
-		c.settings = nil // its owner may change them until the next transaction
+		c.settings = nil // its owner may change them before the next transaction
 	default:
 		if changed := c.settings.changed(now, c.greeting.mariaDB()); len(changed) > 0 {
 			c.spoil(strings.Join(changed, ", "))
@@ -231,9 +235,11 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 	return answer, nil
 }
 
-// releaseNested releases a lock while other locks are on the session. What the
-// code may have taken by hand is released with the last of them. This name is
-// released here: GET_LOCK re-enters, and counts.
+// releaseNested releases a lock while other locks of ours are on the session,
+// so RELEASE_ALL_LOCKS is not possible. If the code took the same name by hand,
+// GET_LOCK re-entered and counted, so RELEASE_LOCK is repeated until the
+// session does not hold the name. Other locks that the code took are freed with
+// the session's last lock.
 func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, error) {
 	const most = 1000
 	var first sql.NullInt64
@@ -252,8 +258,9 @@ func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, e
 	return first, errors.New("code under the lock took it again more than 1000 times (GET_LOCK)")
 }
 
-// putBack sets what the code under a lock has changed on a connection that was
-// given to New. That one is its owner's, and is closed only if this fails.
+// putBack sets back the settings that code under a lock changed on a connection
+// given to New. Its owner keeps that connection: it is closed only if this
+// fails.
 func (c *Conn) putBack(now *settings) {
 	var sets []string
 	before, after := c.settings.columns(c.greeting.mariaDB()), now.columns(c.greeting.mariaDB())
@@ -265,7 +272,7 @@ func (c *Conn) putBack(now *settings) {
 	if len(sets) == 0 {
 		return
 	}
-	if c.settings.completion != now.completion { // a transaction may have begun with the end of the last
+	if c.settings.completion != now.completion { // the end of the transaction may have begun another
 		c.endChain()
 	}
 	if err := c.exec(c.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
@@ -273,7 +280,8 @@ func (c *Conn) putBack(now *settings) {
 	}
 }
 
-// literal writes the value of a setting: a number, a name, or NULL.
+// literal returns the SQL literal of a setting's value: a number, a name or
+// NULL.
 func literal(v driver.Value) string {
 	switch v := v.(type) {
 	case nil:
@@ -282,7 +290,7 @@ func literal(v driver.Value) string {
 		if _, err := strconv.ParseFloat(v, 64); err == nil {
 			return v
 		}
-		return "'" + v + "'" // of a character set, or an isolation level
+		return "'" + v + "'" // a character set or an isolation level
 	}
 	return fmt.Sprint(v)
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // A name must be the same lock for every session, whatever the session's
-// character sets and sql_mode. Where the character sets are known to be
-// harmless a name may go as an argument or between quotes. Elsewhere even ASCII
-// is not safe: MySQL with client swe7, and MariaDB with connection ucs2, lock
-// other names than those that were sent. There it goes as a literal that says
-// its own character set and is read byte by byte.
+// character sets and sql_mode. If the character sets are known to be harmless,
+// a name is sent as an argument, or in quotes. In other character sets even
+// ASCII is not safe: MySQL with client swe7, and MariaDB with connection ucs2,
+// lock other names than those that were sent. There a name is sent as a literal
+// _utf8mb4 0x…, which contains its own character set and is read byte by byte.
 
-// spellOut puts args into text in the place of its question marks.
+// spellOut replaces the question marks in text by args.
 func (c *Conn) spellOut(text string, args []driver.Value) string {
 	var b strings.Builder
 	for _, arg := range args {
@@ -37,9 +37,9 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 	return b.String()
 }
 
-// afterCode spells out a statement for a session on which code of the user's
-// may have run. Without a LIMIT, a sql_select_limit of 0 would leave nothing to
-// be evaluated.
+// afterCode returns text with its arguments, for a session on which code of the
+// user's may have run. After SET sql_select_limit=0 a SELECT without a LIMIT
+// would evaluate nothing.
 func (c *Conn) afterCode(text string, args []driver.Value) string {
 	text = c.spellOut(text, args)
 	if strings.Contains(text, "SELECT ") && !strings.Contains(text, " FROM ") {
@@ -67,8 +67,8 @@ func digits(args []driver.Value) []driver.Value {
 	return inHex
 }
 
-// plain reports whether text means itself between quotes, to whatever reads it
-// on the way.
+// plain reports whether text has the same meaning in quotes to every server and
+// proxy, in every sql_mode.
 func plain(text string) bool {
 	for _, r := range text {
 		switch {
@@ -81,8 +81,8 @@ func plain(text string) bool {
 	return true
 }
 
-// chooseSpelling decides how names are written from now on. It must not change
-// while the session holds locks, or those that it holds might go by other
+// chooseSpelling sets how names are spelled from now on. The spelling must not
+// change while the session holds locks: they could be released under other
 // names.
 func (c *Conn) chooseSpelling() {
 	if c.locks == 0 && c.greeting != nil {
@@ -90,10 +90,10 @@ func (c *Conn) chooseSpelling() {
 	}
 }
 
-// selecting is the text of a SELECT of columns.
+// selecting returns the text of a SELECT of columns.
 func (c *Conn) selecting(columns ...string) string { return "SELECT " + c.columns(columns...) }
 
-// columns separates columns by commas. Where s.asBytes is set each is read as
+// columns separates columns by commas. If c.asBytes is set, each is read as
 // bytes: see readAsBytes.
 func (c *Conn) columns(columns ...string) string {
 	if c.asBytes {
@@ -106,9 +106,8 @@ func (c *Conn) columns(columns ...string) string {
 	return strings.Join(columns, ", ")
 }
 
-// readAsBytes is for a session whose numbers the driver cannot read: MariaDB
-// sends them in character_set_results, and the driver cannot read numbers in,
-// for example, UTF-16.
+// readAsBytes is for a session whose numbers the driver cannot parse: MariaDB
+// sends numbers in character_set_results, for example in UTF-16.
 func (c *Conn) readAsBytes() {
 	c.asBytes = true
 	c.get = statement{text: c.selecting(getLock), short: true}

@@ -13,13 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// spelt is what every server reads as one name and one number, whatever its
-// sql_mode and character set.
+// The only text that every server reads as one name and one number, whatever
+// its sql_mode and character set.
 var spelt = regexp.MustCompile(`^SELECT GET_LOCK\((?:'([A-Za-z0-9_.:/@+=-]*)'|_utf8mb4 0x((?:[0-9A-F]{2})+)), (-?\d+(?:\.\d+)?)\)$`)
 
-// FuzzSpellOut: a statement with its arguments in its text can be read in one
-// way only, and says what they said. A plain name stays readable, where that is
-// safe.
+// FuzzSpellOut checks that a statement with its arguments in its text can be
+// read in only one way, and contains the same arguments. A plain name stays
+// readable where that is safe.
 func FuzzSpellOut(f *testing.F) {
 	for _, name := range []string{"", "nightly-report", "Az09-_.:/@+=", "it's", `a\b`, `a\'b`, `"q"`, "what?", "é", "`", "100%", "a;b", "/*c*/", "-- d", "tab\t", "a\x00", "\xff'", "\u02bc", "＇"} {
 		f.Add(name, int64(0))

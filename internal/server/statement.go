@@ -14,12 +14,15 @@ import (
 // A statement belongs to one session.
 type statement struct {
 	text string
-	// inHex is the text that is prepared, if it differs from text: it takes names in
+	// The text that is prepared, if it differs from text: it takes names in
 	// hexadecimal digits, so that it may follow code of the user.
-	inHex    string
-	short    bool // it does not wait for a lock, and the server answers it by a row: it is prepared from its second use
+	inHex string
+	// It does not wait, and its answer is always a row: it is prepared from its
+	// second use. A statement that may fail is not: MySQL Router drops the
+	// client of a prepared statement that fails.
+	short    bool
 	used     bool
-	refused  bool // the server did not prepare it: its max_prepared_stmt_count, a proxy
+	refused  bool // the server did not prepare it: max_prepared_stmt_count, a proxy
 	prepared driver.Stmt
 }
 
@@ -29,19 +32,19 @@ var (
 	ErrOccupied = errors.New("the connection is busy: close the rows of your own query first")
 	errGoodbye  = errors.New("unexpected packet from the server, as it sends before closing a connection")
 
-	// ErrCutOff: no loss. The server goes on with the statement, then rolls back,
-	// and frees the locks after that.
+	// ErrCutOff is not a loss. The server goes on with the statement, then
+	// rolls back, and frees the locks after that. No KILL is sent to end it
+	// earlier: through a proxy the connection id may be another client's.
 	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
 	errGivenUp = errors.New("statement abandoned: no caller was waiting for it any more")
 
-	// ErrReturned: the caller of New has closed the connection, which may be back
-	// in its pool, with locks on it.
+	// ErrReturned: the caller of New has closed the connection, which may be
+	// back in its pool with locks on it.
 	ErrReturned = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
-// ask runs st for one number. It is bounded by the time from the moment that
-// the connection is free for it.
+// ask runs st for one number. bound begins when the connection is free for st.
 func (c *Conn) ask(bound time.Duration, st *statement, args []driver.Value) (sql.NullInt64, error) {
 	err := c.query(bound, st, args, &c.number)
 	return c.number.value, err
@@ -67,9 +70,9 @@ type call struct {
 	err       error
 }
 
-// query runs st and hands its rows to answer. It works on the driver's
-// connection itself: its clock must not run while a statement of the owner's,
-// on a connection that was given to New, is in the way.
+// query runs st and passes its rows to answer. It never runs under a caller's
+// context. It uses the driver's connection inside Raw, so that the bound begins
+// only after another user's statement on a shared connection has ended.
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
 	err := c.raw(c.runCall)
@@ -80,13 +83,13 @@ func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, an
 		c.answered.Store(int64(c.call.begun))
 	}
 	if IsContext(err) {
-		return errGivenUp // callers look for their own context's end with errors.Is
+		return errGivenUp // a caller would take it for the end of its own context
 	}
 	return err
 }
 
-// runCallOn runs the call on the driver's connection. It returns nil: a broken
-// session is discarded by its pool, not here.
+// runCallOn runs the call on the driver's connection. It always returns nil:
+// the pool discards a broken session, not Raw.
 func (c *Conn) runCallOn(conn any) error {
 	c.know(conn)
 	c.listen(conn)
@@ -109,18 +112,18 @@ func (c *Conn) runCallOn(conn any) error {
 		call.err = c.classified(call.err, conn)
 	}
 	if !c.silence.Stop() {
-		// The bound may have passed only after the answer, but c.ctx has ended, or
-		// is about to, and the next statement would break.
+		// The bound may have passed after the answer. But c.ctx has ended, or
+		// is about to, and the next statement would fail.
 		call.err = fmt.Errorf("%w within %v", ErrSilent, call.bound)
 	}
 	return nil
 }
 
-// contextOf returns the context of st. The driver watches a context that can
-// end until the answer is read. It wakes a goroutine at the beginning and at
-// the end of that, which shows for a short statement (see the bench). Only
-// silence breaks those, so they run without such a context, and closing the
-// socket does the same.
+// contextOf returns the context for st: the session's, or one that cannot end,
+// and never a caller's. Until the answer is read, the driver watches a context
+// that can end, and wakes a goroutine twice. That adds measurably to a short
+// statement (see the bench). Only silence breaks a short statement, and closing
+// the socket does the same. So it runs under a context that cannot end.
 func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	if !st.short || c.socket == nil {
 		return c.ctx, nil
@@ -129,8 +132,9 @@ func (c *Conn) contextOf(st *statement) (context.Context, error) {
 	return context.Background(), c.ctx.Err() // in this order: BreakOff cancels first
 }
 
-// BreakOff ends the statement that runs, if any, and makes every later one
-// fail. Any goroutine may call it. The connection cannot be used after that.
+// BreakOff ends the statement that runs, if any, by closing the socket, and
+// makes every later one fail. Any goroutine may call it. The connection cannot
+// be used after that.
 func (c *Conn) BreakOff() {
 	c.noteEnd()
 	c.cancel()
@@ -139,13 +143,13 @@ func (c *Conn) BreakOff() {
 	}
 }
 
-// IsContext reports whether err stems from the session's own context, which
-// ends when no caller wants the statement any more.
+// IsContext reports whether err comes from the session's own context. That ends
+// when no caller needs the statement any more.
 func IsContext(err error) bool {
 	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// run sends st and hands its rows to answer.
+// run sends st and passes its rows to answer.
 func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver) error {
 	ctx, err := c.contextOf(st)
 	if err != nil {
@@ -154,25 +158,25 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 	defer c.toClose.Store(nil)
 	rows, once, err := c.send(st, wire{conn, ctx}, args)
 	if once != nil {
-		// Now, not later: even this must not come between the rows of others.
+		// Inside Raw: closing it later could come between rows of another user.
 		defer once.Close()
 	}
 	if err != nil {
 		return err
 	}
 	err = answer.receive(rows)
-	// An answer that does not end properly is none.
+	// An answer that does not end properly is not an answer.
 	if ended := rows.Close(); err == nil {
 		err = ended
 	}
 	return err
 }
 
-// send sends st in the cheapest of the ways that the session, the driver and
-// the server allow. Only the first two of them need a prepared statement. If
-// the server prepares none, or has forgotten it, the text is sent: proofs and
-// releases must not depend on a resource that other clients can use up. If once
-// is not nil, the caller closes it after the rows.
+// send sends st in the cheapest way that the session, the driver and the server
+// allow. If the server does not prepare the statement, or has dropped it, its
+// text is sent. So no statement that proves or releases a lock depends on
+// prepared statements, of which other clients can use up the last. If once is
+// not nil, close it after the rows.
 func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
 	first := !st.used
 	st.used = true
@@ -196,8 +200,8 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	if !errors.Is(err, driver.ErrSkip) {
 		return rows, nil, err
 	}
-	// The driver puts arguments into prepared statements only. With Open a session
-	// may be short-lived, so preparing would not pay at the first use.
+	// The driver takes arguments for prepared statements only. With Open a
+	// session may be short-lived, so preparing at the first use would not pay.
 	if !c.server.brief {
 		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
 			return rows, nil, err
@@ -206,8 +210,8 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	return w.text(c.spellOut(st.text, args))
 }
 
-// sendPrepared prepares st if that was not done yet, and runs what was prepared. ran is
-// false if the server has not run it.
+// sendPrepared prepares st unless it is prepared, and runs the prepared
+// statement. If ran is false, the server has not run it.
 func (c *Conn) sendPrepared(st *statement, w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
 	if err := c.prepare(st, w); err != nil {
 		return nil, false, err
@@ -232,8 +236,8 @@ func (c *Conn) prepare(st *statement, w wire) error {
 	return nil
 }
 
-// execute runs what was prepared, if anything. ran is false if the server has
-// not run it: there is nothing prepared, or no more.
+// execute runs the prepared statement. ran is false if there is none, or if the
+// server no longer has it and ran nothing.
 func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
 	if st.prepared == nil {
 		return nil, false, nil
@@ -248,7 +252,7 @@ func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran
 
 func (st *statement) close() {
 	if st.prepared != nil {
-		_ = st.prepared.Close() // nothing is answered, and nothing depends on it
+		_ = st.prepared.Close() // the server does not answer it, and nothing depends on it
 		st.prepared = nil
 	}
 }

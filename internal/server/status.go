@@ -6,10 +6,11 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// What the driver and database/sql have noted about a transaction, without a
-// round trip: see peek.go.
+// This file finds out whether a transaction is still open. The driver and
+// database/sql have noted its state, which costs no round trip: see peek.go. A
+// savepoint shows it if they have not.
 
-// A txState is what is known of the transaction on a session.
+// A txState is the known state of the transaction on a session.
 type txState int
 
 const (
@@ -18,15 +19,15 @@ const (
 	txOver                  // no transaction is open
 )
 
-// The flags that the server sends with every answer but an error.
+// The status flags that the server sends with every answer except an error.
 const (
 	flagInTransaction = 1 << 0
 	flagAutocommit    = 1 << 1
 )
 
-// seenTx returns what the driver's connection has noted of the transaction.
-// Under autocommit=0 the flag reports nothing: the next statement begins
-// another transaction. It is called in Raw.
+// seenTx returns the state of the transaction according to the driver's status
+// flags. Under autocommit=0 the flag shows nothing, because the next statement
+// begins another transaction. Call it in Raw.
 func (c *Conn) seenTx(conn any) txState {
 	c.know(conn)
 	d := c.driver
@@ -39,7 +40,8 @@ func (c *Conn) seenTx(conn any) txState {
 	return txOpen
 }
 
-// noteTx keeps what seenTx returns for the time when the connection is closed.
+// noteTx keeps the result of seenTx for the time after the connection is
+// closed.
 func (c *Conn) noteTx(conn any) {
 	if c.tx.Load() != nil && c.flagged.Load() {
 		c.lastTx.Store(int32(c.seenTx(conn)))
@@ -47,22 +49,24 @@ func (c *Conn) noteTx(conn any) {
 }
 
 // noteEnd keeps whether the code under the lock has ended the transaction. It
-// is called before the session's context ends, by which database/sql also ends
-// it; after that it does nothing.
+// is called before the session's context ends. After that it does nothing,
+// because database/sql also ends the transaction with that context.
 func (c *Conn) noteEnd() {
-	if tx := c.tx.Load(); tx != nil && isDone(tx) && c.ctx.Err() == nil { // in this order: the end of the context is followed by that
+	// isDone first: the end of the context also makes it true, later.
+	if tx := c.tx.Load(); tx != nil && isDone(tx) && c.ctx.Err() == nil {
 		c.endedByCode.Store(true)
 	}
 }
 
-// savepoint shows whether the transaction has ended under its code where
-// nothing else does: RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a
-// COMMIT, and what implies one. (Measured on MySQL 9.7 and MariaDB 10.5, 10.11
-// and 11.8.)
+// savepoint shows whether the transaction has ended under its code, if nothing
+// else does. RELEASE SAVEPOINT is error 1305 after a ROLLBACK, a COMMIT, and
+// each statement that implies one. (Measured on MySQL 9.7 and MariaDB 10.5,
+// 10.11 and 11.8.)
 const savepoint = "SAVEPOINT namedlock_transaction"
 
-// mark makes sure that it will show if the transaction, which has just begun,
-// ends under its code.
+// mark makes sure that it can be detected if the new transaction ends under its
+// code. The status flags show it without a statement. If they cannot, mark sets
+// a savepoint.
 func (c *Conn) mark() error {
 	c.flagged.Store(false)
 	c.savepoint.Store(false)
@@ -84,7 +88,7 @@ func (c *Conn) mark() error {
 	return c.exec(c.patience(), savepoint)
 }
 
-// lookAtTx returns what the driver has noted of the transaction.
+// lookAtTx returns the state of the transaction that the driver has noted.
 func (c *Conn) lookAtTx() (state txState, err error) {
 	err = c.raw(func(conn any) error {
 		state = c.seenTx(conn)
@@ -94,8 +98,8 @@ func (c *Conn) lookAtTx() (state txState, err error) {
 }
 
 // stillOpen returns an error unless the transaction is the one that Begin
-// began. An answer that was an error reports nothing: where the code's last
-// statement has failed, the flag is that of the one before.
+// began. An error packet has no flags: after a failed statement of the code,
+// the flag is that of the statement before.
 func (c *Conn) stillOpen() error {
 	if err := c.flagsOpen(); err != nil {
 		return err
@@ -103,7 +107,7 @@ func (c *Conn) stillOpen() error {
 	return c.savepointOpen()
 }
 
-// flagsOpen is stillOpen by the flags, where they show it.
+// flagsOpen is stillOpen by the flags, if they show it.
 func (c *Conn) flagsOpen() error {
 	if !c.hasCode || !c.flagged.Load() {
 		return nil
@@ -115,7 +119,7 @@ func (c *Conn) flagsOpen() error {
 	return err
 }
 
-// savepointOpen is stillOpen by the savepoint, where there is one.
+// savepointOpen is stillOpen by the savepoint, if there is one.
 func (c *Conn) savepointOpen() error {
 	if !c.hasCode || !c.savepoint.Load() {
 		return nil
@@ -125,27 +129,28 @@ func (c *Conn) savepointOpen() error {
 
 var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
 
-// ended is the error for an answer to RELEASE SAVEPOINT.
+// ended returns the error for an answer to RELEASE SAVEPOINT.
 func ended(err error) error {
-	if errorNumber(err) == erNoSuchFunction { // the number is that of a savepoint, too
+	if errorNumber(err) == erNoSuchFunction { // also the number for a savepoint that does not exist
 		return errTxEnded
 	}
 	return err
 }
 
-// TxEnded returns what became of a transaction whose session has gone, and that
-// we have not committed. It returns
-//   - sql.ErrTxDone if the code under the lock had called Commit or Rollback,
-//   - an error that matches fault.ErrTxEnded if it had ended under the code,
-//   - fault.ErrTxUnseen if only the savepoint would have shown its end,
-//   - nil if it was open, as far as could be seen. Then the server rolls it
+// TxEnded returns how a transaction ended that was not committed by Commit, and
+// whose session is gone:
+//
+//   - nil: it was open, as far as could be detected, so the server rolls it
 //     back.
+//   - sql.ErrTxDone: the code under the lock had called Commit or Rollback.
+//   - fault.ErrTxEnded: it had ended under its code in another way.
+//   - fault.ErrTxUnseen: only the savepoint would have shown that.
 func (c *Conn) TxEnded() error {
-	c.noteEnd() // who discards the session may not have come to that
+	c.noteEnd() // Discard may not have called it yet
 	if c.endedByCode.Load() {
 		return sql.ErrTxDone
 	}
-	_ = c.raw(func(conn any) error { // unless it is closed: then discard has noted it
+	_ = c.raw(func(conn any) error { // if it is closed, closeConn has noted it
 		c.noteTx(conn)
 		return nil
 	})

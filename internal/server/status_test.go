@@ -31,7 +31,7 @@ func TestTxEnded_BeforeTheSessionIsDiscarded(t *testing.T) {
 	})
 }
 
-// On MariaDB 10.5 the flags do not show a deadlock, so a savepoint does.
+// On MariaDB 10.5 the flags do not show a deadlock, so a savepoint is used.
 func TestServer_HidesDeadlocks(t *testing.T) {
 	for version, want := range map[string]bool{
 		"10.5.29-MariaDB": true, "10.6.21-MariaDB-log": true, "10.11.19-MariaDB": false, "11.8.2-MariaDB": false,

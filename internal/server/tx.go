@@ -10,28 +10,31 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A transaction on the session of a lock ends with it: the server rolls it back
-// when the session ends, and frees the lock after that. The code under the lock
-// uses the connection through database/sql, while releases and proofs go on:
+// A transaction on the session of a lock ends with that session: the server
+// rolls it back first, and frees the lock after that. So nothing that the
+// transaction wrote can be committed after its lock was lost. The code under
+// the lock uses the connection through database/sql. Releases and proofs use
+// the same connection:
 //
 //   - Statements take turns by the mutex of the driver's connection, which Raw
-//     also takes. A proof that waits for it has no clock running: a statement
-//     that runs is its own proof.
-//   - While rows are open nothing is sent: see rowsOpen.
-//   - The transaction is under the session's context. So it ends if the session
-//     does, and no context of a caller's reaches COMMIT or ROLLBACK.
+//     locks. The clock of a proof does not run while it waits for that mutex: a
+//     statement that runs is its own proof.
+//   - While rows are open, nothing is sent: see rowsOpen.
+//   - The transaction runs under the session's context. So it ends with the
+//     session, and no caller's context reaches COMMIT or ROLLBACK.
 
-// Slice is the longest wait of a statement for a lock.
+// Slice is the longest wait of one GET_LOCK.
 const Slice = 30 * time.Second
 
-// txTime bounds COMMIT and ROLLBACK. A rollback takes as long as what it
-// undoes.
+// txTime bounds COMMIT and ROLLBACK. A rollback takes as long as the changes
+// that it undoes.
 const txTime = Slice + AnswerTime
 
-// endTime is txTime, or less if the server closes an idle session sooner. No
-// proof is sent while COMMIT runs. So COMMIT must end within the lease, and the
-// holder be told before another session gets the lock. The server has received
-// a statement within the last interval, which is a third of that limit at most.
+// endTime returns the bound of COMMIT and ROLLBACK: txTime, or half of the idle
+// limit if that is less. No proof can be sent during COMMIT. So COMMIT must end
+// within the lease, and the holder must be told before the server gives the
+// lock away. The server has received a statement of the session within the last
+// interval, which is at most a third of the idle limit.
 func (c *Conn) endTime() time.Duration {
 	if c.greeting == nil || c.greeting.idleLimit == 0 {
 		return txTime
@@ -39,8 +42,8 @@ func (c *Conn) endTime() time.Duration {
 	return min(txTime, c.greeting.idleLimit/2)
 }
 
-// Begin runs START TRANSACTION. The caller has the turn. On an error there is
-// no transaction.
+// Begin runs START TRANSACTION under the session's context. On an error there
+// is no transaction. The caller has the turn.
 func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	var tx *sql.Tx
 	err := c.unoccupied()
@@ -73,9 +76,9 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	return nil, c.MarkBroken(err)
 }
 
-// forgetIsolation undoes SET TRANSACTION ISOLATION LEVEL, which is for the next
-// transaction, where START TRANSACTION was refused: the next one would be the
-// code's of another caller.
+// forgetIsolation undoes a SET TRANSACTION ISOLATION LEVEL when START
+// TRANSACTION was refused: the level would apply to the session's next
+// transaction, which can be another caller's.
 func (c *Conn) forgetIsolation() {
 	if c.settings == nil {
 		if c.hasCode {
@@ -89,9 +92,9 @@ func (c *Conn) forgetIsolation() {
 	}
 }
 
-// unoccupied waits until the owner of a connection that was given to New runs
-// no statement on it, so that no clock runs in that time. It returns an error
-// if rows of the owner's are open.
+// unoccupied waits until the owner of a connection given to New runs no
+// statement on it. So the bound of START TRANSACTION begins after that. It
+// returns an error if rows of the owner's are open.
 func (c *Conn) unoccupied() error {
 	if !c.lent {
 		return nil
@@ -104,14 +107,19 @@ func (c *Conn) unoccupied() error {
 	})
 }
 
-// Commit runs COMMIT. The caller has the turn. It returns
-//   - nil if the server has committed,
-//   - sql.ErrTxDone if the code under the lock had ended the transaction,
-//   - an error that matches fault.ErrTxEnded if anything else had ended it,
-//   - ErrCutOff, or an error that matches fault.ErrLost, if COMMIT was not
-//     sent,
-//   - an error that matches fault.ErrCommitUnknown if there was no answer,
-//   - otherwise the server's refusal. Then nothing is committed.
+// Commit runs COMMIT. The caller has the turn. Commit returns nil if the server
+// has committed, and otherwise an error:
+//
+//   - sql.ErrTxDone: the code under the lock had called Commit or Rollback.
+//   - fault.ErrTxEnded: something else had ended the transaction, and what the
+//     code ran after that was committed by itself.
+//   - ErrCutOff or fault.ErrLost: the session ended before COMMIT was sent, so
+//     nothing is committed.
+//   - fault.ErrCommitUnknown: no answer to COMMIT arrived, or it was
+//     interrupted (KILL QUERY, a time limit).
+//   - any other error: the server refused COMMIT, or COMMIT was not sent
+//     because rows are open or the savepoint could not be checked. The
+//     transaction is rolled back.
 func (c *Conn) Commit() error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
@@ -132,11 +140,11 @@ func (c *Conn) Commit() error {
 	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() == nil:
 		c.afterCodesEnd()
 		return err
-	case errors.Is(err, sql.ErrTxDone): // database/sql has rolled back, since the session ended before COMMIT was sent
+	case errors.Is(err, sql.ErrTxDone): // the session's context ended before COMMIT was sent
 		return c.lostBeforeCommit(err)
 	case declined(err):
-		// Both servers have rolled back then, as far as was measured. Nothing rests
-		// on that.
+		// Both servers have rolled back in every case that was measured. The
+		// ROLLBACK makes that certain for all others.
 		c.rollbackByText()
 		c.endTx()
 		return err
@@ -145,7 +153,8 @@ func (c *Conn) Commit() error {
 	return fault.Because(fault.ErrCommitUnknown, "", err)
 }
 
-// notCommitted ends a transaction for which COMMIT is not sent, because of err.
+// notCommitted ends a transaction for which COMMIT is not sent, because of err,
+// and returns the error for Commit.
 func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
 	switch {
 	case errors.Is(err, fault.ErrTxEnded), IsAnswer(err), errors.Is(err, ErrOccupied):
@@ -161,17 +170,18 @@ func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
 	return c.lostBeforeCommit(err)
 }
 
-// lostBeforeCommit is the error for a session that is broken by cause before
-// COMMIT was sent.
+// lostBeforeCommit breaks the session by cause, and returns the error for a
+// session that is lost before COMMIT was sent.
 func (c *Conn) lostBeforeCommit(cause error) error {
 	_ = c.MarkBroken(cause)
 	return fault.Because(fault.ErrLost, "lock lost before COMMIT", cause)
 }
 
 // afterCodesEnd is for a transaction on which the code under the lock has
-// called Commit or Rollback. Where the server may have refused that, a ROLLBACK
-// follows: what is still open would be committed by the next START TRANSACTION.
-// Tables that the code had locked stay locked after either.
+// called Commit or Rollback. If the server may have refused that, a ROLLBACK
+// follows: the next START TRANSACTION would commit everything that is still
+// open. Tables that the code had locked stay locked after both, so UNLOCK
+// TABLES follows.
 func (c *Conn) afterCodesEnd() {
 	c.tx.Store(nil)
 	if !c.hasCode {
@@ -183,15 +193,16 @@ func (c *Conn) afterCodesEnd() {
 	c.unlockTables()
 }
 
-// rollbackByText is for when database/sql has ended its transaction already.
+// rollbackByText sends ROLLBACK when database/sql has already ended its
+// transaction.
 func (c *Conn) rollbackByText() {
 	if err := c.exec(c.endTime(), "ROLLBACK"); err != nil {
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 	}
 }
 
-// leftTables is for a transaction that has ended under its code: LOCK TABLES
-// does that, and nothing shows whether it was that.
+// leftTables is for a transaction that has ended under its code. LOCK TABLES
+// may have ended it, and nothing shows whether it did.
 func (c *Conn) leftTables() {
 	switch {
 	case c.broken != nil:
@@ -211,8 +222,9 @@ func (c *Conn) unlockTables() {
 	}
 }
 
-// alive returns an error if it is known, or a look shows, that nothing can be
-// sent. If the session ends before COMMIT is sent, nothing is committed.
+// alive returns an error if the session is broken, or if a probe finds it
+// closed. It prevents an unknown outcome: a session that is lost before COMMIT
+// is sent has committed nothing.
 func (c *Conn) alive() error {
 	err := c.broken
 	if err == nil {
@@ -238,11 +250,16 @@ func (c *Conn) alive() error {
 	return c.lostBeforeCommit(err)
 }
 
-// Rollback runs ROLLBACK, unless the transaction has ended, because the code
-// under the lock has failed by cause. It returns sql.ErrTxDone if that code had
-// ended the transaction, and an error that matches fault.ErrTxEnded if anything
-// else had: then not all of it is undone. If the statement fails the session is
-// broken, and its end rolls back. The caller has the turn.
+// Rollback runs ROLLBACK, because the code under the lock has failed by cause.
+// The caller has the turn. Rollback returns nil if the transaction is rolled
+// back, and otherwise an error:
+//
+//   - sql.ErrTxDone: the code had called Commit or Rollback.
+//   - fault.ErrTxEnded: something else had ended the transaction, so not all of
+//     it is undone.
+//
+// If the statement fails, the session is broken, and its end rolls back. For a
+// session that was lost before, see TxEnded.
 func (c *Conn) Rollback(cause error) error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
@@ -267,7 +284,8 @@ func (c *Conn) Rollback(cause error) error {
 }
 
 // endsTx reports whether err says that the server has rolled the transaction
-// back. Where it is the code's last word nothing came after it.
+// back. If such an error is the code's last answer, no statement can have
+// followed outside the transaction.
 func endsTx(err error) bool {
 	switch errorNumber(err) {
 	case erDeadlock, erLockWaitTimeout, erSnapshot:
@@ -288,8 +306,9 @@ func (c *Conn) rollback(tx *sql.Tx) {
 	}
 }
 
-// endTx is called when the server has answered COMMIT or ROLLBACK. With a
-// completion_type of CHAIN that has begun the next transaction.
+// endTx is called when the server has answered COMMIT or ROLLBACK. With
+// completion_type=CHAIN that answer has begun the next transaction, which endTx
+// ends.
 func (c *Conn) endTx() {
 	c.tx.Store(nil)
 	if !c.hasCode || c.broken != nil {
@@ -306,10 +325,10 @@ func (c *Conn) endChain() {
 	}
 }
 
-// bounded runs a statement of database/sql's, which has no context that can end
-// it. On a session whose socket is known its end ends the statement. Elsewhere
-// the statement is left alone: who discards the session waits for its end, in
-// Raw.
+// bounded runs a statement of database/sql's within bound. Such a statement has
+// no context that can end it. If the socket is known, closing it ends the
+// statement. Otherwise bounded returns and leaves the statement running.
+// Discard waits for its end, in Raw.
 func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 	if c.socket != nil {
 		c.toClose.Store(&c.socket)

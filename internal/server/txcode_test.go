@@ -54,7 +54,7 @@ func TestTx_EndedByItsCode(t *testing.T) {
 	}
 }
 
-// COMMIT under a completion_type of CHAIN begins the next transaction, which is
+// COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {
 	for what, end := range map[string]*memserver.Reply{"ended": nothing, "not ended": refused} {
@@ -76,8 +76,8 @@ func TestTx_Chain(t *testing.T) {
 	}
 }
 
-// An isolation level for a transaction that does not begin is not left for the
-// next.
+// The isolation level for a transaction that does not begin does not apply to
+// the next transaction.
 func TestTx_IsolationIsForgotten(t *testing.T) {
 	opts := &sql.TxOptions{Isolation: sql.LevelSerializable}
 	for what, tc := range map[string]struct {
@@ -106,8 +106,8 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 			})
 		})
 	}
-	// With New a session whose settings do not show stays its owner's, but for
-	// what is pending there.
+	// A connection given to New whose settings cannot be read stays open for
+	// its owner, unless an isolation level is pending.
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		c := b.held("a")
 		b.script(map[string]*memserver.Reply{"@@tx_isolation": refused})
@@ -118,8 +118,8 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 	})
 }
 
-// A context that ends in the middle of a statement of the transaction closes
-// the session. That is no doubt about COMMIT, and no loss.
+// A context that ends during a statement of the transaction closes the session.
+// The outcome of COMMIT is known, and it is not a loss.
 func TestTx_CutOff(t *testing.T) {
 	for what, end := range map[string]func(b *bubble, c *Conn){
 		"Commit":   func(b *bubble, c *Conn) { assert.ErrorIs(b, c.Commit(), ErrCutOff) },
@@ -149,8 +149,8 @@ func TestTx_CutOff(t *testing.T) {
 	}
 }
 
-// While rows of the transaction are open nothing is sent: no COMMIT, no proof,
-// no question.
+// While rows of the transaction are open, nothing is sent: neither COMMIT, nor
+// a proof, nor another question.
 func TestTx_RowsOpen(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -170,8 +170,8 @@ func TestTx_RowsOpen(t *testing.T) {
 	})
 }
 
-// What the code has changed on a connection that was given to New is set back;
-// where that fails the connection is closed.
+// Settings that the code changed on a connection given to New are set back. If
+// that fails, the connection is closed.
 func TestCode_PutBack(t *testing.T) {
 	for what, tc := range map[string]struct {
 		change  string
@@ -205,8 +205,8 @@ func TestCode_PutBack(t *testing.T) {
 	}
 }
 
-// A release after code of the user's that is refused is a loss, as any other; a
-// nested one that never ends is, too.
+// A refused release after code of the user's is a loss, like any other. So is a
+// nested release that never ends.
 func TestCode_ReleaseFails(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
@@ -228,15 +228,15 @@ func TestCode_ReleaseFails(t *testing.T) {
 	})
 }
 
-// MariaDB's limits for a session that is idle in a transaction: one above the
-// lease is set to it, and set back; one below shortens the interval of the
-// proofs.
+// MariaDB's limits for a session that is idle in a transaction: a limit above
+// the lease is set to the lease, and restored. A limit below the lease shortens
+// the interval of the proofs.
 func TestCode_IdleLimits(t *testing.T) {
 	for what, tc := range map[string]struct {
 		limit    string
 		replies  map[string]*memserver.Reply
 		interval time.Duration
-		left     string // of the connection that goes back; "": it is closed
+		left     string // on the connection that goes back; "": it is closed
 	}{
 		"above":    {"1000", nil, 5 * time.Second, "1000"},
 		"below":    {"6", nil, 2 * time.Second, "6"},
@@ -273,15 +273,15 @@ func TestCode_IdleLimits(t *testing.T) {
 	}
 }
 
-// What database/sql has no more counts as not known: rows as open, a
-// transaction as not done.
+// A field that database/sql does not have is nil. A new transaction has no rows
+// open.
 func TestTx_UnknownFields(t *testing.T) {
 	assert.Nil(t, txField[int](new(sql.Tx), nil))
 	assert.False(t, rowsOpen(new(sql.Tx)))
 }
 
-// A session that has gone after its code had ended the transaction: not all of
-// it is undone.
+// The session is gone after the code had ended the transaction: not all of it
+// is undone.
 func TestTx_EndedBeforeItsSession(t *testing.T) {
 	inBubble(t, func(c *Config) { c.Probe = 0 }, func(b *bubble) {
 		c := b.held("a")

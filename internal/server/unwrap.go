@@ -9,20 +9,20 @@ import (
 )
 
 // A driver may be wrapped, for example for tracing. Statements go through the
-// wrapper. Looks at the driver's state, and closing the socket, need the
+// wrapper. Reading the driver's state and closing the socket need the
 // connection of go-sql-driver beneath it.
 
-// mostWrappers is how many wrappers are looked beneath at most. One that shows
-// itself ends the search by that.
+// mostWrappers is the largest number of nested wrappers that are searched. It
+// also ends the search in a wrapper that shows itself.
 const mostWrappers = 10
 
-// unwrapTime bounds the search. It runs code of the user's and of the
+// unwrapTime bounds the search, which runs code of the user's and of the
 // wrapper's.
 const unwrapTime = time.Second
 
 // beneath returns the connection of go-sql-driver that conn wraps; nil: none is
-// shown. Methods of a wrapper and the user's function may panic or block: then
-// nothing is shown either.
+// shown. A method of a wrapper, or the user's function, may panic or block.
+// Then beneath logs it and returns nil.
 func (srv *Server) beneath(conn any) any {
 	found := make(chan any, 1)
 	go func() {
@@ -45,8 +45,7 @@ func (srv *Server) beneath(conn any) any {
 	}
 }
 
-// search follows what each wrapper shows, down to the connection of
-// go-sql-driver.
+// search follows the nested wrappers down to the connection of go-sql-driver.
 func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	for range mostWrappers {
 		inner := unwrapOne(conn, unwrap)
@@ -58,8 +57,9 @@ func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	return nil
 }
 
-// unwrapOne returns the one connection beneath a wrapper; nil: it shows none,
-// or several.
+// unwrapOne returns the connection beneath one wrapper; nil: it shows none, or
+// several. It asks the user's function first, then the methods Raw and
+// WrappedConn, then the exported fields.
 func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	if c, ok := conn.(driver.Conn); ok && unwrap != nil {
 		if inner := unwrap(c); inner != nil {
@@ -79,9 +79,9 @@ func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 	return onlyConnField(reflect.Indirect(reflect.ValueOf(conn)))
 }
 
-// onlyConnField returns the one driver.Conn that the exported fields of a
-// struct contain. Several fields may contain it, for example each as another of
-// the driver's interfaces. nil: there is none, or several.
+// onlyConnField returns the driver.Conn in the exported fields of a struct;
+// nil: there is none, or there are several. Several fields may contain the same
+// one, for example one field for each of the driver's interfaces.
 func onlyConnField(wrapper reflect.Value) (only any) {
 	if wrapper.Kind() != reflect.Struct {
 		return nil

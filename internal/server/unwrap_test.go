@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Wrappers that show what is beneath them, each in one way.
+// Wrappers that show the connection beneath them, each in one way.
 type (
 	byRaw struct {
 		wrapped
@@ -58,7 +58,7 @@ func (c byRaw) Raw() driver.Conn                 { return c.shown }
 func (c byWrappedConn) WrappedConn() driver.Conn { return c.shown }
 func (c *itself) Raw() driver.Conn               { return c }
 
-// wrapped is a wrapper that shows nothing, and counts what goes through it.
+// wrapped is a wrapper that shows nothing, and counts its calls.
 type wrapped struct {
 	inner  driver.Conn
 	counts *counts
@@ -101,8 +101,8 @@ func inWrappedBubble(t *testing.T, change func(*Config), wrap func(driver.Conn) 
 	})
 }
 
-// A KILL shows at once through a wrapper that shows what it wraps, however deep
-// that is.
+// A KILL is detected at once through wrappers that show their connection, even
+// if they are nested.
 func TestUnwrap_SeenThrough(t *testing.T) {
 	n := new(counts)
 	for name, wrap := range map[string]func(driver.Conn) driver.Conn{
@@ -134,9 +134,9 @@ func TestUnwrap_SeenThrough(t *testing.T) {
 	}
 }
 
-// A wrapper that shows nothing, several connections or no end is left alone, as
-// is one that panics or blocks. The keep-alive notices a loss, and locks work
-// as with any driver.
+// A wrapper is not searched further if it shows nothing, several connections or
+// itself, or if it panics or blocks. The keep-alive detects a loss, and locks
+// work.
 func TestUnwrap_NotSeenThrough(t *testing.T) {
 	n := new(counts)
 	hide := func(c driver.Conn) driver.Conn { return &hidden{wrapped{c, n}} }
@@ -186,8 +186,8 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 	}
 }
 
-// The function shows what the wrapper hides, and is asked before what that
-// shows by itself.
+// The user's function shows a hidden connection, and is asked before the
+// wrapper's own methods.
 func TestUnwrap_ByTheUsersFunction(t *testing.T) {
 	n := new(counts)
 	unwrap := func(c driver.Conn) driver.Conn {
@@ -217,7 +217,7 @@ func TestUnwrap_ByTheUsersFunction(t *testing.T) {
 	})
 }
 
-// Statements go through the wrapper, and looks do not.
+// Statements go through the wrapper. Probes do not.
 func TestUnwrap_StatementsGoThroughTheWrapper(t *testing.T) {
 	n := new(counts)
 	inWrappedBubble(t, nil, func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} }, func(b *bubble) {
@@ -232,9 +232,8 @@ func TestUnwrap_StatementsGoThroughTheWrapper(t *testing.T) {
 	})
 }
 
-// A session with a transaction is closed at once, though the wrapper does not
-// show database/sql that what it wraps is closed, and the wrapper is closed
-// once.
+// A session with a transaction is closed at once, even if the wrapper does not
+// show database/sql that its connection is closed. The wrapper is closed once.
 func TestUnwrap_SharedIsDiscarded(t *testing.T) {
 	n := new(counts)
 	inWrappedBubble(t, nil, func(c driver.Conn) driver.Conn { return &byRaw{wrapped{c, n}, c} }, func(b *bubble) {

@@ -6,13 +6,13 @@ import (
 	"errors"
 )
 
-// A wire is the driver's connection for one statement.
+// A wire is the driver's connection, and the context, for one statement.
 type wire struct {
 	conn any
-	ctx  context.Context // the session's, never a caller's
+	ctx  context.Context // see contextOf; never a caller's
 }
 
-// query sends text, with args put into it; driver.ErrSkip says that the driver
+// query sends text with args in it. It returns driver.ErrSkip if the driver
 // does not do that.
 func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
 	if conn, ok := w.conn.(driver.QueryerContext); ok {
@@ -21,8 +21,8 @@ func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
 	return nil, driver.ErrSkip
 }
 
-// text sends text. A driver that runs prepared statements only has it prepared
-// for this once; then the caller closes once, after the rows.
+// text sends text. A driver that runs only prepared statements prepares it for
+// this one use. Then the caller closes once, after the rows.
 func (w wire) text(text string) (rows driver.Rows, once driver.Stmt, err error) {
 	rows, err = w.query(text, nil)
 	if !errors.Is(err, driver.ErrSkip) {
@@ -42,12 +42,12 @@ func (w wire) prepare(text string) (driver.Stmt, error) {
 	}
 	prepared, err := w.conn.(driver.Conn).Prepare(text)
 	if err != nil {
-		return nil, err // the driver returns half a statement with it
+		return nil, err // the driver also returns an incomplete statement
 	}
 	return prepared, nil
 }
 
-// run sends what was prepared.
+// run runs a prepared statement.
 func (w wire) run(prepared driver.Stmt, args []driver.Value) (driver.Rows, error) {
 	if prepared, ok := prepared.(driver.StmtQueryContext); ok {
 		return prepared.QueryContext(w.ctx, named(args))

@@ -12,8 +12,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// The driver watches no context of ours when the connection goes back, nor
-// while it is idle.
+// The driver watches no context of ours while the connection is idle, or after
+// it has gone back.
 func TestWire_NoWatchStays(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -28,7 +28,8 @@ func TestWire_NoWatchStays(t *testing.T) {
 	})
 }
 
-// What runs without a context ends by silence, as a statement with one does.
+// Silence ends a statement without a context in the same way as one with a
+// context.
 func TestWire_SilenceEndsAStatement(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -41,7 +42,7 @@ func TestWire_SilenceEndsAStatement(t *testing.T) {
 	})
 }
 
-// So does Kill.
+// Kill ends it in the same way.
 func TestWire_KillEndsAStatement(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
@@ -57,7 +58,7 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		require.Error(b, <-failed)
 		assert.Zero(b, time.Since(start))
 
-		// Nor is it taken for a context of a transaction's.
+		// It is not mistaken for the end of a transaction's context.
 		require.Error(b, c.driver.canceled.Value())
 		c.tx.Store(new(sql.Tx))
 		assert.False(b, c.canceled())
