@@ -13,17 +13,17 @@ import (
 	"github.com/go-namedlock/namedlock/internal/notify"
 )
 
-// slowWait is how long a call waits before that is worth a line in the log.
+// slowWait is how long a call waits before a line is logged.
 const slowWait = 5 * time.Second
 
-// warnEvery is how often, at most, the log tells of long waits for the same name: in an
-// outage thousands of calls wait for it.
+// warnEvery is the shortest time between two log lines about long waits for the
+// same name. In an outage thousands of calls may wait for it.
 const warnEvery = time.Minute
 
 // patienceWithUsers is how long Close waits for the log.
 const patienceWithUsers = 5 * time.Second
 
-// An observer sees what happens in a Locker, and tells whoever wants to know.
+// An observer counts the events of a Locker, logs them, and calls the hooks.
 type observer struct {
 	held                             atomic.Int64
 	acquired, timeouts, failed, lost atomic.Int64
@@ -36,13 +36,13 @@ type observer struct {
 	lines    notify.Notifier     // writes the log
 
 	mu     sync.Mutex // guards what follows
-	calls  int        // under way, from their begin to the end of what they lead to
+	calls  int        // under way, until their last hook has returned
 	closed bool
 	idle   chan struct{}         // closed when closed is set and calls is 0
-	warned map[warning]time.Time // when the log last had the line
+	warned map[warning]time.Time // when the line was last logged
 }
 
-// A warning is a line of the log about a name.
+// A warning is a log line about a name.
 type warning struct{ line, name string }
 
 func (o *observer) init(hooks []Hooks, logger *slog.Logger) {
@@ -52,8 +52,9 @@ func (o *observer) init(hooks []Hooks, logger *slog.Logger) {
 	o.warned = make(map[warning]time.Time)
 }
 
-// begin counts a call, and reports whether it did: one that begins after Close is told of
-// like any other, but Close does not wait for that. end undoes it.
+// begin counts a call, and reports whether it did; end undoes that. A call that
+// begins after Close is reported as any other, but it is not counted, and Close
+// does not wait for its end.
 func (o *observer) begin() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,7 +77,8 @@ func (o *observer) end(begun bool) {
 	}
 }
 
-// close waits until the calls have told the hooks and the log everything. The locks have been released.
+// close waits until the calls have reported everything to the hooks and the
+// log. The locks have been released.
 func (o *observer) close() {
 	o.mu.Lock()
 	if !o.closed {
@@ -89,8 +91,8 @@ func (o *observer) close() {
 	<-o.idle
 }
 
-// warn writes a line about a name, unless the last one is so recent that it tells nothing
-// new.
+// warn logs a line about a name, unless the same line was logged a short time
+// ago.
 func (o *observer) warn(ctx context.Context, line, name string, args ...any) {
 	if o.mayWarn(warning{line, name}) {
 		o.logger.WarnContext(ctx, line, append([]any{"name", name}, args...)...)
@@ -115,7 +117,8 @@ func (o *observer) mayWarn(w warning) bool {
 	return true
 }
 
-// closing is the begin of Close, which waits for the locks that are held. done is its end.
+// closing is called at the beginning of Close, which waits for the held locks.
+// done is called at its end.
 func (o *observer) closing(held func() []string) (done func()) {
 	slow := time.AfterFunc(slowWait, func() {
 		if held := held(); len(held) > 0 {
@@ -125,24 +128,24 @@ func (o *observer) closing(held func() []string) (done func()) {
 	return func() { slow.Stop() }
 }
 
-// A call is one call for locks, from its beginning to the end of the release. It counts,
-// logs, and calls the hooks.
+// A call is one call for locks, from its beginning to the end of the release.
+// It counts, logs, and calls the hooks.
 type call struct {
 	locker   *Locker
 	ctx      context.Context // the caller's; the hooks may have added to it
 	event    Event
-	hooks    []Hooks // nil: none, or the call is a part of another, which they see
+	hooks    []Hooks // nil: none, or the call is a part of another, for which they are called
 	counted  bool    // among the observer's calls
 	begun    time.Time
-	waits    bool        // others have the lock
+	waits    bool        // for another caller
 	slow     *time.Timer // reports a long wait; nil: not
 	acquired time.Time
 
 	lostKnown, ended atomic.Bool // the loss, the release: each is reported once
 }
 
-// begin begins a call, and returns the context for it. The hooks see it unless it has no
-// Method: it is one of the calls that WithLocks makes.
+// begin begins a call, and returns the context for it. Hooks are called unless
+// e has no Method: then it is one of the calls that WithLocks makes.
 func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	o := &l.observer
 	c.locker, c.ctx, c.event, c.counted, c.begun = l, ctx, e, o.begin(), time.Now()
@@ -163,12 +166,13 @@ func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	return c.ctx
 }
 
-// Waits implements queue.Observer: others have the lock. A mutex may be held.
+// Waits implements queue.Observer: the call waits for another caller. A mutex
+// may be held.
 func (c *call) Waits() {
 	o := &c.locker.observer
 	c.waits = true
-	if c.event.Timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // asks no code of the user's
-		return // its end says enough
+	if c.event.Timeout < slowWait+time.Second || !o.logger.Enabled(c.ctx, slog.LevelWarn) { // Enabled runs no code of the user
+		return // the error at its end says enough
 	}
 	c.slow = time.AfterFunc(slowWait, func() {
 		name, ours := c.locker.namespace+c.event.Name, false
@@ -178,7 +182,7 @@ func (c *call) Waits() {
 			ours = c.locker.queue.Local(name) != nil
 		}
 		if c.locker.queue.Starves(name) {
-			if o.mayWarn(warning{line: "no session"}) { // for all names: it is not the lock that they wait for
+			if o.mayWarn(warning{line: "no session"}) { // one line for all names, because the calls do not wait for a lock
 				o.logger.WarnContext(c.ctx, "namedlock: calls are waiting for a session; raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
@@ -191,7 +195,7 @@ func (c *call) Waits() {
 	})
 }
 
-// answered is the end of the call's waiting, by the lock or by err.
+// answered is called when the call's wait ends, by the lock or by err.
 func (c *call) answered(err error) {
 	o := &c.locker.observer
 	c.waited()
@@ -226,7 +230,7 @@ func (c *call) waited() {
 	c.event.Waited = c.acquired.Sub(c.begun)
 }
 
-// failed is the end of the call without its locks.
+// failed is called when the call ends without its locks.
 func (c *call) failed(err error) {
 	o := &c.locker.observer
 	defer o.end(c.counted)
@@ -236,8 +240,8 @@ func (c *call) failed(err error) {
 	}
 }
 
-// got returns the context for the code under the locks, which is ctx with what the hooks
-// add. The release is deferred already.
+// got returns the context for the code under the locks: ctx with the additions
+// of the hooks. The release is deferred already.
 func (c *call) got(ctx context.Context) context.Context {
 	for _, h := range c.hooks {
 		ctx = c.locker.observer.enter(ctx, h.Acquired, c.event)
@@ -245,8 +249,9 @@ func (c *call) got(ctx context.Context) context.Context {
 	return ctx
 }
 
-// over is the end of the call: the locks are released. ctx is that of the code, which
-// returned that error, or panicked; lost is what the releases found.
+// over is called at the end of the call, when the locks are released. ctx is
+// that of the code, which returned that error, or panicked. lost is the loss
+// that the releases have found.
 func (c *call) over(ctx context.Context, lost, returned error, panicked bool) {
 	o := &c.locker.observer
 	defer o.end(c.counted)
@@ -257,14 +262,15 @@ func (c *call) over(ctx context.Context, lost, returned error, panicked bool) {
 	}
 }
 
-// lost is the code under the lock being told that it is lost. A mutex may be held.
+// lost is called when the code under the lock is told of its loss. A mutex may
+// be held.
 func (c *call) lost() {
 	c.lostKnown.Store(true)
 	c.locker.observer.lost.Add(1)
 }
 
-// released is the end of a release, which found err. It reports whether it is the first,
-// which counts: over must follow.
+// released is called at the end of a release, which found err. It reports
+// whether it is the first one, which counts: then over must follow.
 func (c *call) released(err error) (first bool) {
 	if !c.ended.CompareAndSwap(false, true) {
 		return false
@@ -280,15 +286,15 @@ func (c *call) released(err error) (first bool) {
 	return true
 }
 
-// lostUntold is a loss that the release found after a panic or Goexit of fn: nobody gets an
-// error.
+// lostUntold logs a loss that the release found after a panic or Goexit of fn,
+// because no caller gets the error.
 func (c *call) lostUntold(err error) {
 	o := &c.locker.observer
 	o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when its function panicked", "name", c.event.Name, "error", err)
 }
 
-// endedUntold is a transaction that had ended before a panic or Goexit of fn: nobody gets an
-// error.
+// endedUntold logs a transaction that had ended before a panic or Goexit of fn,
+// because no caller gets the error.
 func (c *call) endedUntold(err error) {
 	o := &c.locker.observer
 	o.logger.ErrorContext(c.ctx, "namedlock: transaction had already ended when its function panicked", "name", c.event.Name, "error", err)
@@ -331,7 +337,7 @@ func (o *observer) leave(ctx context.Context, hook func(context.Context, Event),
 	}
 }
 
-// guard calls code of the user's, whose panic ends there.
+// guard calls code of the user, and stops its panic.
 func (o *observer) guard(hook func()) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -341,7 +347,8 @@ func (o *observer) guard(hook func()) {
 	hook()
 }
 
-// opened tells the hooks of a new Locker. Those that have been told are told of its end where another refuses.
+// opened calls the Opened hooks of a new Locker. If one of them refuses it, the
+// Closed hooks of those before are called.
 func (l *Locker) opened() error {
 	for i, h := range l.observer.hooks {
 		if h.Opened == nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/go-namedlock/namedlock/locktest"
 )
 
-// A record is what hooks were told.
+// A record is the list of the events that hooks got.
 type record struct {
 	mu     sync.Mutex
 	kinds  []string
@@ -79,7 +79,8 @@ func (r *record) of(t *testing.T, kind string) (found namedlock.Event) {
 
 type saidKey struct{}
 
-// Hooks add to the contexts that follow, whatever the call is; more than one nest.
+// Hooks add to the contexts that follow, whatever the call is. Several hooks
+// nest.
 func TestHooksSeeEveryKindOfCall(t *testing.T) {
 	db, mock, err := sqlmock.New()
 	require.NoError(t, err)
@@ -245,7 +246,8 @@ func TestAHookThatMisbehavesKeepsNoLock(t *testing.T) {
 	assert.Contains(t, log.String(), "a bad hook")
 }
 
-// A hook may refuse a Locker; those that were told of it before are told that it is closed.
+// A hook may refuse a Locker. The hooks that were called before it are told
+// that it is closed.
 func TestAHookMayRefuse(t *testing.T) {
 	var r record
 	db, _, err := sqlmock.New()
@@ -303,7 +305,8 @@ func TestASlowWaitIsLogged(t *testing.T) {
 	})
 }
 
-// A wait that its timeout ends about when it would be called long is told of once.
+// A wait that ends by its timeout at about the time when it would be logged as
+// long is logged once.
 func TestAWaitOfFiveSecondsIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -334,7 +337,8 @@ func TestACloseThatWaitsIsLogged(t *testing.T) {
 	})
 }
 
-// Close returns when the hooks have been told of all that it has ended, and Stats agree.
+// When Close returns, the hooks have been called for all calls that it has
+// ended, and Stats agree.
 func TestCloseWaitsUntilTheHooksKnow(t *testing.T) {
 	const calls = 500
 	for range 5 {
@@ -362,7 +366,8 @@ func TestCloseWaitsUntilTheHooksKnow(t *testing.T) {
 	}
 }
 
-// A blocking is a handler that does not return, as one that writes to a full pipe.
+// A blocking is a handler that does not return, for example because it writes
+// to a full pipe.
 type blocking struct {
 	slog.Handler
 	until chan struct{}
@@ -373,7 +378,7 @@ func (h blocking) Enabled(context.Context, slog.Level) bool {
 	return true
 }
 
-// A log that blocks holds up no call and no release, and Close for 5 s at most.
+// A log that blocks delays no call and no release, and Close for at most 5 s.
 func TestALogThatBlocksHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := make(chan struct{})
@@ -398,7 +403,7 @@ func TestALogThatBlocksHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// A handler that panics loses its line, and nothing else.
+// If a handler panics, its line is lost, and nothing else.
 func TestALogThatPanicsHarmsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := locktest.New(namedlock.WithLogger(slog.New(panicking{slog.DiscardHandler})))
@@ -415,7 +420,7 @@ type panicking struct{ slog.Handler }
 
 func (panicking) Enabled(context.Context, slog.Level) bool { panic("a bad log") }
 
-// Many calls that wait for the same name are worth one line a minute.
+// Many calls that wait for the same name cause one line a minute.
 func TestLongWaitsAreLoggedOnceANameAndMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -437,7 +442,8 @@ func TestLongWaitsAreLoggedOnceANameAndMinute(t *testing.T) {
 	})
 }
 
-// Calls that wait for a session, and not for a lock, are one line in the log, which says the numbers.
+// Calls that wait for a session, and not for a lock, cause one line in the log,
+// which has the numbers.
 func TestAWaitForASessionIsLogged(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		b.db.SetMaxOpenConns(3)
@@ -466,7 +472,8 @@ func TestAWaitForASessionIsLogged(t *testing.T) {
 	})
 }
 
-// What is remembered of the log's lines is forgotten when there is much of it and it is old: each name has its line again then.
+// The times of the log's lines are forgotten if there are many of them and they
+// are old. Each name then has its line again.
 func TestWarningsAreForgotten(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		wait := func(names ...string) {

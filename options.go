@@ -364,8 +364,9 @@ func WithoutServerCheck() Option {
 	}
 }
 
-// WithHooks has hooks called for what happens. Given again, it adds more: those that were given first are called first
-// at a beginning, and last at an end.
+// WithHooks adds hooks for the calls of the Locker. If it is given more than
+// once, all hooks are called. At the beginning of a call they are called in the
+// order in which they were given, and at its end in the reverse order.
 func WithHooks(hooks Hooks) Option {
 	return func(o *options) error {
 		o.hooks = append(o.hooks, hooks)

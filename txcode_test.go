@@ -286,8 +286,8 @@ func TestOptionsBounds(t *testing.T) {
 	assert.True(t, errors.Is(l.WithLock(ctx, "report", 0, nothing), namedlock.ErrClosed))
 }
 
-// The statement that releases a lock after code is long. It is prepared from its second use on a session, and still
-// finds what the code has changed.
+// The statement that releases a lock after code is long. It is prepared from
+// its second use on a session, and still finds the changes of the code.
 func TestReleaseAfterCodeIsPrepared(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		b.server.SetPrepares()
