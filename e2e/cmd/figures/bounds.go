@@ -7,10 +7,10 @@ package main
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
-	passed:    108,
-	fields:    320,
-	lines:     8750,
+	passed:    106,
+	fields:    306,
+	lines:     8637,
 	functions: 0,
-	files:     1,
+	files:     0,
 	arrows:    0,
 }
