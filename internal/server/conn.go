@@ -175,9 +175,9 @@ func (c *Conn) MarkBroken(err error) error {
 	return fault.Because(fault.ErrUnavailable, "session closed after an error", err)
 }
 
-// raw lets f use the driver's connection. It waits for a statement of the
-// connection's other user. database/sql would also wait in Raw for open rows if
-// f returned driver.ErrBadConn: see closeConn.
+// raw lets f use the driver's connection. It waits for a statement that code of
+// the user's runs on the connection. database/sql would also wait for open rows
+// in Raw if f returned driver.ErrBadConn: see closeConn.
 func (c *Conn) raw(f func(conn any) error) error {
 	began := false
 	err := orConnDone(&began, func() error {

@@ -71,11 +71,12 @@ func (c *Conn) Discard() error {
 // are gone within 22 ms. (Both measured with Router 9.7.) If the driver has
 // closed the connection, it sent no COM_QUIT either.
 //
-// A connection with another user may have rows or a transaction open. Returning
-// driver.ErrBadConn would wait for their end (golang/go#81606), so such a
-// connection is closed here. database/sql finds it invalid when its owner gives
-// it back, or at its next use behind a wrapper that does not show it. This
-// needs a driver with a Validator: without one, closing twice may be unsafe.
+// If code of the user's may use the connection, rows or a transaction may be
+// open on it. Returning driver.ErrBadConn would wait for their end
+// (golang/go#81606), so such a connection is closed here. database/sql finds it
+// invalid when its owner gives it back, or at its next use behind a wrapper
+// that does not show it. This needs a driver with a Validator: without one,
+// closing twice may be unsafe.
 func (c *Conn) closeConn(conn any) error {
 	c.noteTx(conn)
 	if state := c.stateOf(conn); state != Closed && state != CutOff {
@@ -92,8 +93,9 @@ func (c *Conn) closeConn(conn any) error {
 	return driver.ErrBadConn
 }
 
-// UsedByCode reports whether the connection has another user: the owner of a
-// connection given to New, or the transaction of the code under a lock.
+// UsedByCode reports whether code of the user's may use the connection: the
+// owner of one that was given to New, or the code under a lock in its
+// transaction.
 func (c *Conn) UsedByCode() bool { return c.lent || c.tx.Load() != nil }
 
 // CloseSocket closes the socket while any caller uses it, and reports whether

@@ -29,8 +29,8 @@ const (
 
 // GetLock asks for the lock once and, if another session holds it, waits for at
 // most wait. It returns true if the lock was granted, and false if another
-// session kept it. On an error nothing is held: an error that leaves this in
-// doubt is followed by a RELEASE_LOCK, or the session is broken.
+// session kept it. On an error nothing is held. If the error leaves that in
+// doubt, RELEASE_LOCK follows (see releaseInCase), or the session is broken.
 func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
 	if err := c.readyFor(name); err != nil {
 		return false, err
@@ -82,9 +82,10 @@ func (c *Conn) releaseUnsure() error {
 	return c.releaseInCase(name, nil)
 }
 
-// releaseInCase sends RELEASE_LOCK after a GET_LOCK that was answered by cause,
-// or by NULL if cause is nil. The wait has ended then, but no manual says that
-// the lock cannot have been granted at the same moment.
+// releaseInCase sends RELEASE_LOCK after a GET_LOCK that was answered by an
+// error, its cause. A nil cause is a NULL, or an error that HolderIDs should
+// have judged. The wait has ended then, but no manual says that the lock cannot
+// have been granted at the same moment.
 //
 // An error in answer to this RELEASE_LOCK must not cost the session its other
 // locks. The release is then repeated later: see releaseLeftovers. A session of

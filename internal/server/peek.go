@@ -60,7 +60,8 @@ type driverConn struct {
 
 	// The network connection beneath TLS, if there is TLS. nil: the kernel does
 	// not report hang-ups, and the watch ticks. All statements run under the
-	// session's context. A connection with another user cannot be cut.
+	// session's context. The socket of a connection that code of the user's may
+	// use cannot be closed.
 	socket net.Conn
 }
 

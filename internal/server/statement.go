@@ -72,7 +72,8 @@ type call struct {
 
 // query runs st and passes its rows to answer. It never runs under a caller's
 // context. It uses the driver's connection inside Raw, so that the bound begins
-// only after another user's statement on a shared connection has ended.
+// only after a statement that code of the user's runs on the connection has
+// ended.
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
 	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
 	err := c.raw(c.runCall)
@@ -158,7 +159,7 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 	defer c.toClose.Store(nil)
 	rows, once, err := c.send(st, wire{conn, ctx}, args)
 	if once != nil {
-		// Inside Raw: closing it later could come between rows of another user.
+		// Inside Raw: closing it later could come between rows of the user's.
 		defer once.Close()
 	}
 	if err != nil {
