@@ -20,8 +20,9 @@ const (
 	releaseLock     = "RELEASE_LOCK(?)"
 	releaseAllLocks = "RELEASE_ALL_LOCKS()"
 
-	// The name in hexadecimal digits is the same lock in all character sets that the
-	// user's code may have set. UNHEX alone is NULL on MariaDB with connection ucs2.
+	// The name in hexadecimal digits is the same lock in every character set
+	// that code of the user's may have set. UNHEX alone is NULL on MariaDB with
+	// connection ucs2.
 	releaseInHex = "RELEASE_LOCK(CONVERT(UNHEX(CONVERT(? USING latin1)) USING utf8mb4))"
 
 	provesLock = "IS_USED_LOCK(?) = CONNECTION_ID()"

@@ -14,8 +14,8 @@ import (
 // A statement belongs to one session.
 type statement struct {
 	text string
-	// The text that is prepared, if it differs from text: it takes names in
-	// hexadecimal digits, so that it may follow code of the user.
+	// The text that is prepared, if it differs from text. It takes names in
+	// hexadecimal digits, so it is also right after code of the user's has run.
 	inHex string
 	// It does not wait, and its answer is always a row: it is prepared from its
 	// second use. A statement that may fail is not: MySQL Router drops the
