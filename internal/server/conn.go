@@ -48,7 +48,6 @@ type Conn struct {
 
 	flagged     atomic.Bool  // the flags that the driver has noted show whether tx is still open
 	savepoint   atomic.Bool  // a savepoint shows it, since nothing else does, or not in all cases
-	marked      atomic.Bool  // by mark: code of the user's may end tx
 	lastTx      atomic.Int32 // a txState, noted for the time after the connection is closed
 	endedByCode atomic.Bool  // noted by noteEnd: the code called Commit or Rollback
 

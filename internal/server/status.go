@@ -70,7 +70,6 @@ const savepoint = "SAVEPOINT namedlock_transaction"
 func (c *Conn) mark() error {
 	c.flagged.Store(false)
 	c.savepoint.Store(false)
-	c.marked.Store(c.hasCode)
 	c.lastTx.Store(int32(txUnseen))
 	c.endedByCode.Store(false)
 	if !c.hasCode {
@@ -157,7 +156,7 @@ func (c *Conn) TxEnded() error {
 	switch state := txState(c.lastTx.Load()); {
 	case state == txOver:
 		return errTxEnded
-	case state == txUnseen && c.marked.Load():
+	case state == txUnseen && (c.flagged.Load() || c.savepoint.Load()):
 		return fault.ErrTxUnseen
 	}
 	return nil
