@@ -94,7 +94,7 @@ func Open(db *sql.DB, opts ...Option) (*Locker, error) {
 		return nil, err
 	}
 	open := db.Stats().MaxOpenConnections
-	if _, err := pool.Limit(o.sessions.MaxSessions, open); err != nil {
+	if _, err := pool.SessionCap(o.sessions.MaxSessions, open); err != nil {
 		return nil, fmt.Errorf("namedlock: Open: %w", err)
 	}
 	if most := o.sessions.MaxSessions; open > 0 && most >= open {

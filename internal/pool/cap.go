@@ -19,7 +19,7 @@ func (p *Pool) limitsLocked() (limits, error) {
 		return limits{shared: 1}, p.goneLocked()
 	}
 	open := p.db.Stats().MaxOpenConnections
-	shared, err := Limit(p.MaxSessions, open)
+	shared, err := SessionCap(p.MaxSessions, open)
 	l := limits{shared: shared}
 	if open > 0 {
 		_, leaders := p.share.state()
@@ -29,9 +29,9 @@ func (p *Pool) limitsLocked() (limits, error) {
 	return l, err
 }
 
-// Limit returns how many sessions a db with that many connections (0: no limit)
-// allows, if the user asks for wanted (0: no number).
-func Limit(wanted, maxOpen int) (int, error) {
+// SessionCap returns how many sessions a db with that many connections (0: no
+// limit) allows, if the user asks for wanted (0: no number).
+func SessionCap(wanted, maxOpen int) (int, error) {
 	const unlimited = 16
 	switch {
 	case maxOpen == 1:

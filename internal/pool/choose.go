@@ -199,7 +199,7 @@ func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	case home != nil && (home.status == busy || home.status == waiting && home.claim == untilEmpty):
 		// A statement is over soon. A wait may last. But a chain that has a session
 		// of its own has its locks nowhere else, and a wait there makes way: see
-		// Wait.
+		// BeginWait.
 		k.want = home
 	default:
 		s, k.exhausted, err = p.chooseSharedLocked()

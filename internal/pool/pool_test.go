@@ -17,17 +17,17 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-func TestLimit(t *testing.T) {
+func TestSessionCap(t *testing.T) {
 	for _, c := range []struct{ wanted, maxOpen, limit int }{
 		{0, 0, 16}, {0, 2, 1}, {0, 3, 2}, {0, 8, 4}, {0, 12, 6}, {0, 100, 50},
 		{1, 0, 1}, {40, 0, 40}, {40, 100, 40}, {40, 8, 7}, {5, 5, 4},
 	} {
-		got, err := Limit(c.wanted, c.maxOpen)
+		got, err := SessionCap(c.wanted, c.maxOpen)
 		require.NoError(t, err)
 		assert.Equal(t, c.limit, got, "%+v", c)
 	}
 	for _, wanted := range []int{0, 1, 5} {
-		_, err := Limit(wanted, 1)
+		_, err := SessionCap(wanted, 1)
 		assert.ErrorIs(t, err, fault.ErrUnsupported)
 	}
 }
@@ -344,21 +344,21 @@ func TestPool_SessionInDoubt(t *testing.T) {
 func TestPool_LeaveToWait(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3; c.KeepAlive = time.Second }, func(b *bubble) {
 		empty := b.take(Request{})
-		assert.Equal(b, server.Slice, b.pool.Wait(empty, 0, 0), "an empty session")
+		assert.Equal(b, server.Slice, b.pool.BeginWait(empty, 0, 0), "an empty session")
 		withOne := b.take(Request{})
 		h := b.lock(withOne, "a")
 		require.NoError(b, b.pool.TakeUrgent(withOne))
-		assert.Zero(b, b.pool.Wait(withOne, 0, 0), "others' locks are on it")
-		assert.Equal(b, 500*time.Millisecond, b.pool.Wait(withOne, 1, 0), "half an interval")
+		assert.Zero(b, b.pool.BeginWait(withOne, 0, 0), "others' locks are on it")
+		assert.Equal(b, 500*time.Millisecond, b.pool.BeginWait(withOne, 1, 0), "half an interval")
 		last := b.take(Request{})
-		assert.Zero(b, b.pool.Wait(last, 0, 0), "the cap's last")
-		b.pool.Waited(empty)
-		assert.Equal(b, server.Slice, b.pool.Wait(last, 0, 0))
-		b.pool.Waited(last)
-		b.pool.Waited(withOne)
+		assert.Zero(b, b.pool.BeginWait(last, 0, 0), "the cap's last")
+		b.pool.EndWait(empty)
+		assert.Equal(b, server.Slice, b.pool.BeginWait(last, 0, 0))
+		b.pool.EndWait(last)
+		b.pool.EndWait(withOne)
 
 		urgent := begin(func() error { return b.pool.TakeUrgent(empty) })
-		assert.Zero(b, b.pool.Wait(empty, 0, 0), "a release waits for it")
+		assert.Zero(b, b.pool.BeginWait(empty, 0, 0), "a release waits for it")
 		b.pool.Put(empty)
 		require.NoError(b, <-urgent)
 		b.pool.Put(empty)
@@ -369,18 +369,18 @@ func TestPool_LeaveToWait(t *testing.T) {
 	inBubble(t, func(c *Config) { c.KeepAlive = 10 * time.Second }, func(b *bubble) {
 		s, h := b.held("a")
 		require.NoError(b, b.pool.TakeUrgent(s))
-		assert.Equal(b, sliceHolding, b.pool.Wait(s, 1, 0), "never longer than a second")
-		b.pool.Waited(s)
+		assert.Equal(b, sliceHolding, b.pool.BeginWait(s, 1, 0), "never longer than a second")
+		b.pool.EndWait(s)
 		b.pool.Put(s)
 		b.release(s, h)
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		s := b.take(Request{})
-		assert.Equal(b, sliceLent, b.pool.Wait(s, 0, 0))
-		b.pool.Waited(s)
-		assert.Zero(b, b.pool.Wait(s, 0, 1), "somebody polls")
+		assert.Equal(b, sliceLent, b.pool.BeginWait(s, 0, 0))
+		b.pool.EndWait(s)
+		assert.Zero(b, b.pool.BeginWait(s, 0, 1), "somebody polls")
 		waiter := begin(func() *Session { return b.take(Request{}) })
-		assert.Zero(b, b.pool.Wait(s, 0, 0), "somebody wants the session")
+		assert.Zero(b, b.pool.BeginWait(s, 0, 0), "somebody wants the session")
 		b.pool.Put(s)
 		b.pool.Put(<-waiter)
 	})

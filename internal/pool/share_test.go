@@ -92,7 +92,7 @@ func TestShare_NestedWaitsOfTransactions(t *testing.T) {
 			s := b.take(Request{Own: true})
 			sessions, holds = append(sessions, s), append(holds, b.lock(s, "tx"+string(rune('0'+i))))
 			s = b.take(Request{Home: s})
-			require.NotZero(b, b.pool.Wait(s, 1, 0))
+			require.NotZero(b, b.pool.BeginWait(s, 1, 0))
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
@@ -102,7 +102,7 @@ func TestShare_NestedWaitsOfTransactions(t *testing.T) {
 			b.pool.Put(s)
 		}
 		for i, s := range sessions {
-			b.pool.Waited(s)
+			b.pool.EndWait(s)
 			b.pool.Put(s)
 			b.release(s, holds[i])
 		}

@@ -3,13 +3,14 @@ package pool
 // A status is what a session does. It is in the pool's list from opening to the
 // moment when its connection is gone.
 //
-//	             turn taken            Wait
-//	opening -> idle ------------> busy ------------> waiting
-//	    |           <------------      <------------
-//	    |             turn ends           Waited
-//	    +-------------------------> busy
+//	          opened           turn ends           turn taken
+//	opening ---------> busy -----------> idle ----------------> busy
 //
-// Every status ends in closing, which is final.
+//	     BeginWait             EndWait
+//	busy ----------> waiting ----------> busy
+//
+// The lent session begins as idle. Every status ends in closing, which is
+// final.
 type status int
 
 const (

@@ -14,10 +14,10 @@ const (
 	sliceLent    = 50 * time.Millisecond
 )
 
-// Wait returns for how long the caller may block s, on which it has the turn,
-// in a wait. Its chain holds mine locks on s, and so many other callers poll.
-// 0: it may not, since another caller's release would have to wait; it has to
-// poll. Waited must follow a wait.
+// BeginWait returns for how long the caller may block s, on which it has the
+// turn, in a wait. Its chain holds mine locks on s, and so many other callers
+// poll. 0: it may not, since another caller's release would have to wait; it
+// has to poll. EndWait must follow a wait.
 //
 //   - A session without locks waits for a slice.
 //   - A session that has locks of the chain alone waits for so short a time
@@ -28,7 +28,7 @@ const (
 //     on.
 //   - A lent session waits so briefly that its other callers hardly notice, and
 //     not at all while one of them is there.
-func (p *Pool) Wait(s *Session, mine, polling int) time.Duration {
+func (p *Pool) BeginWait(s *Session, mine, polling int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.status == closing || p.isUrgentLocked(s) || s.claim == untilEmpty && p.isWantedLocked(s) || len(s.holds) != mine {
@@ -98,8 +98,8 @@ func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 	})
 }
 
-// Waited reports that the wait on s is over. The caller still has the turn.
-func (p *Pool) Waited(s *Session) {
+// EndWait reports that the wait on s is over. The caller still has the turn.
+func (p *Pool) EndWait(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.status == waiting {

@@ -46,7 +46,7 @@ func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 			shorter = a.retry.shorter(elapsed, d)
 		}
 		q.mu.Unlock()
-		q.pool.Waited(s)
+		q.pool.EndWait(s)
 		if granted {
 			err = s.Confirm(wt.name)
 			granted = err == nil
@@ -73,7 +73,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	if w == nil || !w.busy {
 		return nil, nil, 0
 	}
-	limit := q.pool.Wait(s, w.chain.on(s), q.polling)
+	limit := q.pool.BeginWait(s, w.chain.on(s), q.polling)
 	if limit == 0 {
 		return nil, w, 0
 	}
