@@ -27,8 +27,9 @@ var mishaps = []string{notSent, noReply, badConn, forgotten}
 
 var errInjected = errors.New("injected: the statement failed")
 
-// A flaky is a driver.Connector around that of the MySQL driver, whose statements can be made to fail. Its
-// connections are not the driver's own, so that the library does not look at their sockets.
+// A flaky is a driver.Connector around that of the MySQL driver, whose
+// statements can be made to fail. Its connections are not the driver's own, so
+// that the library does not look at their sockets.
 type flaky struct {
 	driver.Connector
 	happened func(kind string, session, from int64) // is told of what happened to a statement or session
@@ -68,8 +69,8 @@ func (f *flaky) fail(n int, text, how string) {
 	f.nth, f.text, f.how = n, text, how
 }
 
-// forget frees the locks of one of those connections that have any and run no statement; pick says with which
-// to begin. It tries until end.
+// forget frees the locks of one of those connections that have any and run no
+// statement; pick says with which to begin. It tries until end.
 func (f *flaky) forget(pick int, end time.Time) {
 	for ; time.Now().Before(end); time.Sleep(time.Millisecond) {
 		f.mu.Lock()
@@ -103,11 +104,12 @@ func (f *flaky) next(query string) string {
 	return f.how
 }
 
-// inner is driver.Conn under a name that is not exported, so that the Locker does
-// not see through.
+// inner is driver.Conn under a name that is not exported, so that the Locker
+// does not see through.
 type inner = driver.Conn
 
-// A flakyConn runs one statement at a time, from its sending to the last row of its answer.
+// A flakyConn runs one statement at a time, from its sending to the last row of
+// its answer.
 type flakyConn struct {
 	inner
 	flaky *flaky
@@ -215,7 +217,8 @@ func (c *flakyConn) run(query string, send func() (driver.Rows, error)) (driver.
 	return a, nil
 }
 
-// forget frees all locks of the session, and reports whether there were any. The caller uses the connection.
+// forget frees all locks of the session, and reports whether there were any.
+// The caller uses the connection.
 func (c *flakyConn) forget() (freed bool, err error) {
 	begun := history.Now()
 	rows, err := c.inner.(driver.QueryerContext).QueryContext(context.Background(), "SELECT RELEASE_ALL_LOCKS(), CONNECTION_ID()", nil)

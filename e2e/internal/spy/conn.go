@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// inner is driver.Conn under a name that is not exported, so that the Locker does
-// not see through.
+// inner is driver.Conn under a name that is not exported, so that the Locker
+// does not see through.
 type inner = driver.Conn
 
 // conn has the optional interfaces of the MySQL driver's connections.
@@ -73,8 +73,8 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	return r, err
 }
 
-// skips reports whether the statement will come again, prepared: arguments are sent as text only where
-// the spy's DSN has interpolateParams.
+// skips reports whether the statement will come again, prepared: arguments are
+// sent as text only where the spy's DSN has interpolateParams.
 func (c *conn) skips(args []driver.NamedValue) bool {
 	return len(args) > 0 && !c.spy.interpolates
 }

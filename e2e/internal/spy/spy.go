@@ -1,5 +1,6 @@
-// Package spy puts itself between database/sql and the MySQL driver. It records what is sent on which
-// connection, counts connections, and lets chosen statements fail or wait.
+// Package spy puts itself between database/sql and the MySQL driver. It records
+// what is sent on which connection, counts connections, and lets chosen
+// statements fail or wait.
 package spy
 
 import (
@@ -33,8 +34,8 @@ type Statement struct {
 	ctx  context.Context
 }
 
-// A Fault stands between the code and the server for one statement. It may send it or not, return an
-// error or what send returned, and take its time.
+// A Fault stands between the code and the server for one statement. It may send
+// it or not, return an error or what send returned, and take its time.
 type Fault func(ctx context.Context, send func() error) error
 
 // FailBefore returns err and sends nothing.
@@ -50,7 +51,8 @@ func FailAfter(err error) Fault {
 	}
 }
 
-// Replace sends the statement, and answers by one row with value in each column.
+// Replace sends the statement, and answers by one row with value in each
+// column.
 func Replace(value driver.Value) Fault {
 	return func(_ context.Context, send func() error) error {
 		_ = send()
@@ -71,7 +73,8 @@ func NoRows() Fault {
 	}
 }
 
-// Silence sends the statement, and then nothing is heard until the client gives up.
+// Silence sends the statement, and then nothing is heard until the client gives
+// up.
 func Silence() Fault {
 	return func(ctx context.Context, send func() error) error {
 		_ = send()
@@ -107,7 +110,8 @@ var errNoSession = errors.New("no session yet")
 
 type connKey struct{}
 
-// Session returns the server's id of the session that a Fault, which has got ctx, stands before.
+// Session returns the server's id of the session that a Fault, which has got
+// ctx, stands before.
 func Session(ctx context.Context) (int64, error) {
 	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {
@@ -134,9 +138,9 @@ func (g *Gate) Reached() <-chan struct{} { return g.reached }
 // Open lets it through.
 func (g *Gate) Open() { g.release.Do(func() { close(g.open) }) }
 
-// HoldAnswer returns a Fault that sends the statement, asks whether this is the answer to hold up and, for
-// the first that is, keeps it back until the gate is opened, whatever happens to the context: as a network
-// would.
+// HoldAnswer returns a Fault that sends the statement, asks whether this is the
+// answer to hold up and, for the first that is, keeps it back until the gate is
+// opened, whatever happens to the context: as a network would.
 func (g *Gate) HoldAnswer(which func() bool) Fault {
 	return func(_ context.Context, send func() error) error {
 		err := send()
@@ -187,7 +191,8 @@ func (s *Spy) Statements() []Statement {
 	return slices.Clone(s.statements)
 }
 
-// Sent returns the texts of what the server was asked to run, in order, whether as text or prepared.
+// Sent returns the texts of what the server was asked to run, in order, whether
+// as text or prepared.
 func (s *Spy) Sent() []string {
 	var sent []string
 	for _, st := range s.Statements() {
@@ -215,16 +220,17 @@ func (s *Spy) Reset() {
 	s.statements = nil
 }
 
-// Opened and Closed return how many connections there have been, and how many have ended.
+// Opened and Closed return how many connections there have been, and how many
+// have ended.
 func (s *Spy) Opened() int { s.mu.Lock(); defer s.mu.Unlock(); return s.opened }
 func (s *Spy) Closed() int { s.mu.Lock(); defer s.mu.Unlock(); return s.closed }
 
 // Most returns how many connections there have been at the same time, at most.
 func (s *Spy) Most() int { s.mu.Lock(); defer s.mu.Unlock(); return s.most }
 
-// ForgetOnReset makes ResetSession free the locks of the session, as it may with
-// a driver that is not go-sql-driver. Resets returns how often it was called
-// since then.
+// ForgetOnReset makes ResetSession free the locks of the session, as it may
+// with a driver that is not go-sql-driver. Resets returns how often it was
+// called since then.
 func (s *Spy) ForgetOnReset() { s.mu.Lock(); defer s.mu.Unlock(); s.forgetful = true }
 func (s *Spy) Resets() int    { s.mu.Lock(); defer s.mu.Unlock(); return s.resets }
 
@@ -240,7 +246,8 @@ func (s *Spy) recordReset() (forgets bool) {
 // Once lets f handle the next statement that contains text, when it is run.
 func (s *Spy) Once(text string, f Fault) { s.add(&rule{text: text, left: 1, fault: f}) }
 
-// Nth is Once for the n-th statement from now that contains text; 1 is the next.
+// Nth is Once for the n-th statement from now that contains text; 1 is the
+// next.
 func (s *Spy) Nth(n int, text string, f Fault) {
 	s.add(&rule{text: text, skip: n - 1, left: 1, fault: f})
 }
@@ -248,7 +255,8 @@ func (s *Spy) Nth(n int, text string, f Fault) {
 // Always lets f handle every statement that contains text.
 func (s *Spy) Always(text string, f Fault) { s.add(&rule{text: text, left: -1, fault: f}) }
 
-// On is Nth for what is sent in one way, be it to prepare or to close a statement or to connect.
+// On is Nth for what is sent in one way, be it to prepare or to close a
+// statement or to connect.
 func (s *Spy) On(how string, n int, text string, f Fault) {
 	s.add(&rule{how: how, text: text, skip: n - 1, left: 1, fault: f})
 }
@@ -271,7 +279,8 @@ func (s *Spy) Forgive() {
 	s.rules = nil
 }
 
-// OnConnect has f called before every new connection, which fails with f's error.
+// OnConnect has f called before every new connection, which fails with f's
+// error.
 func (s *Spy) OnConnect(f func(context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -309,7 +318,8 @@ func (s *Spy) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (s *Spy) Driver() driver.Driver { return s.connector.Driver() }
 
-// record notes the statement; what is run goes through the fault that is set for it.
+// record notes the statement; what is run goes through the fault that is set
+// for it.
 func (s *Spy) record(c *conn, st Statement, send func() error) error {
 	s.mu.Lock()
 	s.statements = append(s.statements, st)
@@ -327,7 +337,8 @@ func (s *Spy) pass(fault Fault, ctx context.Context, c *conn, send func() error)
 	return fault(ctx, send)
 }
 
-// faultFor returns the fault that is set for what comes now, nil if there is none.
+// faultFor returns the fault that is set for what comes now, nil if there is
+// none.
 func (s *Spy) faultFor(how, text string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
