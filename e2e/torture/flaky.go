@@ -15,7 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// What can happen to a statement.
+// Faults of a statement.
 const (
 	notSent   = "not sent"  // it fails before it is sent; the session lives on
 	noReply   = "no reply"  // it is sent, and its answer is lost; the session lives on

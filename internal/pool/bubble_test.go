@@ -93,7 +93,7 @@ func anybody() *caller { return &caller{ctx: context.Background()} }
 func (b *bubble) take(req Request) *Session {
 	b.Helper()
 	if req.Caller == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // or the bubble would turn for ever
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // or the bubble would never end
 		defer cancel()
 		req.Caller = &caller{ctx: ctx}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A transaction that cannot be served keeps nobody from sharing sessions whose
-// locks last.
+// A transaction that cannot be served keeps no other caller from sharing
+// sessions whose locks last.
 func TestShare_AWaitingTransactionStarvesNobody(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -41,8 +41,8 @@ func TestShare_AWaitingTransactionStarvesNobody(t *testing.T) {
 	})
 }
 
-// A db that was changed while callers wait: who can be served now is, and who
-// never can be is told.
+// If the db is changed while callers wait, callers that can be served now are
+// served. Callers that never can be get an error.
 func TestShare_TheDBIsChangedMeanwhile(t *testing.T) {
 	for what, to := range map[string]int{"more": 10, "one": 1} {
 		t.Run(what, func(t *testing.T) {

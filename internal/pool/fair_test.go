@@ -15,7 +15,7 @@ func TestShare_ABusyLockerStarvesNoOther(t *testing.T) {
 		b.db.SetMaxOpenConns(3)
 		busy, stop := context.WithCancel(context.Background())
 		ended := make(chan struct{}, 6)
-		for range 6 { // transactions on free names, for ever
+		for range 6 { // transactions on free names, until busy ends
 			go func() {
 				defer func() { ended <- struct{}{} }()
 				for busy.Err() == nil {

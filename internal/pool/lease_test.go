@@ -14,7 +14,8 @@ import (
 )
 
 // A proxy may swallow SET SESSION wait_timeout, as ProxySQL does. The first
-// proof reads it back, and from then on nobody counts on it; that is said once.
+// proof reads it back. From then on the pool does not rely on it, and logs that
+// once.
 func TestLease_Swallowed(t *testing.T) {
 	var log bytes.Buffer
 	change := func(c *Config) {

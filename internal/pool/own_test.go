@@ -12,8 +12,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// Nobody else has a turn on a session that is one call chain's own; the chain
-// has.
+// If a session is one call chain's own, no other caller has a turn on it.
 func TestOwn_NobodyElseHasATurn(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		own := b.take(Request{Own: true})
@@ -39,8 +38,8 @@ func TestOwn_NobodyElseHasATurn(t *testing.T) {
 	})
 }
 
-// No session that others have locks on becomes one chain's own, but that where
-// all locks are the chain's does.
+// A session with locks of other chains does not become one chain's own. A
+// session on which all locks are the chain's does.
 func TestOwn_NoLocksOfOthers(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
 		first, h := b.held("a")
@@ -72,8 +71,8 @@ func TestOwn_NoLocksOfOthers(t *testing.T) {
 }
 
 // Sessions that chains have alone do not count towards the cap. They are
-// bounded by the db, of which one connection is left; those who wait for it are
-// served in order, whatever they want.
+// bounded by the db, of which one connection is left. Callers that wait for it
+// are served in order, whatever they need it for.
 func TestOwn_BoundedByTheDB(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -100,8 +99,8 @@ func TestOwn_BoundedByTheDB(t *testing.T) {
 	})
 }
 
-// Where there is one session only, a caller that needs it to itself is not
-// overtaken for ever by those who share it.
+// If there is only one session, a caller that needs it alone is not overtaken
+// indefinitely by callers that share it.
 func TestOwn_IsNotStarvedByThoseWhoShare(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)
@@ -148,7 +147,7 @@ func TestOwn_TransactionsUnderASharedSession(t *testing.T) {
 	})
 }
 
-// All pools of a db together leave one of its connections to others.
+// All pools of a db together leave one of its connections to other users.
 func TestShare_PoolsOfOneDB(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -170,10 +169,11 @@ func TestShare_PoolsOfOneDB(t *testing.T) {
 	})
 }
 
-// Who waits for a session that was to be free soon is told when it is none any
-// more, and no other is left: who tries once would wait for the end of all that
-// otherwise. It is none for anybody when a call chain gets it for itself, and
-// none for who wants it alone when another chain takes a lock there.
+// A caller waits for a session that is to be free soon. If that session is no
+// longer available and no other is left, the caller is told. Otherwise a call
+// with timeout 0 would wait for the end of a transaction. If a call chain gets
+// the session for itself, it is available to no other caller. If another chain
+// takes a lock on it, it is not available to a caller that needs it alone.
 func TestOwn_WhoWaitsIsTold(t *testing.T) {
 	for what, c := range map[string]struct{ taken, wanted Request }{
 		"another has it alone": {Request{Own: true}, Request{}},
@@ -217,8 +217,8 @@ func TestOwn_HomeIsBusyForAMoment(t *testing.T) {
 	})
 }
 
-// A call of a chain that has a session of its own goes there, also while
-// another call of the chain waits there for a lock, which makes way for it.
+// If a chain has a session of its own, its calls use that session. If another
+// call of the chain waits there for a lock, that wait makes way.
 func TestOwn_TheChainsCallsGoNowhereElse(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s := b.take(Request{Own: true})
@@ -259,8 +259,8 @@ func TestOwn_YieldKeepsIt(t *testing.T) {
 	})
 }
 
-// A session that one chain had alone is not one more for those who share,
-// beyond the cap.
+// A session that one chain had alone does not become an additional shared
+// session beyond the cap.
 func TestShare_TheCapIsKept(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		own := b.take(Request{Own: true})

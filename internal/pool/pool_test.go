@@ -90,8 +90,8 @@ func TestPool_ChainGoesHome(t *testing.T) {
 	})
 }
 
-// Who must have this very session goes first, then who takes any, first come
-// first served.
+// Callers that need this session go first, then callers that accept any
+// session. Both are served in their order.
 func TestPool_OrderOfTurns(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s := b.take(Request{})
@@ -116,7 +116,7 @@ func TestPool_OrderOfTurns(t *testing.T) {
 	})
 }
 
-// Yield lets a release pass, and nobody else.
+// Yield lets a release pass, and no other caller.
 func TestPool_YieldIsForTheUrgent(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s := b.take(Request{})
@@ -136,7 +136,7 @@ func TestPool_YieldIsForTheUrgent(t *testing.T) {
 	})
 }
 
-// Who gives up while the turn comes hands it on.
+// A caller that gives up while it is given the turn passes the turn on.
 func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		s := b.take(Request{})
@@ -161,8 +161,8 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 	})
 }
 
-// An idle session goes back after a second, as it came; one that is used
-// meanwhile stays.
+// A session goes back unchanged when it has been idle for a second. A session
+// that is used within the second stays.
 func TestPool_IdleSessionsGoBack(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, other := b.take(Request{}), b.take(Request{})
@@ -211,8 +211,8 @@ func TestPool_JanitorComesAgain(t *testing.T) {
 	})
 }
 
-// Sharing a session beats waiting for a connection that others have; where
-// there is none to share the caller is told that it waits for others.
+// A caller shares a session if the db has no free connection. If there is no
+// session to share, the caller is told that the db is exhausted.
 func TestPool_ExhaustedDB(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3 }, func(b *bubble) {
 		b.db.SetMaxOpenConns(4)
@@ -237,7 +237,7 @@ func TestPool_ExhaustedDB(t *testing.T) {
 		taken := begin(func() *Session { return b.take(Request{Caller: c}) })
 		assert.False(b, hasEnded(taken))
 		assert.Equal(b, 1, c.exhausted)
-		// The next one waits for that one's connection, and so for others too.
+		// The next caller waits for the same connection, so the db is exhausted for it as well.
 		behind := anybody()
 		ctx, cancel := context.WithCancel(context.Background())
 		behind.ctx = ctx
@@ -269,7 +269,7 @@ func TestPool_OpeningIsBounded(t *testing.T) {
 	})
 }
 
-// Pooled connections that have died meanwhile are passed over, within the same
+// Connections that died in the db's pool are passed over, within the same
 // bound.
 func TestPool_StaleConnections(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
@@ -308,8 +308,8 @@ func TestPool_FreshMeansNew(t *testing.T) {
 	})
 }
 
-// A session in doubt is a dead session: its locks are lost, those who wait for
-// it are told, those who would take any go elsewhere, and its connection is
+// A session in doubt is dead. Its locks are lost, and callers that wait for it
+// are told. Callers that accept any session go elsewhere. Its connection is
 // closed before Put returns.
 func TestPool_SessionInDoubt(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
@@ -340,7 +340,7 @@ func TestPool_SessionInDoubt(t *testing.T) {
 	})
 }
 
-// Who may block a session in a wait, and for how long.
+// Which callers may block a session in a wait, and for how long.
 func TestPool_LeaveToWait(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3; c.KeepAlive = time.Second }, func(b *bubble) {
 		empty := b.take(Request{})
@@ -439,14 +439,14 @@ func TestPool_ChecksSessionsInUseAgain(t *testing.T) {
 	})
 }
 
-// slowObserver holds up whoever has opened a session.
+// slowObserver holds up each caller that has opened a session.
 type slowObserver struct{ opened, goOn chan struct{} }
 
 func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
 func (o slowObserver) SessionDiscarded(error)             {}
 
-// A session that OpenAnother opens while the pool is being closed goes back,
-// too.
+// A session that OpenAnother opens while the pool is being closed also goes
+// back.
 func TestPool_OpenAnotherRacesClose(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		o := slowObserver{make(chan struct{}), make(chan struct{})}

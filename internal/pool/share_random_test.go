@@ -13,7 +13,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
-// Whatever comes, the counts come out, and everybody can be served after it.
+// After any sequence of events the counts are right, and every caller can be
+// served.
 func TestShare_CountsComeOut(t *testing.T) {
 	for round := range 6 {
 		inBubble(t, func(c *Config) { c.CheckServer = false }, func(b *bubble) {
@@ -107,7 +108,7 @@ func TestShare_CountsComeOut(t *testing.T) {
 				assert.Empty(b, p.waiters)
 				p.mu.Unlock()
 			}
-			// Everybody can be served now.
+			// Every caller can be served now.
 			b.db.SetMaxOpenConns(4)
 			time.Sleep(2 * time.Second)
 			b.server.Script(nil)

@@ -14,8 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A server that was full for a moment is asked again by those whom no session
-// can serve: a leader's can be shared by nobody.
+// A server that was full for a moment is asked again by callers that no session
+// can serve. A leader's session cannot be shared.
 func TestShare_AFullServerIsAskedAgain(t *testing.T) {
 	for what, req := range map[string]Request{"shares": {}, "own": {Own: true}} {
 		t.Run(what, func(t *testing.T) {
@@ -109,8 +109,8 @@ func TestShare_NestedWaitsOfTransactions(t *testing.T) {
 	})
 }
 
-// What gives room at the very moment between a caller's decision to wait and
-// its wait wakes it.
+// Room that is given between a caller's decision to wait and its wait wakes the
+// caller.
 func TestShare_NoWakeUpIsLost(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)
@@ -134,8 +134,8 @@ func TestShare_NoWakeUpIsLost(t *testing.T) {
 	})
 }
 
-// A pool that closes while another has it give back what it does not use: that
-// is woken, and Close waits.
+// A pool closes while another pool makes it give back an unused session. The
+// other pool is woken, and Close waits.
 func TestShare_SweepOfAPoolThatCloses(t *testing.T) {
 	for range 300 {
 		inBubble(t, nil, func(b *bubble) {

@@ -204,7 +204,7 @@ func TestWatch_LivingSessionWithoutItsLock(t *testing.T) {
 	}
 }
 
-// One statement asks about 64 locks, of which none that was released meanwhile.
+// One statement asks about 64 locks, and about none that has been released.
 func TestWatch_ManyLocksOnASession(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
 		var s *Session
@@ -253,8 +253,8 @@ func TestWatch_EveryOneOfManyLocks(t *testing.T) {
 	}
 }
 
-// A session of which nothing has been heard for as long as the server keeps it
-// is lost, though nobody can ask it: this process may have been stopped.
+// A session that has not answered for as long as the server keeps it is lost. No
+// statement confirms that, because this process may have been stopped.
 func TestWatch_Overdue(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
@@ -266,9 +266,9 @@ func TestWatch_Overdue(t *testing.T) {
 	})
 }
 
-// The lease's clock does not run against a session that is busy with a
-// statement of the code under its lock, or of its owner's: the server has that,
-// and counts nothing meanwhile.
+// The lease does not run while the session is busy with a statement of the code
+// under its lock, or of its owner. The server has that statement, so it does not
+// count the session as idle.
 func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	overdue := func(b *bubble, s *Session) {
 		time.Sleep(time.Millisecond)
@@ -382,8 +382,8 @@ func TestPool_Replace(t *testing.T) {
 	})
 }
 
-// A watch that rests is woken for a session that is to be looked at: its end
-// was told before it had a lock, or is not told at all.
+// A watch that rests is woken for a session that it must probe. The kernel
+// reported its end before it had a lock, or does not report it.
 func TestWatch_IsWokenToLook(t *testing.T) {
 	for what, line := range map[string]int32{"told before the grant": 2, "not told": 0} {
 		t.Run(what, func(t *testing.T) {
@@ -446,9 +446,8 @@ func TestWatch_LeavesTheOwnersRowsAlone(t *testing.T) {
 	})
 }
 
-// The machine was suspended for longer than the lease: the clock of package
-// time has stood still, and the holder is told at the first tick all the same,
-// without a statement.
+// The machine was suspended for longer than the lease, and the clock of package
+// time stood still. The holder is told at the first tick, without a statement.
 func TestWatch_SuspendedMachine(t *testing.T) {
 	for what, c := range map[string]struct {
 		slept time.Duration

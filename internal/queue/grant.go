@@ -14,7 +14,7 @@ import (
 // A Grant is a lock that is held.
 type Grant struct {
 	line    *line
-	name    string // as the server knows it
+	name    string // as on the server
 	session *pool.Session
 	outer   *Grant    // the lock around it in its call chain
 	alone   bool      // its call chain held no other lock when it was granted
@@ -66,7 +66,7 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 	return ctx
 }
 
-// Name is the lock's name as the server knows it.
+// Name is the lock's name on the server.
 func (g *Grant) Name() string { return g.name }
 
 // Lost implements pool.Hold. If no session is left that could ever serve

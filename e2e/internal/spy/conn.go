@@ -35,7 +35,7 @@ func (c *conn) Close() error {
 	return c.inner.Close()
 }
 
-// session asks the server for the session's id, beside all faults.
+// session asks the server for the session's id. No Fault applies to that.
 func (c *conn) session() (int64, error) {
 	r, err := c.inner.(driver.QueryerContext).QueryContext(context.Background(), "SELECT CONNECTION_ID()", nil)
 	if err != nil {

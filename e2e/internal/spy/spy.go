@@ -34,8 +34,9 @@ type Statement struct {
 	ctx  context.Context
 }
 
-// A Fault stands between the code and the server for one statement. It may send
-// it or not, return an error or what send returned, and take its time.
+// A Fault decides what happens to one statement on its way to the server. It may
+// send the statement or not, return an error of its own or that of send, and
+// take any time.
 type Fault func(ctx context.Context, send func() error) error
 
 // FailBefore returns err and sends nothing.
@@ -83,7 +84,7 @@ func Silence() Fault {
 	}
 }
 
-// Unheard is silence that has swallowed the statement too.
+// Unheard is silence in which the statement is lost as well.
 func Unheard() Fault {
 	return func(ctx context.Context, _ func() error) error {
 		<-ctx.Done()
@@ -110,8 +111,8 @@ var errNoSession = errors.New("no session yet")
 
 type connKey struct{}
 
-// Session returns the server's id of the session that a Fault, which has got
-// ctx, stands before.
+// Session returns the server's id of the session whose statement a Fault
+// handles. ctx is the one that the Fault received.
 func Session(ctx context.Context) (int64, error) {
 	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {
@@ -132,15 +133,15 @@ func NewGate() *Gate {
 	return &Gate{reached: make(chan struct{}), open: make(chan struct{})}
 }
 
-// Reached is closed when somebody stands before the gate.
+// Reached is closed when a statement or an answer has reached the gate.
 func (g *Gate) Reached() <-chan struct{} { return g.reached }
 
 // Open lets it through.
 func (g *Gate) Open() { g.release.Do(func() { close(g.open) }) }
 
-// HoldAnswer returns a Fault that sends the statement, asks whether this is the
-// answer to hold up and, for the first that is, keeps it back until the gate is
-// opened, whatever happens to the context: as a network would.
+// HoldAnswer returns a Fault that sends the statement and calls which. For the
+// first statement for which which returns true, it holds the answer until the
+// gate is opened. Like a network, it ignores the context.
 func (g *Gate) HoldAnswer(which func() bool) Fault {
 	return func(_ context.Context, send func() error) error {
 		err := send()
