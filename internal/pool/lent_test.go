@@ -76,7 +76,8 @@ func TestLent_ClosedUnderALock(t *testing.T) {
 	})
 }
 
-// Check needs a connection of its own, but all connections of the db are in use.
+// Check needs a connection of its own, but all connections of the db are in
+// use.
 func TestCheck_NoConnection(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.db.SetMaxOpenConns(2)

@@ -237,7 +237,8 @@ func TestPool_ExhaustedDB(t *testing.T) {
 		taken := begin(func() *Session { return b.take(Request{Caller: c}) })
 		assert.False(b, hasEnded(taken))
 		assert.Equal(b, 1, c.exhausted)
-		// The next caller waits for the same connection, so the db is exhausted for it as well.
+		// The next caller waits for the same connection: the db is exhausted for
+		// both.
 		behind := anybody()
 		ctx, cancel := context.WithCancel(context.Background())
 		behind.ctx = ctx

@@ -253,8 +253,8 @@ func TestWatch_EveryOneOfManyLocks(t *testing.T) {
 	}
 }
 
-// A session that has not answered for as long as the server keeps it is lost. No
-// statement confirms that, because this process may have been stopped.
+// A session that has not answered for as long as the server keeps it is lost.
+// No statement confirms that, because this process may have been stopped.
 func TestWatch_Overdue(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
@@ -267,8 +267,8 @@ func TestWatch_Overdue(t *testing.T) {
 }
 
 // The lease does not run while the session is busy with a statement of the code
-// under its lock, or of its owner. The server has that statement, so it does not
-// count the session as idle.
+// under its lock, or of its owner. The server has that statement, so it does
+// not count the session as idle.
 func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	overdue := func(b *bubble, s *Session) {
 		time.Sleep(time.Millisecond)
