@@ -318,11 +318,12 @@ func WithNamespace(prefix string) Option {
 //
 // These are warnings:
 //
-//   - A call has waited for a lock for 5 s, or has failed after that. There is
-//     at most one line a minute for each name.
+//   - A call with a timeout of 6 s or more has waited for a lock for 5 s. There
+//     is at most one line a minute for each name.
+//   - A call has failed after it waited for a lock for 5 s.
 //   - A call has waited for a session for 5 s. There is at most one line a
 //     minute.
-//   - Close has waited for held locks for 5 s.
+//   - Close or Shutdown has waited for held locks for 5 s.
 //   - Lead cannot reach a writable server. There is one line for each outage.
 //   - A connection was discarded, or cannot be closed, or its wait_timeout
 //     could not be restored.

@@ -34,9 +34,9 @@ type Statement struct {
 	ctx  context.Context
 }
 
-// A Fault decides what happens to one statement on its way to the server. It may
-// send the statement or not, return an error of its own or that of send, and
-// take any time.
+// A Fault decides what happens to one statement on its way to the server. It
+// may send the statement or not, return an error of its own or that of send,
+// and take any time.
 type Fault func(ctx context.Context, send func() error) error
 
 // FailBefore returns err and sends nothing.
@@ -84,7 +84,7 @@ func Silence() Fault {
 	}
 }
 
-// Unheard is silence in which the statement is lost as well.
+// Unheard is silence: the statement does not reach the server.
 func Unheard() Fault {
 	return func(ctx context.Context, _ func() error) error {
 		<-ctx.Done()
