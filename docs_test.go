@@ -236,3 +236,41 @@ func withoutIndents(code string) string {
 	}
 	return "\n" + strings.Join(lines, "\n")
 }
+
+// symptom is a row of a table in docs/OPERATIONS.md that quotes texts of errors.
+var symptom = regexp.MustCompile("(?m)^ *\\| (.*?) \\|")
+
+// quoted is a text in backticks.
+var quoted = regexp.MustCompile("`([^`]+)`")
+
+// TestDocs_ErrorTexts checks the texts of errors in docs/OPERATIONS.md, by which
+// a person on call finds the row of a table, against the code.
+func TestDocs_ErrorTexts(t *testing.T) {
+	t.Parallel()
+	var code strings.Builder
+	for _, file := range filesOfTheRepository(t, ".go") {
+		if !strings.HasSuffix(file, "_test.go") && (!strings.Contains(file, "/") || strings.HasPrefix(file, "internal/")) {
+			code.WriteString(readPage(t, file))
+		}
+	}
+	page := readPage(t, "docs/OPERATIONS.md")
+	checked := 0
+	for _, heading := range []string{"| you see |", "| the cause contains |"} {
+		_, table, found := strings.Cut(page, heading)
+		require.True(t, found, heading)
+		table, _, _ = strings.Cut(table, "\n\n")
+		for _, row := range symptom.FindAllStringSubmatch(table, -1) {
+			for _, text := range quoted.FindAllStringSubmatch(row[1], -1) {
+				words, _, _ := strings.Cut(text[1], "5s") // code inserts the timeout
+				if strings.Contains(row[1], "error 1040") || !strings.Contains(words, " ") || strings.Contains(words, "…") {
+					continue // a server's text, an identifier, a pattern
+				}
+				for part := range strings.SplitSeq(strings.TrimSpace(words), ": ") {
+					checked++
+					assert.True(t, strings.Contains(code.String(), part), "docs/OPERATIONS.md quotes %q, which no error contains", part)
+				}
+			}
+		}
+	}
+	assert.Greater(t, checked, 20)
+}

@@ -223,6 +223,16 @@ func TestOperations_Night(t *testing.T) {
 		assert.Equal(t, "Max_used_connections", connections[1]["variable_name"])
 		assert.Equal(t, "Threads_connected", connections[2]["variable_name"])
 
+		left, err := srv.open(t, "").Conn(t.Context())
+		require.NoError(t, err)
+		_, err = left.ExecContext(t.Context(), "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+		require.NoError(t, err)
+		var session int64
+		require.NoError(t, left.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&session))
+		assert.True(t, slices.ContainsFunc(book.do(t, srv.admin, "transactions", name, 0), func(tx answer) bool {
+			return tx["id"] == fmt.Sprint(session) && tx["state"] == "RUNNING"
+		}), "the open transaction is listed")
+
 		for block := range book.blocks {
 			assert.True(t, book.run[block], "no test runs the block %q of the page", block)
 		}
