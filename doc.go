@@ -68,6 +68,8 @@
 //     network has gone silent, the session no longer holds the lock, or the
 //     server has become read-only.
 //
+// Two keep-alive intervals are 10 s by default.
+//
 // Keep-alives also prevent wait_timeout from ending an idle session that holds
 // a lock.
 //
@@ -76,16 +78,21 @@
 // reconnects under a lock.
 //
 // If a client vanishes without closing its connection, the server frees its
-// locks after the lease ([WithLease]). A holder that is cut off is told before
-// that. An exception is a holder whose transaction is in the middle of a
-// statement: it is told when the statement ends, and cannot commit.
+// locks after the lease, which is 1 minute by default with [Open] (see
+// [WithLease]). A holder that is cut off is told before that. An exception is a
+// holder whose transaction is in the middle of a statement: it is told when the
+// statement ends, and cannot commit.
+//
+// Locks do not survive a failover: they live in the memory of one server. A
+// waiter can acquire the lock on the new primary before the holder is told.
 //
 // # Locks and transactions
 //
 // For writes to the same server, [Locker.WithLockTx] is stronger than any
 // notification. The lock and the transaction are on one session, and the server
 // rolls back before it grants the lock to the next waiter. So a holder that has
-// lost its lock cannot commit.
+// lost its lock cannot commit. This is about one server: in a failover a holder
+// can commit on the old primary until that is stopped or read-only.
 //
 // [Error] reports in its field Tx what became of the transaction. If the
 // transaction had ended before COMMIT, for example as the victim of a deadlock
@@ -124,7 +131,8 @@
 //	SELECT GET_LOCK(?, ?)    arguments: the name, 0
 //	SELECT RELEASE_LOCK(?)   argument:  the name
 //
-// With [New] and [WithoutServerCheck], exactly these two are sent.
+// With [New] and [WithoutServerCheck], exactly these two are sent. Each is
+// prepared from its second use on a session, which a mock must then expect.
 // docs/STATEMENTS.md lists all others.
 //
 // Unless RELEASE_LOCK returns 1, the connection is closed: the Locker returns

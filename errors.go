@@ -189,7 +189,9 @@ type Error struct {
 	// calls it is TxNone.
 	Tx TxOutcome
 
-	Err error // matches one of the sentinels, or the context's error
+	// Err matches one of the sentinels, or the context's error, except for the
+	// two kinds of errors that are listed with the sentinels.
+	Err error
 }
 
 // Error returns one line, whatever text a server has sent. Characters that are

@@ -114,7 +114,7 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	}
 }
 
-// LeadInterface has the method of a Locker that calls [Locker.Lead]. *Locker
+// LeadInterface is for code that calls [Locker.Lead]: see [Interface]. *Locker
 // and the Locker of package locktest implement it.
 type LeadInterface interface {
 	Lead(ctx context.Context, name string, fn func(ctx context.Context, term *Term) error) error

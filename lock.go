@@ -17,15 +17,16 @@ import (
 // # Parameters
 //
 // timeout limits the wait for other holders. Zero tries once; [Forever] waits
-// until ctx is done. Whatever the timeout, a call does not start to wait for a
-// server that is down: see [ErrUnavailable]. The time to open a session and to
-// send the first GET_LOCK does not count. Each of these is limited by ctx and
-// by 5 s.
+// until ctx is done; a negative timeout returns [ErrInvalidTimeout]. Whatever
+// the timeout, a call does not start to wait for a server that is down: see
+// [ErrUnavailable]. The time to open a session and to send the first GET_LOCK
+// does not count. Each of these is limited by ctx and by 5 s.
 //
 // fn runs if and only if the lock was acquired. Its ctx ends when ctx ends,
 // when the lock is lost (its cause then matches [ErrLost]), and when fn
 // returns. A lock that is acquired under fn's ctx is nested. Acquiring the same
-// lock again under it returns [ErrReentrant].
+// lock again under it returns [ErrReentrant]. If fn acquires the same lock
+// under the outer ctx, the call waits for fn's own lock until its timeout.
 //
 // # Errors
 //
@@ -114,10 +115,11 @@ func Do[T any](ctx context.Context, l Interface, name string, timeout time.Durat
 }
 
 // Acquire acquires the lock for code that does not fit into one function. The
-// lock is held until [Lock.Release], which must be called.
+// lock is held until [Lock.Release], which must be called. Run the code under
+// [Lock.Context], which ends if the lock is lost.
 //
-// ctx and timeout limit the acquiring, as in [Locker.WithLock]. The lock
-// outlives ctx.
+// name, timeout, ctx and the errors of acquiring are as in [Locker.WithLock].
+// ctx limits only the acquiring: the lock outlives it.
 func (l *Locker) Acquire(ctx context.Context, name string, timeout time.Duration) (*Lock, error) {
 	lock, err := l.getLock(ctx, Event{Method: "Acquire", Name: name, Timeout: timeout}, queue.Terms{Timeout: timeout, Left: timeout})
 	if err != nil {
@@ -221,7 +223,8 @@ func (k *Lock) Context() context.Context {
 }
 
 // Release releases the lock. Afterwards it is not held any more, whatever the
-// result, and the Locker's next caller can acquire it.
+// result, and the Locker's next caller can acquire it. [WithReleaseTimeout]
+// limits how long the server may take, to 5 s by default.
 //
 // nil means that the lock was held to the end. An error that matches [ErrLost]
 // means that another caller may have held the lock in the meantime. A Lock that

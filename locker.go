@@ -50,6 +50,9 @@ type Locker struct {
 // Locker need the session, it polls every 50 ms instead. [Open] has neither
 // limit.
 //
+// New sets no lease, unless [WithLease] is given: see there how long the server
+// keeps the locks of a machine that vanishes.
+//
 // # The connection
 //
 // Close the Locker before conn. If conn is closed first, its locks are lost,

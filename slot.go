@@ -25,7 +25,8 @@ import (
 // to 100 ms if another caller is looking for a slot at the same time.
 //
 // The slot is released however fn ends. If it is lost, fn's ctx ends, and
-// another caller can acquire that slot.
+// another caller can acquire that slot. Until fn returns, more than n callers
+// can then run.
 //
 // # Slots are locks
 //
@@ -54,11 +55,10 @@ import (
 //
 // A slot that becomes free is acquired within 100 ms and three round trips. It
 // is usually acquired at once if its holder is in the same process, or has held
-// its slot for the longest time. There are two exceptions:
+// its slot for the longest time. In two cases the limit is not 100 ms:
 //
-//   - After a search of 1 minute, it takes up to 1 s.
-//   - With [New], and for a caller that holds other locks, it takes up to 60
-//     ms.
+//   - After a search of 1 minute, it is 1 s.
+//   - With [New], and for a caller that holds other locks, it is 60 ms.
 //
 // New has no other session, so there [Locker.WithLockTx], [Locker.WithTerm] and
 // [Locker.Lead] wait for the end of the search. With [Open], MaxOpenConns
@@ -93,7 +93,7 @@ func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.
 	return both(lock.hold(func(ctx context.Context) error { return fn(ctx, slot) }))
 }
 
-// SlotInterface has the method of a Locker that calls [Locker.WithSlot].
+// SlotInterface is for code that calls [Locker.WithSlot]: see [Interface].
 // *Locker and the Locker of package locktest implement it.
 type SlotInterface interface {
 	WithSlot(ctx context.Context, name string, n int, timeout time.Duration, fn func(ctx context.Context, slot int) error) error

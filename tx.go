@@ -165,7 +165,8 @@ import (
 // connection, and the statement fails at once. The server does not notice. It
 // finishes the statement, then rolls back and frees the lock.
 // (max_execution_time limits a SELECT.) Until then it keeps the lock, so this
-// is not a loss. If fn then returns nil, Tx is TxNotCommitted.
+// is not a loss. If fn then returns nil, Tx is TxNotCommitted. The server does
+// the same if the process dies during a statement.
 //
 // If a wrapper hides the driver, this case is reported as [ErrLost], because
 // the cause cannot be seen there.
@@ -186,8 +187,8 @@ func (l *Locker) WithLockTx(ctx context.Context, name string, timeout time.Durat
 	return tx.withLoss(returned, lost)
 }
 
-// TxInterface has the method of a Locker that calls [Locker.WithLockTx] or
-// [DoTx]. *Locker and the Locker of package locktest implement it.
+// TxInterface is for code that calls [Locker.WithLockTx] or [DoTx]: see
+// [Interface]. *Locker and the Locker of package locktest implement it.
 type TxInterface interface {
 	WithLockTx(ctx context.Context, name string, timeout time.Duration, opts *sql.TxOptions, fn func(ctx context.Context, tx *sql.Tx) error) error
 }
