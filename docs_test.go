@@ -237,14 +237,14 @@ func withoutIndents(code string) string {
 	return "\n" + strings.Join(lines, "\n")
 }
 
-// symptom is a row of a table in docs/OPERATIONS.md that quotes texts of errors.
+// symptom is a row of a table in docs/OPERATIONS.md that quotes errors.
 var symptom = regexp.MustCompile("(?m)^ *\\| (.*?) \\|")
 
 // quoted is a text in backticks.
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// TestDocs_ErrorTexts checks the texts of errors in docs/OPERATIONS.md, by which
-// a person on call finds the row of a table, against the code.
+// TestDocs_ErrorTexts checks that the code contains the texts of errors by which
+// a person on call finds the row of a table in docs/OPERATIONS.md.
 func TestDocs_ErrorTexts(t *testing.T) {
 	t.Parallel()
 	var code strings.Builder

@@ -134,7 +134,7 @@ func (h *history) summarize(out io.Writer, srv server) {
 	}
 	fmt.Fprintln(out)
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(table, "sections\t%d (%s)\n", total, each[2:])
+	fmt.Fprintf(table, "runs\t%d (%s)\n", total, each[2:])
 	fmt.Fprintf(table, "overlaps\t%d\n", len(h.overlaps))
 	fmt.Fprintf(table, "longest wait\t%s\n", seconds(h.waited))
 	fmt.Fprintf(table, "killed\t%s\n", killed)

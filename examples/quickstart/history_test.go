@@ -114,7 +114,7 @@ func TestSummary(t *testing.T) {
 	var out strings.Builder
 	h.summarize(&out, server{addr: "db:3306", version: "9.7.4"})
 	assert.Equal(t, `
-sections       4 (worker 1: 2, worker 2: 0, worker 3: 2)
+runs           4 (worker 1: 2, worker 2: 0, worker 3: 2)
 overlaps       0
 longest wait   0.00 s
 killed         worker 2 while it held the lock; worker 3 had it 1.0 ms later

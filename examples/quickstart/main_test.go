@@ -32,7 +32,7 @@ func TestRun(t *testing.T) {
 		require.Zero(t, status, "%s%s", out, &stderr)
 		assert.Empty(t, stderr.String())
 
-		assert.Positive(t, field(t, out, `sections +(\d+)`))
+		assert.Positive(t, field(t, out, `(?m)^runs +(\d+)`))
 		assert.Zero(t, field(t, out, `overlaps +(\d+)`))
 		assert.Regexp(t, `killed +worker \d while it held the lock; worker \d had it \d+\.\d ms later`, out)
 		assert.Contains(t, out, "✕")
@@ -57,7 +57,7 @@ func TestRunInterrupted(t *testing.T) {
 	status := run(ctx, []string{"-for", "1h"}, &stdout, &stderr, false)
 	assert.Zero(t, status, "%s%s", &stdout, &stderr)
 	assert.Less(t, time.Since(start), time.Minute)
-	assert.Contains(t, stdout.String(), "sections")
+	assert.Contains(t, stdout.String(), "runs ")
 }
 
 func TestRunRefuses(t *testing.T) {

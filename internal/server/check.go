@@ -229,7 +229,7 @@ func (c *Conn) checkGalera() error {
 		return c.refusedOr(err, "could not read wsrep_cluster_size")
 	case size.String != "0" && size.String != "1":
 		return notExclusive(fmt.Sprintf("the server is one of %s Galera nodes, each of which grants locks independently: "+
-			"use a DSN that always reaches the same node", size.String))
+			"use a server outside the cluster, or one node for all clients", size.String))
 	}
 	return nil
 }
