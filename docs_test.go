@@ -243,7 +243,7 @@ var symptom = regexp.MustCompile("(?m)^ *\\| (.*?) \\|")
 // quoted is a text in backticks.
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// TestDocs_ErrorTexts checks that the code contains the texts of errors by which
+// TestDocs_ErrorTexts checks that the code contains the error texts by which
 // a person on call finds the row of a table in docs/OPERATIONS.md.
 func TestDocs_ErrorTexts(t *testing.T) {
 	t.Parallel()
