@@ -160,9 +160,6 @@ func (c *slotCall) leave() {
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
 	c.queue.waiting--
-	if c.slots.searching == c {
-		c.slots.searching = nil
-	}
 	c.slots.partLocked()
 }
 

@@ -48,6 +48,7 @@ func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
 		g, err := c.acquire(ctx, 0, Terms{Timeout: c.timeout, Left: c.left(), Use: ForSlot, Waited: c.hasWaited()})
 		return g, 0, err
 	}
+	defer c.endSearch()
 	c.polls = c.polls || gate.session.Lent()
 	for began, looks := time.Now(), 0; ; looks++ {
 		free, oldest, err := c.look(gate)
@@ -152,6 +153,16 @@ func (c *slotCall) full() {
 	defer c.queue.mu.Unlock()
 	c.slots.searching = c
 	c.Waits()
+}
+
+// endSearch is called before the gate is released: from then on a slot that is
+// free may be another call's.
+func (c *slotCall) endSearch() {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	if c.slots.searching == c {
+		c.slots.searching = nil
+	}
 }
 
 // acquire acquires the lock of a slot.

@@ -387,6 +387,30 @@ func TestSlot_TryOnce(t *testing.T) {
 	})
 }
 
+// Two slots become free while a caller waits for one. It takes the first, and
+// its RELEASE_LOCK for the gate is on its way. A call that tries once at that
+// moment gets the second.
+func TestSlot_TryOnceWhileTheGateIsReleased(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("x#0")
+		b.server.Lock("x#1")
+		waiting := b.slot(background, 2, time.Hour)
+		waiting.waits(b)
+		gate := b.holdUpRelease(nil)
+		b.server.Unlock("x#1")
+		b.server.Unlock("x#0")
+		<-gate.reached
+		c := b.slot(background, 2, 0)
+		time.Sleep(passage / 2)
+		close(gate.open)
+		synctest.Wait()
+		release(b, waiting.granted(b))
+		<-c.done
+		require.NoError(b, c.err, "a slot is free")
+		release(b, c.grant)
+	})
+}
+
 // A call that tries once needs a connection for the lookup. If all connections
 // of the db are in use, it waits for one only briefly.
 func TestSlot_TryOnceWithoutAConnectionToLook(t *testing.T) {
