@@ -109,8 +109,8 @@ func (q *Queue) countedAside(ctx context.Context, ask func(ctx context.Context, 
 
 // aside runs f, which sends a statement, in a goroutine of its own. It returns
 // the error of f, or that f has not ended before ended was closed or late rang.
-// Then f goes on. Close waits for f if the queue counts it, or a grant that f
-// uses.
+// Then f goes on. Close waits for f if the queue counts it, or if f is a
+// Release.
 func aside(ended <-chan struct{}, late <-chan time.Time, f func() error) (err error, done bool) {
 	result := make(chan error, 1)
 	go func() { result <- f() }()
@@ -121,6 +121,12 @@ func aside(ended <-chan struct{}, late <-chan time.Time, f func() error) (err er
 	case <-late:
 	}
 	return nil, false
+}
+
+func (q *Queue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.active++
 }
 
 func (q *Queue) finish() {

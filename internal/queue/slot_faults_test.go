@@ -1,6 +1,9 @@
 package queue
 
 import (
+	"log/slog"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +12,8 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // If a slice of a search ends before its turn on the session of the gate comes,
@@ -48,5 +53,45 @@ func TestSlot_TheGateIsNotTheHolder(t *testing.T) {
 		}
 		assert.Empty(b, b.queue.GiveUp(fault.ErrClosed))
 		<-first.done
+	})
+}
+
+// A slowObserver takes time to note that a connection was discarded.
+type slowObserver struct{ begun, ended atomic.Int32 }
+
+func (o *slowObserver) SessionOpened(time.Duration, error) {}
+func (o *slowObserver) SessionDiscarded(error) {
+	o.begun.Add(1)
+	time.Sleep(time.Millisecond)
+	o.ended.Add(1)
+}
+
+// A caller leaves while its look at the slots is under way, and the session of
+// that look dies. Close waits until the session is gone.
+func TestSlot_CloseWaitsForALookThatGoesOn(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		o := new(slowObserver)
+		db := b.server.Open()
+		q := New(pool.NewPool(db, pool.Config{MaxSessions: 4, Observer: o, Config: server.Config{
+			ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		}}), 0)
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "IS_USED_LOCK('x#0'), ") {
+				return &memserver.Reply{Hang: true}
+			}
+			return nil
+		})
+		c := b.slotOf(q, background, "x", 2, time.Hour)
+		c.waits(b)
+		c.cancel(nil)
+		<-c.done
+		require.Error(b, c.err)
+		q.Close()
+		assert.EqualValues(b, 1, o.begun.Load())
+		assert.Equal(b, o.begun.Load(), o.ended.Load(), "a goroutine outlives Close")
+		assert.Zero(b, db.Stats().InUse)
+		require.NoError(b, db.Close())
+		time.Sleep(time.Second)
+		b.server.Script(nil)
 	})
 }

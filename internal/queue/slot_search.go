@@ -195,9 +195,12 @@ func (c *slotCall) look(gate *Grant) (free []int, oldest int, err error) {
 		defer timer.Stop()
 		late = timer.C
 	}
+	done := c.ctx.Done() // code of the user's, which may panic, so before the look counts
 	began := time.Now()
 	var holders []int64
-	err, ended := aside(c.ctx.Done(), late, func() (err error) {
+	c.queue.begin() // it may go on, and end its session, when the gate has been released
+	err, ended := aside(done, late, func() (err error) {
+		defer c.queue.finish()
 		holders, err = gate.look(c.names)
 		return err
 	})
