@@ -274,3 +274,30 @@ func TestOutage_ATryIsToldAtOnce(t *testing.T) {
 		b.server.Unlock("a")
 	})
 }
+
+// A proxy leads to a server that is read-only and to one that is gone, in turn.
+// A wait with a bound ends by that, and a wait without one does not go on.
+func TestOutage_RefusedAndGoneInTurn(t *testing.T) {
+	for timeout, most := range map[time.Duration]time.Duration{Forever: time.Second, time.Minute: time.Minute} {
+		inBubble(t, 0, func(b *bubble) {
+			b.queue.pool.CheckServer = true
+			b.server.Lock("a")
+			c := b.call(background, "a", timeout)
+			greeted := 0
+			b.server.Script(func(st memserver.Statement) *memserver.Reply {
+				if strings.Contains(st.Text, "@@version") {
+					if greeted++; greeted%2 == 0 {
+						return &memserver.Reply{Drop: true}
+					}
+				}
+				return nil
+			})
+			began := time.Now()
+			b.demoted()
+			c.fails(b, fault.ErrUnavailable)
+			assert.LessOrEqual(b, c.at.Sub(began), most)
+			b.up()
+			b.server.Unlock("a")
+		})
+	}
+}
