@@ -23,6 +23,7 @@ type asker struct {
 	wait      *wait         // waiting: the statement
 	pauseOver chan struct{} // pausing: closed to end the pause
 	waited    bool          // the server has returned that another session holds the lock
+	own       bool          // it takes a session that only one call chain uses
 	retry     retry         // changed by the asker's goroutine alone
 
 	// ctx is nil until needed. It ends when the line lets go of the asker: so
@@ -95,7 +96,8 @@ func (a *asker) next() (*waiter, pool.Request) {
 		return nil, pool.Request{}
 	}
 	use := w.terms.Use
-	req := pool.Request{Own: use.own(), Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
+	a.own = use.own()
+	req := pool.Request{Own: a.own, Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
 	if w.chain.inner != nil {
 		req.Home = w.chain.home()
 		req.Mine = w.chain.on(req.Home)
@@ -233,6 +235,9 @@ func (a *asker) busyLocked(w *waiter) {
 func (a *asker) wantedByLocked(w *waiter) bool {
 	if a.wait != nil {
 		return w != nil && a.wait.suits(w)
+	}
+	if a.phase == starving && a.own && w != nil && !w.terms.Use.own() {
+		return false // w may share a session, and the asker waits for one to itself
 	}
 	// A try is over soon. Without its asker, the next caller would find the
 	// lock held by that try.

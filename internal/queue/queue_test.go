@@ -977,6 +977,29 @@ func TestQueue_ADeadChainAsksNoMore(t *testing.T) {
 	})
 }
 
+// A caller that needs a session of its own waits for one, and leaves. The next
+// caller in line may share a session: it does not wait for one of its own.
+func TestQueue_TheNextNeedsLess(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		p, q := b.acquire(background, "p"), b.acquire(background, "q")
+		ctx, leave := context.WithCancel(background)
+		left := make(chan error)
+		go func() {
+			_, err := b.queue.Acquire(ctx, "a", Terms{Timeout: time.Hour, Left: time.Hour, Use: ForTx}, nil)
+			left <- err
+		}()
+		synctest.Wait()
+		require.NoError(b, b.acquire(background, "c").Release(), "it shares")
+		plain := b.call(background, "a", time.Hour)
+		leave()
+		require.ErrorIs(b, <-left, context.Canceled)
+		release(b, plain.granted(b)) // or the bubble would end
+		release(b, p)
+		release(b, q)
+	})
+}
+
 func sessions(q *Queue) int {
 	all, _ := q.Sessions()
 	return all
