@@ -160,7 +160,7 @@ func TestCheckReadsTheLease(t *testing.T) {
 			require.NoError(t, l.Check(ctx))
 			require.NoError(t, l.Check(ctx))
 			require.NoError(t, l.Close())
-			require.NoError(t, db.Close())
+			require.NoError(t, server.Close(db))
 			assert.Equal(t, swallowed, strings.Count(log.String(), "WithLease has no effect") == 1, log)
 		}
 	})

@@ -39,7 +39,7 @@ func inBubble(t *testing.T, test func(b *bubble), opts ...namedlock.Option) {
 		require.NoError(t, err)
 		test(b)
 		require.NoError(t, b.locker.Close())
-		require.NoError(t, b.db.Close())
+		require.NoError(t, b.server.Close(b.db))
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/locktable"
 )
 
-// A Server need not be closed: its sessions end with their clients.
+// A Server itself need not be closed: its sessions end with their clients.
 type Server struct {
 	locks   *locktable.Table[*session]
 	foreign *locktable.Session[*session] // of no client, for Lock
@@ -101,6 +102,25 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// Close closes db, whose connections lead to s and are all idle. It returns the
+// error of db.Close, unless a session that Kill has ended caused it.
+//
+// When a connection is closed, the driver sends COM_QUIT. That fails if the
+// server has ended the session while the connection was idle in db, for example
+// just after the release of its lock. If db is used again, it discards such a
+// connection. If the client itself has closed the socket of an idle connection,
+// Close returns the error.
+func (s *Server) Close(db *sql.DB) error {
+	s.mu.Lock()
+	killed := slices.ContainsFunc(s.sessions, func(c *session) bool { return c.killed && !c.left })
+	s.mu.Unlock()
+	err := db.Close()
+	if err != nil && killed && err.Error() == "bad connection" { // the driver does not export it
+		return nil
+	}
+	return err
+}
+
 // Script calls f for every statement. f may delay the statement, and may return
 // the answer; if it returns nil, the server answers.
 func (s *Server) Script(f func(Statement) *Reply) {
@@ -156,6 +176,7 @@ func (s *Server) Alive(session int) bool {
 func (s *Server) Kill(session int) {
 	s.mu.Lock()
 	c := s.sessions[session-1]
+	c.killed = true
 	s.mu.Unlock()
 	_ = c.net.Close()
 	s.end(c)

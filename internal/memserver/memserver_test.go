@@ -1,6 +1,7 @@
 package memserver
 
 import (
+	"context"
 	"database/sql"
 	"database/sql/driver"
 	"net"
@@ -65,6 +66,40 @@ func TestServe(t *testing.T) {
 	// The lock of a client that goes is the next waiter's.
 	assert.ErrorIs(t, first.Raw(func(any) error { return driver.ErrBadConn }), driver.ErrBadConn)
 	assert.Equal(t, "1", <-granted)
+}
+
+// If a session ended by Kill while its connection was idle in the db, db.Close
+// returns an error and Close none. If the client has closed the socket, Close
+// returns the error.
+func TestClose(t *testing.T) {
+	for _, byClient := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New()
+			var socket net.Conn
+			cfg := s.Config()
+			dial := cfg.DialFunc
+			cfg.DialFunc = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+				socket, err = dial(ctx, network, address)
+				return socket, err
+			}
+			connector, err := mysql.NewConnector(cfg)
+			require.NoError(t, err)
+			db, other := sql.OpenDB(connector), s.Open()
+			require.NoError(t, db.PingContext(t.Context()))
+			require.NoError(t, other.PingContext(t.Context()))
+			if byClient {
+				require.NoError(t, socket.Close())
+				synctest.Wait()
+				require.EqualError(t, s.Close(db), "bad connection")
+				require.NoError(t, s.Close(other))
+				return
+			}
+			s.Kill(1)
+			s.Kill(2)
+			require.NoError(t, s.Close(db))
+			require.EqualError(t, other.Close(), "bad connection")
+		})
+	}
 }
 
 // A wait that would be a deadlock is refused, as MariaDB does it. Nothing is

@@ -19,6 +19,8 @@ type session struct {
 	leave  context.CancelFunc
 	dead   bool // guarded by Server.mu
 	inTx   bool // so is this: a transaction is open
+	killed bool // and this: Kill has ended it
+	left   bool // and this: the client has closed its end
 
 	// serve's
 	vars       map[string]string

@@ -16,6 +16,7 @@ type socket struct {
 func (s socket) Close() error {
 	s.session.server.mu.Lock()
 	closing := s.session.server.closing
+	s.session.left = true
 	s.session.server.mu.Unlock()
 	if closing != nil {
 		closing()

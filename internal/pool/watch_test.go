@@ -483,7 +483,7 @@ func TestWatch_SuspendedMachine(t *testing.T) {
 func TestWatch_ProofsThatFitThePacket(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.pool.Close()
-		require.NoError(b, b.db.Close())
+		require.NoError(b, b.server.Close(b.db))
 		b.db = b.server.Open(func(c *mysql.Config) { c.MaxAllowedPacket = 4096 })
 		c := config()
 		c.MaxSessions = 1

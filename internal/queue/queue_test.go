@@ -58,7 +58,7 @@ func inBubble(t *testing.T, handOff time.Duration, test func(b *bubble)) {
 		require.Zero(t, lines)
 		<-closed
 		assert.Zero(t, b.db.Stats().InUse)
-		require.NoError(t, b.db.Close())
+		require.NoError(t, b.server.Close(b.db))
 		synctest.Wait()
 		_, alive := b.server.Sessions()
 		assert.Zero(t, alive, "sessions of the server")

@@ -51,7 +51,7 @@ func inBubble(t *testing.T, change func(*Config), test func(b *bubble)) {
 		b.db.SetMaxIdleConns(10)
 		test(b)
 		assert.Zero(t, b.db.Stats().InUse, "connections in use")
-		require.NoError(t, b.db.Close())
+		require.NoError(t, b.server.Close(b.db))
 		synctest.Wait()
 		_, alive := b.server.Sessions()
 		assert.Zero(t, alive, "sessions of the server")

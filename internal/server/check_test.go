@@ -303,7 +303,7 @@ func TestLent_RowsOpen(t *testing.T) {
 func TestProbe_NoLookAllowed(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubble(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble) {
-		require.NoError(b, b.db.Close())
+		require.NoError(b, b.server.Close(b.db))
 		b.db = b.server.Open(func(c *mysql.Config) { c.CheckConnLiveness = false })
 		c := b.use()
 		assert.True(b, c.Unwatched())

@@ -86,7 +86,7 @@ func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
 // wrapped replaces the db of b by one whose connections are wrapped.
 func (b *bubble) wrapped(wrap func(driver.Conn) driver.Conn) {
 	b.Helper()
-	require.NoError(b, b.db.Close())
+	require.NoError(b, b.server.Close(b.db))
 	b.db = sql.OpenDB(wrapping{b.server.Connector(), wrap})
 	b.db.SetMaxIdleConns(10)
 }
