@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/internal/inside"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
@@ -41,6 +42,16 @@ func inBubble(t *testing.T, test func(b *bubble), opts ...namedlock.Option) {
 		require.NoError(t, b.locker.Close())
 		require.NoError(t, b.server.Close(b.db))
 	})
+}
+
+// Package locktest is told of each session that a Locker opens.
+func TestInside_OnSessionOpened(t *testing.T) {
+	var opened int
+	inBubble(t, func(b *bubble) {
+		inside.OnSessionOpened(b.locker, func(time.Duration) { opened++ })
+		require.NoError(b, b.locker.WithLock(b.Context(), "a", 0, func(context.Context) error { return nil }))
+	})
+	assert.Equal(t, 1, opened)
 }
 
 func (b *bubble) withLockTx(ctx context.Context, name string, fn func(ctx context.Context, tx *sql.Tx) error) error {

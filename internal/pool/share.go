@@ -103,9 +103,6 @@ func (sh *share) inTheWay(p *Pool) (others []*Pool) {
 
 // wanted reports whether another pool than p waits for a connection.
 func (sh *share) wanted(p *Pool) bool {
-	if sh == nil {
-		return false
-	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return slices.ContainsFunc(sh.waiting, func(other *Pool) bool { return other != p })

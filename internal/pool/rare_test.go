@@ -1,0 +1,156 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/server"
+)
+
+// Tests of branches that need a rare moment.
+
+// No session is opened in advance if the server had no connection for one more
+// a moment ago.
+func TestPool_OpensNoOtherOnAFullServer(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		time.Sleep(time.Second) // since the last one
+		s, h := b.held("a")
+		require.True(b, b.pool.sharesNow())
+		assert.False(b, b.pool.OpenAnother(s))
+		time.Sleep(fullTime)
+		assert.True(b, b.pool.OpenAnother(s))
+		b.release(s, h)
+	})
+}
+
+// A db that was changed to a single connection has no session for a chain
+// alone.
+func TestOwn_ASingleConnection(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(1)
+		_, err := b.pool.Take(Request{Own: true, Caller: anybody()})
+		assert.ErrorIs(b, err, fault.ErrUnsupported)
+	})
+}
+
+// If a connection given to New cannot be restored, Close discards it, and says
+// so.
+func TestLent_NotRestored(t *testing.T) {
+	log := new(counted)
+	inBubbleOfOne(t, func(c *Config) { c.Observer = log }, func(b *bubble, _ *sql.Conn) {
+		s := b.take(Request{})
+		b.pool.Put(s)
+		b.script(map[string]*memserver.Reply{"wait_timeout": {Drop: true}})
+		b.pool.Close()
+		b.server.Script(nil)
+		assert.EqualValues(b, 1, log.discarded.Load())
+	})
+}
+
+// A counted observer counts sessions that were discarded.
+type counted struct {
+	nobody
+	discarded atomic.Int64
+}
+
+func (c *counted) SessionDiscarded(error) { c.discarded.Add(1) }
+
+// The kernel reports the end of a connection given to New while rows of its
+// owner's are open, so that the driver cannot look. The lock is lost.
+func TestWatch_HungUpUnderRows(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		s, h := b.held("a")
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		rows, err := conn.QueryContext(ctx, "SELECT 1")
+		require.NoError(b, err)
+		b.pool.mu.Lock()
+		s.hungUp = true
+		b.pool.mu.Unlock()
+		b.awaitLoss(h)
+		assert.ErrorIs(b, h.why, server.ErrClosed)
+		_ = rows.Close()
+	})
+}
+
+// A caller that has the turn between two proofs may find that the session is
+// broken.
+func TestWatch_BrokenBetweenProofs(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("a")
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "IS_USED_LOCK") {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		time.Sleep(5*time.Second + 500*time.Millisecond) // the proof is on its way
+		require.NoError(b, b.pool.TakeUrgent(s))
+		_ = s.MarkBroken(errors.New("mine"))
+		b.pool.Put(s)
+		b.awaitLoss(h)
+		assert.ErrorContains(b, h.why, "mine")
+		synctest.Wait()
+	})
+}
+
+// A stuckSocket does not close: the first Close waits, and every other fails.
+type stuckSocket struct {
+	net.Conn
+	begun *atomic.Bool
+	until <-chan struct{}
+}
+
+func (s stuckSocket) Close() error {
+	if s.begun.Swap(true) {
+		return errors.New("it is being closed")
+	}
+	<-s.until
+	return s.Conn.Close()
+}
+
+// If a broken connection does not close, the call returns after ReleaseTimeout,
+// and that is logged. Close waits.
+func TestPool_DoesNotClose(t *testing.T) {
+	log := new(bytes.Buffer)
+	inBubble(t, nil, func(b *bubble) {
+		b.pool.Close()
+		require.NoError(b, b.server.Close(b.db))
+		until := make(chan struct{})
+		cfg := b.server.Config()
+		dial := cfg.DialFunc
+		cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return stuckSocket{conn, new(atomic.Bool), until}, err
+		}
+		connector, err := mysql.NewConnector(cfg)
+		require.NoError(b, err)
+		b.db = sql.OpenDB(connector)
+		c := config()
+		c.Logger = slog.New(slog.NewTextHandler(log, nil))
+		b.pool = NewPool(b.db, c)
+		s := b.take(Request{})
+		_ = s.MarkBroken(errors.New("mine"))
+		begun := time.Now()
+		b.pool.Put(s)
+		assert.Equal(b, c.ReleaseTimeout, time.Since(begun))
+		assert.Contains(b, log.String(), "cannot close a broken connection yet")
+		close(until)
+		synctest.Wait()
+	})
+}

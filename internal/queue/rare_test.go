@@ -1,0 +1,113 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
+)
+
+// Tests of branches that need a rare moment.
+
+// A lock may be lost before its code has a context, and the look of the slots
+// may come after that.
+func TestGrant_LostBeforeItsContext(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		g := b.call(context.Background(), "a", 0).granted(b)
+		b.server.Kill(b.server.Holder("a"))
+		time.Sleep(time.Second)
+		require.True(b, g.isLost())
+		_, err := g.look([]string{"x"})
+		require.Error(b, err)
+		ctx := g.Context(context.Background(), func(lost error) error { return errors.Join(errGone, lost) })
+		require.Error(b, ctx.Err())
+		assert.ErrorIs(b, context.Cause(ctx), fault.ErrLost)
+		assert.ErrorIs(b, context.Cause(ctx), errGone)
+		assert.ErrorIs(b, g.Release(), fault.ErrLost)
+	})
+}
+
+// Two calls under a lock wait for the same other lock. A third chain that waits
+// for the first lock looks at the other lock once, and finds no deadlock.
+func TestQueue_ManyWaysToOneLock(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		x := b.call(context.Background(), "x", 0).granted(b)
+		a := b.call(context.Background(), "a", 0).granted(b)
+		c := b.call(context.Background(), "c", 0).granted(b)
+		underA, underC := under(a), under(c)
+		one, two := b.call(underA, "x", time.Hour), b.call(underA, "x", time.Hour)
+		waits := b.call(underC, "a", time.Hour)
+		waits.waits(b)
+		release(b, x)
+		release(b, one.granted(b))
+		release(b, two.granted(b))
+		release(b, a)
+		release(b, waits.granted(b))
+		release(b, c)
+	})
+}
+
+// A connection that breaks when its wait was over says nothing about the length
+// of waits.
+func TestRetry_BrokeAtItsEnd(t *testing.T) {
+	var r retry
+	assert.True(t, r.shorter(time.Second, time.Second))
+	assert.Zero(t, r.slice)
+	assert.True(t, r.shorter(0, time.Second))
+	assert.Equal(t, time.Second/2, r.slice)
+}
+
+// A timeout that passes in an outage returns the refusal, if the server was last
+// refused.
+func TestRetry_TimedOut(t *testing.T) {
+	r := &retry{outage: errGone, refused: time.Now()}
+	assert.ErrorIs(t, r.timedOut(time.Second), fault.ErrUnsupported)
+	r.refused = time.Time{}
+	assert.ErrorIs(t, r.timedOut(time.Second), fault.ErrUnavailable)
+}
+
+// A slot that was free at the look may be held at the GET_LOCK: the next free
+// one is acquired.
+func TestSlot_TakenSinceTheLook(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Once("GET_LOCK('x#0', 0", &memserver.Reply{Row: []any{0}})
+		release(b, b.slot(background, 2, 0).has(b, 1))
+	})
+}
+
+// A panicking is a context whose Done panics if it is told to.
+type panicking struct {
+	context.Context
+	panics func() bool
+}
+
+func (c panicking) Done() <-chan struct{} {
+	if c.panics() {
+		panic("mine")
+	}
+	return c.Context.Done()
+}
+
+// A method of the context panics when the slot is held: neither it nor the gate
+// stays held.
+func TestSlot_TheContextPanics(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		ctx, cancel := context.WithCancel(background)
+		defer cancel()
+		assert.PanicsWithValue(b, "mine", func() {
+			_, _, _ = b.queue.AcquireSlot(panicking{ctx, func() bool { return b.queue.HasSlot("x") }}, "x", 2, For(time.Minute), nil)
+		})
+		synctest.Wait()
+		assert.False(b, b.queue.HasSlot("x"))
+		assert.Equal(b, -1, b.server.Holder("x#0"))
+		assert.Equal(b, -1, b.server.Holder("x#gate"))
+		assert.Len(b, b.server.Sent("RELEASE_LOCK"), 2, "the slot, and the gate")
+	})
+}
