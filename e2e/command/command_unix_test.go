@@ -94,6 +94,18 @@ func onServers(t *testing.T, test func(t *testing.T, b *bench)) {
 	}
 }
 
+// executable writes a program.
+//
+// No process is started while the file is open. A process that another test
+// starts has the open file until its exec, and the kernel does not run a file
+// that a process can write to ("text file busy").
+func executable(t testing.TB, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
+}
+
 // endSessions kills all other sessions, and waits until they have ended.
 func (b *bench) endSessions() {
 	b.until(func() bool {

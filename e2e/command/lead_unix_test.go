@@ -78,7 +78,7 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 		require.NoError(t, lock.Release())
 
 		service := filepath.Join(t.TempDir(), "service")
-		install := func() { require.NoError(t, os.WriteFile(service, []byte("#!/bin/sh\necho $$\nexit 3\n"), 0o700)) }
+		install := func() { executable(t, service, "#!/bin/sh\necho $$\nexit 3\n") }
 		install()
 		p = b.start("lead", "x", "--", service)
 		b.until(func() bool { return len(lines(p)) == 1 }, "it runs")
@@ -139,7 +139,7 @@ func TestLead_Ends(t *testing.T) {
 func TestLead_ExitCodes(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		notACommand := filepath.Join(t.TempDir(), "file")
-		require.NoError(t, os.WriteFile(notACommand, []byte("?\x00"), 0o700))
+		executable(t, notACommand, "?\x00")
 		for _, c := range []struct {
 			code int
 			says string

@@ -3,7 +3,6 @@
 package command
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,7 +18,7 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		r := b.recipes()
 		script := filepath.Join(r.bin, "script")
-		require.NoError(t, os.WriteFile(script, []byte(r.block("sh", "exec namedlock")), 0o700))
+		executable(t, script, r.block("sh", "exec namedlock"))
 		for _, c := range []struct{ under, names string }{
 			{"", "report"},
 			{"run report --", "report"},
@@ -104,7 +103,7 @@ func TestScriptWithoutInterpreter(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		script := filepath.Join(t.TempDir(), "script")
 		for text, want := range map[string]string{"echo \"$0 $*\"": script + " one two\n", "": ""} {
-			require.NoError(t, os.WriteFile(script, []byte(text), 0o700))
+			executable(t, script, text)
 			for _, verb := range []string{"run", "lead"} {
 				p := b.start(verb, "x", "--", script, "one", "two")
 				assert.Equal(t, 0, p.code(), p.stderr.String())
@@ -114,7 +113,7 @@ func TestScriptWithoutInterpreter(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, want, string(out), "as timeout has it")
 		}
-		require.NoError(t, os.WriteFile(script, []byte("echo\x00"), 0o700))
+		executable(t, script, "echo\x00")
 		p := b.start("run", "x", "--", script)
 		assert.Equal(t, 126, p.code())
 		assert.Contains(t, p.stderr.String(), "exec format error")

@@ -32,7 +32,7 @@ func (b *bench) recipes() *recipes {
 		"make-report": `echo "$NAMEDLOCK_NAME: $*" >>"$OUT"`,
 		"scheduler":   `echo "$NAMEDLOCK_NAME: $*" >>"$OUT"; exec sleep 1000`,
 	} {
-		require.NoError(b, os.WriteFile(filepath.Join(r.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		executable(b, filepath.Join(r.bin, name), "#!/bin/sh\n"+script+"\n")
 	}
 	return r
 }
@@ -102,7 +102,7 @@ func TestRecipes(t *testing.T) {
 		r.try(0, "report: \n", func() *exec.Cmd { return r.command(command...) })
 
 		script := filepath.Join(r.bin, "script")
-		require.NoError(t, os.WriteFile(script, []byte(r.block("sh", "exec namedlock")), 0o700))
+		executable(t, script, r.block("sh", "exec namedlock"))
 		r.try(75, "report: one two\n", func() *exec.Cmd { return r.command("script", "one", "two") })
 
 		service := r.command(execStart(t, r.block("ini", "scheduler.service"))...)
