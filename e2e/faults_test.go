@@ -186,7 +186,7 @@ func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 			f.lock(name)
 			c := begin(t, t.Context(), l, name, patience)
 			c.queued(t)
-			eventually(t, func() bool { return l.spy.Count("GET_LOCK") > 1 }, "it waits, or polls")
+			eventually(t, func() bool { return l.spy.Count(getLock) > 1 }, "it waits, or polls")
 			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 			require.NoError(t, err)
 			f.unlock(name)

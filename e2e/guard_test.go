@@ -196,7 +196,7 @@ func TestGuard_HotLock(t *testing.T) {
 		}
 		done.Wait()
 		assert.Equal(t, 2, l.spy.Most(), "connections")
-		gets, releases := l.spy.Count("GET_LOCK("), l.spy.Count("RELEASE_LOCK(")
+		gets, releases := l.spy.Count(getLock), l.spy.Count(releaseLock)
 		assert.Equal(t, crowd*sections, releases)
 		// A GET_LOCK that arrives at the same time as the release before it is sent
 		// once more.

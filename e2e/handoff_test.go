@@ -35,7 +35,7 @@ func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 				first.release(t)
 				second.holds(t)
 				second.release(t)
-				assert.Equal(t, 2, l.spy.Count("SELECT RELEASE_LOCK(?)"))
+				assert.Equal(t, 2, l.spy.Count(selectReleaseLock))
 			})
 		}
 	})

@@ -60,7 +60,7 @@ func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 
 		taken := 0
 		for _, st := range l.spy.Statements() {
-			if len(st.Args) > 0 && st.Args[0] == name && st.Text == "SELECT GET_LOCK(?, ?)" {
+			if len(st.Args) > 0 && st.Args[0] == name && st.Text == selectGetLock {
 				taken++
 			}
 		}

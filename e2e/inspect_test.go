@@ -552,7 +552,7 @@ func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 					assert.EqualValues(t, f.id, e.Holder.ConnectionID)
 				}
 			}
-			assert.Less(t, l.spy.Count("IS_USED_LOCK"), 20)
+			assert.Less(t, l.spy.Count(isUsedLock), 20)
 			return told == callers
 		}, "all are told who holds the lock")
 		assert.LessOrEqual(t, l.spy.Most(), 3)
@@ -645,7 +645,7 @@ func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
 			requireError(t, l.WithLock(t.Context(), own, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, own)
 			return nil
 		}))
-		assert.Zero(t, l.spy.Count("IS_USED_LOCK"))
+		assert.Zero(t, l.spy.Count(isUsedLock))
 	})
 }
 

@@ -299,7 +299,7 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 					if at.way == byOpen {
 						// No other code can use the session, so the release is sent just before
 						// the next keep-alive.
-						connector.Once("IS_USED_LOCK", spy.First("SELECT RELEASE_ALL_LOCKS()"))
+						connector.Once(isUsedLock, spy.First("SELECT RELEASE_ALL_LOCKS()"))
 						return
 					}
 					var released int

@@ -50,7 +50,7 @@ func TestPromise23_PlainStatements(t *testing.T) {
 // prepared from their second use.
 func TestPromise24_ExactStatements(t *testing.T) {
 	t.Parallel()
-	const get, release = "SELECT GET_LOCK(?, ?)", "SELECT RELEASE_LOCK(?)"
+	const get, release = selectGetLock, selectReleaseLock
 	type sent struct {
 		how, text string
 		name      any
@@ -106,14 +106,14 @@ func TestPromise24_OneGreeting(t *testing.T) {
 			requireUsable(t, l)
 		}
 		sent := l.spy.Sent()
-		first := slices.Index(sent, "SELECT GET_LOCK(?, ?)")
+		first := slices.Index(sent, selectGetLock)
 		assert.Positive(t, first, "a greeting")
-		if at.way == byOpen && l.spy.Count("VERSION()") > 1 {
+		if at.way == byOpen && l.spy.Count(version) > 1 {
 			return // so slow that the session was returned between two locks
 		}
 		require.Len(t, sent[first:], 3*2)
 		for i, text := range sent[first:] {
-			assert.Equal(t, []string{"SELECT GET_LOCK(?, ?)", "SELECT RELEASE_LOCK(?)"}[i%2], text)
+			assert.Equal(t, []string{selectGetLock, selectReleaseLock}[i%2], text)
 		}
 	})
 }

@@ -34,11 +34,6 @@ type step struct {
 
 func everywhere(text string) map[servers.Kind]string { return map[servers.Kind]string{"": text} }
 
-const (
-	getLock     = "GET_LOCK("
-	releaseLock = "RELEASE_LOCK("
-)
-
 // cycles makes the session acquire and release n other locks.
 func cycles(n int) func(c *faultCase) {
 	return func(c *faultCase) {
@@ -56,10 +51,10 @@ func clusterUnknown(c *faultCase) {
 
 var connecting = &step{is: "Connect", says: "opening a connection", how: spy.Connect}
 
-var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere("VERSION()")}
+var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere(version)}
 
 var greetingPooled = &step{
-	is: "Greeting of a pooled connection", says: "the same, on a connection that was idle in the db", text: everywhere("VERSION()"),
+	is: "Greeting of a pooled connection", says: "the same, on a connection that was idle in the db", text: everywhere(version),
 	ready: func(c *faultCase) { require.NoError(c.t, c.l.db.PingContext(c.t.Context())) },
 }
 
@@ -167,7 +162,7 @@ var anyPreparePlain = &step{
 var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: spy.Run, text: everywhere(""), ready: cycles(2)}
 
 var keepAlive = &step{
-	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere("IS_USED_LOCK("),
+	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere(isUsedLock),
 	// On a busy machine the interval must be long enough for four repetitions.
 	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true,
 }
@@ -189,7 +184,7 @@ var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, wh
 
 var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(getLock), slots: true}
 
-var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS_USED_LOCK('name#1')`, under the gate", text: everywhere("IS_USED_LOCK("), slots: true}
+var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS_USED_LOCK('name#1')`, under the gate", text: everywhere(isUsedLock), slots: true}
 
 var slotGet = &step{is: "Slot: GET_LOCK", says: "`SELECT GET_LOCK('name#0', 0)` of a slot that is free, under the gate", text: everywhere(getLock), nth: 2, slots: true}
 

@@ -349,9 +349,9 @@ func (c *faultCase) under(ctx context.Context) {
 		case <-ctx.Done():
 		case <-end:
 		}
-		seen := c.l.spy.Count("IS_USED_LOCK(")
+		seen := c.l.spy.Count(isUsedLock)
 		assert.Eventually(c.t, func() bool {
-			return ctx.Err() != nil || c.l.spy.Count("IS_USED_LOCK(") >= seen+2
+			return ctx.Err() != nil || c.l.spy.Count(isUsedLock) >= seen+2
 		}, patience, pollEvery, "two more proofs")
 	}
 }

@@ -237,7 +237,7 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				gate := spy.NewGate()
 				defer gate.Open()
 				var watching sync.Mutex
-				l.spy.Always("GET_LOCK(", gate.HoldAnswer(func() bool { // the answer that grants the lock
+				l.spy.Always(getLock, gate.HoldAnswer(func() bool { // the answer that grants the lock
 					watching.Lock()
 					defer watching.Unlock()
 					holder, err := watch.ask("SELECT IS_USED_LOCK(?)", name)
