@@ -341,6 +341,26 @@ func TestPool_SessionInDoubt(t *testing.T) {
 	})
 }
 
+// The cap is lowered, and a wait is ended for that in the moment in which it is
+// granted. No later statement reaches the server on such a session, so its
+// caller must not take the lock.
+func TestPool_AWaitIsEndedWhenItIsGranted(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := b.take(Request{})
+		require.Positive(b, b.pool.BeginWait(s, 0, 0))
+		granted, err := s.GetLock("a", time.Second)
+		require.NoError(b, err)
+		require.True(b, granted)
+		b.db.SetMaxOpenConns(2)
+		other := begin(func() *Session { return b.take(Request{}) })
+		b.pool.EndWait(s)
+		assert.True(b, s.Broken())
+		b.pool.Put(s)
+		b.pool.Put(<-other)
+		assert.Negative(b, b.server.Holder("a"), "free")
+	})
+}
+
 // Which callers may block a session in a wait, and for how long.
 func TestPool_LeaveToWait(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3; c.KeepAlive = time.Second }, func(b *bubble) {

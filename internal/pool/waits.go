@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -98,14 +99,21 @@ func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 	})
 }
 
-// EndWait reports that the wait on s is over. The caller still has the turn.
+// EndWait reports that the wait on s is over. The caller still has the turn. If
+// s was killed to end the wait, s is broken, even if the lock was granted at the
+// same moment: no later statement reaches the server.
 func (p *Pool) EndWait(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.status == waiting {
 		s.status = busy
 	}
+	if s.killed.Load() {
+		_ = s.MarkBroken(errWaitEnded)
+	}
 }
+
+var errWaitEnded = errors.New("connection closed to end its wait")
 
 // Expendable reports whether s may be killed to end a wait on it: it has no
 // lock, and there can be another session.

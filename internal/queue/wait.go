@@ -47,7 +47,10 @@ func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 		}
 		q.mu.Unlock()
 		q.pool.EndWait(s)
-		if granted {
+		switch {
+		case granted && s.Broken(): // it was killed at the same moment
+			granted, err = false, s.BrokenBy()
+		case granted:
 			err = s.Confirm(wt.name)
 			granted = err == nil
 		}
