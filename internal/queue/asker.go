@@ -13,8 +13,8 @@ import (
 // goroutine of its own: its statement goes on when the caller leaves.
 //
 // Its line lets go of it by setting line.asker to another asker or nil. After
-// that it serves no caller, and sends only the release of a grant that comes
-// too late.
+// that it serves no caller and asks for no lock any more. A lock that its last
+// statement is granted is released.
 type asker struct {
 	line *line
 
@@ -22,7 +22,7 @@ type asker struct {
 	phase     phase
 	wait      *wait         // waiting: the statement
 	pauseOver chan struct{} // pausing: closed to end the pause
-	waited    bool          // the server has returned that another session holds the lock
+	waited    bool          // another session was found to hold the lock: the line's wait has begun
 	own       bool          // it takes a session that only one call chain uses
 	retry     retry         // changed by the asker's goroutine alone
 

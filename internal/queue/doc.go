@@ -2,8 +2,9 @@
 // one line per folded name, first in, first out, and at most one of its callers
 // at a time asks the server. The wait on the server belongs to the name, not to
 // the caller. A caller that leaves hands the wait, and its place in the
-// server's queue, to the next caller. If the wait ends before that caller
-// leaves, the caller loses the place once, after at most 30 s.
+// server's queue, to the next caller. A wait lasts at most 30 s, and no longer
+// than the last deadline in the line when it began. The next wait begins at the
+// end of the server's queue.
 //
 // # The way of one call
 //
@@ -22,8 +23,8 @@
 //	        -> RELEASE_LOCK, or hand-off to the next in line
 //	        -> the line goes on: advanceLocked
 //
-// A lock with a transaction, or of a leader, goes the same way on a session of
-// its own, without hand-off and prefetch: see Use and tx.go.
+// A lock with a transaction, of a term, or of a leader goes the same way on a
+// session of its own, without hand-off and prefetch: see Use and tx.go.
 //
 // A slot (AcquireSlot) is one of n locks, any of which will do. Its call goes
 // this way twice: for the gate, under which it looks for a free slot, and for
@@ -33,8 +34,9 @@
 //
 //   - A line exists while it has a waiter, a holder or an asker.
 //   - A line has one asker at most, and so one wait on the server. An asker
-//     that line.asker no longer refers to serves no caller and sends nothing,
-//     except the release of a lock that it is granted.
+//     that line.asker no longer refers to serves no caller and asks for no lock
+//     any more. If its last statement is granted the lock, the asker releases
+//     it.
 //   - A line has a holder and an asker at the same time only while the holder's
 //     release is on its way. Then the asker waits on another session for the
 //     next grant, which is prefetched.
@@ -52,14 +54,15 @@
 // held, except Hold.OwnSession and Hold.Name, which lock nothing. No statement
 // is sent under a mutex. No code of the user's runs there: no method of a
 // context, no Close of a connection, no method of an error. Done of a context
-// is called outside, and the channel is kept. Observer.Waits, which is called
-// under Queue.mu, is the Locker's own.
+// is called outside, and the channel is kept. Observer.Waits and the function
+// onLoss of a Grant are called under Queue.mu. They are the Locker's own.
 //
 // # Goroutines
 //
-// An asker has one, until the line lets go of it. The questions for holders
-// share one (askLookups), and each Inspect has one. Queue.active counts these,
-// and the grants. Close waits until it is 0.
+// An asker has one. When the line has let go of the asker, it ends with the
+// statement that is on its way. The questions for holders share one
+// (askLookups). A statement that its caller may leave has one: see aside.
+// Queue.active counts askers, questions and grants. Close waits until it is 0.
 //
 // # Races that were lost once
 //

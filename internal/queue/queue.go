@@ -91,8 +91,8 @@ func New(pool *pool.Pool, handOff time.Duration) *Queue {
 	}
 }
 
-// An Observer of a call is told when the call begins to wait for
-// other callers or sessions: once, with the queue's mutex held.
+// An Observer of a call is told when the call begins to wait for another
+// caller, for a session or for the lock: once, with the queue's mutex held.
 type Observer interface{ Waits() }
 
 // Acquire takes the lock. If it returns an error, nothing is held.

@@ -7,8 +7,8 @@ import (
 // Gone returns an error if no lock can ever be taken again.
 func (q *Queue) Gone() error { return q.pool.Gone() }
 
-// Lead counts a call of Lead: see pool.Pool.Lead. Resign must
-// follow, unless Lead returns an error.
+// Lead counts a call of Lead: see pool.Pool.Lead. Resign must follow, unless
+// Lead returns an error.
 func (q *Queue) Lead() error { return q.pool.Lead() }
 
 // Resign undoes Lead.

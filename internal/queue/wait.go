@@ -10,13 +10,13 @@ import (
 type wait struct {
 	name    string
 	session *pool.Session
-	nested  bool // on the session of a chain that holds other locks, or is to have it alone
+	nested  bool // for one call chain, which holds other locks or is to have the session alone
 	ends    time.Time
 }
 
-// waitOn waits for the lock in the server's queue, on a session where the try
-// has just said that another session holds the lock. It returns false if the
-// pool does not allow the wait. The turn on s is over when it returns.
+// waitOn waits for the lock in the server's queue, on s, on which the asker has
+// the turn. Another session was found to hold the lock. waitOn returns false if
+// the pool does not allow the wait. The turn is over when it returns.
 func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 	q := a.line.queue
 	for {
