@@ -29,7 +29,7 @@ type Caller interface {
 // Take waits for a turn on the session that suits the chain best: its own, an
 // empty one or a new one. Only beyond the cap it is one with locks of others.
 //
-// The turn must be given back by Put.
+// The caller must end the turn: see the package documentation.
 func (p *Pool) Take(req Request) (*Session, error) {
 	if req.Fresh {
 		p.sweep(0)

@@ -6,7 +6,7 @@
 //	pool.go    a pool, its sessions and locks; state.go: what a session does, and for whom
 //	choose.go  which session a caller gets; turn.go: who is next on one
 //	cap.go     how many sessions there may be; share.go: of all pools of a db
-//	open.go    how a session is opened; end.go: how one ends; room.go: who is told
+//	open.go    how a session is opened; end.go: how one ends; room.go: which callers look again
 //	waits.go   which sessions may block in a wait; hold.go: locks on a session
 //	beside.go  questions beside the locks
 //	watch.go   how a loss is noticed, and why the holder is told first
@@ -15,9 +15,10 @@
 //
 // A session is in the pool's list from the moment when there is room for it
 // until its connection is gone: opening, idle, busy, waiting, closing. See
-// state.go. So all that counts, for the cap and for the callers, is read from
-// that list. A turn is the right to run statements on a session. A caller that
-// takes a turn ends it, by Put, Drop or Replace, on every path.
+// state.go. So the numbers for the cap and for the callers are counted in that
+// list. Only the connections of all pools of a db have a counter: see share.go.
+// A turn is the right to run statements on a session. A caller that takes a
+// turn ends it, by Put, Drop or Replace, on every path.
 //
 // # Invariants
 //
@@ -25,20 +26,20 @@
 //     turn.
 //   - A session that is broken is closing before any other caller has a turn on
 //     it, and its connection is closed, never pooled.
-//   - A session with a transaction has locks of one call chain only, and no
-//     other chain has a turn on it.
+//   - A session that is claimed, for a transaction, a term or a leader, has
+//     locks of one call chain only, and no other chain has a turn on it.
 //   - One session of a cap never waits, so that a free name can be asked for at
 //     any time.
-//   - A holder is told of a loss before its server gives the lock away: see
-//     watch.go.
+//   - If the network falls silent, a holder is told of the loss before its
+//     server gives the lock away: see watch.go.
 //
 // # Mutexes
 //
-// Pool.mu guards the pool and the place of each session. It is locked before
-// the mutex of package hangup, and after the queue's. Neither statements, nor
-// the db, nor a Caller, nor Hold.Lost are called under it. (db.Stats is called:
-// it takes the db's mutex for a moment.) The Conn of a session belongs to the
-// caller that has the turn.
+// Pool.mu guards the pool and the place of each session. It is locked after the
+// queue's mutex, and before those of a share and of package hangup. Neither
+// statements, nor the db, nor a Caller, nor Hold.Lost are called under it.
+// (db.Stats is called: it takes the db's mutex for a moment.) The Conn of a
+// session belongs to the caller that has the turn.
 //
 // # Goroutines
 //
@@ -51,9 +52,9 @@
 //
 // # Races that were lost once
 //
-//   - A try waits for the end of another chain's transaction, since the session
-//     that was left to all chains was counted as free soon: see
-//     chooseOwnLocked.
+//   - A caller that tries once waits for the end of another chain's
+//     transaction, because the session of that chain was counted as free soon.
+//     chooseOwnLocked counts only sessions that can become the caller's own.
 //   - Two connections under WithMaxSessions(1), while one of them is being
 //     given back: a session that is closing counts until its connection is
 //     gone.

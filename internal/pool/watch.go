@@ -35,7 +35,8 @@ import (
 //   - If a statement has the turn that began before K, that statement fails no
 //     later than K*3/4 after K.
 //
-// Both are before 2K, since a tick is at most K/4.
+// Both are before 2K, since a tick is at most K/4. COMMIT and ROLLBACK may take
+// longer, and also fail before the idle limit: see endTime in package server.
 //
 // A statement of the code under the lock, on a session that it shares (lent, or
 // with a transaction), delays a proof until the statement ends. On a silent
