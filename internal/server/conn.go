@@ -36,7 +36,7 @@ type Conn struct {
 	silence  *time.Timer
 	toClose  atomic.Pointer[net.Conn] // the socket that BreakOff has to close; nil: none
 	hangupID atomic.Int32             // its id if the kernel reports hang-ups; 0: it does not
-	answered atomic.Int64             // when the last answered statement began, in ns since epoch
+	answered atomic.Int64             // see AnsweredAt; in ns since epoch
 
 	listened  bool        // listen has been called
 	unwatched atomic.Bool // no look shows that the server has closed the connection
@@ -116,8 +116,10 @@ func (c *Conn) PretendHangupID(id int32) { c.hangupID.Store(id) }
 // SentAt returns when the last statement began, as a time since epoch.
 func (c *Conn) SentAt() time.Duration { return c.call.begun }
 
-// AnsweredAt returns when the last answered statement began, as a time since
-// epoch. Any goroutine may call it.
+// AnsweredAt returns a time, since epoch, from which on the server may count
+// the session as idle. It is when the last answered statement began. For a wait
+// that was granted the lock, it is when the wait ended. Any goroutine may call
+// it.
 func (c *Conn) AnsweredAt() time.Duration { return time.Duration(c.answered.Load()) }
 
 // IdleLimit returns after which idle time the server closes the session; 0: not

@@ -11,8 +11,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A greeting contains the server's answers to the greeting: the first statement
-// of a session.
+// A greeting contains the server's answers to the greeting, which is the first
+// statement of a session. The fields idleLimit, lease, timeLimit and checked
+// also change later.
 type greeting struct {
 	version, comment sql.NullString
 	// The character sets that a name goes through on its way, and back.

@@ -165,7 +165,7 @@ func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error
 func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt64, err error) {
 	bound := wait + AnswerTime
 	if c.locks > 0 {
-		bound = c.patience() // wait is at most half an interval: see Pool.Wait
+		bound = c.patience() // wait is at most half an interval: see Pool.BeginWait
 	}
 	if err := c.greet(); err != nil {
 		return answer, err
