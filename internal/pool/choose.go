@@ -81,7 +81,7 @@ func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	case <-k.turn:
 		return k.got, nil
 	case <-ctx.Done():
-		p.giveUp(k)
+		p.withdraw(k)
 		return nil, ctx.Err()
 	}
 }

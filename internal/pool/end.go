@@ -193,10 +193,10 @@ func (p *Pool) sweep(age time.Duration) {
 // callers could use.
 const partsAgain = 100 * time.Millisecond
 
-// partsLocked gives s back if another pool of the db waits for a connection. A
-// pool whose own callers keep all its sessions busy would never leave it one
-// otherwise. p.mu must be held.
-func (p *Pool) partsLocked(s *Session) bool {
+// partIfWantedLocked gives s back if another pool of the db waits for a
+// connection. A pool whose own callers keep all its sessions busy would never
+// leave it one otherwise. p.mu must be held.
+func (p *Pool) partIfWantedLocked(s *Session) bool {
 	if len(s.holds) > 0 || s.Lent() || time.Since(p.partedAt) < partsAgain || !p.share.wanted(p) || p.isWantedLocked(s) {
 		return false
 	}

@@ -37,7 +37,7 @@ func (p *Pool) takeRoomLocked(limit int, waits bool) *Session {
 func (p *Pool) open(s *Session, ctx context.Context, exhausted func()) error {
 	begun := time.Now()
 	c, err := p.connect(ctx, func(blocked bool) {
-		p.blockedLocked(s, blocked)
+		p.noteBlocked(s, blocked)
 		if blocked {
 			exhausted()
 		}
@@ -58,10 +58,10 @@ func (p *Pool) open(s *Session, ctx context.Context, exhausted func()) error {
 	return err
 }
 
-// blockedLocked notes whether s, which is opening, waits for a connection of
-// the db, all of which are in use. The callers in the queue may be waiting for
-// the same.
-func (p *Pool) blockedLocked(s *Session, blocked bool) {
+// noteBlocked notes whether s, which is opening, waits for a connection of
+// the db, all of which are in use. The pool's waiters may be waiting for the
+// same.
+func (p *Pool) noteBlocked(s *Session, blocked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.blocked = blocked

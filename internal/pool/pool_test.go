@@ -156,7 +156,7 @@ func TestPool_TurnOfOneWhoGaveUp(t *testing.T) {
 		next := begin(func() *Session { return b.take(Request{}) })
 		b.pool.Put(s) // to k
 		assert.False(b, hasEnded(next))
-		b.pool.giveUp(k)
+		b.pool.withdraw(k)
 		b.pool.Put(<-next)
 	})
 }

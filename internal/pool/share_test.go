@@ -127,7 +127,7 @@ func TestShare_NoWakeUpIsLost(t *testing.T) {
 		select {
 		case <-k.turn:
 		case <-time.After(time.Minute):
-			b.pool.giveUp(k)
+			b.pool.withdraw(k)
 			b.Error("not woken")
 		}
 		other.Close()

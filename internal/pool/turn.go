@@ -119,7 +119,7 @@ func (p *Pool) passLocked(s *Session) {
 		s.claim = shared
 	}
 	s.leads = s.leads && s.exclusive()
-	if p.partsLocked(s) {
+	if p.partIfWantedLocked(s) {
 		return
 	}
 	if i := p.nextLocked(s); i >= 0 {
@@ -180,8 +180,8 @@ func (p *Pool) mayHaveLocked(s *Session, k *waiter) bool {
 	return !s.exclusive() && p.mayShareLocked(s)
 }
 
-// giveUp is for a waiter whose caller does not wait any more.
-func (p *Pool) giveUp(k *waiter) {
+// withdraw is for a waiter whose caller does not wait any more.
+func (p *Pool) withdraw(k *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k.got != nil {

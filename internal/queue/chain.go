@@ -53,8 +53,8 @@ func (c chain) empty() bool {
 
 // holds reports whether the chain holds g. It does not hold nil.
 func (c chain) holds(g *Grant) bool {
-	for held := range c.locks {
-		if held == g {
+	for mine := range c.locks {
+		if mine == g {
 			return true
 		}
 	}

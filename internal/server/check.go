@@ -36,10 +36,10 @@ type column struct {
 
 // readOnlyColumns ask whether the server can be written to. @@innodb_read_only
 // alone shows a reader of Aurora, or a server that was started with it.
-func (c *Conn) readOnlyColumns(srv *greeting) []column {
-	columns := []column{{"@@read_only", &srv.readOnly}}
+func (c *Conn) readOnlyColumns(g *greeting) []column {
+	columns := []column{{"@@read_only", &g.readOnly}}
 	if !c.server.noInnoDB.Load() {
-		columns = append(columns, column{innodbReadOnly, &srv.innodbReadOnly})
+		columns = append(columns, column{innodbReadOnly, &g.innodbReadOnly})
 	}
 	return columns
 }
@@ -48,11 +48,11 @@ const innodbReadOnly = "@@innodb_read_only"
 
 // writable returns an error if the server reported that it is read-only in any
 // way.
-func (srv *greeting) writable() error {
+func (g *greeting) writable() error {
 	switch {
-	case !isOff(srv.readOnly.String):
+	case !isOff(g.readOnly.String):
 		return errors.New("the server is read-only (@@read_only): a replica, or demoted in a failover")
-	case srv.innodbReadOnly.Valid && !isOff(srv.innodbReadOnly.String):
+	case g.innodbReadOnly.Valid && !isOff(g.innodbReadOnly.String):
 		return errors.New("the server is read-only (@@innodb_read_only): a reader of Aurora")
 	}
 	return nil
@@ -164,11 +164,11 @@ func (c *Conn) checkAgain() error {
 
 // lasting returns an error if the server frees locks while their holders still
 // run. (Tried: TiDB 8.4 and Vitess 24.)
-func (srv *greeting) lasting() error {
+func (g *greeting) lasting() error {
 	switch {
-	case strings.Contains(srv.version.String, "TiDB"):
+	case strings.Contains(g.version.String, "TiDB"):
 		return notExclusive("the server is TiDB, which silently frees a lock after max-txn-ttl (1 h by default), so two clients can hold it: use MySQL or MariaDB for locks")
-	case strings.Contains(srv.version.String, "Vitess"):
+	case strings.Contains(g.version.String, "Vitess"):
 		return notExclusive(vitess)
 	}
 	return nil

@@ -33,18 +33,18 @@ type greeting struct {
 	checked                  time.Duration
 }
 
-func (srv *greeting) mariaDB() bool {
-	return strings.Contains(strings.ToLower(srv.version.String), "mariadb")
+func (g *greeting) mariaDB() bool {
+	return strings.Contains(strings.ToLower(g.version.String), "mariadb")
 }
 
 // hidesDeadlocks reports whether the server's status flags still show an open
 // transaction after a deadlock has rolled it back. MariaDB 10.5 does that, and
 // 10.11 does not (measured). The versions between them are treated like 10.5.
-func (srv *greeting) hidesDeadlocks() bool {
-	if srv == nil || !srv.mariaDB() {
+func (g *greeting) hidesDeadlocks() bool {
+	if g == nil || !g.mariaDB() {
 		return false
 	}
-	rest, ten := strings.CutPrefix(srv.version.String, "10.")
+	rest, ten := strings.CutPrefix(g.version.String, "10.")
 	text, _, _ := strings.Cut(rest, ".")
 	minor, err := strconv.Atoi(text)
 	return ten && err == nil && minor < 11
@@ -52,16 +52,16 @@ func (srv *greeting) hidesDeadlocks() bool {
 
 // galera reports whether the server may be a node of a Galera cluster: MariaDB,
 // or Percona XtraDB Cluster, which has a version number of MySQL.
-func (srv *greeting) galera() bool {
-	return srv.mariaDB() || strings.Contains(srv.comment.String, "XtraDB Cluster")
+func (g *greeting) galera() bool {
+	return g.mariaDB() || strings.Contains(g.comment.String, "XtraDB Cluster")
 }
 
 // harmless reports whether a name passes the session's character sets
 // unchanged. If character_set_results is NULL, the server converts nothing on
 // the way back.
-func (srv *greeting) harmless() bool {
-	return isUTF8(srv.clientCharset.String) && isUTF8(srv.connectionCharset.String) &&
-		(!srv.resultsCharset.Valid || isUTF8(srv.resultsCharset.String))
+func (g *greeting) harmless() bool {
+	return isUTF8(g.clientCharset.String) && isUTF8(g.connectionCharset.String) &&
+		(!g.resultsCharset.Valid || isUTF8(g.resultsCharset.String))
 }
 
 func isUTF8(charset string) bool {
@@ -70,19 +70,19 @@ func isUTF8(charset string) bool {
 
 // columns returns the first columns of a greeting. They are the same on MySQL
 // and MariaDB.
-func (srv *greeting) columns() []column {
+func (g *greeting) columns() []column {
 	return []column{
-		{"VERSION()", &srv.version},
-		{"@@version_comment", &srv.comment},
-		{"@@character_set_client", &srv.clientCharset},
-		{"@@character_set_connection", &srv.connectionCharset},
-		{"@@wait_timeout", &srv.waitTimeout},
+		{"VERSION()", &g.version},
+		{"@@version_comment", &g.comment},
+		{"@@character_set_client", &g.clientCharset},
+		{"@@character_set_connection", &g.connectionCharset},
+		{"@@wait_timeout", &g.waitTimeout},
 	}
 }
 
 // charsetOfResults is the last column of every greeting.
-func (srv *greeting) charsetOfResults() column {
-	return column{"@@character_set_results", &srv.resultsCharset}
+func (g *greeting) charsetOfResults() column {
+	return column{"@@character_set_results", &g.resultsCharset}
 }
 
 // greet asks the server what it is, unless that is known. It changes nothing,
@@ -91,8 +91,8 @@ func (c *Conn) greet() error {
 	if c.greeting != nil {
 		return nil
 	}
-	var srv greeting
-	return c.greeted(&srv, c.scanServer(c.patience(), append(srv.columns(), srv.charsetOfResults()), nil))
+	var g greeting
+	return c.greeted(&g, c.scanServer(c.patience(), append(g.columns(), g.charsetOfResults()), nil))
 }
 
 // Greet greets a session and refuses it if its server's locks do not exclude.
@@ -104,16 +104,16 @@ func (c *Conn) greet() error {
 // lock of ours can be on the session at the first Check of a connection given
 // to New.
 func (c *Conn) Greet(bound time.Duration) error {
-	var srv greeting
+	var g greeting
 	cluster := c.clusterQuestion()
-	columns := srv.columns()
+	columns := g.columns()
 	if c.locks == 0 { // RELEASE_ALL_LOCKS would give ours away
-		columns = append(columns, column{releaseAllLocks, &srv.leaked})
+		columns = append(columns, column{releaseAllLocks, &g.leaked})
 	}
 	if c.server.CheckServer {
-		columns = append(columns, c.readOnlyColumns(&srv)...)
+		columns = append(columns, c.readOnlyColumns(&g)...)
 	}
-	columns = append(columns, srv.charsetOfResults())
+	columns = append(columns, g.charsetOfResults())
 	err := c.scanServer(bound, columns, cluster)
 	switch {
 	case isVitess(err):
@@ -121,11 +121,11 @@ func (c *Conn) Greet(bound time.Duration) error {
 	case Prohibits(err):
 		return prohibited(err)
 	}
-	if err := c.greeted(&srv, err); err != nil {
+	if err := c.greeted(&g, err); err != nil {
 		return err
 	}
-	if srv.leaked.Int64 > 0 {
-		c.server.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", srv.leaked.Int64)
+	if g.leaked.Int64 > 0 {
+		c.server.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", g.leaked.Int64)
 	}
 	if c.server.CheckServer {
 		err = c.checkServer(cluster)
@@ -139,12 +139,12 @@ func (c *Conn) Greet(bound time.Duration) error {
 	return err
 }
 
-func (c *Conn) greeted(srv *greeting, err error) error {
+func (c *Conn) greeted(g *greeting, err error) error {
 	if err != nil {
 		return c.refusedOr(err, "the server rejected the first query on a new session")
 	}
-	srv.idleLimit = time.Duration(srv.waitTimeout.Int64) * time.Second
-	c.greeting = srv
+	g.idleLimit = time.Duration(g.waitTimeout.Int64) * time.Second
+	c.greeting = g
 	c.chooseSpelling()
 	return nil
 }

@@ -28,6 +28,9 @@ const (
 	provesLock = "IS_USED_LOCK(?) = CONNECTION_ID()"
 )
 
+// Slice is the longest wait of one GET_LOCK.
+const Slice = 30 * time.Second
+
 // GetLock asks for the lock once and, if another session holds it, waits for at
 // most wait. It returns true if the lock was granted, and false if another
 // session kept it. On an error nothing is held. If the error leaves that in

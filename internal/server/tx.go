@@ -23,9 +23,6 @@ import (
 //   - The transaction runs under the session's context. So it ends with the
 //     session, and no caller's context reaches COMMIT or ROLLBACK.
 
-// Slice is the longest wait of one GET_LOCK.
-const Slice = 30 * time.Second
-
 // txTime bounds COMMIT and ROLLBACK. A rollback takes as long as the changes
 // that it undoes.
 const txTime = Slice + AnswerTime
