@@ -162,7 +162,7 @@ func (p *Pool) probeShared(s *Session) {
 	p.mu.Lock()
 	s.probing = false
 	if state == server.Occupied && s.hungUp {
-		state = server.Closed // rows are open, so the driver cannot look, but the kernel has told
+		state = server.Closed // rows are open, so the driver cannot look, but the kernel has reported it
 	}
 	p.mu.Unlock()
 	if cause := state.Cause(); cause != nil {

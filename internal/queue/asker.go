@@ -10,11 +10,8 @@ import (
 // An asker asks the server for the lock of a line. It tries first, and waits
 // only if the server returns that another session holds the lock. It asks for
 // the first waiter, until a caller has the lock or no caller wants it. It has a
-// goroutine of its own: its statement goes on when the caller leaves.
-//
-// Its line lets go of it by setting line.asker to another asker or nil. After
-// that it serves no caller and asks for no lock any more. A lock that its last
-// statement is granted is released.
+// goroutine of its own: its statement goes on when the caller leaves. Its line
+// lets go of it by setting line.asker to another asker or nil.
 type asker struct {
 	line *line
 
@@ -266,7 +263,7 @@ func (a *asker) grant(s *pool.Session, w *waiter) {
 	q.mu.Lock()
 	first := l.front
 	switch {
-	case l.asker != a, l.heldLocked(): // a holder has lost it, and was not told yet
+	case l.asker != a, l.heldLocked(): // the second is a guard: no path leads to it
 		first = nil
 	case first != nil && first != w && !(first.anySessionLocked(w.name) && w.anySessionLocked(w.name)):
 		first = nil // its chain has, or needs, another session

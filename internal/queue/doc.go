@@ -42,8 +42,8 @@
 //     next grant, which is prefetched.
 //   - A waiter is served once, with a lock or with an error, and is not in the
 //     line after that.
-//   - A timer that has begun always counts. It ends the wait of its caller
-//     itself.
+//   - A timer that has begun always counts, and ends the wait of its caller
+//     itself. The asker may be busy for that caller as long as an outage lasts.
 //   - A lock that is granted to no caller is released before another caller has
 //     a turn on its session: see asker.grant.
 //
@@ -68,9 +68,7 @@
 //
 //   - A timeout passes while the caller's first question is on its way. The
 //     question is not a wait for other callers, so its timer has not begun: see
-//     waitsLocked. A timer that has begun, after another caller or for a
-//     session, always counts: what is done for the caller when it rings may
-//     last as long as an outage.
+//     waitsLocked.
 //   - The first waiter leaves while its try is on its way, and the try is
 //     granted. The next caller must not find the lock held by that try:
 //     wantedByLocked keeps the asker, and grant gives the lock to the next

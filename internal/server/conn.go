@@ -26,11 +26,8 @@ type Conn struct {
 	lent   bool // conn was given to New, whose caller may use it too
 	server *Server
 
-	// No statement runs under a caller's context: the driver answers the end of
-	// a context by closing the socket, and every lock of the session would be
-	// lost. Statements run under ctx, or under a context that cannot end: see
-	// contextOf. BreakOff ends both kinds. It is called when no answer came
-	// within the statement's bound.
+	// Statements run under ctx, or under a context that cannot end: see
+	// contextOf. BreakOff ends both kinds.
 	ctx      context.Context
 	cancel   context.CancelFunc
 	silence  *time.Timer

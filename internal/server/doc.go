@@ -67,11 +67,11 @@
 //
 // # Mutexes and goroutines
 //
-// The package has no mutex. Raw locks the mutex of the driver's connection, so
-// it waits for a statement that code of the user's runs on it. A timer calls
-// BreakOff when no answer came in time. Two functions start a goroutine:
-// bounded, for a statement of database/sql's on a connection without a known
-// socket, and beneath, for methods of a wrapper.
+// Raw locks the mutex of the driver's connection, so it waits for a statement
+// that code of the user's runs on it. A timer calls BreakOff when no answer
+// came in time. Two functions start a goroutine: bounded, for a statement of
+// database/sql's on a connection without a known socket, and beneath, for
+// methods of a wrapper.
 //
 // # Races that were lost once
 //
