@@ -100,8 +100,8 @@ func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 }
 
 // EndWait reports that the wait on s is over. The caller still has the turn. If
-// s was killed to end the wait, s is broken, even if the lock was granted at the
-// same moment: no later statement reaches the server.
+// s was killed to end the wait, s is broken, even if the lock was granted at
+// the same moment: no later statement reaches the server.
 func (p *Pool) EndWait(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -64,8 +64,8 @@ func TestRetry_BrokeAtItsEnd(t *testing.T) {
 	assert.Equal(t, time.Second/2, r.slice)
 }
 
-// A timeout that passes in an outage returns the refusal, if the server was last
-// refused.
+// A timeout that passes in an outage returns the refusal, if the server was
+// last refused.
 func TestRetry_TimedOut(t *testing.T) {
 	r := &retry{outage: errGone, refused: time.Now()}
 	assert.ErrorIs(t, r.timedOut(time.Second), fault.ErrUnsupported)

@@ -258,7 +258,7 @@ func TestProbe_Hangup(t *testing.T) {
 }
 
 // Nothing is sent on a connection of a db that has unread bytes, for example
-// those with which a server that shuts down says goodbye.
+// those with which a server that shuts down announces that.
 func TestQuery_UnreadBytes(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")

@@ -8,8 +8,8 @@ package main
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
 	passed:    106,
-	fields:    305,
-	lines:     8762,
+	fields:    306,
+	lines:     8793,
 	functions: 0,
 	files:     0,
 	arrows:    0,
