@@ -23,8 +23,8 @@ import (
 // Random calls of two processes, on one db and another: locks, transactions,
 // terms, leaders, slots and nested locks, with timeouts and cancels, while the
 // db's limit changes. In half of the cases connections break. No call waits
-// for ever, no name is held twice, no lock is lost without a fault, and nothing
-// is left.
+// indefinitely, no name is held twice, no lock is lost without a fault, and
+// nothing is left.
 func TestQueue_RandomMixture(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { mixture(t, seed) })
