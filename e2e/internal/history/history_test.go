@@ -204,6 +204,15 @@ func TestCheck(t *testing.T) {
 			broken: []string{ends}},
 		{name: "cancelled without a cancel", h: History{Calls: []*Call{refusal(near, time.Second, 100, 500, Cancelled)}},
 			broken: []string{served}},
+		{name: "cancelled in a section whose loss a kill kept from the record", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1", From: 502 * ms, At: 590 * ms}}, Calls: []*Call{
+			with(refusal(near, time.Second, 200, 500, Cancelled), func(c *Call) {
+				c.Parent = &Call{Worker: "w1", Locker: near, Name: "b", Called: 90 * ms, Begun: 100 * ms}
+			})}}},
+		{name: "cancelled in a section long before a kill", h: History{Faults: []Fault{{Kind: KillWorker, Target: "w1", From: 702 * ms, At: 790 * ms}}, Calls: []*Call{
+			with(refusal(near, time.Second, 200, 500, Cancelled), func(c *Call) {
+				c.Parent = &Call{Worker: "w1", Locker: near, Name: "b", Called: 90 * ms, Begun: 100 * ms}
+			})}},
+			broken: []string{served}},
 		{name: "cancelled before the deadline", h: History{Calls: []*Call{
 			with(refusal(near, time.Second, 100, 500, Expired), func(c *Call) { c.Deadline = 501 * ms })}},
 			broken: []string{short}},

@@ -103,6 +103,21 @@ func (c *checker) givenUp(s *Call) bool {
 		if p.Cancel != 0 || p.Over != 0 || p.Outcome == Lost {
 			return true
 		}
+		if p.Ended == 0 && c.killedSoon(s.Worker, s.Returned) {
+			return true // its loss may not have been recorded
+		}
 	}
 	return false
+}
+
+// recordedWithin is how soon a worker records an event.
+const recordedWithin = 50 * time.Millisecond
+
+// killedSoon reports whether a worker was killed so soon after at that it may
+// not have recorded what had happened by then.
+func (c *checker) killedSoon(worker string, at int64) bool {
+	bound := int64(recordedWithin + steps*c.lateness(worker, at, at+int64(recordedWithin)))
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
+		return f.Kind == KillWorker && f.Target == worker && f.At >= at && f.From <= at+bound
+	})
 }
