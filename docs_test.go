@@ -238,7 +238,7 @@ func withoutIndents(code string) string {
 }
 
 // symptom is a row of a table in docs/OPERATIONS.md that quotes errors.
-var symptom = regexp.MustCompile("(?m)^ *\\| (.*?) \\|")
+var symptom = regexp.MustCompile(`(?m)^ *\| (.*?) \|`)
 
 // quoted is a text in backticks.
 var quoted = regexp.MustCompile("`([^`]+)`")
