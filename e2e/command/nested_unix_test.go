@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -81,21 +82,34 @@ func TestNested(t *testing.T) {
 		p := b.start("run", "x", "--", "sh", "-c", `"$0" held x && "$0" held X; echo $?; "$0" held y; echo $?; "$0" held -dsn 'root@tcp(other:1)/' x; echo $?`, binary)
 		assert.Equal(t, 0, p.code())
 		assert.Equal(t, []string{"0", "1", "1"}, lines(p), p.stderr.String())
+	})
+}
 
-		for _, kind := range kinds { // the same name on another server is another lock
-			if kind == b.server.Kind() {
+// The same name on another server is another lock. The servers take turns: the
+// end of a parallel subtest would kill the sessions on its server.
+func TestNested_OnAnotherServer(t *testing.T) {
+	running := make(map[servers.Kind]*servers.Server)
+	for _, kind := range kinds {
+		server, err := shared[kind]()
+		if err != nil {
+			servers.SkipOrFail(t, err)
+		}
+		running[kind] = server
+	}
+	for kind, server := range running {
+		for otherKind, other := range running {
+			if otherKind == kind {
 				continue
 			}
-			if other, err := shared[kind](); err == nil {
-				name := "both from " + string(b.server.Kind())
-				p := b.prepare("run", name, "--", "sh", "-c", `NAMEDLOCK_DSN=$OTHER exec "$0" run "$1" -- sh -c 'echo "$NAMEDLOCK_NAME"'`, binary, name)
-				p.Env = append(p.Env, "OTHER="+other.DSN())
-				p.launch()
-				assert.Equal(t, 0, p.code(), p.stderr.String())
-				assert.Equal(t, name+"\n", p.stdout.String())
-			}
+			b := &bench{t, server, server.Open(t)}
+			name := "both from " + string(kind)
+			p := b.prepare("run", name, "--", "sh", "-c", `NAMEDLOCK_DSN=$OTHER exec "$0" run "$1" -- sh -c 'echo "$NAMEDLOCK_NAME"'`, binary, name)
+			p.Env = append(p.Env, "OTHER="+other.DSN())
+			p.launch()
+			assert.Equal(t, 0, p.code(), p.stderr.String())
+			assert.Equal(t, name+"\n", p.stdout.String())
 		}
-	})
+	}
 }
 
 // A script without #! is run by sh. A file that is neither is not executable.
