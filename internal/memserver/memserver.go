@@ -129,6 +129,18 @@ func (s *Server) Script(f func(Statement) *Reply) {
 	s.script = f
 }
 
+// ScriptTexts scripts each statement that contains one of the texts.
+func (s *Server) ScriptTexts(replies map[string]*Reply) {
+	s.Script(func(st Statement) *Reply {
+		for text, reply := range replies {
+			if strings.Contains(st.Text, text) {
+				return reply
+			}
+		}
+		return nil
+	})
+}
+
 // Once scripts the next statement that contains text.
 func (s *Server) Once(text string, reply *Reply) {
 	var once sync.Once

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,19 +176,6 @@ func (b *bubble) begin(s *Session) (tx *sql.Tx) {
 		require.NoError(b, err)
 	})
 	return tx
-}
-
-// script makes the server answer statements that contain a text by a reply,
-// from now on.
-func (b *bubble) script(replies map[string]*memserver.Reply) {
-	b.server.Script(func(st memserver.Statement) *memserver.Reply {
-		for text, reply := range replies {
-			if strings.Contains(st.Text, text) {
-				return reply
-			}
-		}
-		return nil
-	})
 }
 
 // release gives the lock back.

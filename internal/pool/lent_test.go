@@ -21,7 +21,7 @@ var refusal = &memserver.Reply{Number: 1142}
 // What Check finds at the session that New was given, and on one of its own.
 func TestCheck_Fails(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
-		b.script(map[string]*memserver.Reply{"VERSION()": refusal})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"VERSION()": refusal})
 		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrUnavailable)
 		b.server.Script(nil)
 		require.NoError(b, b.pool.Check(b.Context(), nil))
@@ -40,7 +40,7 @@ func TestCheck_Fails(t *testing.T) {
 		assert.ErrorIs(b, b.pool.Inspect(b.Context(), nil, nil), fault.ErrUnavailable, "it has gone")
 	})
 	inBubble(t, nil, func(b *bubble) {
-		b.script(map[string]*memserver.Reply{"SELECT @@wait_timeout": refusal})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"SELECT @@wait_timeout": refusal})
 		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrUnavailable)
 	})
 }
@@ -91,7 +91,7 @@ func TestCheck_NoConnection(t *testing.T) {
 		for _, conn := range taken {
 			require.NoError(b, conn.Close())
 		}
-		b.script(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": refusal})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": refusal})
 		assert.ErrorIs(b, b.pool.Check(b.Context(), nil), fault.ErrUnavailable, "fit for questions, not for locks")
 		b.server.Script(nil)
 		s, h := b.owned("a")

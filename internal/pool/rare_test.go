@@ -55,7 +55,7 @@ func TestLent_NotRestored(t *testing.T) {
 	inBubbleOfOne(t, func(c *Config) { c.Observer = log }, func(b *bubble, _ *sql.Conn) {
 		s := b.take(Request{})
 		b.pool.Put(s)
-		b.script(map[string]*memserver.Reply{"wait_timeout": {Drop: true}})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"wait_timeout": {Drop: true}})
 		b.pool.Close()
 		b.server.Script(nil)
 		assert.EqualValues(b, 1, log.discarded.Load())

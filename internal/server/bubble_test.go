@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,18 +149,6 @@ func (b *bubble) alive() int {
 	synctest.Wait()
 	_, alive := b.server.Sessions()
 	return alive
-}
-
-// script makes the server reply to statements that contain a text, from now on.
-func (b *bubble) script(replies map[string]*memserver.Reply) {
-	b.server.Script(func(st memserver.Statement) *memserver.Reply {
-		for text, reply := range replies {
-			if strings.Contains(st.Text, text) {
-				return reply
-			}
-		}
-		return nil
-	})
 }
 
 var (

@@ -38,7 +38,7 @@ func TestCheck_Galera(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {
 				c := b.use()
-				b.script(map[string]*memserver.Reply{"SELECT @@wsrep_on": tc.on, "wsrep_cluster_size": tc.size})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"SELECT @@wsrep_on": tc.on, "wsrep_cluster_size": tc.size})
 				assert.ErrorIs(b, c.checkGalera(), tc.want)
 				b.put(c)
 			})
@@ -61,7 +61,7 @@ func TestCheck_Group(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {
 				c := b.use()
-				b.script(map[string]*memserver.Reply{"single_primary_mode": tc.single, "group_members": tc.primaries})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"single_primary_mode": tc.single, "group_members": tc.primaries})
 				assert.ErrorIs(b, c.checkGroup(), tc.want)
 				b.put(c)
 			})
@@ -73,12 +73,12 @@ func TestCheck_Group(t *testing.T) {
 // lock functions. Neither gets a lock.
 func TestCheck_TheGreetingRefuses(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
-		b.script(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": {Number: erNotSupportedYet}})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_ALL_LOCKS": {Number: erNotSupportedYet}})
 		conn, err := b.db.Conn(b.Context())
 		require.NoError(b, err)
 		c := b.of.Use(conn, false)
 		require.ErrorIs(b, c.Ready(), fault.ErrUnsupported)
-		b.script(map[string]*memserver.Reply{
+		b.server.ScriptTexts(map[string]*memserver.Reply{
 			"VERSION()":          yes("10.11.0-MariaDB", "", "utf8mb4", "utf8mb4", 28800, 0, 0, 0, "utf8mb4", 1),
 			"SELECT @@wsrep_on":  yes("ON"),
 			"wsrep_cluster_size": yes("wsrep_cluster_size", "3"),
@@ -133,7 +133,7 @@ func TestGetLock_OddAnswers(t *testing.T) {
 func TestGetLock_BothRefused(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
-		b.script(map[string]*memserver.Reply{"_LOCK(": {Number: erUserLockWrongName}})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"_LOCK(": {Number: erUserLockWrongName}})
 		_, err := c.GetLock("a", 0)
 		require.ErrorIs(b, err, fault.ErrInvalidName)
 		assert.Empty(b, c.leftovers)
@@ -148,13 +148,13 @@ func TestGetLock_Leftovers(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 				c := b.use()
-				b.script(map[string]*memserver.Reply{"GET_LOCK": {Run: true, Number: erLockWaitTimeout}, "RELEASE_LOCK": {Number: erLockWaitTimeout}})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"GET_LOCK": {Run: true, Number: erLockWaitTimeout}, "RELEASE_LOCK": {Number: erLockWaitTimeout}})
 				_, err := c.GetLock("left", 0)
 				require.ErrorIs(b, err, fault.ErrUnavailable)
 				require.False(b, c.Broken())
 				_, err = c.GetLock("Left", 0)
 				assert.ErrorContains(b, err, "may have left", "to ask again would enter the lock twice")
-				b.script(map[string]*memserver.Reply{"RELEASE_LOCK": end})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_LOCK": end})
 				granted, err := c.GetLock("another", 0)
 				switch what {
 				case "released":
@@ -166,7 +166,7 @@ func TestGetLock_Leftovers(t *testing.T) {
 					require.True(b, granted, "another name is no matter of it")
 					b.server.Script(nil)
 					require.NoError(b, c.ReleaseLock("another"))
-					b.script(map[string]*memserver.Reply{"RELEASE_LOCK": end})
+					b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_LOCK": end})
 				default:
 					require.ErrorIs(b, err, fault.ErrUnavailable)
 					assert.True(b, c.Broken())
@@ -184,7 +184,7 @@ func TestGetLock_Leftovers(t *testing.T) {
 func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		c := b.use()
-		b.script(map[string]*memserver.Reply{"GET_LOCK": {Number: erStatementTimeout}, "RELEASE_LOCK": drop})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"GET_LOCK": {Number: erStatementTimeout}, "RELEASE_LOCK": drop})
 		_, err := c.GetLock("a", 0)
 		require.ErrorIs(b, err, fault.ErrUnavailable)
 		assert.True(b, c.Broken())
@@ -207,7 +207,7 @@ func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {
 			change := func(c *Config) { c.CheckServer, c.Lease = false, 0 }
 			inBubbleOfOne(t, change, func(b *bubble, _ *sql.Conn) {
 				c := b.use()
-				b.script(map[string]*memserver.Reply{"VERSION()": refused})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"VERSION()": refused})
 				assert.ErrorIs(b, ask(c), fault.ErrUnavailable)
 				assert.Empty(b, b.server.Sent("GET_LOCK"))
 				assert.Empty(b, b.server.Sent("l.ID"))
@@ -318,7 +318,7 @@ func TestHolders_Refused(t *testing.T) {
 	for number, want := range map[uint16]error{1109: fault.ErrUnsupported, erQueryInterrupted: fault.ErrInterrupted, erLockWaitTimeout: fault.ErrUnsupported} {
 		inBubble(t, nil, func(b *bubble) {
 			c := b.use()
-			b.script(map[string]*memserver.Reply{"METADATA_LOCK_INFO": {Number: number}})
+			b.server.ScriptTexts(map[string]*memserver.Reply{"METADATA_LOCK_INFO": {Number: number}})
 			_, err := c.Holders("a")
 			assert.ErrorIs(b, err, want)
 			b.put(c)

@@ -56,7 +56,7 @@ func TestGreeting_Unreadable(t *testing.T) {
 		}
 		return nil
 	}), func(b *bubble) {
-		b.script(map[string]*memserver.Reply{"CAST(VERSION()": yes("10.11.0-MariaDB", "", "utf8mb4", "utf8mb4", 28800, "utf16")})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"CAST(VERSION()": yes("10.11.0-MariaDB", "", "utf8mb4", "utf8mb4", 28800, "utf16")})
 		c := b.use()
 		require.NoError(b, c.greet())
 		assert.True(b, c.asBytes)
@@ -91,7 +91,7 @@ func TestHolderIDs_Greets(t *testing.T) {
 			b.server.Lock("a")
 			c := b.use()
 			require.Nil(b, c.greeting)
-			b.script(map[string]*memserver.Reply{"VERSION()": greeting})
+			b.server.ScriptTexts(map[string]*memserver.Reply{"VERSION()": greeting})
 			ids, err := c.HolderIDs([]string{"a", "b"})
 			if greeting != nil {
 				require.ErrorIs(b, err, fault.ErrUnavailable, what)
@@ -120,7 +120,7 @@ func TestHolderIDs_Refused(t *testing.T) {
 	} {
 		inBubble(t, nil, func(b *bubble) {
 			c := b.held("gate")
-			b.script(map[string]*memserver.Reply{"IS_USED_LOCK": tc.reply})
+			b.server.ScriptTexts(map[string]*memserver.Reply{"IS_USED_LOCK": tc.reply})
 			_, err := c.HolderIDs([]string{"a"})
 			assert.ErrorIs(b, err, tc.want)
 			b.server.Script(nil)

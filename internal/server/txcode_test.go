@@ -33,7 +33,7 @@ func TestTx_EndedByItsCode(t *testing.T) {
 					c := b.held("a")
 					tx := b.begin(c)
 					b.code(tx, "INSERT row")
-					b.script(tc.replies)
+					b.server.ScriptTexts(tc.replies)
 					_ = tx.Commit()
 					if fails {
 						assert.Equal(b, sql.ErrTxDone, c.Rollback(errOwn))
@@ -62,7 +62,7 @@ func TestTx_Chain(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {
 				c := b.held("a")
 				b.code(b.begin(c), "INSERT row")
-				b.script(map[string]*memserver.Reply{"COMMIT": nothing, "ROLLBACK AND NO CHAIN": end})
+				b.server.ScriptTexts(map[string]*memserver.Reply{"COMMIT": nothing, "ROLLBACK AND NO CHAIN": end})
 				require.NoError(b, c.Commit(), "it is committed")
 				assert.Len(b, b.server.Sent("ROLLBACK AND NO CHAIN"), 1)
 				b.server.Script(nil)
@@ -93,7 +93,7 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, nil, func(b *bubble) {
 				c := b.held("a")
-				b.script(tc.replies)
+				b.server.ScriptTexts(tc.replies)
 				_, err := c.Begin(opts)
 				require.ErrorIs(b, err, fault.ErrUnavailable)
 				b.server.Script(nil)
@@ -110,7 +110,7 @@ func TestTx_IsolationIsForgotten(t *testing.T) {
 	// its owner, unless an isolation level is pending.
 	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
 		c := b.held("a")
-		b.script(map[string]*memserver.Reply{"@@tx_isolation": refused})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"@@tx_isolation": refused})
 		b.code(b.begin(c), "INSERT row")
 		require.NoError(b, c.Commit())
 		b.release(c, "a")
@@ -187,7 +187,7 @@ func TestCode_PutBack(t *testing.T) {
 				c := b.held("a")
 				b.code(b.begin(c), tc.change)
 				require.NoError(b, c.Commit())
-				b.script(tc.replies)
+				b.server.ScriptTexts(tc.replies)
 				require.NoError(b, c.ReleaseLock("a"))
 				if tc.alive == 0 {
 					assert.ErrorContains(b, c.broken, "its settings could not be restored")
@@ -212,7 +212,7 @@ func TestCode_ReleaseFails(t *testing.T) {
 		c := b.held("a")
 		b.code(b.begin(c), "INSERT row")
 		require.NoError(b, c.Commit())
-		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": refused})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_LOCK": refused})
 		assert.ErrorIs(b, c.ReleaseLock("a"), fault.ErrLost)
 		b.put(c)
 		b.server.Script(nil)
@@ -221,7 +221,7 @@ func TestCode_ReleaseFails(t *testing.T) {
 		c := b.held("outer")
 		b.code(b.begin(c), "INSERT row")
 		b.lock(c, "inner")
-		b.script(map[string]*memserver.Reply{"RELEASE_LOCK": yes(1, 1)})
+		b.server.ScriptTexts(map[string]*memserver.Reply{"RELEASE_LOCK": yes(1, 1)})
 		assert.ErrorContains(b, c.ReleaseLock("inner"), "more than 1000 times")
 		b.put(c)
 		b.server.Script(nil)
@@ -248,7 +248,7 @@ func TestCode_IdleLimits(t *testing.T) {
 				_, err := b.db.ExecContext(b.Context(), "SET SESSION idle_write_transaction_timeout = "+tc.limit)
 				require.NoError(b, err)
 				c := b.held("a")
-				b.script(tc.replies)
+				b.server.ScriptTexts(tc.replies)
 				if tc.interval == 0 {
 					_, err = c.Begin(nil)
 					require.ErrorIs(b, err, fault.ErrUnavailable)
