@@ -3,10 +3,10 @@
 //
 //	namedlock run NAME [NAME…] -- COMMAND [ARG…]    runs the command under the lock(s)
 //	namedlock lead NAME -- COMMAND [ARG…]           keeps the command running on one machine of many
-//	namedlock held NAME        does this process run under the lock
-//	namedlock holder NAME      who has the lock: connection, user, host, program, process, what it does
-//	namedlock list [PREFIX]    all locks that are held
-//	namedlock check            is this server fit for locks, and what would a loss be noticed by
+//	namedlock held NAME        report whether this process runs under the lock
+//	namedlock holder NAME      report the holder of the lock: connection, user, host, program, process, state
+//	namedlock list [PREFIX]    report all locks that are held
+//	namedlock check            report whether the server is suitable for locks, and how a loss is noticed
 //	namedlock completion bash|zsh
 //
 // docs/COMMAND.md has the flags, the exit codes and the form of -json.
