@@ -130,13 +130,15 @@ import (
 //     it is closed only if that fails.
 //   - After ErrTxEnded the session is closed. On a connection given to New,
 //     tables are unlocked instead.
-//   - Other settings, user variables, temporary tables and LOCK INSTANCE FOR
-//     BACKUP stay.
+//   - Other settings, the database that USE has chosen, user variables,
+//     temporary tables, LOCK INSTANCE FOR BACKUP and an open HANDLER stay. The
+//     HANDLER blocks ALTER TABLE and DROP TABLE of other sessions.
 //
-// The Locker relies on these settings: the character sets, wait_timeout,
-// MariaDB's idle_*_timeout, autocommit, sql_select_limit, completion_type, the
-// isolation level, read-only mode, and the time limit for statements. If the
-// server does not report one of them, the session is closed (with [Open]).
+// The Locker relies on these settings: the character sets and the connection's
+// collation, wait_timeout, MariaDB's idle_*_timeout, autocommit,
+// sql_select_limit, completion_type, the isolation level, read-only mode, and
+// the time limit for statements. If the server does not report one of them, the
+// session is closed (with [Open]).
 //
 // # Time limits
 //

@@ -317,9 +317,10 @@ func TestReleaseAfterCodeIsPrepared(t *testing.T) {
 				return err
 			})
 		}
-		const prepared = "1 SELECT RELEASE_LOCK(CONVERT(UNHEX(CONVERT('636166c3a9' USING latin1)) USING utf8mb4)), RELEASE_ALL_LOCKS(), @@character_set_client, "
+		const prepared = "1 SELECT CAST(RELEASE_LOCK(CONVERT(UNHEX(CONVERT('636166c3a9' USING latin1)) USING utf8mb4)) AS BINARY), " +
+			"CAST(RELEASE_ALL_LOCKS() AS BINARY), CAST(@@character_set_client AS BINARY), "
 		require.NoError(t, withTx())
-		assert.Contains(t, released(), "1 SELECT RELEASE_LOCK(_utf8mb4 0x636166C3A9), RELEASE_ALL_LOCKS(), @@character_set_client, ")
+		assert.Contains(t, released(), "1 SELECT CAST(RELEASE_LOCK(_utf8mb4 0x636166C3A9) AS BINARY), CAST(RELEASE_ALL_LOCKS() AS BINARY), CAST(@@character_set_client AS BINARY), ")
 		for range 3 {
 			require.NoError(t, withTx())
 			assert.Contains(t, released(), prepared)
@@ -329,6 +330,6 @@ func TestReleaseAfterCodeIsPrepared(t *testing.T) {
 		assert.Contains(t, released(), prepared)
 		change = ""
 		require.NoError(t, withTx())
-		assert.Contains(t, released(), "2 SELECT RELEASE_LOCK(_utf8mb4 0x", "the session is closed")
+		assert.Contains(t, released(), "2 SELECT CAST(RELEASE_LOCK(_utf8mb4 0x", "the session is closed")
 	})
 }

@@ -27,6 +27,8 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 		"client":     "SET character_set_client = swe7",
 		"connection": "SET character_set_connection = ucs2",
 		"results":    "SET character_set_results = latin1",
+		"wide":       "SET character_set_results = ucs2",
+		"collation":  "SET collation_connection = utf8mb4_bin",
 		"wait":       "SET SESSION wait_timeout = 1",
 		"limit":      "SET SESSION sql_select_limit = 0",
 		"autocommit": "SET SESSION autocommit = 0",
@@ -69,22 +71,56 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 					return context.Cause(ctx)
 				}))
 				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
-					var charset, level, auto string
+					var charset, collation, level, auto string
 					isolation := "@@transaction_isolation"
 					if strings.Contains(at.Version(), "MariaDB") {
 						isolation = "@@tx_isolation"
 					}
-					err := tx.QueryRowContext(ctx, "SELECT @@character_set_client, "+isolation+", @@autocommit").Scan(&charset, &level, &auto)
+					err := tx.QueryRowContext(ctx, "SELECT @@character_set_client, @@collation_connection, "+isolation+", @@autocommit").Scan(&charset, &collation, &level, &auto)
 					if err != nil {
 						return err
 					}
-					assert.Equal(t, "utf8mb4 REPEATABLE-READ 1", fmt.Sprint(charset, " ", level, " ", auto))
+					assert.Equal(t, "utf8mb4 utf8mb4_general_ci REPEATABLE-READ 1", fmt.Sprint(charset, " ", collation, " ", level, " ", auto))
 					return insert(table)(ctx, tx)
 				}))
 			}
 			t.Run(what, func(t *testing.T) { run(t, 0) })
 			// From its second use on the statement that releases is prepared.
 			t.Run(what+", prepared", func(t *testing.T) { run(t, 2) })
+		}
+	})
+}
+
+// While a setting is changed, the answers of the server are read correctly:
+// those to proofs, to a nested call that waits, and to the releases.
+func TestPromise43_WhileItIsChanged(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for _, statement := range []string{
+			// MariaDB sends numbers in this character set.
+			"SET character_set_results = ucs2", "SET character_set_results = utf16", "SET character_set_results = utf16le", "SET character_set_results = utf32",
+			"SET character_set_results = NULL", "SET collation_connection = ucs2_general_ci", "SET character_set_client = swe7",
+			"SET SESSION sql_select_limit = 0", "SET SESSION max_join_size = 1", "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'",
+		} {
+			t.Run(statement, func(t *testing.T) {
+				t.Parallel()
+				l, f, name, busy := at.spied(t, namedlock.WithKeepAlive(often())), at.foreign(t), newName("changed"), newName("busy")
+				f.lock(busy)
+				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, statement)
+					require.NoError(t, err)
+					proofs := l.spy.Count(isUsedLock)
+					eventually(t, func() bool { return l.spy.Count(isUsedLock) > proofs+1 }, "two proofs")
+					nested := inBackground(func() error {
+						return l.WithLock(ctx, busy, namedlock.Forever, func(ctx context.Context) error { return context.Cause(ctx) })
+					})
+					at.awaitWaiter(t, busy)
+					f.unlock(busy)
+					require.NoError(t, receive(t, nested, "the nested call returns"))
+					return context.Cause(ctx)
+				}))
+				f.free(name, busy)
+			})
 		}
 	})
 }

@@ -22,7 +22,7 @@ func (c *session) prepare(w *wire, text string) error {
 	ok := binary.LittleEndian.AppendUint32([]byte{0}, uint32(len(c.prepared)))
 	packets := [][]byte{append(ok, 0, 0, byte(n), 0, 0, 0, 0)}
 	for i := range n {
-		packets = append(packets, column(i))
+		packets = append(packets, column(i, varString))
 	}
 	if n > 0 {
 		packets = append(packets, []byte{0xfe, 0, 0, w.status, 0})

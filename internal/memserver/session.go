@@ -128,7 +128,7 @@ func (c *session) answerText(w *wire, text string) (goesOn bool) {
 	if reply.Number == erDeadlock && !strings.Contains(st.Text, "GET_LOCK") {
 		c.endTx()
 	}
-	w.status = c.status()
+	w.status, w.wide = c.status(), !c.mySQL && c.vars["character_set_results"] == "ucs2"
 	switch {
 	case reply.Hang:
 		<-c.gone.Done()

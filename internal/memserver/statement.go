@@ -3,6 +3,7 @@ package memserver
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -24,6 +25,7 @@ var defaults = map[string]string{
 	"character_set_client":              "utf8mb4",
 	"character_set_connection":          "utf8mb4",
 	"character_set_results":             "utf8mb4",
+	"collation_connection":              "utf8mb4_general_ci",
 	"wait_timeout":                      "28800",
 	"autocommit":                        "1",
 	"sql_select_limit":                  "18446744073709551615",
@@ -69,6 +71,7 @@ var (
 	ofMariaDB = regexp.MustCompile(`/\*M!(.*?)\*/`)
 	hint      = regexp.MustCompile(`/\*\+ MAX_EXECUTION_TIME\((\d+)\) \*/ `)
 	plugins   = regexp.MustCompile(`\(SELECT COUNT\(\*\) FROM information_schema\.PLUGINS .*?\)\)`)
+	asBytes   = regexp.MustCompile(`^CAST\((.*) AS BINARY\)$`)
 	asHex     = regexp.MustCompile(`_utf8mb4 0x([0-9A-F]*)|CONVERT\(UNHEX\(CONVERT\('([0-9a-f]*)' USING latin1\)\) USING utf8mb4\)`)
 
 	getLock     = regexp.MustCompile(`^GET_LOCK\('([^']*)', ([^)]*)\)$`)
@@ -94,7 +97,7 @@ func (c *session) run(text string) (answer *Reply, ok bool) {
 		}
 		return "'" + string(name) + "'"
 	})
-	text = strings.TrimSuffix(strings.TrimSpace(text), " LIMIT 1")
+	text = strings.TrimSuffix(strings.TrimSpace(text), " LIMIT 18446744073709551615")
 	switch verb, rest, _ := strings.Cut(text, " "); {
 	case text == "SHOW STATUS LIKE 'wsrep_cluster_size'":
 		return &Reply{Row: []any{"wsrep_cluster_size", 0}}, true
@@ -187,6 +190,11 @@ func (c *session) selectRow(expressions string) (answer *Reply, ok bool) {
 		limit, expressions = time.Duration(ms)*time.Millisecond, strings.Replace(expressions, m[0], "", 1)
 	}
 	for _, e := range split(expressions) {
+		m := asBytes.FindStringSubmatch(e)
+		cast := m != nil
+		if cast {
+			e = m[1]
+		}
 		if m := getLock.FindStringSubmatch(e); m != nil {
 			seconds, err := strconv.ParseFloat(m[2], 64)
 			if err != nil {
@@ -209,14 +217,14 @@ func (c *session) selectRow(expressions string) (answer *Reply, ok bool) {
 			case !granted && limited:
 				return &Reply{Number: erQueryTimeout}, true
 			}
-			answer.Row = append(answer.Row, oneIf(granted))
+			answer.Row = append(answer.Row, bytesIf(cast, oneIf(granted)))
 			continue
 		}
 		value, number := c.evaluate(e)
 		if number != 0 {
 			return &Reply{Number: number}, true
 		}
-		answer.Row = append(answer.Row, value)
+		answer.Row = append(answer.Row, bytesIf(cast, value))
 	}
 	return answer, true
 }
@@ -282,4 +290,12 @@ func oneIf(is bool) int {
 		return 1
 	}
 	return 0
+}
+
+// bytesIf returns a value as bytes, if it is cast to them.
+func bytesIf(cast bool, value any) any {
+	if !cast || value == nil {
+		return value
+	}
+	return []byte(fmt.Sprint(value))
 }

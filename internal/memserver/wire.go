@@ -30,6 +30,7 @@ const (
 	inTransaction = 1 // of the status flags
 	autocommit    = 2
 
+	longLong  = 0x08
 	varString = 0xfd
 )
 
@@ -39,6 +40,7 @@ type wire struct {
 	seq    byte
 	status byte // the flags that go with every answer but an error
 	binary bool // rows are answers to a prepared statement
+	wide   bool // character_set_results has two bytes for each character
 }
 
 func (w *wire) read() ([]byte, error) {
@@ -109,10 +111,14 @@ func (w *wire) row(values []any, affected byte) error {
 		row = make([]byte, 1+(len(values)+7+2)/8) // a zero, and which values are NULL
 	}
 	for i, v := range values {
-		packets = append(packets, column(i))
+		kind := byte(varString)
+		if _, number := v.(int); number && !w.binary {
+			kind = longLong
+		}
+		packets = append(packets, column(i, kind))
 		switch {
 		case v != nil:
-			row = text(row, fmt.Sprint(v))
+			row = text(row, w.encoded(v))
 		case w.binary:
 			row[1+(i+2)/8] |= 1 << ((i + 2) % 8)
 		default:
@@ -122,11 +128,29 @@ func (w *wire) row(values []any, affected byte) error {
 	return w.write(append(packets, eof, row, eof)...)
 }
 
-// column describes a column, or a parameter: all are strings.
-func column(i int) []byte {
+// encoded returns a value in the character set for results. As on MariaDB, this
+// includes numbers in answers to text, but not bytes.
+func (w *wire) encoded(value any) string {
+	_, number := value.(int)
+	bytes, isBytes := value.([]byte)
+	switch {
+	case isBytes:
+		return string(bytes)
+	case !w.wide, number && w.binary:
+		return fmt.Sprint(value)
+	}
+	var wide []byte
+	for _, b := range []byte(fmt.Sprint(value)) {
+		wide = append(wide, 0, b)
+	}
+	return string(wide)
+}
+
+// column describes a column, or a parameter.
+func column(i int, kind byte) []byte {
 	c := text(text(text(text(nil, "def"), ""), ""), "")
 	c = text(text(c, fmt.Sprint("column", i)), "")
-	return append(c, 12, 45, 0, 0, 1, 0, 0, varString, 0, 0, 0, 0, 0)
+	return append(c, 12, 45, 0, 0, 1, 0, 0, kind, 0, 0, 0, 0, 0)
 }
 
 // text appends a short string with its length.

@@ -89,7 +89,7 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *cluste
 		err := c.scan(bound, text, dest...)
 		switch {
 		case isUnreadable(err) && !c.asBytes && c.greeting == nil:
-			c.readAsBytes()
+			c.asBytes = true
 		case !IsAnswer(err) || errorNumber(err) == erQueryInterrupted:
 			return err
 		case withCluster:

@@ -238,7 +238,7 @@ func TestSpell_ReadAsBytes(t *testing.T) {
 			return nil
 		})
 		c := b.lent
-		c.readAsBytes()
+		c.asBytes = true
 		require.NoError(b, c.greet())
 		assert.Equal(b, "utf16", c.greeting.resultsCharset.String)
 		granted, err := c.GetLock("a", 0)

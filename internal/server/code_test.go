@@ -254,6 +254,47 @@ func TestCode_Settings(t *testing.T) {
 	}
 }
 
+// MariaDB sends numbers in character_set_results. If the code has set that to
+// UTF-16, for example, a statement as text still has a readable answer: a
+// proof, a nested lock, and the release.
+func TestCode_NumbersInUTF16(t *testing.T) {
+	for _, before := range []int{0, 2} { // from its second use on the release is prepared
+		inBubble(t, nil, func(b *bubble) {
+			c := b.use()
+			for range before {
+				b.lock(c, "a")
+				b.code(b.begin(c), "INSERT row")
+				require.NoError(b, c.Commit())
+				require.NoError(b, c.ReleaseLock("a"))
+			}
+			b.lock(c, "a")
+			b.code(b.begin(c), "SET character_set_results = ucs2", "INSERT row")
+			require.NoError(b, c.Prove([]string{"a"}))
+			b.lock(c, "inner")
+			require.NoError(b, c.ReleaseLock("inner"))
+			require.NoError(b, c.Commit())
+			require.NoError(b, c.ReleaseLock("a"))
+			assert.True(b, c.Broken(), "the session is closed")
+			b.put(c)
+		})
+	}
+}
+
+// Settings that could not be read before the first transaction are not read
+// before the second one: the code may have changed them.
+func TestCode_SettingsAreNotReadAfterCode(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		b.server.Once("@@collation_connection", refused)
+		b.code(b.begin(c), "SET NAMES latin1")
+		require.NoError(b, c.Commit())
+		b.begin(c)
+		require.NoError(b, c.Commit())
+		b.release(c, "a")
+		assert.Zero(b, b.alive(), "the session is closed")
+	})
+}
+
 // The first Check can come while a lock is held on the only session. It must
 // not send RELEASE_ALL_LOCKS.
 func TestCheck_UnderALock(t *testing.T) {

@@ -56,7 +56,7 @@ type Conn struct {
 	greeting     *greeting       // nil until greeted
 	readOnly     bool            // its server was found so: another connection may lead to the primary
 	literals     bool            // names are sent as literals: see chooseSpelling
-	asBytes      bool            // numbers are read as bytes: see readAsBytes
+	asBytes      bool            // the driver cannot parse the numbers: see columns
 	locks        int             // held on it
 	hasCode      bool            // code of the user's may have run since the settings were read
 	settings     *settings       // as they must be at the end; nil: not known
@@ -75,8 +75,8 @@ func (srv *Server) Use(conn *sql.Conn, lent bool) *Conn {
 		conn:    conn,
 		lent:    lent,
 		server:  srv,
-		get:     statement{text: "SELECT " + getLock, short: true},
-		release: statement{text: "SELECT " + releaseLock, short: true},
+		get:     statement{text: "SELECT " + getLock, inBytes: "SELECT " + inBytes(getLock), short: true},
+		release: statement{text: "SELECT " + releaseLock, inBytes: "SELECT " + inBytes(releaseLock), short: true},
 	}
 	c.runCall = c.runCallOn
 	c.ctx, c.cancel = context.WithCancel(context.Background())

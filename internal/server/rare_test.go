@@ -60,7 +60,6 @@ func TestGreeting_Unreadable(t *testing.T) {
 		c := b.use()
 		require.NoError(b, c.greet())
 		assert.True(b, c.asBytes)
-		assert.Contains(b, c.get.text, "CAST(GET_LOCK(")
 		b.put(c)
 	})
 }
@@ -166,15 +165,6 @@ func TestReceive_BreaksOff(t *testing.T) {
 	var value sql.NullString
 	assert.Equal(t, errOwn, one{&value}.receive(brokenAnswer{}))
 	assert.Equal(t, errOwn, new(holders).receive(brokenAnswer{}))
-}
-
-// MariaDB answers a text with a decimal and a prepared statement with a float.
-// Both are the same setting.
-func TestSettings_Decimal(t *testing.T) {
-	var text, prepared decimal
-	require.NoError(t, text.Scan("1.500000"))
-	require.NoError(t, prepared.Scan(1.5))
-	assert.Equal(t, text, prepared)
 }
 
 // A field of another name or type is not found.

@@ -25,11 +25,12 @@ import (
 // settings are the session variables on which the library, and the next
 // borrower of the connection, rely.
 type settings struct {
-	clientCharset, connectionCharset, resultsCharset sql.NullString
-	waitTimeout                                      sql.NullInt64
-	autocommit, selectLimit, isolation, readOnly     sql.NullString
-	completion                                       sql.NullString
-	timeLimit                                        decimal
+	// The collation implies character_set_connection. Setting that would set the
+	// character set's default collation.
+	clientCharset, collation, resultsCharset     sql.NullString
+	waitTimeout                                  sql.NullInt64
+	autocommit, selectLimit, isolation, readOnly sql.NullString
+	completion, timeLimit                        sql.NullString
 
 	// MariaDB: in a transaction one of these replaces wait_timeout, unless it
 	// is 0.
@@ -45,7 +46,7 @@ const (
 func (set *settings) columns(mariaDB bool) []column {
 	columns := []column{
 		{"@@character_set_client", &set.clientCharset},
-		{"@@character_set_connection", &set.connectionCharset},
+		{"@@collation_connection", &set.collation},
 		{"@@character_set_results", &set.resultsCharset},
 		{"@@wait_timeout", &set.waitTimeout},
 		{"@@autocommit", &set.autocommit},
@@ -65,17 +66,6 @@ func (set *settings) columns(mariaDB bool) []column {
 		column{"@@" + idleTransaction, &set.idle},
 		column{"@@" + idleReadOnlyTransaction, &set.idleReadOnly},
 		column{"@@" + idleWriteTransaction, &set.idleWrite})
-}
-
-// A decimal is a number of seconds in the form in which MariaDB answers a text.
-// To a prepared statement it answers with a float.
-type decimal struct{ sql.NullString }
-
-func (d *decimal) Scan(value any) error {
-	if seconds, ok := value.(float64); ok {
-		value = strconv.FormatFloat(seconds, 'f', 6, 64)
-	}
-	return d.NullString.Scan(value)
 }
 
 // changed returns the names of the settings that are different now.
@@ -120,11 +110,12 @@ func (c *Conn) readyForCode() error {
 	}); err != nil || sealed {
 		return err
 	}
-	c.hasCode = true
 	if err := c.greet(); err != nil {
 		return err
 	}
-	if c.settings != nil {
+	hadCode := c.hasCode
+	c.hasCode = true
+	if c.settings != nil || hadCode { // known, or too late to be read
 		return nil
 	}
 	set := new(settings)
@@ -207,7 +198,7 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 		if !st.short {
 			*st = statement{
 				text:  c.selecting(append([]string{releaseLock, releaseAllLocks}, texts...)...),
-				inHex: c.selecting(append([]string{releaseInHex, releaseAllLocks}, texts...)...) + " LIMIT 1",
+				inHex: unlimited(c.selecting(append([]string{releaseInHex, releaseAllLocks}, texts...)...)),
 				short: true,
 			}
 		}

@@ -38,12 +38,16 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 }
 
 // afterCode returns text with its arguments, for a session on which code of the
-// user's may have run. After SET sql_select_limit=0 a SELECT without a LIMIT
-// would evaluate nothing.
+// user's may have run.
 func (c *Conn) afterCode(text string, args []driver.Value) string {
-	text = c.spellOut(text, args)
-	if strings.Contains(text, "SELECT ") && !strings.Contains(text, " FROM ") {
-		text += " LIMIT 1"
+	return c.spellOut(unlimited(text), args)
+}
+
+// unlimited returns text with a LIMIT of its own if it is a SELECT. After SET
+// sql_select_limit=0, one without a LIMIT would evaluate nothing.
+func unlimited(text string) string {
+	if strings.Contains(text, "SELECT ") {
+		text += " LIMIT 18446744073709551615"
 	}
 	return text
 }
@@ -93,23 +97,19 @@ func (c *Conn) chooseSpelling() {
 // selecting returns the text of a SELECT of columns.
 func (c *Conn) selecting(columns ...string) string { return "SELECT " + c.columns(columns...) }
 
-// columns separates columns by commas. If c.asBytes is set, each is read as
-// bytes: see readAsBytes.
+// columns separates columns by commas. On some sessions each is read as bytes.
+// MariaDB sends numbers in character_set_results, and in UTF-16 the driver
+// cannot parse them. The session may have that character set from the beginning
+// (asBytes), or code of the user's may have set it.
 func (c *Conn) columns(columns ...string) string {
-	if c.asBytes {
-		bytes := make([]string, len(columns))
-		for i, column := range columns {
-			bytes[i] = "CAST(" + column + " AS BINARY)"
-		}
-		columns = bytes
+	if !c.asBytes && !c.hasCode {
+		return strings.Join(columns, ", ")
 	}
-	return strings.Join(columns, ", ")
+	bytes := make([]string, len(columns))
+	for i, column := range columns {
+		bytes[i] = inBytes(column)
+	}
+	return strings.Join(bytes, ", ")
 }
 
-// readAsBytes is for a session whose numbers the driver cannot parse: MariaDB
-// sends numbers in character_set_results, for example in UTF-16.
-func (c *Conn) readAsBytes() {
-	c.asBytes = true
-	c.get = statement{text: c.selecting(getLock), short: true}
-	c.release = statement{text: c.selecting(releaseLock), short: true}
-}
+func inBytes(column string) string { return "CAST(" + column + " AS BINARY)" }

@@ -13,7 +13,8 @@ import (
 
 // A statement belongs to one session.
 type statement struct {
-	text string
+	text    string
+	inBytes string // the text that reads its number as bytes, if text does not: see columns
 	// The text that is prepared, if it differs from text. It takes names in
 	// hexadecimal digits, so it is also right after code of the user's has run.
 	inHex string
@@ -179,25 +180,28 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 // prepared statements, of which other clients can use up the last. If once is
 // not nil, close it after the rows.
 func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
-	first := !st.used
+	first, text := !st.used, st.text
 	st.used = true
+	if st.inBytes != "" && (c.asBytes || c.hasCode) {
+		text = st.inBytes
+	}
 	if c.hasCode {
 		if !first && !c.literals && st.inHex != "" {
 			if rows, ran, err := c.sendPrepared(st, w, digits(args)); ran || err != nil {
 				return rows, nil, err
 			}
 		}
-		return w.text(c.afterCode(st.text, args))
+		return w.text(c.afterCode(text, args))
 	}
 	if c.literals {
-		return w.text(c.spellOut(st.text, args))
+		return w.text(c.spellOut(text, args))
 	}
 	if !first {
 		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
 			return rows, nil, err
 		}
 	}
-	rows, err = w.query(st.text, args)
+	rows, err = w.query(text, args)
 	if !errors.Is(err, driver.ErrSkip) {
 		return rows, nil, err
 	}
@@ -208,7 +212,7 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 			return rows, nil, err
 		}
 	}
-	return w.text(c.spellOut(st.text, args))
+	return w.text(c.spellOut(text, args))
 }
 
 // sendPrepared prepares st unless it is prepared, and runs the prepared
