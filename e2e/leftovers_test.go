@@ -36,6 +36,8 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 		"read only":  "SET SESSION TRANSACTION READ ONLY",
 	}
 	everyWay(t, func(t *testing.T, at setup) {
+		var ofNewSessions string
+		require.NoError(t, at.admin.QueryRow("SELECT @@collation_connection").Scan(&ofNewSessions))
 		for what, statement := range left {
 			run := func(t *testing.T, before int) {
 				l, f, name, table := at.locker(t), at.foreign(t), newName("lêft"), at.table(t, "n INT")
@@ -80,7 +82,7 @@ func TestPromise43_WhatCodeLeaves(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					assert.Equal(t, "utf8mb4 utf8mb4_general_ci REPEATABLE-READ 1", fmt.Sprint(charset, " ", collation, " ", level, " ", auto))
+					assert.Equal(t, "utf8mb4 "+ofNewSessions+" REPEATABLE-READ 1", fmt.Sprint(charset, " ", collation, " ", level, " ", auto))
 					return insert(table)(ctx, tx)
 				}))
 			}
