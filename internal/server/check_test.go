@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"log/slog"
 	"strings"
 	"testing"
@@ -254,7 +253,7 @@ func TestSpell_ReadAsBytes(t *testing.T) {
 // Only a number and a name can be an argument. The HOST of the process list can
 // be any text.
 func TestSpell_Odd(t *testing.T) {
-	assert.Panics(t, func() { new(Conn).spellOut("?", []driver.Value{true}) })
+	assert.Panics(t, func() { new(Conn).spellOut("?", named(true)) })
 	assert.Equal(t, "NULL", literal(nil))
 	assert.Equal(t, "7", literal(int64(7)))
 	host, port := splitHost("socket:none")

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
@@ -26,8 +27,8 @@ type Conn struct {
 	lent   bool // conn was given to New, whose caller may use it too
 	server *Server
 
-	// Statements run under ctx, or under a context that cannot end: see
-	// contextOf. BreakOff ends both kinds.
+	// Statements run under ctx, or under a context that cannot end: see run.
+	// BreakOff ends both kinds.
 	ctx      context.Context
 	cancel   context.CancelFunc
 	silence  *time.Timer
@@ -35,9 +36,8 @@ type Conn struct {
 	hangupID atomic.Int32             // its id if the kernel reports hang-ups; 0: it does not
 	answered atomic.Int64             // see AnsweredAt; in ns since epoch
 
-	listened  bool        // listen has been called
 	unwatched atomic.Bool // no look shows that the server has closed the connection
-	known     bool        // driver has been looked for
+	known     bool        // know has been called
 	driver    *driverConn // go-sql-driver's own connection, wrapped or not; nil: not shown, or not known yet
 	socket    net.Conn    // beneath conn; nil: not known
 
@@ -49,24 +49,24 @@ type Conn struct {
 	endedByCode atomic.Bool  // noted by noteEnd: the code called Commit or Rollback
 
 	get, release statement
-	releaseAll   statement       // see releaseAfterCode
-	call         call            // the one that runs, or ran last
-	runCall      func(any) error // runCallOn, made once
-	number       number          // its answer
-	greeting     *greeting       // nil until greeted
-	readOnly     bool            // its server was found so: another connection may lead to the primary
-	literals     bool            // names are sent as literals: see chooseSpelling
-	asBytes      bool            // the driver cannot parse the numbers: see columns
-	locks        int             // held on it
-	hasCode      bool            // code of the user's may have run since the settings were read
-	settings     *settings       // as they must be at the end; nil: not known
-	spoilt       string          // why the session is closed after its last release; "": it is not
-	toRestore    []string        // SET statements that undo setIdleLimits
-	leftovers    []string        // locks that may be on it without a holder: see releaseInCase
-	lookFollows  bool            // HolderIDs follows this GET_LOCK: see GetLockThenLook
-	unsure       string          // HolderIDs must show whether this lock is on it; "": none
-	rechecked    bool            // the answer to the last GET_LOCK contained the read-only columns
-	broken       error           // why the state of the session is unknown; nil: it is known
+	releaseAll   statement           // see releaseAfterCode
+	begun        time.Duration       // when the last statement began, since epoch
+	args         []driver.NamedValue // see argsFor
+	number       number              // the answer to ask
+	greeting     *greeting           // nil until greeted
+	readOnly     bool                // its server was found so: another connection may lead to the primary
+	literals     bool                // names are sent as literals: see chooseSpelling
+	asBytes      bool                // the driver cannot parse the numbers: see columns
+	locks        int                 // held on it
+	hasCode      bool                // code of the user's may have run since the settings were read
+	settings     *settings           // as they must be at the end; nil: not known
+	spoilt       string              // why the session is closed after its last release; "": it is not
+	toRestore    []string            // SET statements that undo setIdleLimits
+	leftovers    []string            // locks that may be on it without a holder: see releaseInCase
+	lookFollows  bool                // HolderIDs follows this GET_LOCK: see GetLockThenLook
+	unsure       string              // HolderIDs must show whether this lock is on it; "": none
+	rechecked    bool                // the answer to the last GET_LOCK contained the read-only columns
+	broken       error               // why the state of the session is unknown; nil: it is known
 }
 
 // Use makes a Conn of conn. lent says that conn was given to New.
@@ -78,7 +78,6 @@ func (srv *Server) Use(conn *sql.Conn, lent bool) *Conn {
 		get:     statement{text: "SELECT " + getLock, inBytes: "SELECT " + inBytes(getLock), short: true},
 		release: statement{text: "SELECT " + releaseLock, inBytes: "SELECT " + inBytes(releaseLock), short: true},
 	}
-	c.runCall = c.runCallOn
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.silence = time.AfterFunc(math.MaxInt64, c.BreakOff)
 	c.silence.Stop()
@@ -111,7 +110,7 @@ func (c *Conn) HangupID() int32 { return c.hangupID.Load() }
 func (c *Conn) PretendHangupID(id int32) { c.hangupID.Store(id) }
 
 // SentAt returns when the last statement began, as a time since epoch.
-func (c *Conn) SentAt() time.Duration { return c.call.begun }
+func (c *Conn) SentAt() time.Duration { return c.begun }
 
 // AnsweredAt returns a time, since epoch, from which on the server may count
 // the session as idle. It is when the last answered statement began. For a wait
@@ -134,7 +133,7 @@ func (c *Conn) IdleLimit() time.Duration {
 // which may run code of the user's.
 func (c *Conn) Kill() (running bool) {
 	c.cancel()
-	return c.toClose.Load() != nil // in this order: see contextOf
+	return c.toClose.Load() != nil // in this order: see run
 }
 
 // Interval returns how often the session has to prove its locks: every

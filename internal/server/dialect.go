@@ -18,6 +18,7 @@ type greeting struct {
 	version, comment sql.NullString
 	// The character sets that a name goes through on its way, and back.
 	clientCharset, connectionCharset, resultsCharset sql.NullString
+	harmless                                         bool // a name passes them unchanged
 	// The session's wait_timeout in seconds, as it was, and the idle time after
 	// which the server now closes the session: the lease may be less.
 	waitTimeout sql.NullInt64
@@ -54,14 +55,6 @@ func (g *greeting) hidesDeadlocks() bool {
 // or Percona XtraDB Cluster, which has a version number of MySQL.
 func (g *greeting) galera() bool {
 	return g.mariaDB() || strings.Contains(g.comment.String, "XtraDB Cluster")
-}
-
-// harmless reports whether a name passes the session's character sets
-// unchanged. If character_set_results is NULL, the server converts nothing on
-// the way back.
-func (g *greeting) harmless() bool {
-	return isUTF8(g.clientCharset.String) && isUTF8(g.connectionCharset.String) &&
-		(!g.resultsCharset.Valid || isUTF8(g.resultsCharset.String))
 }
 
 func isUTF8(charset string) bool {
@@ -144,6 +137,10 @@ func (c *Conn) greeted(g *greeting, err error) error {
 		return c.refusedOr(err, "the server rejected the first query on a new session")
 	}
 	g.idleLimit = time.Duration(g.waitTimeout.Int64) * time.Second
+	// If character_set_results is NULL, the server converts nothing on the way
+	// back.
+	g.harmless = isUTF8(g.clientCharset.String) && isUTF8(g.connectionCharset.String) &&
+		(!g.resultsCharset.Valid || isUTF8(g.resultsCharset.String))
 	c.greeting = g
 	c.chooseSpelling()
 	return nil

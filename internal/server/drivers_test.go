@@ -46,11 +46,11 @@ func (s oldStmt) Close() error  { return nil }
 func (s oldStmt) NumInput() int { return -1 }
 
 func (s oldStmt) Exec(args []driver.Value) (driver.Result, error) {
-	return s.conn.(driver.ExecerContext).ExecContext(context.Background(), s.text, named(args))
+	return s.conn.(driver.ExecerContext).ExecContext(context.Background(), s.text, named(args...))
 }
 
 func (s oldStmt) Query(args []driver.Value) (driver.Rows, error) {
-	return s.conn.(driver.QueryerContext).QueryContext(context.Background(), s.text, named(args))
+	return s.conn.(driver.QueryerContext).QueryContext(context.Background(), s.text, named(args...))
 }
 
 // A newConn prepares under a context.

@@ -101,7 +101,7 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 	if strings.Contains(c.greeting.version.String, "TiDB") {
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "TiDB cannot report who holds a lock", nil)
 	}
-	found, err := c.holders([]driver.Value{name}, holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, c.selecting(usedBy))
+	found, err := c.holders(named(name), holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, c.selecting(usedBy))
 	switch {
 	case errorNumber(err) == erNoSuchFunction:
 		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
@@ -124,13 +124,13 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 		}
 	}
 	ids := make([]sql.NullInt64, len(names))
-	texts, args, answer := make([]string, len(names)), make([]driver.Value, len(names)), make(one, len(names))
+	texts, args, answer := make([]string, len(names)), make([]driver.NamedValue, len(names)), make(one, len(names))
 	for i, name := range names {
-		texts[i], args[i], answer[i] = usedBy, name, &ids[i]
+		texts[i], args[i], answer[i] = usedBy, driver.NamedValue{Ordinal: i + 1, Value: name}, &ids[i]
 	}
 	var ours sql.NullBool
 	if c.unsure != "" {
-		texts, args, answer = append(texts, provesLock), append(args, c.unsure), append(answer, &ours)
+		texts, args, answer = append(texts, provesLock), append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: c.unsure}), append(answer, &ours)
 	}
 	switch err := c.query(c.patience(), &statement{text: c.selecting(texts...)}, args, answer); {
 	case err != nil && !IsAnswer(err):
@@ -151,8 +151,10 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	} else if i := slices.Index(names, c.unsure); i >= 0 {
 		holders[i] = 0 // it is ours, and released below
 	}
-	if err := c.releaseUnsure(); err != nil {
-		return nil, err
+	if c.unsure != "" {
+		if err := c.releaseUnsure(); err != nil {
+			return nil, err
+		}
 	}
 	return holders, nil
 }
@@ -170,7 +172,7 @@ func (c *Conn) Holders(prefix string) ([]Holder, error) {
 			return nil, err
 		}
 	}
-	found, err := c.holders([]driver.Value{prefix, prefix}, holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
+	found, err := c.holders(named(prefix, prefix), holderColumns+locks+ofHolder, holderColumns+locks+ofHolderOfOwn)
 	if err != nil {
 		return nil, c.noList(err, remedy)
 	}
@@ -205,7 +207,7 @@ func (c *Conn) noList(err error, remedy string) error {
 
 // holders sends the first of the texts that the server does not decline. After
 // an interruption or a time limit, no other text is tried.
-func (c *Conn) holders(args []driver.Value, texts ...string) (found holders, err error) {
+func (c *Conn) holders(args []driver.NamedValue, texts ...string) (found holders, err error) {
 	for _, text := range texts {
 		found = nil
 		err = c.query(c.patience(), &statement{text: text}, args, &found)

@@ -40,7 +40,22 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 		return false, err
 	}
 	c.rechecked = false
-	answer, err := c.askForLock(name, wait)
+	var answer sql.NullInt64
+	if wait <= 0 {
+		answer, err = c.ask(c.patience(), &c.get, c.argsFor(name))
+		if err != nil && isTimeLimit(err) {
+			// The server's time limit for statements is so short that it cut off
+			// even the try. A wait overrides that limit. See releaseInCase for
+			// the release.
+			if err := c.releaseInCase(name, err); err != nil {
+				return false, err
+			}
+			wait = time.Millisecond
+		}
+	}
+	if wait > 0 {
+		answer, err = c.waitForLock(name, wait)
+	}
 	switch {
 	case err == nil && answer.Valid && answer.Int64 == 1:
 		c.locks++
@@ -79,9 +94,6 @@ func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, e
 // judged.
 func (c *Conn) releaseUnsure() error {
 	name := c.unsure
-	if name == "" {
-		return nil
-	}
 	c.unsure = ""
 	return c.releaseInCase(name, nil)
 }
@@ -95,7 +107,7 @@ func (c *Conn) releaseUnsure() error {
 // locks. The release is then repeated later: see releaseLeftovers. A session of
 // our own without locks is discarded instead.
 func (c *Conn) releaseInCase(name string, cause error) error {
-	_, err := c.ask(c.patience(), &c.release, []driver.Value{name})
+	_, err := c.ask(c.patience(), &c.release, c.argsFor(name)[:1])
 	switch {
 	case err == nil, isRefusal(err) && isRefusal(cause):
 		return nil
@@ -110,7 +122,7 @@ func (c *Conn) releaseInCase(name string, cause error) error {
 // releaseInCase. It returns an error if the server refuses one again.
 func (c *Conn) releaseLeftovers() (refused error) {
 	for i := len(c.leftovers) - 1; i >= 0; i-- {
-		_, err := c.ask(c.patience(), &c.release, []driver.Value{c.leftovers[i]})
+		_, err := c.ask(c.patience(), &c.release, named(c.leftovers[i]))
 		switch {
 		case err == nil:
 			c.leftovers = slices.Delete(c.leftovers, i, i+1)
@@ -126,8 +138,10 @@ func (c *Conn) releaseLeftovers() (refused error) {
 // readyFor makes sure that the session can spell the name, and that no leftover
 // of it is on the session: GET_LOCK would re-enter that silently.
 func (c *Conn) readyFor(name string) error {
-	if err := c.releaseUnsure(); err != nil {
-		return err
+	if c.unsure != "" {
+		if err := c.releaseUnsure(); err != nil {
+			return err
+		}
 	}
 	if len(c.leftovers) > 0 {
 		err := c.releaseLeftovers()
@@ -144,21 +158,14 @@ func (c *Conn) readyFor(name string) error {
 	return nil
 }
 
-func (c *Conn) askForLock(name string, wait time.Duration) (sql.NullInt64, error) {
-	if wait <= 0 {
-		answer, err := c.ask(c.patience(), &c.get, []driver.Value{name, int64(0)})
-		if err == nil || !isTimeLimit(err) {
-			return answer, err
-		}
-		// The server's time limit for statements is so short that it cut off
-		// even the try. A wait overrides that limit. See releaseInCase for the
-		// release.
-		if err := c.releaseInCase(name, err); err != nil {
-			return answer, err
-		}
-		wait = time.Millisecond
+// argsFor returns the arguments for GET_LOCK(name, 0). The first of them alone
+// is for RELEASE_LOCK(name). They are kept for the next statement about that
+// lock. They do not change: a wrapper of the driver may keep them, too.
+func (c *Conn) argsFor(name string) []driver.NamedValue {
+	if c.args == nil || c.args[0].Value != name {
+		c.args = named(name, int64(0))
 	}
-	return c.waitForLock(name, wait)
+	return c.args
 }
 
 // waitForLock sends a GET_LOCK that waits. The same statement selects whether
@@ -183,7 +190,7 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 		if err != nil {
 			return answer, err
 		}
-		err = c.query(bound, st, []driver.Value{name, timeout}, dest)
+		err = c.query(bound, st, named(name, timeout), dest)
 		if err != nil && c.lacksInnoDB(err) {
 			continue // the server did not wait: it does not have the column
 		}
@@ -200,7 +207,9 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 // If code under the lock left the session changed, ReleaseLock also breaks the
 // session, and returns nil.
 func (c *Conn) ReleaseLock(name string) error {
-	_ = c.releaseUnsure() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
+	if c.unsure != "" {
+		_ = c.releaseUnsure() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
+	}
 	bound := c.server.ReleaseTimeout
 	if c.locks > 1 {
 		bound = min(bound, c.patience())
@@ -232,7 +241,7 @@ func (c *Conn) sendRelease(name string, bound time.Duration) (answer sql.NullInt
 		if c.hasCode {
 			answer, err = c.releaseAfterCode(name, bound)
 		} else {
-			answer, err = c.ask(bound, &c.release, []driver.Value{name})
+			answer, err = c.ask(bound, &c.release, c.argsFor(name)[:1])
 		}
 		if !errors.Is(err, ErrOccupied) || c.tx.Load() == nil || time.Now().After(deadline) {
 			return answer, err

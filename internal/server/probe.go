@@ -57,12 +57,7 @@ func (c *Conn) Probe() State {
 
 // listen asks the kernel to report when the server closes the connection, if it
 // can. If a probe cannot detect that either, listen logs it, once per Server.
-// It is called before the first statement.
 func (c *Conn) listen(conn any) {
-	if c.listened || c.server.Probe == 0 {
-		return
-	}
-	c.listened = true
 	if why := c.blindness(conn); why != "" {
 		c.unwatched.Store(true)
 		if !c.server.unwatched.Swap(true) {
@@ -80,11 +75,11 @@ func (c *Conn) listen(conn any) {
 
 // blindness returns why a probe of conn cannot detect a loss; "": it can.
 func (c *Conn) blindness(conn any) string {
-	if c.stateOf(conn) == Unseen {
-		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
-	}
 	if _, ok := conn.(MemoryConn); ok {
 		return ""
+	}
+	if c.driver == nil {
+		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
 	}
 	if cfg := c.driver.config; cfg != nil && !cfg.CheckConnLiveness {
 		return "checkConnLiveness=false in the DSN"
@@ -112,21 +107,25 @@ func (c *Conn) listenNoMore(socket net.Conn) {
 // session's turn.
 func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
 
-// know finds the driver's connection and its socket, once.
+// know finds the driver's connection and its socket, and begins to listen, once
+// and before the first statement.
 func (c *Conn) know(conn any) {
 	if c.known {
 		return
 	}
 	c.known = true
-	if _, inMemory := conn.(MemoryConn); inMemory {
-		return
+	if _, inMemory := conn.(MemoryConn); !inMemory {
+		inner := conn
+		if !fromGoSQLDriver(conn) {
+			inner = c.server.beneath(conn)
+		}
+		if inner != nil {
+			c.driver = peek(inner)
+			c.socket = c.driver.socket
+		}
 	}
-	if !fromGoSQLDriver(conn) {
-		conn = c.server.beneath(conn)
-	}
-	if conn != nil {
-		c.driver = peek(conn)
-		c.socket = c.driver.socket
+	if c.server.Probe > 0 {
+		c.listen(conn)
 	}
 }
 
@@ -134,7 +133,8 @@ func (c *Conn) know(conn any) {
 // neither sends anything nor probes the socket.
 func (c *Conn) stateOf(conn any) State {
 	c.know(conn)
-	if tx := c.tx.Load(); tx != nil && rowsOpen(tx) {
+	tx := c.tx.Load()
+	if tx != nil && rowsOpen(tx) {
 		return Occupied
 	}
 	if conn, ok := conn.(MemoryConn); ok {
@@ -147,7 +147,9 @@ func (c *Conn) stateOf(conn any) State {
 	switch {
 	case d == nil:
 		return Unseen
-	case c.canceled():
+	case tx != nil && c.ctx.Err() == nil && d.canceled != nil && d.canceled.Value() != nil:
+		// If the session's own context has ended, that was the reason: no
+		// answer to a proof, which is a loss.
 		return CutOff
 	case d.closed != nil && d.closed.Load():
 		return Closed
@@ -155,14 +157,6 @@ func (c *Conn) stateOf(conn any) State {
 		return Occupied
 	}
 	return Open
-}
-
-// canceled reports whether the driver has closed the connection because a
-// context ended during a statement of the transaction. If the session's own
-// context has ended, that was the reason: no answer to a proof, which is a
-// loss.
-func (c *Conn) canceled() bool {
-	return c.tx.Load() != nil && c.ctx.Err() == nil && c.driver != nil && c.driver.canceled != nil && c.driver.canceled.Value() != nil
 }
 
 // socketOpen probes the socket, if its driver is known.

@@ -34,10 +34,10 @@ func (c *Conn) Prove(names []string) error {
 	}
 	var waitTimeout sql.NullInt64
 	columns = append(columns, c.leaseColumns(&waitTimeout)...)
-	owned, args := make([]sql.NullBool, len(names)), make([]driver.Value, len(names))
+	owned, args := make([]sql.NullBool, len(names)), make([]driver.NamedValue, len(names))
 	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
 	for i, name := range names {
-		args[i] = name
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: name}
 		texts, answer = append(texts, provesLock), append(answer, &owned[i])
 	}
 	for _, column := range columns {

@@ -203,7 +203,7 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 			}
 		}
 	}
-	err := c.query(bound, st, []driver.Value{name}, dest)
+	err := c.query(bound, st, c.argsFor(name)[:1], dest)
 	if err != nil || answer.Int64 != 1 {
 		return answer, err
 	}
@@ -239,7 +239,7 @@ func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, e
 		var answer sql.NullInt64
 		var held sql.NullBool
 		st := &statement{text: c.selecting(releaseLock, provesLock)}
-		err := c.query(bound, st, []driver.Value{name, name}, one{&answer, &held})
+		err := c.query(bound, st, named(name, name), one{&answer, &held})
 		if i == 0 {
 			first = answer
 		}

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,13 +17,13 @@ import (
 // _utf8mb4 0x…, which contains its own character set and is read byte by byte.
 
 // spellOut replaces the question marks in text by args.
-func (c *Conn) spellOut(text string, args []driver.Value) string {
+func (c *Conn) spellOut(text string, args []driver.NamedValue) string {
 	var b strings.Builder
 	for _, arg := range args {
 		before, after, _ := strings.Cut(text, "?")
 		b.WriteString(before)
 		text = after
-		switch value := arg.(type) {
+		switch value := arg.Value.(type) {
 		case int64:
 			b.WriteString(strconv.FormatInt(value, 10))
 		case float64:
@@ -30,7 +31,7 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 		case string:
 			b.WriteString(c.spellName(value))
 		default:
-			panic(fmt.Sprintf("server: a %T cannot be written as a literal", arg))
+			panic(fmt.Sprintf("server: a %T cannot be written as a literal", value))
 		}
 	}
 	b.WriteString(text)
@@ -39,7 +40,7 @@ func (c *Conn) spellOut(text string, args []driver.Value) string {
 
 // afterCode returns text with its arguments, for a session on which code of the
 // user's may have run.
-func (c *Conn) afterCode(text string, args []driver.Value) string {
+func (c *Conn) afterCode(text string, args []driver.NamedValue) string {
 	return c.spellOut(unlimited(text), args)
 }
 
@@ -63,10 +64,10 @@ func (c *Conn) spellName(name string) string {
 }
 
 // digits returns args with each name in hexadecimal digits: see releaseInHex.
-func digits(args []driver.Value) []driver.Value {
-	inHex := make([]driver.Value, len(args))
+func digits(args []driver.NamedValue) []driver.NamedValue {
+	inHex := slices.Clone(args)
 	for i, arg := range args {
-		inHex[i] = hex.EncodeToString([]byte(arg.(string)))
+		inHex[i].Value = hex.EncodeToString([]byte(arg.Value.(string)))
 	}
 	return inHex
 }
@@ -90,7 +91,7 @@ func plain(text string) bool {
 // names.
 func (c *Conn) chooseSpelling() {
 	if c.locks == 0 && c.greeting != nil {
-		c.literals = !c.greeting.harmless()
+		c.literals = !c.greeting.harmless
 	}
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"database/sql/driver"
 	"encoding/hex"
 	"regexp"
 	"strconv"
@@ -28,7 +27,7 @@ func FuzzSpellOut(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string, wait int64) {
 		for _, c := range []*Conn{{}, {greeting: new(greeting)}, {greeting: new(greeting), literals: true}} {
 			for _, number := range []any{wait, time.Duration(wait).Seconds()} {
-				text := c.spellOut("SELECT "+getLock, []driver.Value{name, number})
+				text := c.spellOut("SELECT "+getLock, named(name, number))
 				m := spelt.FindStringSubmatch(text)
 				require.NotNil(t, m, "%q", text)
 				strange := strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+=")

@@ -46,7 +46,7 @@ var (
 )
 
 // ask runs st for one number. bound begins when the connection is free for st.
-func (c *Conn) ask(bound time.Duration, st *statement, args []driver.Value) (sql.NullInt64, error) {
+func (c *Conn) ask(bound time.Duration, st *statement, args []driver.NamedValue) (sql.NullInt64, error) {
 	err := c.query(bound, st, args, &c.number)
 	return c.number.value, err
 }
@@ -61,77 +61,52 @@ func (c *Conn) exec(bound time.Duration, text string) error {
 	return c.query(bound, &statement{text: text}, nil, none{})
 }
 
-// A call is one statement on its way.
-type call struct {
-	bound     time.Duration
-	statement *statement
-	args      []driver.Value
-	answer    receiver
-	begun     time.Duration // since epoch
-	err       error
-}
-
-// query runs st and passes its rows to answer. It never runs under a caller's
-// context. It uses the driver's connection inside Raw, so that the bound begins
-// only after a statement that code of the user's runs on the connection has
-// ended.
-func (c *Conn) query(bound time.Duration, st *statement, args []driver.Value, answer receiver) error {
-	c.call = call{bound: bound, statement: st, args: args, answer: answer, begun: clock.Now()}
-	err := c.raw(c.runCall)
-	if c.call.err != nil {
-		err = c.call.err
+// query runs st and passes its rows to answer. It uses the driver's connection
+// inside Raw, so that the bound begins only after a statement that code of the
+// user's runs on the connection has ended.
+func (c *Conn) query(bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
+	c.begun = clock.Now()
+	var failed error
+	err := c.raw(func(conn any) error {
+		failed = c.queryOn(conn, bound, st, args, answer)
+		return nil // the pool discards a broken session, not Raw
+	})
+	if failed != nil {
+		err = failed
 	}
-	if err == nil || IsAnswer(err) {
-		c.answered.Store(int64(c.call.begun))
-	}
-	if IsContext(err) {
+	switch {
+	case err == nil, IsAnswer(err):
+		c.answered.Store(int64(c.begun))
+	case IsContext(err):
 		return errGivenUp // a caller would take it for the end of its own context
 	}
 	return err
 }
 
-// runCallOn runs the call on the driver's connection. It always returns nil:
-// the pool discards a broken session, not Raw.
-func (c *Conn) runCallOn(conn any) error {
-	c.know(conn)
-	c.listen(conn)
+// queryOn is query on the driver's connection.
+func (c *Conn) queryOn(conn any, bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
+	state := c.stateOf(conn)
 	c.noteTx(conn)
-	call := &c.call
-	switch c.stateOf(conn) {
-	case Occupied:
-		call.err = ErrOccupied
-		if !c.UsedByCode() {
-			call.err = errGoodbye
-		}
-		return nil
-	case CutOff:
-		call.err = ErrCutOff
-		return nil
+	switch {
+	case state == Occupied && c.UsedByCode():
+		return ErrOccupied
+	case state == Occupied:
+		return errGoodbye
+	case state == CutOff:
+		return ErrCutOff
 	}
-	call.begun = clock.Now()
-	c.silence.Reset(call.bound)
-	if call.err = c.run(call.statement, conn, call.args, call.answer); call.err != nil {
-		call.err = c.classified(call.err, conn)
+	c.begun = clock.Now()
+	c.silence.Reset(bound)
+	err := c.run(conn, st, args, answer)
+	if err != nil {
+		err = c.classified(err, conn)
 	}
 	if !c.silence.Stop() {
 		// The bound may have passed after the answer. But c.ctx has ended, or
 		// is about to, and the next statement would fail.
-		call.err = fmt.Errorf("%w within %v", ErrSilent, call.bound)
+		return fmt.Errorf("%w within %v", ErrSilent, bound)
 	}
-	return nil
-}
-
-// contextOf returns the context for st: the session's, or one that cannot end,
-// and never a caller's. Until the answer is read, the driver watches a context
-// that can end, and wakes a goroutine twice. That adds measurably to a short
-// statement (see the bench). Only silence breaks a short statement, and closing
-// the socket does the same. So it runs under a context that cannot end.
-func (c *Conn) contextOf(st *statement) (context.Context, error) {
-	if !st.short || c.socket == nil {
-		return c.ctx, nil
-	}
-	c.toClose.Store(&c.socket)
-	return context.Background(), c.ctx.Err() // in this order: BreakOff cancels first
+	return err
 }
 
 // BreakOff ends the statement that runs, if any, by closing the socket, and
@@ -151,13 +126,23 @@ func IsContext(err error) bool {
 	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// run sends st and passes its rows to answer.
-func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver) error {
-	ctx, err := c.contextOf(st)
-	if err != nil {
-		return err
+// run sends st and passes its rows to answer, under the session's context, and
+// never under a caller's.
+//
+// Until the answer is read, the driver watches a context that can end, and
+// wakes a goroutine twice. That adds measurably to a short statement (see the
+// bench). Only silence breaks a short statement, and closing the socket does
+// the same. So it runs under a context that cannot end.
+func (c *Conn) run(conn any, st *statement, args []driver.NamedValue, answer receiver) error {
+	ctx := c.ctx
+	if st.short && c.socket != nil {
+		c.toClose.Store(&c.socket)
+		defer c.toClose.Store(nil)
+		if err := ctx.Err(); err != nil { // in this order: BreakOff cancels first
+			return err
+		}
+		ctx = context.Background()
 	}
-	defer c.toClose.Store(nil)
 	rows, once, err := c.send(st, wire{conn, ctx}, args)
 	if once != nil {
 		// Inside Raw: closing it later could come between rows of the user's.
@@ -179,7 +164,7 @@ func (c *Conn) run(st *statement, conn any, args []driver.Value, answer receiver
 // text is sent. So no statement that proves or releases a lock depends on
 // prepared statements, of which other clients can use up the last. If once is
 // not nil, close it after the rows.
-func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Rows, once driver.Stmt, err error) {
+func (c *Conn) send(st *statement, w wire, args []driver.NamedValue) (rows driver.Rows, once driver.Stmt, err error) {
 	first, text := !st.used, st.text
 	st.used = true
 	if st.inBytes != "" && (c.asBytes || c.hasCode) {
@@ -215,37 +200,27 @@ func (c *Conn) send(st *statement, w wire, args []driver.Value) (rows driver.Row
 	return w.text(c.spellOut(text, args))
 }
 
-// sendPrepared prepares st unless it is prepared, and runs the prepared
-// statement. If ran is false, the server has not run it.
-func (c *Conn) sendPrepared(st *statement, w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
-	if err := c.prepare(st, w); err != nil {
-		return nil, false, err
-	}
-	return st.execute(w, args)
-}
-
-// prepare makes the server prepare st, if it is worth that and the server does.
-func (c *Conn) prepare(st *statement, w wire) error {
-	if !st.short || st.refused || st.prepared != nil {
-		return nil
-	}
-	text := st.text
-	if st.inHex != "" {
-		text = st.inHex
-	}
-	prepared, err := w.prepare(text)
-	if err = c.classified(err, w.conn); err != nil && !IsAnswer(err) {
-		return err
-	}
-	st.prepared, st.refused = prepared, err != nil
-	return nil
-}
-
-// execute runs the prepared statement. ran is false if there is none, or if the
-// server no longer has it and ran nothing.
-func (st *statement) execute(w wire, args []driver.Value) (rows driver.Rows, ran bool, err error) {
-	if st.prepared == nil {
+// sendPrepared runs the prepared statement, and prepares it before that if need
+// be. If ran is false, the server has not run it: st is not worth it, or the
+// server does not prepare it, or no longer has it.
+func (c *Conn) sendPrepared(st *statement, w wire, args []driver.NamedValue) (rows driver.Rows, ran bool, err error) {
+	if !st.short || st.refused {
 		return nil, false, nil
+	}
+	if st.prepared == nil {
+		text := st.text
+		if st.inHex != "" {
+			text = st.inHex
+		}
+		prepared, err := w.prepare(text)
+		switch err = c.classified(err, w.conn); {
+		case IsAnswer(err):
+			st.refused = true
+			return nil, false, nil
+		case err != nil:
+			return nil, false, err
+		}
+		st.prepared = prepared
 	}
 	rows, err = w.run(st.prepared, args)
 	if err != nil && isForgotten(err) {

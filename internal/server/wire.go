@@ -9,14 +9,14 @@ import (
 // A wire is the driver's connection, and the context, for one statement.
 type wire struct {
 	conn any
-	ctx  context.Context // see contextOf; never a caller's
+	ctx  context.Context // see run; never a caller's
 }
 
 // query sends text with args in it. It returns driver.ErrSkip if the driver
 // does not do that.
-func (w wire) query(text string, args []driver.Value) (driver.Rows, error) {
+func (w wire) query(text string, args []driver.NamedValue) (driver.Rows, error) {
 	if conn, ok := w.conn.(driver.QueryerContext); ok {
-		return conn.QueryContext(w.ctx, text, named(args))
+		return conn.QueryContext(w.ctx, text, args)
 	}
 	return nil, driver.ErrSkip
 }
@@ -48,18 +48,22 @@ func (w wire) prepare(text string) (driver.Stmt, error) {
 }
 
 // run runs a prepared statement.
-func (w wire) run(prepared driver.Stmt, args []driver.Value) (driver.Rows, error) {
+func (w wire) run(prepared driver.Stmt, args []driver.NamedValue) (driver.Rows, error) {
 	if prepared, ok := prepared.(driver.StmtQueryContext); ok {
-		return prepared.QueryContext(w.ctx, named(args))
+		return prepared.QueryContext(w.ctx, args)
+	}
+	values := make([]driver.Value, len(args))
+	for i, arg := range args {
+		values[i] = arg.Value
 	}
 	//lint:ignore SA1019 a driver, or what is wrapped around one, may know nothing newer
-	return prepared.Query(args)
+	return prepared.Query(values)
 }
 
-func named(args []driver.Value) []driver.NamedValue {
-	named := make([]driver.NamedValue, len(args))
-	for i, arg := range args {
-		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
+func named(values ...driver.Value) []driver.NamedValue {
+	args := make([]driver.NamedValue, len(values))
+	for i, value := range values {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
 	}
-	return named
+	return args
 }

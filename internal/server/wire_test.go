@@ -61,7 +61,10 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		// It is not mistaken for the end of a transaction's context.
 		require.Error(b, c.driver.canceled.Value())
 		c.tx.Store(new(sql.Tx))
-		assert.False(b, c.canceled())
+		require.NoError(b, c.conn.Raw(func(conn any) error {
+			assert.NotEqual(b, CutOff, c.stateOf(conn))
+			return nil
+		}))
 		c.tx.Store(nil)
 		b.put(c)
 		b.server.Unlock("a")

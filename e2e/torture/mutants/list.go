@@ -231,7 +231,7 @@ var mutants = []mutant{
 		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
 		caughtBy("internal/pool", "TestInspect_BrokenConnectionIsNotPooled"),
 	change("names sent as they are in every character set", "internal/server/spell.go",
-		"c.literals = !c.greeting.harmless()", "c.literals = false").
+		"c.literals = !c.greeting.harmless", "c.literals = false").
 		caughtBy(".", "TestHowANameIsSpelt"),
 	change("polls do not make way", "internal/pool/choose.go",
 		"k.priority = poll", "k.priority = first").
@@ -309,7 +309,7 @@ var mutants = []mutant{
 		"state == Open && !c.socketOpen()", "state == Open && false").
 		caughtBy("internal/server", "TestTx_ClosedBeforeCommit"),
 	change("a wrapper not seen through", "internal/server/probe.go",
-		"conn = c.server.beneath(conn)", "conn = nil").
+		"inner = c.server.beneath(conn)", "inner = nil").
 		caughtBy("internal/server", "TestUnwrap_SeenThrough"),
 	change("a wrapper of two connections seen through", "internal/server/unwrap.go",
 		"!(reflect.ValueOf(conn).Comparable() && only == any(conn))", "false").
