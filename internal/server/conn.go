@@ -41,12 +41,7 @@ type Conn struct {
 	driver    *driverConn // go-sql-driver's own connection, wrapped or not; nil: not shown, or not known yet
 	socket    net.Conn    // beneath conn; nil: not known
 
-	tx atomic.Pointer[sql.Tx] // the transaction that the code under a lock has on conn; nil: none
-
-	flagged     atomic.Bool  // the flags that the driver has noted show whether tx is still open
-	savepoint   atomic.Bool  // a savepoint shows it, since nothing else does, or not in all cases
-	lastTx      atomic.Int32 // a txState, noted for the time after the connection is closed
-	endedByCode atomic.Bool  // noted by noteEnd: the code called Commit or Rollback
+	transaction
 
 	get, release statement
 	releaseAll   statement           // see releaseAfterCode

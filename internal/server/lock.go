@@ -160,7 +160,7 @@ func (c *Conn) readyFor(name string) error {
 
 // argsFor returns the arguments for GET_LOCK(name, 0). The first of them alone
 // is for RELEASE_LOCK(name). They are kept for the next statement about that
-// lock. They do not change: a wrapper of the driver may keep them, too.
+// lock. They do not change, since a wrapper of the driver may keep them.
 func (c *Conn) argsFor(name string) []driver.NamedValue {
 	if c.args == nil || c.args[0].Value != name {
 		c.args = named(name, int64(0))

@@ -2,6 +2,7 @@ package server
 
 import (
 	"database/sql"
+	"sync/atomic"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
@@ -9,6 +10,24 @@ import (
 // This file finds out whether a transaction is still open. The driver and
 // database/sql have noted its state, which costs no round trip: see peek.go. A
 // savepoint shows it if they have not.
+
+// A transaction is what is known about the transaction that the code under a
+// lock has on a connection. Any goroutine may read it, and BreakOff writes it
+// from any goroutine. After the end of the transaction all but tx stays, for
+// TxEnded.
+type transaction struct {
+	tx          atomic.Pointer[sql.Tx] // nil: none
+	shownBy     atomic.Int32           // byFlags and bySavepoint, see mark
+	lastTx      atomic.Int32           // a txState, noted for the time after the connection is closed
+	endedByCode atomic.Bool            // noted by noteEnd: the code called Commit or Rollback
+}
+
+// What shows that a transaction has ended under its code. 0: nothing does,
+// because the code cannot reach the session.
+const (
+	byFlags     = 1 << iota // the flags that the driver has noted
+	bySavepoint             // a savepoint, since the flags do not show it, or not in all cases
+)
 
 // A txState is the known state of the transaction on a session.
 type txState int
@@ -43,7 +62,7 @@ func (c *Conn) seenTx(conn any) txState {
 // noteTx keeps the result of seenTx for the time after the connection is
 // closed.
 func (c *Conn) noteTx(conn any) {
-	if c.tx.Load() != nil && c.flagged.Load() {
+	if c.tx.Load() != nil && c.shownBy.Load()&byFlags != 0 {
 		c.lastTx.Store(int32(c.seenTx(conn)))
 	}
 }
@@ -68,22 +87,24 @@ const savepoint = "SAVEPOINT namedlock_transaction"
 // code. The status flags show it without a statement. If they cannot, mark sets
 // a savepoint.
 func (c *Conn) mark() error {
-	c.flagged.Store(false)
-	c.savepoint.Store(false)
+	c.shownBy.Store(0)
 	c.lastTx.Store(int32(txUnseen))
 	c.endedByCode.Store(false)
 	if !c.hasCode {
 		return nil
 	}
 	state, err := c.lookAtTx()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	c.flagged.Store(state == txOpen)
-	if state == txOpen && !c.greeting.hidesDeadlocks() {
+	case state != txOpen:
+		c.shownBy.Store(bySavepoint)
+	case c.greeting.hidesDeadlocks():
+		c.shownBy.Store(byFlags | bySavepoint)
+	default:
+		c.shownBy.Store(byFlags)
 		return nil
 	}
-	c.savepoint.Store(true)
 	return c.exec(c.patience(), savepoint)
 }
 
@@ -108,7 +129,7 @@ func (c *Conn) stillOpen() error {
 
 // flagsOpen is stillOpen by the flags, if they show it.
 func (c *Conn) flagsOpen() error {
-	if !c.hasCode || !c.flagged.Load() {
+	if c.shownBy.Load()&byFlags == 0 {
 		return nil
 	}
 	state, err := c.lookAtTx()
@@ -120,7 +141,7 @@ func (c *Conn) flagsOpen() error {
 
 // savepointOpen is stillOpen by the savepoint, if there is one.
 func (c *Conn) savepointOpen() error {
-	if !c.hasCode || !c.savepoint.Load() {
+	if c.shownBy.Load()&bySavepoint == 0 {
 		return nil
 	}
 	return ended(c.exec(c.patience(), "RELEASE "+savepoint))
@@ -156,7 +177,7 @@ func (c *Conn) TxEnded() error {
 	switch state := txState(c.lastTx.Load()); {
 	case state == txOver:
 		return errTxEnded
-	case state == txUnseen && (c.flagged.Load() || c.savepoint.Load()):
+	case state == txUnseen && c.shownBy.Load() != 0:
 		return fault.ErrTxUnseen
 	}
 	return nil

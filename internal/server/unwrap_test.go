@@ -240,7 +240,7 @@ func TestUnwrap_SharedIsDiscarded(t *testing.T) {
 		c := b.held("a")
 		_, err := c.Begin(nil)
 		require.NoError(b, err)
-		assert.False(b, c.savepoint.Load(), "the flags show the transaction")
+		assert.EqualValues(b, byFlags, c.shownBy.Load(), "the flags show the transaction")
 		all, _ := b.server.Sessions()
 		b.server.Kill(all)
 		require.Equal(b, Closed, c.Probe())

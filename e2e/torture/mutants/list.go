@@ -348,10 +348,10 @@ var mutants = []mutant{
 		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/server/status.go",
-		"if !c.hasCode || !c.flagged.Load() {", "if c != nil {").
+		"if c.shownBy.Load()&byFlags == 0 {", "if c != nil {").
 		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
 	change("the savepoint not checked in addition to the flags", "internal/server/status.go",
-		"state == txOpen && !c.greeting.hidesDeadlocks()", "state == txOpen").
+		"case c.greeting.hidesDeadlocks():", "case false:").
 		caughtBy("internal/server", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/server/tx.go",
 		"\terr := c.flagsOpen()\n", "\tvar err error\n").
