@@ -245,6 +245,31 @@ func TestPromise42_EndedBeforeAPanic(t *testing.T) {
 	})
 }
 
+// An XA transaction that the code begins after the end of its transaction
+// cannot be committed. What the code committed before it stays.
+func TestPromise42_XA(t *testing.T) {
+	t.Parallel()
+	everyWay(t, func(t *testing.T, at setup) {
+		for how, returned := range map[string]error{"commit": nil, "rollback": errTx} {
+			t.Run(how, func(t *testing.T) {
+				l, f, name, table := at.locker(t), at.foreign(t), newName("xa"), at.table(t, "n INT")
+				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					require.NoError(t, insert(table)(ctx, tx))
+					for _, statement := range []string{"COMMIT", "XA START '" + name + "'"} {
+						_, err := tx.ExecContext(ctx, statement)
+						require.NoError(t, err)
+					}
+					require.NoError(t, insert(table)(ctx, tx))
+					return returned
+				})
+				requireTx(t, err, namedlock.ErrTxEnded, namedlock.TxUnknown)
+				f.lockSoon(name)
+				assert.Equal(t, 1, at.count(t, table))
+			})
+		}
+	})
+}
+
 // The same holds in a term. The leader's next transaction works.
 func TestPromise42_InATerm(t *testing.T) {
 	t.Parallel()

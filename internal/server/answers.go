@@ -30,6 +30,7 @@ const (
 	erNoSuchFunction      = 1305 // or savepoint
 	erUnknownStatement    = 1243 // the prepared statement has gone
 	erNeedReprepare       = 1615
+	erXA                  = 1399 // refused in an XA transaction
 
 	// Servers that prohibit lock functions, according to their documentation
 	// and bug reports.

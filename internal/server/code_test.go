@@ -41,6 +41,22 @@ func TestTx_EndedUnderItsCode(t *testing.T) {
 	}
 }
 
+// After XA START the flags show a transaction again. It cannot be ended by
+// COMMIT or ROLLBACK, which shows that it is another.
+func TestTx_EndedByXA(t *testing.T) {
+	for _, end := range []func(*Conn) error{(*Conn).Commit, func(c *Conn) error { return c.Rollback(errOwn) }} {
+		inBubble(t, nil, func(b *bubble) {
+			c := b.held("a")
+			b.code(b.begin(c), "INSERT before")
+			inXA := &memserver.Reply{Number: erXA}
+			b.server.ScriptTexts(map[string]*memserver.Reply{"COMMIT": inXA, "ROLLBACK": inXA})
+			require.ErrorIs(b, end(c), fault.ErrTxEnded)
+			b.server.Script(nil)
+			b.requireLost(c)
+		})
+	}
+}
+
 // On MariaDB 10.5 the flags still show a transaction after a deadlock. A
 // savepoint does not, so both are checked.
 func TestTx_DeadlockThatTheFlagsHide(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 //
 // Until then no other call chain has a turn on the session. Names are sent as
 // literals, or in hexadecimal digits (releaseInHex). Both are the same locks in
-// every character set.
+// every character set. Answers are read as bytes (columns), and each SELECT has
+// a LIMIT (unlimited).
 
 // settings are the session variables on which the library, and the next
 // borrower of the connection, rely.

@@ -61,7 +61,7 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	if err == nil {
 		c.tx.Store(tx)
 		if err = c.mark(); IsAnswer(err) {
-			c.rollback(tx)
+			_ = c.rollback(tx)
 		}
 	}
 	switch {
@@ -144,6 +144,9 @@ func (c *Conn) Commit() error {
 		// ROLLBACK makes that certain for all others.
 		c.rollbackByText()
 		c.endTx()
+		if errorNumber(err) == erXA {
+			return errTxEnded // the code has begun another after it: XA START
+		}
 		return err
 	}
 	_ = c.MarkBroken(err)
@@ -155,7 +158,7 @@ func (c *Conn) Commit() error {
 func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
 	switch {
 	case errors.Is(err, fault.ErrTxEnded), IsAnswer(err), errors.Is(err, ErrOccupied):
-		c.rollback(tx)
+		_ = c.rollback(tx)
 		if errors.Is(err, fault.ErrTxEnded) {
 			c.leftTables()
 		}
@@ -276,8 +279,7 @@ func (c *Conn) Rollback(cause error) error {
 		}
 		return nil
 	}
-	c.rollback(tx)
-	return nil
+	return c.rollback(tx)
 }
 
 // endsTx reports whether err says that the server has rolled the transaction
@@ -291,7 +293,9 @@ func endsTx(err error) bool {
 	return false
 }
 
-func (c *Conn) rollback(tx *sql.Tx) {
+// rollback runs ROLLBACK. It returns an error if the transaction had ended
+// before: the code has begun an XA transaction after it.
+func (c *Conn) rollback(tx *sql.Tx) error {
 	err := c.bounded(c.endTime(), tx.Rollback)
 	switch {
 	case err == nil:
@@ -300,7 +304,11 @@ func (c *Conn) rollback(tx *sql.Tx) {
 		c.afterCodesEnd()
 	default:
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+		if errorNumber(err) == erXA {
+			return errTxEnded
+		}
 	}
+	return nil
 }
 
 // endTx is called when the server has answered COMMIT or ROLLBACK. With
