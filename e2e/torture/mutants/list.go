@@ -165,8 +165,7 @@ var mutants = []mutant{
 		"if false {").
 		caughtBy(".", "TestWithLockTxRollsBack"),
 	change("transaction left open after a refused commit", "internal/server/tx.go",
-		"\t\tc.rollbackByText()\n\t\tc.endTx()\n\t\treturn err\n",
-		"\t\tc.endTx()\n\t\treturn err\n").
+		"\t\tc.rollbackByText()\n\t\tc.endTx()\n", "\t\tc.endTx()\n").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
 	change("session of a transaction shared at the cap", "internal/pool/turn.go",
 		"return !s.exclusive() && ",
@@ -371,6 +370,15 @@ var mutants = []mutant{
 	change("a changed connection goes back to its owner", "internal/server/settings.go",
 		"\t\tc.putBack(now)\n", "").
 		caughtBy("internal/server", "TestCode_Settings"),
+	change("numbers after the code in any character set", "internal/server/spell.go",
+		"if !c.asBytes && !c.hasCode {", "if !c.asBytes {").
+		caughtBy("internal/server", "TestCode_NumbersInUTF16"),
+	change("settings read after the code", "internal/server/settings.go",
+		"c.settings != nil || hadCode {", "c.settings != nil || hadCode && false {").
+		caughtBy("internal/server", "TestCode_SettingsAreNotReadAfterCode"),
+	change("an XA transaction counts as the code's own", "internal/server/tx.go",
+		"\t\tif errorNumber(err) == erXA {\n\t\t\treturn errTxEnded //", "\t\tif false {\n\t\t\treturn errTxEnded //").
+		caughtBy("internal/server", "TestTx_EndedByXA"),
 	change("COMMIT outlasts the lease", "internal/server/tx.go",
 		"return min(txTime, c.greeting.idleLimit/2)", "return txTime").
 		caughtBy("internal/server", "TestTx_SilenceUnderItsEnd"),
