@@ -126,8 +126,12 @@ func (c *Conn) readyForCode() error {
 		}
 		return err
 	}
+	if err := c.setIdleLimits(set); err != nil {
+		c.hasCode = false // no code has run: the next transaction begins here again
+		return err
+	}
 	c.settings = set
-	return c.setIdleLimits()
+	return nil
 }
 
 func (c *Conn) scanColumns(columns []column) error {
@@ -138,8 +142,7 @@ func (c *Conn) scanColumns(columns []column) error {
 // setIdleLimits covers MariaDB's limits for a session that is idle in a
 // transaction. A limit that is longer than the lease is set to the lease, and
 // restore sets it back. A shorter one shortens the interval of the proofs.
-func (c *Conn) setIdleLimits() error {
-	set := c.settings
+func (c *Conn) setIdleLimits(set *settings) error {
 	lease := int64(c.server.Lease / time.Second)
 	for _, limit := range []struct {
 		name  string

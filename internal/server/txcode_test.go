@@ -253,6 +253,9 @@ func TestCode_IdleLimits(t *testing.T) {
 					_, err = c.Begin(nil)
 					require.ErrorIs(b, err, fault.ErrUnavailable)
 					b.server.Script(nil)
+					b.begin(c)
+					assert.Len(b, b.server.Sent("idle_write_transaction_timeout = 60"), 2, "the next transaction has the limit")
+					require.NoError(b, c.Commit())
 					b.release(c, "a")
 					return
 				}
