@@ -64,9 +64,9 @@ func (c *Conn) listen(conn any) {
 			c.server.Logger.Warn("namedlock: lost locks will be noticed late, by keep-alive only",
 				"reason", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
 		}
-	} else if missing := c.missingFields(); len(missing) > 0 && !c.server.unwatched.Swap(true) {
+	} else if c.driver != nil && len(missingFields()) > 0 && !c.server.unwatched.Swap(true) {
 		c.server.Logger.Warn("namedlock: unknown go-sql-driver version: losses may be noticed late, and rows on a connection given to New may be corrupted",
-			"missing", missing)
+			"missing", missingFields())
 	}
 	if id, err := c.server.Hangups.Add(c.socket); err == nil {
 		c.hangupID.Store(id)
@@ -161,11 +161,3 @@ func (c *Conn) stateOf(conn any) State {
 
 // socketOpen probes the socket, if its driver is known.
 func (c *Conn) socketOpen() bool { return c.driver == nil || c.driver.socketOpen() }
-
-// missingFields returns the names of the driver's fields that cannot be read.
-func (c *Conn) missingFields() []string {
-	if c.driver == nil {
-		return nil
-	}
-	return missingFields()
-}

@@ -120,7 +120,8 @@ func (c *Conn) readyForCode() error {
 		return nil
 	}
 	set := new(settings)
-	if err := c.scanColumns(set.columns(c.greeting.mariaDB())); err != nil {
+	texts, dest := split(set.columns(c.greeting.mariaDB()))
+	if err := c.scan(c.patience(), c.selecting(texts...), dest...); err != nil {
 		if IsAnswer(err) { // a server that imitates MySQL does not have all of them
 			return nil
 		}
@@ -132,11 +133,6 @@ func (c *Conn) readyForCode() error {
 	}
 	c.settings = set
 	return nil
-}
-
-func (c *Conn) scanColumns(columns []column) error {
-	texts, dest := split(columns)
-	return c.scan(c.patience(), c.selecting(texts...), dest...)
 }
 
 // setIdleLimits covers MariaDB's limits for a session that is idle in a
