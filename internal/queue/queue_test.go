@@ -1100,6 +1100,7 @@ func TestQueue_ACancelMeetsTheGrantOnASilentNetwork(t *testing.T) {
 		}
 		<-closed
 		assert.LessOrEqual(b, time.Since(begun), 6*time.Second)
+		synctest.Wait() // the connection is closed; the server notices that in a goroutine of its own
 		assert.Equal(b, -1, b.server.Holder("a"))
 	})
 }
