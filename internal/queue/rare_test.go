@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-namedlock/namedlock/internal/clock"
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 )
@@ -109,5 +111,28 @@ func TestSlot_TheContextPanics(t *testing.T) {
 		assert.Equal(b, -1, b.server.Holder("x#0"))
 		assert.Equal(b, -1, b.server.Holder("x#gate"))
 		assert.Len(b, b.server.Sent("RELEASE_LOCK"), 2, "the slot, and the gate")
+	})
+}
+
+// The pool ends a wait at the moment at which the server grants it. The session
+// cannot hold the lock any more, so the caller waits again, on another one, and
+// gets a lock that it has.
+func TestWait_GrantedOnASessionThatWasKilled(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Lock("a")
+		c := b.call(background, "a", time.Hour)
+		time.Sleep(time.Second) // so that the answer is later than the question
+		b.queue.mu.Lock()       // the asker stops there when its wait has returned
+		killed := b.queue.lines["a"].asker.wait.session
+		granted := clock.Now()
+		b.server.Unlock("a")
+		for killed.AnsweredAt() < granted {
+			runtime.Gosched()
+		}
+		b.queue.pool.Kill(killed)
+		b.queue.mu.Unlock()
+		g := c.granted(b)
+		assert.NotSame(b, killed, g.session)
+		require.NoError(b, g.Release())
 	})
 }

@@ -262,6 +262,9 @@ var mutants = []mutant{
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
+	change("a lock granted on a session that was killed", "internal/queue/wait.go",
+		"case granted && s.Broken():", "case false:").
+		caughtBy("internal/queue", "TestWait_GrantedOnASessionThatWasKilled"),
 	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\ta.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
