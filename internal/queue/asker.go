@@ -107,7 +107,7 @@ func (a *asker) next() (*waiter, pool.Request) {
 // has passed. The queue's mu must be held.
 func (a *asker) firstLocked() *waiter {
 	l := a.line
-	if l.asker != a || l.heldLocked() {
+	if l.asker != a {
 		return nil
 	}
 	for now := time.Now(); l.front != nil; {
@@ -263,7 +263,7 @@ func (a *asker) grant(s *pool.Session, w *waiter) {
 	q.mu.Lock()
 	first := l.front
 	switch {
-	case l.asker != a, l.heldLocked(): // the second is a guard: no path leads to it
+	case l.asker != a:
 		first = nil
 	case first != nil && first != w && !(first.anySessionLocked(w.name) && w.anySessionLocked(w.name)):
 		first = nil // its chain has, or needs, another session
@@ -298,7 +298,6 @@ func (q *Queue) newGrant(w *waiter, s *pool.Session, since time.Time) *Grant {
 		name:    w.name,
 		session: s,
 		outer:   w.chain.inner,
-		alone:   w.chain.empty(),
 		use:     w.terms.Use,
 		since:   since,
 	}

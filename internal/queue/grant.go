@@ -17,7 +17,6 @@ type Grant struct {
 	name    string // as on the server
 	session *pool.Session
 	outer   *Grant    // the lock around it in its call chain
-	alone   bool      // its call chain held no other lock when it was granted
 	use     Use       // of the session
 	since   time.Time // when the server granted it, to this caller or to one before
 

@@ -13,14 +13,15 @@ import "time"
 // the sequence is proved to hold the lock by a probe of the socket alone,
 // before it begins and when it ends. RELEASE_LOCK proves the sequence. So there
 // is no hand-off if the socket cannot be probed, and none on a session that has
-// another lock.
+// another lock. There is none of a lock that was acquired under another one:
+// code of a transaction may have changed the session.
 
 // successorLocked returns the caller that can be handed the lock of g. It
 // returns nil if there is none, or if hand-off is not allowed. The queue's mu
 // must be held.
 func (g *Grant) successorLocked() *waiter {
 	handOff := g.line.queue.handOff
-	if handOff == 0 || g.use != ForLock || !g.alone || time.Since(g.since) >= handOff {
+	if handOff == 0 || g.use != ForLock || g.outer != nil || time.Since(g.since) >= handOff {
 		return nil
 	}
 	return g.nextLocked()

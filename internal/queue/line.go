@@ -23,10 +23,6 @@ type line struct {
 	furthest     time.Time // not before the last until in line; see lastsLocked
 }
 
-// heldLocked reports whether a caller of this process has the lock, and has not
-// begun to release it. The queue's mu must be held.
-func (l *line) heldLocked() bool { return l.holder != nil && l.holder.state == held }
-
 // joinLocked puts w at the end of the line.
 func (l *line) joinLocked(w *waiter) {
 	w.prev = l.back
