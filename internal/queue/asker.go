@@ -133,7 +133,8 @@ func (a *asker) end() {
 		l.asker = nil
 		q.advanceLocked(l)
 	}
-	q.finishLocked()
+	q.active--
+	q.ended.Broadcast()
 }
 
 // Context implements pool.Caller. It ends when the line lets go of the

@@ -12,7 +12,11 @@ import (
 // Every call of it returns when that is done.
 func (q *Queue) Close() {
 	q.Refuse()
-	<-q.idle
+	q.mu.Lock()
+	for q.active > 0 {
+		q.ended.Wait()
+	}
+	q.mu.Unlock()
 	q.endPool.Do(q.pool.Close)
 }
 
@@ -32,9 +36,6 @@ func (q *Queue) Refuse() {
 		q.advanceLocked(l)
 	}
 	q.beginClosing()
-	if q.active == 0 {
-		close(q.idle)
-	}
 }
 
 // Closing is closed when Close begins.

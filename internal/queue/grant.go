@@ -22,10 +22,9 @@ type Grant struct {
 
 	// Guarded by queue.mu.
 	state  state
-	result error         // of Release: a loss, and in the end the error of the release
-	ended  chan struct{} // closed when Release has returned; made by a second call
-	slots  *slots        // of which it is one; nil: none
-	slot   int           // its number there
+	result error  // of Release: a loss, and in the end the error of the release
+	slots  *slots // of which it is one; nil: none
+	slot   int    // its number there
 
 	// The context of the lock's code. It ends by cause: a loss, or an act of
 	// the code itself. cause is nil for the release. onLoss makes that of a
@@ -139,8 +138,12 @@ func (g *Grant) isLost() bool {
 func (g *Grant) Release() error {
 	q := g.line.queue
 	q.mu.Lock()
-	if g.state != held {
-		return g.awaitReleaseLocked()
+	for g.state == releasing {
+		q.ended.Wait()
+	}
+	if g.state == released {
+		defer q.mu.Unlock()
+		return g.result
 	}
 	g.state = releasing
 	err, cancel, cause := g.result, g.cancel, g.cause
@@ -155,9 +158,7 @@ func (g *Grant) Release() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g.state, g.result = released, err
-	if g.ended != nil {
-		close(g.ended)
-	}
+	q.ended.Broadcast()
 	if handed {
 		return nil
 	}
@@ -168,25 +169,8 @@ func (g *Grant) Release() error {
 		g.slots.freedLocked(g)
 	}
 	q.advanceLocked(g.line)
-	q.finishLocked()
+	q.active--
 	return err
-}
-
-// awaitReleaseLocked is Release for every call except the first. It unlocks the
-// queue's mu.
-func (g *Grant) awaitReleaseLocked() error {
-	q := g.line.queue
-	defer q.mu.Unlock()
-	if g.state == releasing {
-		if g.ended == nil {
-			g.ended = make(chan struct{})
-		}
-		ended := g.ended
-		q.mu.Unlock()
-		<-ended
-		q.mu.Lock()
-	}
-	return g.result
 }
 
 // unwanted releases a lock that was granted while its caller was giving up. On

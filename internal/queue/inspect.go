@@ -132,5 +132,6 @@ func (q *Queue) begin() {
 func (q *Queue) finish() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.finishLocked()
+	q.active--
+	q.ended.Broadcast()
 }

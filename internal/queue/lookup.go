@@ -84,7 +84,8 @@ func (q *Queue) askLookups() {
 		k.asked = asked
 	}
 	q.lookups = nil
-	q.finishLocked()
+	q.active--
+	q.ended.Broadcast()
 }
 
 // askHolder returns the holder of the lock, nil if there is none or the server

@@ -72,14 +72,14 @@ type Queue struct {
 	handed  int64                // how often a lock was passed on without the server
 	active  int                  // grants, askers and questions that are under way
 	lookups []*lookup            // to be asked, one after the other; the first is being asked
-	idle    chan struct{}        // closed when closing has ended and active is 0
+	ended   sync.Cond            // active may be 0, or a Release has returned
 	endPool sync.Once            // closes the pool
 }
 
 // New returns a queue for locks on the sessions of pool. Close closes the pool.
 func New(pool *pool.Pool, handOff time.Duration) *Queue {
 	closing, cancel := context.WithCancel(context.Background())
-	return &Queue{
+	q := &Queue{
 		pool:         pool,
 		handOff:      handOff,
 		closing:      closing,
@@ -87,8 +87,9 @@ func New(pool *pool.Pool, handOff time.Duration) *Queue {
 		lines:        make(map[string]*line),
 		slots:        make(map[string]*slots),
 		nested:       make(map[*waiter]struct{}),
-		idle:         make(chan struct{}),
 	}
+	q.ended.L = &q.mu
+	return q
 }
 
 // An Observer of a call is told when the call begins to wait for another
@@ -267,13 +268,4 @@ func (q *Queue) advanceLocked(l *line) {
 	l.asker = &asker{line: l, waited: l.front.terms.Waited}
 	q.active++
 	go l.asker.run(nil)
-}
-
-// finishLocked counts a grant, an asker or a question that has ended. The
-// queue's mu must be held.
-func (q *Queue) finishLocked() {
-	q.active--
-	if q.active == 0 && q.closing.Err() != nil {
-		close(q.idle)
-	}
 }
