@@ -51,22 +51,42 @@ const (
 )
 
 // run is the goroutine of the asker. With behind, it prefetches the lock for
-// the line behind that grant.
+// the line behind that grant. At its end it starts another asker if there are
+// waiters that this one does not ask for.
 func (a *asker) run(behind *Grant) {
 	growStack()
-	defer a.end()
-	if behind != nil && !a.prefetch(behind) {
-		return
-	}
-	for w, req := a.next(); w != nil; w, req = a.next() {
-		s, err := a.line.queue.pool.Take(req)
+	l := a.line
+	q := l.queue
+	goesOn := behind == nil || a.prefetch(behind)
+	q.mu.Lock()
+	for w := a.firstLocked(); w != nil && goesOn; w = a.firstLocked() {
+		use := w.terms.Use
+		a.own = use.own()
+		req := pool.Request{Own: a.own, Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
+		if w.chain.inner != nil {
+			req.Home = w.chain.home()
+			req.Mine = w.chain.on(req.Home)
+		}
+		q.mu.Unlock()
+		s, err := q.pool.Take(req)
 		switch {
 		case err != nil:
 			a.failed(w, nil, err, false)
 		case a.try(s, w) && !a.waitOn(s):
 			a.pause()
 		}
+		q.mu.Lock()
 	}
+	defer q.mu.Unlock()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if l.asker == a {
+		l.asker = nil
+		q.advanceLocked(l)
+	}
+	q.active--
+	q.ended.Broadcast()
 }
 
 // growStack makes room for the calls down to the socket while the stack is
@@ -81,26 +101,6 @@ func growStack() {
 
 //go:noinline
 func touch(*[6 << 10]byte) {}
-
-// next returns the waiter that the asker asks for, and its request for a
-// session. The waiter is nil if there is none.
-func (a *asker) next() (*waiter, pool.Request) {
-	q := a.line.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w := a.firstLocked()
-	if w == nil {
-		return nil, pool.Request{}
-	}
-	use := w.terms.Use
-	a.own = use.own()
-	req := pool.Request{Own: a.own, Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
-	if w.chain.inner != nil {
-		req.Home = w.chain.home()
-		req.Mine = w.chain.on(req.Home)
-	}
-	return w, req
-}
 
 // firstLocked returns the first waiter, nil if there is none or the line has
 // let go of the asker. It serves those whose context has ended or whose timeout
@@ -118,23 +118,6 @@ func (a *asker) firstLocked() *waiter {
 		l.queue.serveLocked(l.front, err)
 	}
 	return l.front
-}
-
-// end starts another asker if there are waiters that this one has not seen.
-func (a *asker) end() {
-	l := a.line
-	q := l.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if a.cancel != nil {
-		a.cancel()
-	}
-	if l.asker == a {
-		l.asker = nil
-		q.advanceLocked(l)
-	}
-	q.active--
-	q.ended.Broadcast()
 }
 
 // Context implements pool.Caller. It ends when the line lets go of the

@@ -13,7 +13,7 @@
 //	              ^
 //	              | serveLocked(lock or error)
 //	              |
-//	   asker.run: next: a request for a session (a turn from the pool)
+//	   asker.run: take a session (a turn from the pool)
 //	           -> try: GET_LOCK(name, 0) --- granted ------------------> grant
 //	           -> waitOn: GET_LOCK(name, d), if the pool allows it ----> grant
 //	           -> pause otherwise, and try again

@@ -119,21 +119,21 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	}
 	returned := false
 	defer func() {
-		if returned {
-			return
-		}
-		// A method of ctx, which is code of the user's, has panicked.
-		if g, _ := q.withdraw(w, context.Canceled); g != nil {
-			g.unwanted()
+		// A method of ctx, which is code of the user's, may have panicked.
+		if !returned && q.withdraw(w, context.Canceled) == nil {
+			w.lock.unwanted()
 		}
 	}()
-	g, err := q.await(w)
+	err := q.await(w)
 	if err == nil && ctx.Err() != nil {
-		g.unwanted()
-		g, err = nil, ContextError(ctx)
+		w.lock.unwanted()
+		err = ContextError(ctx)
 	}
 	returned = true
-	return g, err
+	if err != nil {
+		return nil, err
+	}
+	return &w.lock, nil
 }
 
 // enter puts w at the end of the line of its name. It starts an asker if no
@@ -176,10 +176,10 @@ func (q *Queue) enter(w *waiter, key string) error {
 	return nil
 }
 
-// await returns when w is served, or its context has ended. It calls Done of
-// the context only now that w is in line: tests notice by that call that w
-// waits.
-func (q *Queue) await(w *waiter) (*Grant, error) {
+// await returns when w is served, or its context has ended. If it returns nil,
+// w has the lock. It calls Done of the context only now that w is in line:
+// tests notice by that call that w waits.
+func (q *Queue) await(w *waiter) error {
 	done := w.ctx.Done()
 	q.mu.Lock()
 	w.done = done
@@ -200,21 +200,22 @@ func (q *Queue) await(w *waiter) (*Grant, error) {
 	}
 	if w.err == errContext {
 		err, _ := q.contextError(w)
-		return nil, err
+		return err
 	}
-	return w.result()
+	return w.err
 }
 
-// withdraw takes w out of its line with err. If w has been served in the
-// meantime, withdraw returns the grant or the error of that instead.
-func (q *Queue) withdraw(w *waiter, err error) (*Grant, error) {
+// withdraw takes w out of its line with err, which it returns. If w has been
+// served in the meantime, it returns the error of that, or nil if w has the
+// lock.
+func (q *Queue) withdraw(w *waiter, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.withdrawLocked(w, err)
 	if w.err == errContext {
-		return nil, err
+		return err
 	}
-	return w.result()
+	return w.err
 }
 
 func (q *Queue) withdrawLocked(w *waiter, err error) {

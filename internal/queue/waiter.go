@@ -51,14 +51,6 @@ func (w *waiter) isServed() bool {
 	}
 }
 
-// result returns the lock or the error with which w has been served.
-func (w *waiter) result() (*Grant, error) {
-	if w.err != nil {
-		return nil, w.err
-	}
-	return &w.lock, nil
-}
-
 // refusedLocked returns an error if w cannot join its line. nested says that
 // its chain holds locks, taken that its line has a holder or waiters. The
 // queue's mu must be held.
