@@ -141,8 +141,15 @@ type call struct {
 	slow     *time.Timer // reports a long wait; nil: not
 	acquired time.Time
 
-	lostKnown, ended atomic.Bool // the loss, the release: each is reported once
+	// Of the end of the lock: 0, lossReported or releaseReported.
+	reported atomic.Int32
 }
+
+// The states of call.reported, in the order in which they are reached.
+const (
+	lossReported    int32 = 1 + iota // the loss is counted, and its code is told
+	releaseReported                  // the release is counted
+)
 
 // begin begins a call, and returns the context for it. Hooks are called unless
 // e has no Method: then it is one of the calls that WithLocks makes.
@@ -262,24 +269,26 @@ func (c *call) over(ctx context.Context, lost, returned error, panicked bool) {
 	}
 }
 
-// lost is called when the code under the lock is told of its loss. A mutex may
-// be held.
+// lost is called when the code under the lock is told of its loss, perhaps more
+// than once. A mutex may be held.
 func (c *call) lost() {
-	c.lostKnown.Store(true)
-	c.locker.observer.lost.Add(1)
+	if c.reported.CompareAndSwap(0, lossReported) {
+		c.locker.observer.lost.Add(1)
+	}
 }
 
 // released is called at the end of a release, which found err. It reports
 // whether it is the first one, which counts: then over must follow.
 func (c *call) released(err error) (first bool) {
-	if !c.ended.CompareAndSwap(false, true) {
+	before := c.reported.Swap(releaseReported)
+	if before == releaseReported {
 		return false
 	}
 	o := &c.locker.observer
 	held := time.Since(c.acquired)
 	o.held.Add(-1)
 	o.holdTime.Add(int64(held))
-	if err != nil && c.lostKnown.CompareAndSwap(false, true) {
+	if err != nil && before != lossReported {
 		o.lost.Add(1)
 		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", c.event.Name, "held", held, "error", err)
 	}

@@ -60,9 +60,8 @@ func (a *asker) run(behind *Grant) {
 	goesOn := behind == nil || a.prefetch(behind)
 	q.mu.Lock()
 	for w := a.firstLocked(); w != nil && goesOn; w = a.firstLocked() {
-		use := w.terms.Use
-		a.own = use.own()
-		req := pool.Request{Own: a.own, Lead: use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
+		a.own = w.use.own()
+		req := pool.Request{Own: a.own, Lead: w.use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
 		if w.chain.inner != nil {
 			req.Home = w.chain.home()
 			req.Mine = w.chain.on(req.Home)
@@ -217,7 +216,7 @@ func (a *asker) wantedByLocked(w *waiter) bool {
 	if a.wait != nil {
 		return w != nil && a.wait.suits(w)
 	}
-	if a.phase == starving && a.own && w != nil && !w.terms.Use.own() {
+	if a.phase == starving && a.own && w != nil && !w.use.own() {
 		return false // w may share a session, and the asker waits for one to itself
 	}
 	// A try is over soon. Without its asker, the next caller would find the
@@ -252,18 +251,17 @@ func (a *asker) grant(s *pool.Session, w *waiter) {
 	case first != nil && first != w && !(first.anySessionLocked(w.name) && w.anySessionLocked(w.name)):
 		first = nil // its chain has, or needs, another session
 	}
-	var g *Grant
 	if first != nil {
-		g = q.newGrant(first, s, time.Now())
+		first.session, first.since = s, time.Now()
 	}
-	if g == nil || !q.pool.Hold(s, g) {
+	if first == nil || !q.pool.Hold(s, &first.Grant) {
 		q.mu.Unlock()
 		_ = s.ReleaseLock(w.name) // if that fails, Put discards the session
 		q.pool.Put(s)
 		return
 	}
 	q.active++
-	l.holder, l.asker, l.lookup = g, nil, nil
+	l.holder, l.asker, l.lookup = &first.Grant, nil, nil
 	broken := s.Broken()
 	if !broken {
 		q.pool.Put(s)
@@ -273,17 +271,4 @@ func (a *asker) grant(s *pool.Session, w *waiter) {
 	if broken { // it died after the grant: Put tells the holder, with q.mu
 		q.pool.Put(s)
 	}
-}
-
-// newGrant is the lock that w has waited for, on s.
-func (q *Queue) newGrant(w *waiter, s *pool.Session, since time.Time) *Grant {
-	w.lock = Grant{
-		line:    w.line,
-		name:    w.name,
-		session: s,
-		outer:   w.chain.inner,
-		use:     w.terms.Use,
-		since:   since,
-	}
-	return &w.lock
 }

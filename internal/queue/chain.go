@@ -9,7 +9,7 @@ import (
 
 // A chain is a call chain: the ctx that a lock's code runs under, and every ctx
 // that derives from it. The ctx carries the innermost lock, under its queue as
-// key. Each lock refers to the lock around it, so a chain that forks is two
+// key. Each lock refers to the chain around it, so a chain that forks is two
 // chains with a common beginning. The locks of another Locker are another
 // chain.
 type chain struct{ inner *Grant }
@@ -36,8 +36,8 @@ func (q *Queue) chainOf(ctx context.Context) chain {
 // those that have been released: a context can outlive the code that it was
 // made for. The queue's mu must be held.
 func (c chain) locks(yield func(*Grant) bool) {
-	for g := c.inner; g != nil; g = g.outer {
-		if g.state == held && !yield(g) {
+	for g := c.inner; g != nil; g = g.chain.inner {
+		if g.state < releasing && !yield(g) {
 			return
 		}
 	}
@@ -45,8 +45,8 @@ func (c chain) locks(yield func(*Grant) bool) {
 
 func (c chain) empty() bool {
 	g := c.inner
-	for g != nil && g.state != held {
-		g = g.outer
+	for g != nil && g.state >= releasing {
+		g = g.chain.inner
 	}
 	return g == nil
 }

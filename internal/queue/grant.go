@@ -11,52 +11,59 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// A Grant is a lock that is held.
+// A Grant is a lock of a caller: wanted, held, or released.
 type Grant struct {
-	line    *line
-	name    string // as on the server
+	line  *line
+	name  string // as on the server
+	chain chain  // the locks around it
+	use   Use    // of the session
+
+	// Set when the lock is granted.
 	session *pool.Session
-	outer   *Grant    // the lock around it in its call chain
-	use     Use       // of the session
 	since   time.Time // when the server granted it, to this caller or to one before
 
 	// Guarded by queue.mu.
-	state  state
-	result error  // of Release: a loss, and in the end the error of the release
-	slots  *slots // of which it is one; nil: none
-	slot   int    // its number there
+	state state
+	why   error  // it is lost or stopped; in the end the result of Release
+	slots *slots // of which it is one; nil: none
+	slot  int    // its number there
 
-	// The context of the lock's code. It ends by cause: a loss, or an act of
-	// the code itself. cause is nil for the release. onLoss makes that of a
-	// loss.
+	// Of the context of the lock's code. onLoss makes its cause of a loss.
 	cancel context.CancelCauseFunc
-	cause  error
 	onLoss func(error) error
 }
 
-// A state says how far a grant has come. A loss does not change it: the line of
-// a lost lock stays closed until its code calls Release.
+// A state says how far a grant has come.
+//
+//	wanted ---> held ---> releasing ---> released
+//	              |             ^
+//	              +--> lost ----+
+//	              +--> stopped -+
+//
+// The line of a lost lock stays closed until its code calls Release.
 type state int
 
 const (
-	held      state = iota
+	wanted    state = iota
+	held            // its code runs
+	lost            // its session has gone
+	stopped         // its own code has ended its session: see cutOff
 	releasing       // Release has begun
 	released        // Release has returned
 )
 
 // Context returns a context for the code under the lock, which makes its users
 // part of the lock's call chain. It ends when the lock is released, when the
-// lock is lost (then its cause matches fault.ErrLost), and with ctx. It is
-// called at most once.
+// lock is lost, and with ctx. After a loss its cause is the error that onLoss
+// makes of the loss, which matches fault.ErrLost. Context is called at most
+// once. onLoss may be called again for the same loss, with the queue's mutex
+// held.
 func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.Context {
 	ctx, cancel := context.WithCancelCause(withGrant{ctx, g})
 	q := g.line.queue
 	q.mu.Lock()
 	g.cancel, g.onLoss = cancel, onLoss
-	if g.result != nil {
-		g.cause = onLoss(g.result)
-	}
-	cause := g.cause
+	cause := g.causeLocked()
 	q.mu.Unlock()
 	if cause != nil {
 		cancel(cause)
@@ -86,25 +93,35 @@ func (g *Grant) Lost(cause error) bool {
 // has ended. No mutex is held then, since the context asks its parents, which
 // may be the user's.
 func (g *Grant) lose(cause error) (loss bool) {
-	cut := g.cutOff(cause)
-	lost, own := fault.Because(fault.ErrLost, "lock lost", cause), error(nil)
-	if cut {
-		lost, own = nil, fmt.Errorf("%w: %w", context.Canceled, cause)
+	end, why := lost, error(nil)
+	if g.cutOff(cause) {
+		end, why = stopped, fmt.Errorf("%w: %w", context.Canceled, cause)
+	} else {
+		why = fault.Because(fault.ErrLost, "lock lost", cause)
 	}
 	q := g.line.queue
 	q.mu.Lock()
-	if g.state == held && g.result == nil {
-		g.result, g.cause = lost, own
-		if lost != nil && g.onLoss != nil {
-			g.cause = g.onLoss(lost)
-		}
+	if g.state == held {
+		g.state, g.why = end, why
 	}
-	cancel, cause := g.cancel, g.cause
+	cancel, cause := g.cancel, g.causeLocked()
 	q.mu.Unlock()
 	if cancel != nil {
 		cancel(cause)
 	}
-	return !cut
+	return end == lost
+}
+
+// causeLocked returns the cause by which the context of the lock's code ends.
+// It is nil for a release, and before there is a context.
+func (g *Grant) causeLocked() error {
+	switch {
+	case g.state == lost && g.onLoss != nil:
+		return g.onLoss(g.why)
+	case g.state == stopped:
+		return g.why
+	}
+	return nil
 }
 
 // cutOff reports whether g ended by an act of its own code. A context has then
@@ -114,7 +131,7 @@ func (g *Grant) cutOff(cause error) bool {
 	if !errors.Is(cause, server.ErrCutOff) {
 		return false
 	}
-	for around := g; around != nil; around = around.outer {
+	for around := g; around != nil; around = around.chain.inner {
 		if around.use == ForTx && around.session == g.session {
 			return true
 		}
@@ -128,7 +145,7 @@ func (g *Grant) OwnSession() bool { return g.use.own() }
 func (g *Grant) isLost() bool {
 	g.line.queue.mu.Lock()
 	defer g.line.queue.mu.Unlock()
-	return g.result != nil
+	return g.state == lost
 }
 
 // Release gives the lock back. It returns nil only if the lock was provably
@@ -143,10 +160,16 @@ func (g *Grant) Release() error {
 	}
 	if g.state == released {
 		defer q.mu.Unlock()
-		return g.result
+		return g.why
+	}
+	cancel, cause, err := g.cancel, error(nil), error(nil)
+	switch g.state {
+	case lost:
+		cause, err = g.causeLocked(), g.why
+	case stopped:
+		cause = g.why
 	}
 	g.state = releasing
-	err, cancel, cause := g.result, g.cancel, g.cause
 	q.mu.Unlock()
 	if cancel != nil {
 		cancel(cause)
@@ -157,7 +180,7 @@ func (g *Grant) Release() error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	g.state, g.result = released, err
+	g.state, g.why = released, err
 	q.ended.Broadcast()
 	if handed {
 		return nil

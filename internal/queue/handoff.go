@@ -21,7 +21,7 @@ import "time"
 // must be held.
 func (g *Grant) successorLocked() *waiter {
 	handOff := g.line.queue.handOff
-	if handOff == 0 || g.use != ForLock || g.outer != nil || time.Since(g.since) >= handOff {
+	if handOff == 0 || g.use != ForLock || g.chain.inner != nil || time.Since(g.since) >= handOff {
 		return nil
 	}
 	return g.nextLocked()
@@ -50,7 +50,8 @@ func (g *Grant) handTo(successor *waiter) bool {
 	if g.line.front != successor || successor.overLocked(time.Now()) != nil {
 		return false
 	}
-	next := q.newGrant(successor, g.session, g.since)
+	next := &successor.Grant
+	next.session, next.since = g.session, g.since
 	// Before its caller gets it: a loss in between must reach it.
 	if !q.pool.Replace(g.session, g, next) {
 		return false

@@ -54,7 +54,7 @@ func (q *Queue) Local(name string) *Grant {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[names.Fold(name)]
-	if l == nil || l.holder == nil || l.holder.state != held || l.holder.name != name || l.holder.result != nil {
+	if l == nil || l.holder == nil || l.holder.state != held && l.holder.state != stopped || l.holder.name != name {
 		return nil
 	}
 	return l.holder

@@ -36,7 +36,7 @@ func (l *line) joinLocked(w *waiter) {
 	if w.until.After(l.furthest) {
 		l.furthest = w.until
 	}
-	if use := w.terms.Use; use != ForGate && use != ForSlot { // their slotCall counts
+	if w.use != ForGate && w.use != ForSlot { // their slotCall counts
 		l.queue.waiting++
 	}
 }
@@ -45,7 +45,7 @@ func (l *line) joinLocked(w *waiter) {
 func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
-	if use := w.terms.Use; use != ForGate && use != ForSlot { // their slotCall counts
+	if w.use != ForGate && w.use != ForSlot { // their slotCall counts
 		l.queue.waiting--
 	}
 	if w.prev != nil {

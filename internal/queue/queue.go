@@ -102,9 +102,8 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 		return nil, ContextError(ctx)
 	}
 	w := &waiter{
+		Grant:    Grant{name: name, chain: q.chainOf(ctx), use: terms.Use},
 		ctx:      ctx,
-		chain:    q.chainOf(ctx),
-		name:     name,
 		terms:    terms,
 		deadline: deadlineAfter(terms.Left),
 		observer: observer,
@@ -121,19 +120,19 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	defer func() {
 		// A method of ctx, which is code of the user's, may have panicked.
 		if !returned && q.withdraw(w, context.Canceled) == nil {
-			w.lock.unwanted()
+			w.unwanted()
 		}
 	}()
 	err := q.await(w)
 	if err == nil && ctx.Err() != nil {
-		w.lock.unwanted()
+		w.unwanted()
 		err = ContextError(ctx)
 	}
 	returned = true
 	if err != nil {
 		return nil, err
 	}
-	return &w.lock, nil
+	return &w.Grant, nil
 }
 
 // enter puts w at the end of the line of its name. It starts an asker if no
@@ -235,15 +234,17 @@ func (q *Queue) withdrawLocked(w *waiter, err error) {
 	q.advanceLocked(l)
 }
 
-// serveLocked takes w out of its line, with err or, if that is nil, with
-// w.lock.
+// serveLocked takes w out of its line, with err or, if that is nil, with the
+// lock.
 func (q *Queue) serveLocked(w *waiter, err error) {
 	w.line.partLocked(w)
 	if w.timer != nil {
 		w.timer.Stop()
 	}
 	delete(q.nested, w)
-	w.err = err
+	if w.err = err; err == nil {
+		w.state = held
+	}
 	close(w.served)
 }
 

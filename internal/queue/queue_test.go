@@ -254,7 +254,7 @@ func TestLine_Lasts(t *testing.T) {
 			l.partLocked(in[i])
 			in = append(in[:i], in[i+1:]...)
 		} else {
-			w := &waiter{ctx: background, line: l, until: never}
+			w := &waiter{Grant: Grant{line: l}, ctx: background, until: never}
 			if random.IntN(50) > 0 {
 				w.until = now.Add(time.Duration(1 + random.IntN(1000)))
 			}
@@ -277,7 +277,7 @@ func TestLine_CostIsLinear(t *testing.T) {
 		q := New(nil, 0)
 		l := &line{queue: q}
 		for range n {
-			w := &waiter{ctx: background, line: l, served: make(chan struct{}), terms: For(timeout), until: time.Now().Add(timeout)}
+			w := &waiter{Grant: Grant{line: l}, ctx: background, served: make(chan struct{}), terms: For(timeout), until: time.Now().Add(timeout)}
 			l.joinLocked(w)
 		}
 		for l.front != nil { // after each caller that is served, the next wait begins

@@ -229,7 +229,7 @@ func (c *slotCall) attempt() (g *Grant, number int, lost bool, err error) {
 func (g *Grant) gone() error {
 	q := g.line.queue
 	q.mu.Lock()
-	cause := g.result
+	cause := g.why
 	q.mu.Unlock()
 	if r := (*fault.Reason)(nil); errors.As(cause, &r) && r.Cause != nil {
 		cause = r.Cause // the call has lost nothing that its caller knows of

@@ -20,16 +20,15 @@ func deadlineAfter(left time.Duration) time.Time {
 	return time.Now().Add(left)
 }
 
-// A waiter is a caller in line.
+// A waiter is a caller in line, with the lock that it waits for. Other callers
+// refer to that Grant only once w has been served with it.
 type waiter struct {
+	Grant
 	ctx      context.Context // not used with a mutex held: its methods may be the user's
-	chain    chain
-	line     *line
-	name     string
-	terms    Terms         // Busy is guarded by queue.mu
-	deadline time.Time     // when the timeout passes; never: there is none
-	until    time.Time     // the earlier of deadline and the context's deadline
-	served   chan struct{} // closed when w has left its line, with lock or err
+	terms    Terms           // Busy is guarded by queue.mu
+	deadline time.Time       // when the timeout passes; never: there is none
+	until    time.Time       // the earlier of deadline and the context's deadline
+	served   chan struct{}   // closed when w has left its line, with the lock or err
 
 	// Guarded by queue.mu.
 	prev, next *waiter
@@ -37,8 +36,7 @@ type waiter struct {
 	timer      *time.Timer     // nil until w is known to wait for another: see waitsLocked
 	observer   Observer        // nil: none, or it has been told
 	busy       bool            // the answer to its own question: another session holds the lock
-	err        error
-	lock       Grant // held if w has been served without err
+	err        error           // why it was served without the lock
 }
 
 // isServed reports whether w has left its line.
@@ -62,7 +60,7 @@ func (w *waiter) refusedLocked(nested, taken bool) error {
 	case taken && w.terms.Left == 0:
 		return w.timedOutLocked()
 	}
-	if w.terms.Use.own() {
+	if w.use.own() {
 		if err := w.chain.mayHaveOwn(); err != nil {
 			return err
 		}
@@ -78,7 +76,7 @@ func (w *waiter) refusedLocked(nested, taken bool) error {
 // case are two locks. Its chain must hold no lock and need no session of its
 // own. The queue's mu must be held.
 func (w *waiter) anySessionLocked(name string) bool {
-	return w.name == name && w.chain.empty() && !w.terms.Use.own()
+	return w.name == name && w.chain.empty() && !w.use.own()
 }
 
 // waitsLocked is called when w is known to wait: for another caller of this
@@ -106,7 +104,7 @@ func (w *waiter) waitsLocked() {
 // the wait, to look up the holder, or else at the deadline.
 func (w *waiter) firstRing(now time.Time) time.Time {
 	left := w.until.Sub(now)
-	if w.until == never || left < shortestLookup || w.terms.Busy || w.terms.Use == ForGate {
+	if w.until == never || left < shortestLookup || w.terms.Busy || w.use == ForGate {
 		return w.deadline
 	}
 	return w.until.Add(-min(lookupAhead, left/2))

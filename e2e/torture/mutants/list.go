@@ -37,8 +37,8 @@ var mutants = []mutant{
 		"\t\thanded, err = g.unlock()\n\t}\n",
 		"\t\thanded, err = g.unlock()\n\t} else {\n\t\terr = nil\n\t}\n"),
 	change("loss not told to the code under the lock", "internal/queue/grant.go",
-		"\t\tcancel(cause)\n\t}\n\treturn !cut\n",
-		"\t\t_ = cause\n\t}\n\treturn !cut\n"),
+		"\t\tcancel(cause)\n\t}\n\treturn end == lost\n",
+		"\t\t_ = cause\n\t}\n\treturn end == lost\n"),
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
@@ -105,10 +105,10 @@ var mutants = []mutant{
 		"\tif g.line.holder == g { // and not a grant that was prefetched\n\t\tg.line.holder = nil\n\t}\n",
 		"\tg.line.holder = nil\n"),
 	change("name open again before its code has ended", "internal/queue/grant.go",
-		"\t\tg.result, g.cause = lost, own\n",
-		"\t\tg.result, g.cause = lost, own\n\t\tg.line.holder = nil\n\t\tq.advanceLocked(g.line)\n"),
+		"\t\tg.state, g.why = end, why\n",
+		"\t\tg.state, g.why = end, why\n\t\tg.line.holder = nil\n\t\tq.advanceLocked(g.line)\n"),
 	change("second release goes through", "internal/queue/grant.go",
-		"\tif g.state == released {\n\t\tdefer q.mu.Unlock()\n\t\treturn g.result\n\t}\n",
+		"\tif g.state == released {\n\t\tdefer q.mu.Unlock()\n\t\treturn g.why\n\t}\n",
 		""),
 	change("waits a little too short", "internal/queue/waiter.go",
 		"return time.Now().Add(left)",
@@ -248,7 +248,7 @@ var mutants = []mutant{
 		"if g.use.own() || g.nextLocked()", "if g.nextLocked()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("asked ahead, or passed on, for a transaction", "internal/queue/waiter.go",
-		"w.chain.empty() && !w.terms.Use.own()", "w.chain.empty()").
+		"w.chain.empty() && !w.use.own()", "w.chain.empty()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
 		"aside(nil, timer.C, g.Release)", "aside(nil, nil, g.Release)").
