@@ -156,7 +156,7 @@ func (l *Locker) get(ctx context.Context, e Event, acquire func(k *Lock) error) 
 	answered := false
 	defer func() {
 		if !answered { // a method of the context, which is code of the user, has panicked
-			l.observer.end(k.call.counted)
+			k.call.end()
 		}
 	}()
 	err := l.check(k.ctx, k.name, e.Timeout)
@@ -243,8 +243,9 @@ func (k *Lock) Release() error {
 	return err
 }
 
-// release runs RELEASE_LOCK, or waits for the call that does. first reports
-// whether this is that call: then call.over must follow.
+// release runs RELEASE_LOCK, or waits for the call that does, and reports the
+// result to Stats and the log. first reports whether this call has done so:
+// then call.over must follow.
 func (k *Lock) release() (err error, first bool) {
 	err = k.grant.Release()
 	if err != nil {
@@ -254,7 +255,19 @@ func (k *Lock) release() (err error, first bool) {
 		}
 		err = e
 	}
-	return err, k.call.released(err)
+	c := &k.call
+	before := c.reported.Swap(releaseReported)
+	if before == releaseReported {
+		return err, false
+	}
+	o, held := &c.locker.observer, time.Since(c.acquired)
+	o.held.Add(-1)
+	o.holdTime.Add(int64(held))
+	if err != nil && before != lossReported {
+		o.lost.Add(1)
+		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", k.name, "held", held, "error", err)
+	}
+	return err, true
 }
 
 func (k *Lock) lost(cause error) error {

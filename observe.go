@@ -52,31 +52,6 @@ func (o *observer) init(hooks []Hooks, logger *slog.Logger) {
 	o.warned = make(map[warning]time.Time)
 }
 
-// begin counts a call, and reports whether it did; end undoes that. A call that
-// begins after Close is reported as any other, but it is not counted, and Close
-// does not wait for its end.
-func (o *observer) begin() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		return false
-	}
-	o.calls++
-	return true
-}
-
-func (o *observer) end(begun bool) {
-	if !begun {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.calls--
-	if o.closed && o.calls == 0 {
-		close(o.idle)
-	}
-}
-
 // close waits until the calls have reported everything to the hooks and the
 // log. The locks have been released.
 func (o *observer) close() {
@@ -135,7 +110,7 @@ type call struct {
 	ctx      context.Context // the caller's; the hooks may have added to it
 	event    Event
 	hooks    []Hooks // nil: none, or the call is a part of another, for which they are called
-	counted  bool    // among the observer's calls
+	counted  bool    // among the observer's calls: it began before Close
 	begun    time.Time
 	waits    bool        // for another caller
 	slow     *time.Timer // reports a long wait; nil: not
@@ -152,10 +127,18 @@ const (
 )
 
 // begin begins a call, and returns the context for it. Hooks are called unless
-// e has no Method: then it is one of the calls that WithLocks makes.
+// e has no Method: then it is one of the calls that WithLocks makes. Close
+// waits for the end of the call. A call that begins after Close is reported as
+// any other, but Close does not wait for it.
 func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	o := &l.observer
-	c.locker, c.ctx, c.event, c.counted, c.begun = l, ctx, e, o.begin(), time.Now()
+	c.locker, c.ctx, c.event, c.begun = l, ctx, e, time.Now()
+	o.mu.Lock()
+	if !o.closed {
+		o.calls++
+		c.counted = true
+	}
+	o.mu.Unlock()
 	if e.Method == "" || ctx == nil {
 		return ctx
 	}
@@ -163,7 +146,7 @@ func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	goesOn := false
 	defer func() {
 		if !goesOn { // a hook has called runtime.Goexit
-			o.end(c.counted)
+			c.end()
 		}
 	}()
 	for _, h := range c.hooks {
@@ -171,6 +154,20 @@ func (c *call) begin(l *Locker, ctx context.Context, e Event) context.Context {
 	}
 	goesOn = true
 	return c.ctx
+}
+
+// end ends the call: everything is reported to the hooks and the log.
+func (c *call) end() {
+	if !c.counted {
+		return
+	}
+	o := &c.locker.observer
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls--
+	if o.closed && o.calls == 0 {
+		close(o.idle)
+	}
 }
 
 // Waits implements queue.Observer: the call waits for another caller. A mutex
@@ -240,7 +237,7 @@ func (c *call) waited() {
 // failed is called when the call ends without its locks.
 func (c *call) failed(err error) {
 	o := &c.locker.observer
-	defer o.end(c.counted)
+	defer c.end()
 	c.event.Err = err
 	for i := len(c.hooks) - 1; i >= 0; i-- {
 		o.leave(c.ctx, c.hooks[i].Failed, c.event)
@@ -261,7 +258,7 @@ func (c *call) got(ctx context.Context) context.Context {
 // that the releases have found.
 func (c *call) over(ctx context.Context, lost, returned error, panicked bool) {
 	o := &c.locker.observer
-	defer o.end(c.counted)
+	defer c.end()
 	e := c.event
 	e.HeldFor, e.Err, e.Returned, e.Panicked = time.Since(c.acquired), lost, returned, panicked
 	for i := len(c.hooks) - 1; i >= 0; i-- {
@@ -275,24 +272,6 @@ func (c *call) lost() {
 	if c.reported.CompareAndSwap(0, lossReported) {
 		c.locker.observer.lost.Add(1)
 	}
-}
-
-// released is called at the end of a release, which found err. It reports
-// whether it is the first one, which counts: then over must follow.
-func (c *call) released(err error) (first bool) {
-	before := c.reported.Swap(releaseReported)
-	if before == releaseReported {
-		return false
-	}
-	o := &c.locker.observer
-	held := time.Since(c.acquired)
-	o.held.Add(-1)
-	o.holdTime.Add(int64(held))
-	if err != nil && before != lossReported {
-		o.lost.Add(1)
-		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", c.event.Name, "held", held, "error", err)
-	}
-	return true
 }
 
 // lostUntold logs a loss that the release found after a panic or Goexit of fn,
