@@ -60,7 +60,7 @@ func (a *asker) run(behind *Grant) {
 	goesOn := behind == nil || a.prefetch(behind)
 	q.mu.Lock()
 	for w := a.firstLocked(); w != nil && goesOn; w = a.firstLocked() {
-		a.own = w.use.own()
+		a.own = w.OwnSession()
 		req := pool.Request{Own: a.own, Lead: w.use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
 		if w.chain.inner != nil {
 			req.Home = w.chain.home()
@@ -216,7 +216,7 @@ func (a *asker) wantedByLocked(w *waiter) bool {
 	if a.wait != nil {
 		return w != nil && a.wait.suits(w)
 	}
-	if a.phase == starving && a.own && w != nil && !w.use.own() {
+	if a.phase == starving && a.own && w != nil && !w.OwnSession() {
 		return false // w may share a session, and the asker waits for one to itself
 	}
 	// A try is over soon. Without its asker, the next caller would find the

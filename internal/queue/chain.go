@@ -66,7 +66,7 @@ func (c chain) holds(g *Grant) bool {
 func (c chain) home() (home *pool.Session) {
 	for g := range c.locks {
 		home = g.session
-		if g.use.own() {
+		if g.OwnSession() {
 			break
 		}
 	}

@@ -63,7 +63,10 @@ func (g *Grant) Context(ctx context.Context, onLoss func(error) error) context.C
 	q := g.line.queue
 	q.mu.Lock()
 	g.cancel, g.onLoss = cancel, onLoss
-	cause := g.causeLocked()
+	var cause error
+	if g.state != held {
+		cause = g.causeLocked()
+	}
 	q.mu.Unlock()
 	if cause != nil {
 		cancel(cause)
@@ -139,8 +142,9 @@ func (g *Grant) cutOff(cause error) bool {
 	return false
 }
 
-// OwnSession implements pool.Hold.
-func (g *Grant) OwnSession() bool { return g.use.own() }
+// OwnSession implements pool.Hold: the session belongs to the call chain for as
+// long as the lock is held.
+func (g *Grant) OwnSession() bool { return g.use >= ForTx }
 
 func (g *Grant) isLost() bool {
 	g.line.queue.mu.Lock()

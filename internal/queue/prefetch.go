@@ -15,7 +15,7 @@ const missesBeforeOpening = 8
 // about to be sent. The queue's mu must be held.
 func (q *Queue) prefetchLocked(g *Grant) {
 	l := g.line
-	if g.use.own() || g.nextLocked() == nil || l.asker != nil {
+	if g.OwnSession() || g.nextLocked() == nil || l.asker != nil {
 		return
 	}
 	if q.pool.IdleToWait() {

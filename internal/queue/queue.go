@@ -45,10 +45,6 @@ const (
 	ForLead            // for the terms of one Lead, and the waits between them
 )
 
-// own reports whether the session belongs to the call chain for as long as the
-// lock is held.
-func (u Use) own() bool { return u >= ForTx }
-
 // grace is how long a caller whose time is up waits for a statement that is
 // about to end by itself, before its connection is broken.
 const grace = 50 * time.Millisecond

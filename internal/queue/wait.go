@@ -83,7 +83,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	if a.retry.slice > 0 {
 		limit = min(limit, a.retry.slice)
 	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.use.own()}
+	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.OwnSession()}
 	d := wt.longest(a.line, limit)
 	wt.ends = time.Now().Add(d)
 	a.wait, a.phase = wt, waiting

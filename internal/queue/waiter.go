@@ -60,7 +60,7 @@ func (w *waiter) refusedLocked(nested, taken bool) error {
 	case taken && w.terms.Left == 0:
 		return w.timedOutLocked()
 	}
-	if w.use.own() {
+	if w.OwnSession() {
 		if err := w.chain.mayHaveOwn(); err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (w *waiter) refusedLocked(nested, taken bool) error {
 // case are two locks. Its chain must hold no lock and need no session of its
 // own. The queue's mu must be held.
 func (w *waiter) anySessionLocked(name string) bool {
-	return w.name == name && w.chain.empty() && !w.use.own()
+	return w.name == name && w.chain.empty() && !w.OwnSession()
 }
 
 // waitsLocked is called when w is known to wait: for another caller of this

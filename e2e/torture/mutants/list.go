@@ -245,10 +245,10 @@ var mutants = []mutant{
 		"case a.line.asker != a: // an answer", "case false: // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
 	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
-		"if g.use.own() || g.nextLocked()", "if g.nextLocked()").
+		"if g.OwnSession() || g.nextLocked()", "if g.nextLocked()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("asked ahead, or passed on, for a transaction", "internal/queue/waiter.go",
-		"w.chain.empty() && !w.use.own()", "w.chain.empty()").
+		"w.chain.empty() && !w.OwnSession()", "w.chain.empty()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
 		"aside(nil, timer.C, g.Release)", "aside(nil, nil, g.Release)").
