@@ -53,10 +53,10 @@ type sighting struct {
 	since  time.Time
 }
 
-// A slotCall is a call for a slot.
+// A slotCall is a call for one of the slots.
 type slotCall struct {
-	queue    *Queue
-	slots    *slots
+	*slots
+
 	ctx      context.Context
 	name     string
 	names    []string // of the slots
@@ -94,7 +94,6 @@ func (q *Queue) AcquireSlot(ctx context.Context, name string, n int, terms Terms
 		return nil, 0, ContextError(ctx)
 	}
 	c := &slotCall{
-		queue:    q,
 		ctx:      ctx,
 		name:     name,
 		names:    make([]string, n),
@@ -106,7 +105,7 @@ func (q *Queue) AcquireSlot(ctx context.Context, name string, n int, terms Terms
 	for i := range n {
 		c.names[i] = names.Slot(name, i)
 	}
-	if err := c.enter(); err != nil {
+	if err := c.enter(q); err != nil {
 		return nil, 0, err
 	}
 	defer c.leave()
@@ -119,15 +118,15 @@ func (q *Queue) AcquireSlot(ctx context.Context, name string, n int, terms Terms
 	}
 }
 
-// enter begins the call, unless its chain holds a slot of the name already.
-func (c *slotCall) enter() error {
-	q, chain := c.queue, c.queue.chainOf(c.ctx)
-	key := names.Fold(c.name)
+// enter begins the call in q. It returns an error if the call's chain holds a
+// slot of the name already.
+func (c *slotCall) enter(q *Queue) error {
+	chain, key := q.chainOf(c.ctx), names.Fold(c.name)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !chain.empty() {
 		c.polls = true
-		if err := c.reentersLocked(chain, key); err != nil {
+		if err := c.reentersLocked(q, chain, key); err != nil {
 			return err
 		}
 	}
@@ -142,15 +141,15 @@ func (c *slotCall) enter() error {
 	return nil
 }
 
-func (c *slotCall) reentersLocked(chain chain, key string) error {
+func (c *slotCall) reentersLocked(q *Queue, chain chain, key string) error {
 	for g := range chain.locks {
 		if g.slots != nil && g.slots.key == key {
 			return fault.Because(fault.ErrReentrant, fmt.Sprintf("this call chain already holds slot %d; do not acquire another under fn's ctx", g.slot), nil)
 		}
 	}
 	for _, name := range append([]string{names.Gate(c.name)}, c.names...) {
-		if l := c.queue.lines[names.Fold(name)]; l != nil && chain.holds(l.holder) {
-			return c.queue.heldAlready(l.holder, name)
+		if l := q.lines[names.Fold(name)]; l != nil && chain.holds(l.holder) {
+			return q.heldAlready(l.holder, name)
 		}
 	}
 	return nil
