@@ -167,11 +167,11 @@ func (g *Grant) Release() error {
 		return g.why
 	}
 	cancel, cause, err := g.cancel, error(nil), error(nil)
-	switch g.state {
-	case lost:
-		cause, err = g.causeLocked(), g.why
-	case stopped:
-		cause = g.why
+	if g.state != held { // another goroutine may be about to end the context
+		cause = g.causeLocked()
+	}
+	if g.state == lost {
+		err = g.why
 	}
 	g.state = releasing
 	q.mu.Unlock()

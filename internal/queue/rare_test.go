@@ -14,6 +14,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/clock"
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // Tests of branches that need a rare moment.
@@ -133,6 +134,63 @@ func TestWait_GrantedOnASessionThatWasKilled(t *testing.T) {
 		b.queue.mu.Unlock()
 		g := c.granted(b)
 		assert.NotSame(b, killed, g.session)
+		require.NoError(b, g.Release())
+	})
+}
+
+// The line may let go of an asker that has not needed a context yet: then the
+// context has ended.
+func TestAsker_LetGoBeforeItsContext(t *testing.T) {
+	a := &asker{line: &line{queue: New(nil, 0)}}
+	require.ErrorIs(t, a.Context().Err(), context.Canceled)
+	a.line.asker = &asker{line: a.line}
+	require.NoError(t, a.line.asker.Context().Err())
+	a.line.asker.cancel()
+}
+
+// The session has gone, and the goroutine that notices it has not ended the
+// context yet. The release ends the context first, by the same cause.
+func TestRelease_BeforeTheContextHasEnded(t *testing.T) {
+	for _, end := range []state{lost, stopped} {
+		inBubble(t, 0, func(b *bubble) {
+			g := b.acquire(background, "a")
+			ctx := g.Context(background, same)
+			b.server.Kill(b.server.Holder("a"))
+			b.queue.mu.Lock()
+			g.state, g.why = end, errGone
+			b.queue.mu.Unlock()
+			err := g.Release()
+			assert.Equal(b, errGone, context.Cause(ctx))
+			if end == lost {
+				assert.Equal(b, errGone, err)
+			}
+			time.Sleep(time.Second)
+		})
+	}
+}
+
+// A context ends during a statement of a transaction, and the driver closes the
+// connection. That is not a loss. The cause of the code's context says it.
+func TestGrant_StoppedByItsOwnCode(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		g, err := b.queue.Acquire(background, "a", Terms{Timeout: Forever, Left: Forever, Use: ForTx}, nil)
+		require.NoError(b, err)
+		code := under(g)
+		tx, err := g.Begin(nil)
+		require.NoError(b, err)
+		b.server.Once("INSERT", &memserver.Reply{Hang: true})
+		ctx, cancel := context.WithCancel(code)
+		ended := make(chan error, 1)
+		go func() { _, err := tx.ExecContext(ctx, "INSERT INTO t VALUES (1)"); ended <- err }()
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(b, <-ended, context.Canceled)
+		time.Sleep(10 * time.Second)
+		assert.ErrorIs(b, context.Cause(code), context.Canceled)
+		assert.ErrorIs(b, context.Cause(code), server.ErrCutOff)
+		assert.NotErrorIs(b, context.Cause(code), fault.ErrLost)
+		assert.False(b, g.isLost())
+		require.ErrorIs(b, g.Commit(), server.ErrCutOff)
 		require.NoError(b, g.Release())
 	})
 }
