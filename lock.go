@@ -243,9 +243,8 @@ func (k *Lock) Release() error {
 	return err
 }
 
-// release runs RELEASE_LOCK, or waits for the call that does, and reports the
-// result to Stats and the log. first reports whether this call has done so:
-// then call.over must follow.
+// release runs RELEASE_LOCK, or waits for the call that does. first reports
+// whether this is that call: then call.over must follow.
 func (k *Lock) release() (err error, first bool) {
 	err = k.grant.Release()
 	if err != nil {
@@ -255,19 +254,7 @@ func (k *Lock) release() (err error, first bool) {
 		}
 		err = e
 	}
-	c := &k.call
-	before := c.reported.Swap(releaseReported)
-	if before == releaseReported {
-		return err, false
-	}
-	o, held := &c.locker.observer, time.Since(c.acquired)
-	o.held.Add(-1)
-	o.holdTime.Add(int64(held))
-	if err != nil && before != lossReported {
-		o.lost.Add(1)
-		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", k.name, "held", held, "error", err)
-	}
-	return err, true
+	return err, k.call.released(err)
 }
 
 func (k *Lock) lost(cause error) error {

@@ -274,6 +274,23 @@ func (c *call) lost() {
 	}
 }
 
+// released is called at the end of a release, which found err. It reports
+// whether it is the first one, which counts: then over must follow.
+func (c *call) released(err error) (first bool) {
+	before := c.reported.Swap(releaseReported)
+	if before == releaseReported {
+		return false
+	}
+	o, held := &c.locker.observer, time.Since(c.acquired)
+	o.held.Add(-1)
+	o.holdTime.Add(int64(held))
+	if err != nil && before != lossReported {
+		o.lost.Add(1)
+		o.logger.ErrorContext(c.ctx, "namedlock: lock was already lost when it was released", "name", c.event.Name, "held", held, "error", err)
+	}
+	return true
+}
+
 // lostUntold logs a loss that the release found after a panic or Goexit of fn,
 // because no caller gets the error.
 func (c *call) lostUntold(err error) {
