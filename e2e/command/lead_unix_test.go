@@ -44,8 +44,10 @@ func TestLead_RunsAgainAfterALoss(t *testing.T) {
 		runs(1)
 		b.lose("x")
 		runs(2)
-		assert.Contains(t, both[0].stderr.String()+both[1].stderr.String(), "lost the lock, ending the command")
-
+		// The other process may lead before the deposed one has printed this.
+		b.until(func() bool {
+			return strings.Contains(both[0].stderr.String()+both[1].stderr.String(), "lost the lock, ending the command")
+		}, "the loss is reported")
 		b.until(func() bool { return runningOf(t, both...) == 1 }, "the deposed one has ended it")
 		leader, other := both[0], both[1]
 		if pids := lines(other); len(pids) > 0 && alive(number(t, pids[len(pids)-1])) {
@@ -71,8 +73,8 @@ func TestLead_RunsAgainAfterAFailure(t *testing.T) {
 		for _, pause := range []string{"in 1s\n", "in 2s\n", "in 4s\n"} {
 			assert.Contains(t, p.stderr.String(), pause)
 		}
-		assert.Len(t, lines(p), 3)
-		lock := b.hold("x") // without waiting for p to end
+		assert.Len(t, p.pids(3), 3) // standard output may be read later than standard error
+		lock := b.hold("x")         // without waiting for p to end
 		require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 		assert.Equal(t, 143, p.code(), "a signal ends the pause")
 		require.NoError(t, lock.Release())
