@@ -101,7 +101,7 @@ func TestHandOff_EndsInTime(t *testing.T) {
 		for range 10 {
 			// With New a foreign session may overtake in any case.
 			if at.way == byOpen {
-				prompt(t, 2*round, "a foreign waiter is served", func() time.Duration {
+				at.prompt(t, 2*round, "a foreign waiter is served", func() time.Duration {
 					start := time.Now()
 					f.lockSoon(name)
 					took := time.Since(start)

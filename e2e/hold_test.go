@@ -20,7 +20,7 @@ func TestPromise10_ContextKeptHoldsUpNobody(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		f, taken := at.foreign(t), newName("taken")
 		f.lock(taken)
-		prompt(t, 200*time.Millisecond, "the release of another chain's lock", func() time.Duration {
+		at.prompt(t, 200*time.Millisecond, "the release of another chain's lock", func() time.Duration {
 			l := at.locker(t, namedlock.WithMaxSessions(2))
 			before, ctx := hold(t, t.Context(), l, newName("before"))
 			before.release(t)

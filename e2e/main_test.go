@@ -275,6 +275,16 @@ func prompt(t *testing.T, limit time.Duration, what string, f func() time.Durati
 	require.LessOrEqual(t, took, limit+late, "too late: "+what)
 }
 
+// prompt is for a time that depends on answers of the server, which must be
+// running. It also takes the lateness of the server into account: prompt alone
+// does not notice that the server's threads wait for a processor.
+func (s *server) prompt(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
+	t.Helper()
+	var took, late time.Duration
+	answers := s.latenessOf(t, func() { late = lateness.Of(func() { took = f() }) })
+	require.LessOrEqual(t, took, limit+late+answers, "too late (lateness %v, and %v of the server): %s", late, answers, what)
+}
+
 // background is a context that outlives the test's own context, which ends
 // before the cleanup begins.
 var background = context.Background()

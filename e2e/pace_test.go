@@ -3,7 +3,10 @@ package e2e
 import (
 	"fmt"
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
@@ -49,3 +52,34 @@ func often() time.Duration { return paced(500 * time.Millisecond) }
 
 // twoIntervals is the bound for a loss that no socket shows.
 func twoIntervals() time.Duration { return 2 * often() }
+
+// latenessOf runs f, and returns the time that late answers of the server may
+// have added to f. For each answer, that is the worst time of a trivial
+// statement while f ran.
+func (s *server) latenessOf(t *testing.T, f func()) time.Duration {
+	t.Helper()
+	const answers, pause = 5, 5 * time.Millisecond
+	conn, err := s.admin.Conn(background)
+	require.NoError(t, err)
+	defer conn.Close()
+	stop, worst := make(chan struct{}), make(chan time.Duration, 1)
+	go func() {
+		slowest, ended := time.Duration(0), false
+		for !ended {
+			start := time.Now()
+			_, _ = conn.ExecContext(background, "DO 1") // an error is found by the test
+			slowest = max(slowest, time.Since(start))
+			select {
+			case <-stop:
+				ended = true
+			case <-time.After(pause):
+			}
+		}
+		worst <- slowest
+	}()
+	func() {
+		defer close(stop) // also if f ends the test
+		f()
+	}()
+	return answers * <-worst
+}

@@ -200,7 +200,7 @@ func TestPromise50_WhatAWaitCosts(t *testing.T) {
 		assert.LessOrEqual(t, float64(asked), 20*took.Seconds()+float64(2*processes), "and a keep-alive")
 
 		for _, slot := range []int{3, 1, 2} {
-			prompt(t, 100*time.Millisecond, "a free slot is acquired", func() time.Duration {
+			srv.prompt(t, 100*time.Millisecond, "a free slot is acquired", func() time.Duration {
 				time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 				freed := time.Now()
 				f.unlock(slotName(name, slot))

@@ -514,21 +514,42 @@ func TestKilledAtEveryPlace(t *testing.T) {
 	})
 }
 
-// The lock is kept while the front is stopped. The keeper does not stop.
+// The lock is kept while the front is stopped. A keeper that is stopped is
+// continued by the front.
 func TestStopped(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		p := b.start("run", "x", "--", "sh", "-c", "trap 'echo 0' USR1; echo $$; echo $PPID; while :; do sleep 0.05; done")
 		pids := p.pids(2)
-		require.NoError(t, syscall.Kill(pids[1], syscall.SIGSTOP))
+		b.stop(p.Process.Pid) // so that the keeper is seen stopped
+		b.stop(pids[1])
+		require.NoError(t, p.Process.Signal(syscall.SIGCONT))
+		b.until(func() bool { return state(pids[1]) != "T" }, "the front continues the keeper")
 		require.NoError(t, p.Process.Signal(syscall.SIGUSR1))
 		p.pids(3) // the keeper has passed the signal on
-		require.NoError(t, p.Process.Signal(syscall.SIGSTOP))
+		b.stop(p.Process.Pid)
 		assert.NotZero(t, b.holder("x"))
 		require.NoError(t, syscall.Kill(pids[0], syscall.SIGTERM))
 		b.free("x")
 		require.NoError(t, p.Process.Signal(syscall.SIGCONT))
 		assert.Equal(t, 143, p.code())
 	})
+}
+
+// stop stops a process, and returns when all its threads have stopped. Until
+// then they may run on for a while.
+func (b *bench) stop(pid int) {
+	b.Helper()
+	require.NoError(b, syscall.Kill(pid, syscall.SIGSTOP))
+	b.until(func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		require.NoError(b, err)
+		for _, thread := range threads {
+			if state(number(b, filepath.Base(thread))) != "T" {
+				return false
+			}
+		}
+		return len(threads) > 0
+	}, "process %d stops", pid)
 }
 
 func TestWhatTheCommandLeavesBehindEnds(t *testing.T) {
