@@ -413,7 +413,7 @@ func TestPromise07_UnavailableServer(t *testing.T) {
 // uses it again.
 func TestPromise07_ServerGoesAndComesBack(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		l, f, waited, held := setup{srv, byOpen}.locker(t), srv.foreign(t), newName("waited"), newName("held")
 		f.lock(waited)
 		waiter := begin(t, t.Context(), l, waited, namedlock.Forever)

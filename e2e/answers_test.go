@@ -20,7 +20,7 @@ import (
 // give up a session or its locks.
 func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		f := srv.foreign(t)
 		for _, params := range [][]string{nil, {"interpolateParams=true"}} {
 			for _, way := range []string{byOpen, byNew} {

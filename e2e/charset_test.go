@@ -121,7 +121,7 @@ func TestPromise21_EveryCharacterSet(t *testing.T) {
 // The server's init_connect changes the character sets of every session.
 func TestPromise21_InitConnect(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		srv.mustRun(t, "SET GLOBAL init_connect = 'SET character_set_results=utf16, character_set_connection=ucs2'")
 		// The server does not run init_connect for root.
 		db := srv.openAs(t, newUser(), nil)

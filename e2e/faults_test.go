@@ -180,7 +180,7 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 // excludes no client of the new primary. fn does not run.
 func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		for _, way := range []string{byOpen, byNew} {
 			l, f, name := setup{srv, way}.spied(t), srv.foreign(t), newName("demoted")
 			f.lock(name)

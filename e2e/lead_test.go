@@ -209,7 +209,7 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			onServersWith(t, nil, func(t *testing.T, srv *server) {
+			onPrivateServers(t, func(t *testing.T, srv *server) {
 				c := srv.candidates(t)
 				leader := c.next(tick{})
 				outage(c)

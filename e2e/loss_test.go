@@ -2,19 +2,10 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"database/sql"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -136,18 +127,13 @@ func (l *locker) acquiredVictim(t *testing.T, f *foreign, kill func(name string,
 	}
 }
 
-// onServersWith is onEachServer with servers that no other test uses at the
-// same time, for tests that change or stop them. If args is nil, the servers
-// are borrowed. Otherwise new servers are started with these options.
-func onServersWith(t *testing.T, args func(servers.Kind) []string, test func(t *testing.T, srv *server)) {
+// onPrivateServers is onEachServer with servers that no other test uses at the
+// same time, for tests that change or stop them.
+func onPrivateServers(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			if args == nil {
-				test(t, borrow(t, kind))
-			} else {
-				test(t, startFor(t, kind, args(kind)...))
-			}
+			test(t, borrow(t, kind))
 		})
 	}
 }
@@ -352,7 +338,7 @@ func TestPromise12_EveryLockIsProved(t *testing.T) {
 // The primary becomes a replica while a lock is held.
 func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		set := func(readOnly string) {
 			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = "+readOnly)
 			require.NoError(t, err)
@@ -386,7 +372,7 @@ func TestPromise11_ReadOnlyServerIsALoss(t *testing.T) {
 // keep-alive.
 func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		for _, way := range []string{byOpen, byNew} {
 			l := setup{srv, way}.locker(t, namedlock.WithKeepAlive(often()))
 			name := newName("busy")
@@ -418,8 +404,7 @@ func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		if srv.Kind() == servers.MariaDB { // MySQL makes certificates itself
-			cert, key := certificate(t, t.TempDir())
-			srv = startFor(t, servers.MariaDB, "--ssl-cert="+cert, "--ssl-key="+key)
+			srv = plainMariaDB.borrow(t)
 		}
 		for _, way := range []string{byOpen, byNew} {
 			f := srv.foreign(t)
@@ -435,30 +420,6 @@ func TestPromise11_KillUnderTLSIsNoticedAtOnce(t *testing.T) {
 			})
 		}
 	})
-}
-
-// certificate writes a self-signed certificate and its key.
-func certificate(t *testing.T, folder string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "namedlock test"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	require.NoError(t, err)
-	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	write := func(name, kind string, der []byte) string {
-		file := filepath.Join(folder, name)
-		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-		return file
-	}
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", privateDER)
 }
 
 // On Linux no probe is needed: the kernel reports the end of a connection.

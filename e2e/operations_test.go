@@ -136,8 +136,8 @@ func with(rows []answer, column, value string) []answer {
 	return slices.DeleteFunc(slices.Clone(rows), func(r answer) bool { return r[column] != value })
 }
 
-// onPlainServers runs the test on servers that no other test uses, without
-// extra plugins. Such a MariaDB does not list waiters.
+// onPlainServers runs the test on servers that no other test uses at the same
+// time, with default options. Such a MariaDB does not list waiters.
 func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
 	for _, kind := range on().Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -145,7 +145,7 @@ func onPlainServers(t *testing.T, test func(t *testing.T, srv *server)) {
 			if kind == servers.MySQL {
 				test(t, borrow(t, kind))
 			} else {
-				test(t, asServer(t, servers.ForTest(t, kind)))
+				test(t, plainMariaDB.borrow(t))
 			}
 		})
 	}

@@ -26,15 +26,23 @@ const lentAtOnce = 2
 
 // A pool has the idle servers of one kind.
 type pool struct {
-	kind servers.Kind
-	turn chan struct{}
-	mu   sync.Mutex
-	idle []*private
+	start func() (*server, error)
+	turn  chan struct{} // its capacity is how many are lent at the same time
+	mu    sync.Mutex
+	idle  []*private
 }
 
 var pools = map[servers.Kind]*pool{
-	servers.MySQL:   {kind: servers.MySQL, turn: make(chan struct{}, lentAtOnce)},
-	servers.MariaDB: {kind: servers.MariaDB, turn: make(chan struct{}, lentAtOnce)},
+	servers.MySQL:   newPool(lentAtOnce, func() (*server, error) { return start(servers.MySQL) }),
+	servers.MariaDB: newPool(lentAtOnce, func() (*server, error) { return start(servers.MariaDB) }),
+}
+
+// plainMariaDB has a MariaDB as most users have it, which does not list
+// waiters. It has a certificate, so TLS is possible.
+var plainMariaDB = newPool(1, startPlainMariaDB)
+
+func newPool(atOnce int, start func() (*server, error)) *pool {
+	return &pool{start: start, turn: make(chan struct{}, atOnce)}
 }
 
 // borrow returns a server in its initial state, which no other test uses until
@@ -42,7 +50,11 @@ var pools = map[servers.Kind]*pool{
 // install plugins, and kill and restart the server.
 func borrow(t *testing.T, kind servers.Kind) *server {
 	t.Helper()
-	p := pools[kind]
+	return pools[kind].borrow(t)
+}
+
+func (p *pool) borrow(t *testing.T) *server {
+	t.Helper()
 	p.turn <- struct{}{}
 	t.Cleanup(func() { <-p.turn })
 	s, err := p.take()
@@ -65,7 +77,7 @@ func (p *pool) take() (*private, error) {
 	if s := p.takeIdle(); s != nil {
 		return s, nil
 	}
-	s, err := start(p.kind)
+	s, err := p.start()
 	if err != nil {
 		return nil, err
 	}
@@ -101,15 +113,21 @@ func (p *pool) giveBack(s *private) error {
 
 // stopPools stops all servers that are not lent.
 func stopPools() error {
-	var errs []error
+	errs := []error{plainMariaDB.stop()}
 	for _, p := range pools {
-		p.mu.Lock()
-		for _, s := range p.idle {
-			errs = append(errs, s.Stop())
-		}
-		p.idle = nil
-		p.mu.Unlock()
+		errs = append(errs, p.stop())
 	}
+	return errors.Join(errs...)
+}
+
+func (p *pool) stop() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, s := range p.idle {
+		errs = append(errs, s.Stop())
+	}
+	p.idle = nil
 	return errors.Join(errs...)
 }
 

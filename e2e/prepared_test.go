@@ -15,7 +15,7 @@ import (
 func TestPromise24_NothingStaysPrepared(t *testing.T) {
 	t.Parallel()
 	// The count is that of the whole server.
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		for _, way := range []string{byNew, byOpen} {
 			t.Run(way, func(t *testing.T) {
 				at := setup{srv, way}

@@ -24,7 +24,7 @@ func TestPromise11_ServerRestarts(t *testing.T) {
 	}
 	for how, end := range ends {
 		t.Run(how, func(t *testing.T) {
-			onServersWith(t, nil, func(t *testing.T, srv *server) {
+			onPrivateServers(t, func(t *testing.T, srv *server) {
 				requireNoticed(t, atOnce, func() victim { return srv.restart(t, end) })
 			})
 		})
@@ -110,7 +110,7 @@ func (s *server) restart(t *testing.T, end func(*servers.Server) error) victim {
 func TestPromise07_IdleConnectionsGoStale(t *testing.T) {
 	t.Parallel()
 	const count = 6
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		l := setup{srv, byOpen}.locker(t)
 		l.db.SetMaxIdleConns(2 * count)
 		warm := func(n int) {

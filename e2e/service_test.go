@@ -120,7 +120,7 @@ func TestPromise41_CheckWarnsOfALateLoss(t *testing.T) {
 // The locks of a read-only server exclude no client of the primary.
 func TestPromise41_CheckKnowsAReplica(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		srv.mustRun(t, "SET GLOBAL read_only = ON")
 		for _, way := range []string{byOpen, byNew} {
 			require.ErrorIs(t, setup{srv, way}.locker(t).Check(t.Context()), namedlock.ErrUnsupported)

@@ -1,9 +1,18 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +63,52 @@ func start(kind servers.Kind, args ...string) (*server, error) {
 		return nil, err
 	}
 	return asTarget(backend)
+}
+
+// startPlainMariaDB starts a MariaDB without the options of start, but with a
+// certificate, which MySQL makes itself. It cannot be restarted, since the
+// certificate's file is removed.
+func startPlainMariaDB() (*server, error) {
+	folder, err := os.MkdirTemp("", "namedlock-certificate-")
+	if err != nil {
+		return nil, err
+	}
+	cert, key, err := certificate(folder)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	backend, err := servers.Start(servers.MariaDB, servers.WithVersion(on().Version), servers.WithArgs("--ssl-cert="+cert, "--ssl-key="+key))
+	if err := errors.Join(err, os.RemoveAll(folder)); err != nil {
+		return nil, err
+	}
+	return asTarget(backend)
+}
+
+// certificate writes a self-signed certificate and its key.
+func certificate(folder string) (cert, key string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "namedlock test"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return "", "", err
+	}
+	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", "", err
+	}
+	cert, key = filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	return cert, key, errors.Join(
+		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER}), 0o600))
 }
 
 // asTarget returns a server of the target, with the proxy in front of it.

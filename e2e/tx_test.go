@@ -723,7 +723,7 @@ func TestPromise28_CommitCutOff(t *testing.T) {
 // stays. Or the loss is detected before.
 func TestPromise28_DemotedServer(t *testing.T) {
 	t.Parallel()
-	onServersWith(t, nil, func(t *testing.T, srv *server) {
+	onPrivateServers(t, func(t *testing.T, srv *server) {
 		for _, host := range []string{"localhost", "127.0.0.1"} { // root may write in spite of read_only
 			_, err := srv.admin.Exec("CREATE USER app@'" + host + "'")
 			require.NoError(t, err)
