@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
@@ -320,7 +321,7 @@ func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 					for range cycles {
 						requireUsable(t, l)
 					}
-					l.spy.Once("SELECT "+getLock, fault)
+					l.spy.Once("SELECT "+locksql.GetLock, fault)
 					ran := 0
 					// "After it was sent": the first session may hold the lock for a moment.
 					require.NoError(t, l.WithLock(t.Context(), name, patience, func(context.Context) error {
@@ -334,7 +335,7 @@ func TestPromise07_FailedTryIsTriedOnceMore(t *testing.T) {
 
 					// The same holds for a wait: the try returns 0, and then the wait fails.
 					f.lock(name)
-					l.spy.Nth(2, getLock, fault)
+					l.spy.Nth(2, locksql.GetLock, fault)
 					c := begin(t, t.Context(), l, name, time.Minute)
 					srv.awaitWaiter(t, name)
 					f.unlock(name)
@@ -353,7 +354,7 @@ func TestPromise07_FailsTwice(t *testing.T) {
 	injected := errors.New("injected")
 	onEachServer(t, func(t *testing.T, srv *server) {
 		l, f, name := setup{srv, byOpen}.spied(t), srv.foreign(t), newName("twice")
-		l.spy.Always(getLock, spy.FailAfter(injected))
+		l.spy.Always(locksql.GetLock, spy.FailAfter(injected))
 		for _, timeout := range []time.Duration{0, time.Second, namedlock.Forever} {
 			err := l.WithLock(t.Context(), name, timeout, unexpected(t))
 			requireError(t, err, namedlock.ErrUnavailable, name)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -88,8 +89,8 @@ func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 		l, f := setup{srv, byNew}.spied(t), srv.foreign(t)
 		outer, name, other := newName("outer"), newName("raced"), newName("other")
 		c, ctx := hold(t, t.Context(), l, outer)
-		l.spy.Once(getLock, spy.FailAfter(answerOf(1205))) // the server grants the lock nevertheless
-		l.spy.Always(releaseLock, spy.FailBefore(answerOf(1205)))
+		l.spy.Once(locksql.GetLock, spy.FailAfter(answerOf(1205))) // the server grants the lock nevertheless
+		l.spy.Always(locksql.ReleaseLock, spy.FailBefore(answerOf(1205)))
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
 		require.NoError(t, context.Cause(ctx), "the other lock is not touched")
 
@@ -103,8 +104,8 @@ func TestPromise05_ReleaseInCaseIsRefused(t *testing.T) {
 		}))
 		c.release(t)
 
-		l.spy.Once(getLock, spy.FailAfter(answerOf(1205)))
-		l.spy.Once(releaseLock, spy.FailBefore(answerOf(1205)))
+		l.spy.Once(locksql.GetLock, spy.FailAfter(answerOf(1205)))
+		l.spy.Once(locksql.ReleaseLock, spy.FailBefore(answerOf(1205)))
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnavailable, name)
 		require.NoError(t, l.Close())
 		f.free(name)
@@ -120,11 +121,11 @@ func TestPromise22_LockFunctionsProhibited(t *testing.T) {
 		for _, at := range []struct {
 			setup
 			text string
-		}{{at, "RELEASE_ALL_LOCKS"}, {at, getLock}} {
+		}{{at, "RELEASE_ALL_LOCKS"}, {at, locksql.GetLock}} {
 			for _, number := range []uint16{1105, 1235, 1836} {
 				l, name := at.spied(t), newName("prohibited")
 				l.spy.Always(at.text, spy.FailBefore(answerOf(number)))
-				l.spy.Always(releaseLock, spy.FailBefore(answerOf(number)))
+				l.spy.Always(locksql.ReleaseLock, spy.FailBefore(answerOf(number)))
 				for range 3 {
 					err := l.WithLock(t.Context(), name, 0, unexpected(t))
 					requireError(t, err, namedlock.ErrUnsupported, name)

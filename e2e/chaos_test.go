@@ -14,6 +14,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // Several Lockers and foreign sessions contend for a few names, nested, with
@@ -98,7 +100,7 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 					s := section{name, time.Now(), time.Time{}}
 					time.Sleep(rand.N(2 * time.Millisecond))
 					s.end = time.Now()
-					_, _ = stranger.ask("SELECT RELEASE_LOCK(?)", name)
+					_, _ = stranger.ask(locksql.SelectReleaseLock, name)
 					mu.Lock()
 					clean = append(clean, s)
 					mu.Unlock()

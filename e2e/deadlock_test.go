@@ -8,6 +8,8 @@ import (
 	"github.com/go-namedlock/namedlock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // Processes acquire locks in opposite order. The server detects the deadlock,
@@ -190,7 +192,7 @@ func TestPromise08_SharedSessionIsNoCycle(t *testing.T) {
 		waiter.queued(t)
 		got := make(chan error, 1)
 		go func() {
-			_, err := stranger.ask("SELECT GET_LOCK(?, ?)", ours, 60)
+			_, err := stranger.ask(locksql.SelectGetLock, ours, 60)
 			got <- err
 		}()
 		at.awaitWaiter(t, ours)

@@ -25,8 +25,9 @@
 //     sessions use the server itself. The shared servers start when the first
 //     test needs them, and end with the process. Therefore every test uses lock
 //     names of its own, from newName, and changes no global variable. A test
-//     that stops a server, or sets one of its options, starts its own server
-//     with startFor.
+//     that stops a server, or sets a variable, borrows one. Only a test that
+//     needs another option at the start of a server starts its own, with
+//     startFor.
 //   - asTarget makes a server from a *servers.Server: it starts the target's
 //     proxy. A target is the server, or the proxy, of one run of the tests, see
 //     internal/targets. NAMEDLOCK_TARGET or NAMEDLOCK_DSN selects it.
@@ -54,6 +55,8 @@
 //     the server's queue.
 //   - at.network returns a proxy whose connections can be cut, slowed down or
 //     silenced (internal/netfault).
+//   - internal/locksql has the texts of statements that tests of several
+//     packages need.
 //
 // A call in its own goroutine (calls_test.go):
 //
@@ -75,7 +78,8 @@
 //     happened: eventually, receive, awaitWaiter. patience, one minute, bounds
 //     that, and decides nothing.
 //   - prompt is for a promise about time. It measures how late this machine was
-//     in the meantime, and adds that to the limit.
+//     in the meantime, and adds that to the limit. at.prompt also measures how
+//     late the server was, for a time that depends on its answers.
 //
 // # An example
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -186,7 +187,7 @@ func TestPromise22_DemotedDuringTheWait(t *testing.T) {
 			f.lock(name)
 			c := begin(t, t.Context(), l, name, patience)
 			c.queued(t)
-			eventually(t, func() bool { return l.spy.Count(getLock) > 1 }, "it waits, or polls")
+			eventually(t, func() bool { return l.spy.Count(locksql.GetLock) > 1 }, "it waits, or polls")
 			_, err := srv.admin.ExecContext(background, "SET GLOBAL read_only = ON")
 			require.NoError(t, err)
 			f.unlock(name)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // foreign is a session that does not use the library.
@@ -47,7 +49,7 @@ func (f *foreign) number(query string, args ...any) int64 {
 // seconds.
 func (f *foreign) get(name string, seconds int) bool {
 	f.t.Helper()
-	return f.number("SELECT GET_LOCK(?, ?)", name, seconds) == 1
+	return f.number(locksql.SelectGetLock, name, seconds) == 1
 }
 
 // lock acquires a lock that is free.
@@ -64,7 +66,7 @@ func (f *foreign) lockSoon(name string) {
 
 func (f *foreign) unlock(name string) {
 	f.t.Helper()
-	require.EqualValues(f.t, 1, f.number("SELECT RELEASE_LOCK(?)", name), "the foreign session did not hold %q", name)
+	require.EqualValues(f.t, 1, f.number(locksql.SelectReleaseLock, name), "the foreign session did not hold %q", name)
 }
 
 // free fails the test unless the names are free now.
@@ -79,11 +81,13 @@ func (f *foreign) free(names ...string) {
 // holder returns the session that holds the lock, or 0 if none does.
 func (f *foreign) holder(name string) int64 {
 	f.t.Helper()
-	return f.number("SELECT IS_USED_LOCK(?)", name)
+	id, err := locksql.Holder(background, f.conn, name)
+	require.NoError(f.t, err)
+	return id
 }
 
 // kill ends a session. The session may have ended before.
-func (f *foreign) kill(id int64) { _, _ = f.conn.ExecContext(background, fmt.Sprintf("KILL %d", id)) }
+func (f *foreign) kill(id int64) { _ = locksql.Kill(background, f.conn, id) }
 
 // host returns the client's host, as the server reports it.
 func (f *foreign) host(t *testing.T) (host string) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
@@ -51,9 +52,9 @@ func TestGuard_Cycle(t *testing.T) {
 				}
 				conn, err := srv.open(t).Conn(ctx)
 				require.NoError(t, err)
-				get, err := conn.PrepareContext(ctx, "SELECT GET_LOCK(?, ?)")
+				get, err := conn.PrepareContext(ctx, locksql.SelectGetLock)
 				require.NoError(t, err)
-				release, err := conn.PrepareContext(ctx, "SELECT RELEASE_LOCK(?)")
+				release, err := conn.PrepareContext(ctx, locksql.SelectReleaseLock)
 				require.NoError(t, err)
 				byHand := func() {
 					var n sql.NullInt64
@@ -196,7 +197,7 @@ func TestGuard_HotLock(t *testing.T) {
 		}
 		done.Wait()
 		assert.Equal(t, 2, l.spy.Most(), "connections")
-		gets, releases := l.spy.Count(getLock), l.spy.Count(releaseLock)
+		gets, releases := l.spy.Count(locksql.GetLock), l.spy.Count(locksql.ReleaseLock)
 		assert.Equal(t, crowd*sections, releases)
 		// A GET_LOCK that arrives at the same time as the release before it is sent
 		// once more.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,7 +36,7 @@ func TestHandOff_OnlyWhereAskedForAndProvable(t *testing.T) {
 				first.release(t)
 				second.holds(t)
 				second.release(t)
-				assert.Equal(t, 2, l.spy.Count(selectReleaseLock))
+				assert.Equal(t, 2, l.spy.Count(locksql.SelectReleaseLock))
 			})
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -60,7 +61,7 @@ func TestPromise13_NeverReconnectsUnderALock(t *testing.T) {
 
 		taken := 0
 		for _, st := range l.spy.Statements() {
-			if len(st.Args) > 0 && st.Args[0] == name && st.Text == selectGetLock {
+			if len(st.Args) > 0 && st.Args[0] == name && st.Text == locksql.SelectGetLock {
 				taken++
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
@@ -552,7 +553,7 @@ func TestTimeout_ManyWaitersAskOnce(t *testing.T) {
 					assert.EqualValues(t, f.id, e.Holder.ConnectionID)
 				}
 			}
-			assert.Less(t, l.spy.Count(isUsedLock), 20)
+			assert.Less(t, l.spy.Count(locksql.IsUsedLock), 20)
 			return told == callers
 		}, "all are told who holds the lock")
 		assert.LessOrEqual(t, l.spy.Most(), 3)
@@ -645,7 +646,7 @@ func TestTimeout_NoQuestionWithoutNeed(t *testing.T) {
 			requireError(t, l.WithLock(t.Context(), own, 300*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, own)
 			return nil
 		}))
-		assert.Zero(t, l.spy.Count(isUsedLock))
+		assert.Zero(t, l.spy.Count(locksql.IsUsedLock))
 	})
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/go-namedlock/namedlock/internal/lateness"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // lead is a worker that leads. It writes row after row. Each row has the number
@@ -144,8 +146,7 @@ var deposed = map[string]func(c *candidates, leader tick){
 	},
 	"SIGKILL": func(c *candidates, leader tick) { require.NoError(c.t, c.of[leader.process()].Process.Kill()) },
 	"KILL": func(c *candidates, leader tick) {
-		_, err := c.srv.admin.ExecContext(background, fmt.Sprintf("KILL %d", leader.session))
-		require.NoError(c.t, err)
+		require.NoError(c.t, locksql.Kill(background, c.srv.admin, leader.session))
 	},
 }
 

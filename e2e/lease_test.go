@@ -12,6 +12,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // With default options an idle lock survives several times the session's
@@ -82,7 +84,7 @@ func TestPromise14_HolderIsToldBeforeAnotherHasTheLock(t *testing.T) {
 			}
 			for i, f := range others {
 				go func() {
-					got, err := f.ask("SELECT GET_LOCK(?, ?)", names[i], int(patience.Seconds()))
+					got, err := f.ask(locksql.SelectGetLock, names[i], int(patience.Seconds()))
 					if err == nil && got != 1 {
 						err = fmt.Errorf("GET_LOCK returned %d", got)
 					}
@@ -131,7 +133,7 @@ func TestPromise14_ShortWaitTimeoutIsTheLease(t *testing.T) {
 			c, ctx := hold(t, t.Context(), l, name)
 			told := make(chan bool, 1)
 			go func() {
-				got, err := f.ask("SELECT GET_LOCK(?, ?)", name, int(patience.Seconds()))
+				got, err := f.ask(locksql.SelectGetLock, name, int(patience.Seconds()))
 				told <- err == nil && got == 1 && ctx.Err() != nil
 			}()
 			at.awaitWaiter(t, name)

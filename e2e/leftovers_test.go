@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // Changes that code under a lock makes to its session end with the call.
@@ -110,8 +111,8 @@ func TestPromise43_WhileItIsChanged(t *testing.T) {
 				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 					_, err := tx.ExecContext(ctx, statement)
 					require.NoError(t, err)
-					proofs := l.spy.Count(isUsedLock)
-					eventually(t, func() bool { return l.spy.Count(isUsedLock) > proofs+1 }, "two proofs")
+					proofs := l.spy.Count(locksql.IsUsedLock)
+					eventually(t, func() bool { return l.spy.Count(locksql.IsUsedLock) > proofs+1 }, "two proofs")
 					nested := inBackground(func() error {
 						return l.WithLock(ctx, busy, namedlock.Forever, func(ctx context.Context) error { return context.Cause(ctx) })
 					})

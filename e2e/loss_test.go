@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-sql-driver/mysql"
@@ -285,7 +286,7 @@ func TestPromise11_ReleasedBehindItsBack(t *testing.T) {
 					if at.way == byOpen {
 						// No other code can use the session, so the release is sent just before
 						// the next keep-alive.
-						connector.Once(isUsedLock, spy.First("SELECT RELEASE_ALL_LOCKS()"))
+						connector.Once(locksql.IsUsedLock, spy.First("SELECT RELEASE_ALL_LOCKS()"))
 						return
 					}
 					var released int
@@ -319,7 +320,7 @@ func TestPromise12_EveryLockIsProved(t *testing.T) {
 					one := held[gone]
 					return victim{one.Context(), func() {
 						var released int
-						require.NoError(t, l.conn.QueryRowContext(t.Context(), "SELECT RELEASE_LOCK(?)", one.Name()).Scan(&released))
+						require.NoError(t, l.conn.QueryRowContext(t.Context(), locksql.SelectReleaseLock, one.Name()).Scan(&released))
 						require.Equal(t, 1, released)
 					}, func() {
 						for _, lock := range held {

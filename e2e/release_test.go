@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
@@ -93,9 +94,9 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 					for _, st := range l.spy.Statements() {
 						switch {
 						case st.How == spy.Prepare || st.How == spy.Close:
-						case strings.Contains(st.Text, getLock):
+						case strings.Contains(st.Text, locksql.GetLock):
 							acquired = append(acquired, st.Conn)
-						case strings.Contains(st.Text, releaseLock):
+						case strings.Contains(st.Text, locksql.ReleaseLock):
 							released = append(released, st.Conn)
 						}
 					}
@@ -129,7 +130,7 @@ func TestPromise15_PanicThroughNestedLocks(t *testing.T) {
 		assert.Equal(t, errOfFn, panics())
 		f.free(inner, outer)
 
-		l.spy.Once(selectReleaseLock, spy.FailAfter(errors.New("injected")))
+		l.spy.Once(locksql.SelectReleaseLock, spy.FailAfter(errors.New("injected")))
 		assert.Equal(t, errOfFn, panics())
 		assert.Equal(t, 1, l.spy.Closed())
 		f.lockSoon(inner)
@@ -177,7 +178,7 @@ func TestPromise15_ReleaseIsBounded(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.spied(t, namedlock.WithReleaseTimeout(200*time.Millisecond)), at.foreign(t), newName("silent")
 		var endedBefore error
-		l.spy.Once(releaseLock, func(ctx context.Context, _ func() error) error {
+		l.spy.Once(locksql.ReleaseLock, func(ctx context.Context, _ func() error) error {
 			endedBefore = ctx.Err()
 			<-ctx.Done() // the server is silent
 			return ctx.Err()
@@ -222,7 +223,7 @@ func TestPromise16_FailedReleaseDiscardsTheConnection(t *testing.T) {
 					for range cycles {
 						require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
 					}
-					l.spy.Once(selectReleaseLock, failure.fault)
+					l.spy.Once(locksql.SelectReleaseLock, failure.fault)
 					err := l.WithLock(t.Context(), name, 0, func(context.Context) error { return errOfFn })
 					require.ErrorIs(t, err, errOfFn)
 					requireError(t, err, namedlock.ErrLost, name)
@@ -255,7 +256,7 @@ func TestPromise16_LockReleasedByOthers(t *testing.T) {
 			t.Run(fmt.Sprintf("taken=%v", taken), func(t *testing.T) {
 				l, f, name := setup{srv, byNew}.locker(t), srv.foreign(t), newName("stolen")
 				err := l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
-					_, err := l.conn.ExecContext(ctx, "SELECT RELEASE_LOCK(?)", name)
+					_, err := l.conn.ExecContext(ctx, locksql.SelectReleaseLock, name)
 					require.NoError(t, err)
 					if taken {
 						f.lock(name)
@@ -282,7 +283,7 @@ func TestPromise17_LossOfASharedSession(t *testing.T) {
 		l, f, outer, other, inner := setup{srv, byNew}.spied(t), srv.foreign(t), newName("outer"), newName("other"), newName("inner")
 		first, ctx := hold(t, t.Context(), l, outer)
 		second, otherCtx := hold(t, t.Context(), l, other)
-		l.spy.Once(selectReleaseLock, spy.FailBefore(errors.New("injected")))
+		l.spy.Once(locksql.SelectReleaseLock, spy.FailBefore(errors.New("injected")))
 		requireError(t, l.WithLock(ctx, inner, 0, nothing), namedlock.ErrLost, inner)
 		for name, ctx := range map[string]context.Context{outer: ctx, other: otherCtx} {
 			receive(t, ctx.Done(), "the context of %q ends", name)

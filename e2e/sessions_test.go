@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,7 +64,7 @@ func TestPromise09_OneWaitForAll(t *testing.T) {
 	everyWay(t, func(t *testing.T, at setup) {
 		l, f, name := at.spied(t), at.foreign(t), newName("all")
 		var asking, most atomic.Int64
-		l.spy.Always(getLock, func(_ context.Context, send func() error) error {
+		l.spy.Always(locksql.GetLock, func(_ context.Context, send func() error) error {
 			if n := asking.Add(1); n > most.Load() {
 				most.Store(n)
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
@@ -50,7 +51,7 @@ func TestPromise23_PlainStatements(t *testing.T) {
 // prepared from their second use.
 func TestPromise24_ExactStatements(t *testing.T) {
 	t.Parallel()
-	const get, release = selectGetLock, selectReleaseLock
+	const get, release = locksql.SelectGetLock, locksql.SelectReleaseLock
 	type sent struct {
 		how, text string
 		name      any
@@ -106,14 +107,14 @@ func TestPromise24_OneGreeting(t *testing.T) {
 			requireUsable(t, l)
 		}
 		sent := l.spy.Sent()
-		first := slices.Index(sent, selectGetLock)
+		first := slices.Index(sent, locksql.SelectGetLock)
 		assert.Positive(t, first, "a greeting")
-		if at.way == byOpen && l.spy.Count(version) > 1 {
+		if at.way == byOpen && l.spy.Count(locksql.Version) > 1 {
 			return // so slow that the session was returned between two locks
 		}
 		require.Len(t, sent[first:], 3*2)
 		for i, text := range sent[first:] {
-			assert.Equal(t, []string{selectGetLock, selectReleaseLock}[i%2], text)
+			assert.Equal(t, []string{locksql.SelectGetLock, locksql.SelectReleaseLock}[i%2], text)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -19,8 +20,8 @@ func TestFaultTable_InnerLock(t *testing.T) {
 		text string
 		runs bool // the code under the inner lock
 	}{
-		"GET_LOCK":     {getLock, false},
-		"RELEASE_LOCK": {releaseLock, true},
+		"GET_LOCK":     {locksql.GetLock, false},
+		"RELEASE_LOCK": {locksql.ReleaseLock, true},
 	}
 	everyWay(t, func(t *testing.T, at setup) {
 		for what, st := range statements {

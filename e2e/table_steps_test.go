@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/stretchr/testify/require"
@@ -51,10 +52,10 @@ func clusterUnknown(c *faultCase) {
 
 var connecting = &step{is: "Connect", says: "opening a connection", how: spy.Connect}
 
-var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere(version)}
+var greeting = &step{is: "Greeting", says: "`SELECT VERSION(), …, RELEASE_ALL_LOCKS(), @@read_only, …`", text: everywhere(locksql.Version)}
 
 var greetingPooled = &step{
-	is: "Greeting of a pooled connection", says: "the same, on a connection that was idle in the db", text: everywhere(version),
+	is: "Greeting of a pooled connection", says: "the same, on a connection that was idle in the db", text: everywhere(locksql.Version),
 	ready: func(c *faultCase) { require.NoError(c.t, c.l.db.PingContext(c.t.Context())) },
 }
 
@@ -99,26 +100,26 @@ var checkedAgain = &step{
 
 var lease = &step{is: "Lease", says: "`SET SESSION wait_timeout = n`", text: everywhere("SET SESSION wait_timeout = 60")}
 
-var getText = &step{is: "GET_LOCK, as text", says: "`SELECT GET_LOCK(?, ?)`, the driver puts the arguments in", how: spy.Query, text: everywhere(getLock)}
+var getText = &step{is: "GET_LOCK, as text", says: "`SELECT GET_LOCK(?, ?)`, the driver puts the arguments in", how: spy.Query, text: everywhere(locksql.GetLock)}
 
 var getOnce = &step{
-	is: "GET_LOCK, tried once", says: "the same, in a call with timeout 0", how: spy.Query, text: everywhere(getLock), once: true,
+	is: "GET_LOCK, tried once", says: "the same, in a call with timeout 0", how: spy.Query, text: everywhere(locksql.GetLock), once: true,
 }
 
-var getSpelt = &step{is: "GET_LOCK, as literals", says: "`SELECT GET_LOCK('name', 0)`, if the driver does not", how: spy.Query, text: everywhere(getLock + "'"), plain: true}
+var getSpelt = &step{is: "GET_LOCK, as literals", says: "`SELECT GET_LOCK('name', 0)`, if the driver does not", how: spy.Query, text: everywhere(locksql.GetLock + "'"), plain: true}
 
-var getPrepare = &step{is: "GET_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(getLock), ready: cycles(1)}
+var getPrepare = &step{is: "GET_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(locksql.GetLock), ready: cycles(1)}
 
-var getExecute = &step{is: "GET_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(getLock), ready: cycles(2)}
+var getExecute = &step{is: "GET_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(locksql.GetLock), ready: cycles(2)}
 
 var releaseInCase = &step{
-	is: "RELEASE_LOCK, in case", says: "`SELECT RELEASE_LOCK(?)` after a GET_LOCK that returned NULL", text: everywhere(releaseLock),
-	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Replace(nil)) },
+	is: "RELEASE_LOCK, in case", says: "`SELECT RELEASE_LOCK(?)` after a GET_LOCK that returned NULL", text: everywhere(locksql.ReleaseLock),
+	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, locksql.GetLock, spy.Replace(nil)) },
 }
 
 var releaseForNothing = &step{
-	is: "RELEASE_LOCK, in case, without a lock", says: "the same, if nothing was granted", text: everywhere(releaseLock),
-	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, getLock, spy.Instead(nil)) },
+	is: "RELEASE_LOCK, in case, without a lock", says: "the same, if nothing was granted", text: everywhere(locksql.ReleaseLock),
+	ready: func(c *faultCase) { c.l.spy.On(spy.Query, 1, locksql.GetLock, spy.Instead(nil)) },
 }
 
 var timeLimit = &step{
@@ -128,7 +129,7 @@ var timeLimit = &step{
 
 var waiting = &step{
 	is: "Wait", says: "`SELECT /*+ MAX_EXECUTION_TIME(n) */ GET_LOCK(?, ?)` or `SELECT GET_LOCK(?, ?)`, when the first returned 0",
-	text: everywhere(getLock), nth: 2, contended: true,
+	text: everywhere(locksql.GetLock), nth: 2, contended: true,
 }
 
 var afterWait = &step{
@@ -138,7 +139,7 @@ var afterWait = &step{
 	ready: func(c *faultCase) {
 		c.holder = c.on.foreign(c.t)
 		c.holder.lock(c.name)
-		c.l.spy.On(spy.Query, 2, getLock, func(_ context.Context, send func() error) error { // the wait
+		c.l.spy.On(spy.Query, 2, locksql.GetLock, func(_ context.Context, send func() error) error { // the wait
 			<-time.After(often() + often()/10)
 			c.holder.unlock(c.name)
 			return send()
@@ -162,39 +163,39 @@ var anyPreparePlain = &step{
 var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: spy.Run, text: everywhere(""), ready: cycles(2)}
 
 var keepAlive = &step{
-	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere(isUsedLock),
+	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere(locksql.IsUsedLock),
 	// On a busy machine the interval must be long enough for four repetitions.
 	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true,
 }
 
-var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(releaseLock), finally: true}
+var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(locksql.ReleaseLock), finally: true}
 
-var releaseSpelt = &step{is: "RELEASE_LOCK, as literals", says: "`SELECT RELEASE_LOCK('name')`", how: spy.Query, text: everywhere(releaseLock + "'"), plain: true, finally: true}
+var releaseSpelt = &step{is: "RELEASE_LOCK, as literals", says: "`SELECT RELEASE_LOCK('name')`", how: spy.Query, text: everywhere(locksql.ReleaseLock + "'"), plain: true, finally: true}
 
-var releasePrepare = &step{is: "RELEASE_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(releaseLock), ready: cycles(1), finally: true}
+var releasePrepare = &step{is: "RELEASE_LOCK, prepared", says: "its COM_STMT_PREPARE, at the second use", how: spy.Prepare, text: everywhere(locksql.ReleaseLock), ready: cycles(1), finally: true}
 
-var releaseExecute = &step{is: "RELEASE_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(releaseLock), ready: cycles(2), finally: true}
+var releaseExecute = &step{is: "RELEASE_LOCK, executed", says: "its COM_STMT_EXECUTE", how: spy.Run, text: everywhere(locksql.ReleaseLock), ready: cycles(2), finally: true}
 
 var leaseBack = &step{is: "Lease set back", says: "`SET SESSION wait_timeout = n`, when the session goes back", text: everywhere("SET SESSION wait_timeout = 28800"), finally: true}
 
-var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(getLock), ready: cycles(2), finally: true}
+var statementClose = &step{is: "Statement closed", says: "its COM_STMT_CLOSE, when the session goes back", how: spy.Close, text: everywhere(locksql.GetLock), ready: cycles(2), finally: true}
 
 // The statements of a WithSlot. Some have the same text as the statements of
 // the gate, which are sent first.
 
-var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(getLock), slots: true}
+var slotGate = &step{is: "Slot: GET_LOCK of the gate", says: "`SELECT GET_LOCK('name#gate', 0)`", text: everywhere(locksql.GetLock), slots: true}
 
-var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS_USED_LOCK('name#1')`, under the gate", text: everywhere(isUsedLock), slots: true}
+var slotLook = &step{is: "Slot: look", says: "`SELECT IS_USED_LOCK('name#0'), IS_USED_LOCK('name#1')`, under the gate", text: everywhere(locksql.IsUsedLock), slots: true}
 
-var slotGet = &step{is: "Slot: GET_LOCK", says: "`SELECT GET_LOCK('name#0', 0)` of a slot that is free, under the gate", text: everywhere(getLock), nth: 2, slots: true}
+var slotGet = &step{is: "Slot: GET_LOCK", says: "`SELECT GET_LOCK('name#0', 0)` of a slot that is free, under the gate", text: everywhere(locksql.GetLock), nth: 2, slots: true}
 
 var slotWait = &step{
-	is: "Slot: wait", says: "`SELECT GET_LOCK('name#0', 0.04)` of a slot that is held, under the gate", text: everywhere(getLock), nth: 2, slots: true, contended: true, brief: true,
+	is: "Slot: wait", says: "`SELECT GET_LOCK('name#0', 0.04)` of a slot that is held, under the gate", text: everywhere(locksql.GetLock), nth: 2, slots: true, contended: true, brief: true,
 }
 
-var slotOpen = &step{is: "Slot: RELEASE_LOCK of the gate", says: "`SELECT RELEASE_LOCK('name#gate')`, when a slot is held", text: everywhere(releaseLock), slots: true}
+var slotOpen = &step{is: "Slot: RELEASE_LOCK of the gate", says: "`SELECT RELEASE_LOCK('name#gate')`, when a slot is held", text: everywhere(locksql.ReleaseLock), slots: true}
 
-var slotRelease = &step{is: "Slot: RELEASE_LOCK", says: "`SELECT RELEASE_LOCK('name#0')`", text: everywhere(releaseLock), nth: 2, slots: true, finally: true}
+var slotRelease = &step{is: "Slot: RELEASE_LOCK", says: "`SELECT RELEASE_LOCK('name#0')`", text: everywhere(locksql.ReleaseLock), nth: 2, slots: true, finally: true}
 
 // lockerFor returns a Locker for one case, with a spy.
 func (g ground) lockerFor(t *testing.T, st *step) *locker {

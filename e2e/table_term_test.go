@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
@@ -38,8 +39,8 @@ var termTable = []termRow{
 	{at: "COMMIT", faults: []fault{badConnLate, brokeInReply, answerLost}, fails: true, returns: namedlock.ErrCommitUnknown, runs: true, committed: true, lost: true},
 	{at: "COMMIT", faults: errorsOf(1317, 3024, 2006, 2013), fails: true, returns: namedlock.ErrCommitUnknown, runs: true, lost: true},
 	{at: "COMMIT", faults: errorsOf(1180, 1213, 1290), fails: true, runs: true},
-	{at: releaseLock, faults: of(deadConnection, unknownError, these(silence, unheard, null, zero, nonsense, text, noRow)), runs: true, committed: true, lost: true},
-	{at: releaseLock, faults: of(errorsOf(1142, 1205, 1317), lateErrorsOf(1205)), runs: true, committed: true, lost: true},
+	{at: locksql.ReleaseLock, faults: of(deadConnection, unknownError, these(silence, unheard, null, zero, nonsense, text, noRow)), runs: true, committed: true, lost: true},
+	{at: locksql.ReleaseLock, faults: of(errorsOf(1142, 1205, 1317), lateErrorsOf(1205)), runs: true, committed: true, lost: true},
 }
 
 // Every fault at a statement of a term has the outcome of the table. Afterwards
@@ -103,7 +104,7 @@ func (r termRow) require(t *testing.T, on ground, f fault, table string) {
 	l, next, name := on.lockerFor(t, inTermOfTable), on.foreign(t), newName("term")
 	c := &faultCase{t: t, on: on, l: l, killer: on.foreign(t)}
 	how := spy.Exec
-	if r.at == releaseLock {
+	if r.at == locksql.ReleaseLock {
 		how = spy.Query
 	}
 	ran := false

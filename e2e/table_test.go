@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/internal/names"
@@ -349,9 +350,9 @@ func (c *faultCase) under(ctx context.Context) {
 		case <-ctx.Done():
 		case <-end:
 		}
-		seen := c.l.spy.Count(isUsedLock)
+		seen := c.l.spy.Count(locksql.IsUsedLock)
 		assert.Eventually(c.t, func() bool {
-			return ctx.Err() != nil || c.l.spy.Count(isUsedLock) >= seen+2
+			return ctx.Err() != nil || c.l.spy.Count(locksql.IsUsedLock) >= seen+2
 		}, patience, pollEvery, "two more proofs")
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // An ending is a way to end a transaction under its code.
@@ -360,7 +362,7 @@ func TestPromise46_Outcome(t *testing.T) {
 		l, name = fresh()
 		// The lock is released by hand, so that the release finds no lock.
 		err = run(l, name, func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, "SELECT RELEASE_LOCK(?)", name)
+			_, err := tx.ExecContext(ctx, locksql.SelectReleaseLock, name)
 			return err
 		})
 		requireTx(t, err, namedlock.ErrLost, namedlock.TxCommitted)

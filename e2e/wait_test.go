@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-namedlock/namedlock/internal/lateness"
 	"github.com/stretchr/testify/assert"
@@ -237,7 +238,7 @@ func TestPromise05_GrantThatMeetsACancel(t *testing.T) {
 				gate := spy.NewGate()
 				defer gate.Open()
 				var watching sync.Mutex
-				l.spy.Always(getLock, gate.HoldAnswer(func() bool { // the answer that grants the lock
+				l.spy.Always(locksql.GetLock, gate.HoldAnswer(func() bool { // the answer that grants the lock
 					watching.Lock()
 					defer watching.Unlock()
 					holder, err := watch.ask("SELECT IS_USED_LOCK(?)", name)
@@ -303,7 +304,7 @@ func TestPromise05_NextInLineKeepsThePlace(t *testing.T) {
 				l, before, behind, name := setup{srv, byOpen}.locker(t), srv.foreign(t), srv.foreign(t), newName("place")
 				waits := func(f *foreign) <-chan error {
 					return inBackground(func() error {
-						_, err := f.ask("SELECT GET_LOCK(?, ?)", name, 60)
+						_, err := f.ask(locksql.SelectGetLock, name, 60)
 						return err
 					})
 				}

@@ -1,7 +1,6 @@
 package adapters
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/gocronnamedlock"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 // ran records which schedulers ran the job, and how often.
@@ -85,8 +86,7 @@ func TestGocron_Elector(t *testing.T) {
 			assert.Equal(t, who == first, r.count(who) > 0, "only the leader runs jobs")
 		}
 		db := s.open(t)
-		_, err := db.Exec(fmt.Sprintf("KILL %d", count(t, db, "SELECT IS_USED_LOCK('scheduler')")))
-		require.NoError(t, err)
+		require.NoError(t, locksql.KillHolder(t.Context(), db, "scheduler"))
 		require.Eventually(t, func() bool { next := leader(); return next >= 0 && next != first && r.count(next) > 5 }, 20*time.Second, time.Millisecond, "another leads")
 	})
 }

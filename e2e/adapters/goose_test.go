@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/goosenamedlock"
@@ -151,7 +152,9 @@ func TestGoose_OneMigrates(t *testing.T) {
 		assert.Equal(t, 2, applied)
 		db := s.open(t)
 		assert.Equal(t, 2, count(t, db, "SELECT COUNT(*) FROM one"))
-		assert.Zero(t, count(t, db, "SELECT COALESCE(IS_USED_LOCK(?), 0)", s.lock()))
+		holder, err := locksql.Holder(t.Context(), db, s.lock())
+		require.NoError(t, err)
+		assert.Zero(t, holder)
 	})
 }
 
@@ -177,10 +180,10 @@ func TestGoose_WithoutTheLock(t *testing.T) {
 		}()
 		var session int64
 		require.Eventually(t, func() bool {
-			return db.QueryRow("SELECT IS_USED_LOCK(?)", name).Scan(&session) == nil && session != 0
+			session, err = locksql.Holder(t.Context(), db, name)
+			return err == nil && session != 0
 		}, 20*time.Second, time.Millisecond)
-		_, err = db.Exec(fmt.Sprintf("KILL %d", session))
-		require.NoError(t, err)
+		require.NoError(t, locksql.Kill(t.Context(), db, session))
 		require.Error(t, <-failed)
 		_, err = provider(t, s).Up(t.Context())
 		// On these servers DDL commits the statements before it.

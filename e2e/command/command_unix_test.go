@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
 
@@ -119,7 +120,7 @@ func (b *bench) endSessions() {
 		}
 		require.NoError(b, rows.Err())
 		for _, id := range ids {
-			_, _ = b.db.Exec(fmt.Sprintf("KILL %d", id)) // it may have ended
+			_ = locksql.Kill(context.Background(), b.db, id) // it may have ended
 		}
 		return len(ids) == 0
 	}, "all other sessions end")
@@ -251,16 +252,15 @@ func (b *bench) gone(pids ...int) {
 
 func (b *bench) holder(name string) (id int64) {
 	b.Helper()
-	var holder sql.NullInt64
-	require.NoError(b, b.db.QueryRow("SELECT IS_USED_LOCK(?)", name).Scan(&holder))
-	return holder.Int64
+	id, err := locksql.Holder(b.Context(), b.db, name)
+	require.NoError(b, err)
+	return id
 }
 
 // lose kills the connection that holds the lock.
 func (b *bench) lose(name string) {
 	b.Helper()
-	_, err := b.db.Exec(fmt.Sprintf("KILL %d", b.holder(name)))
-	require.NoError(b, err)
+	require.NoError(b, locksql.KillHolder(b.Context(), b.db, name))
 }
 
 func (b *bench) free(name string) {

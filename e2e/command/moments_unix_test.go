@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 var moments = flag.Int("moments", 4, "at how many moments each process is killed, on each server")
@@ -95,8 +97,7 @@ func (m *marked) kill(victim string) bool {
 	if id == 0 {
 		return false
 	}
-	_, err := m.b.db.Exec(fmt.Sprintf("KILL %d", id))
-	return err == nil
+	return locksql.Kill(m.b.Context(), m.b.db, id) == nil
 }
 
 // child returns a child of the process, or 0 if there is none.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/netfault"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 )
@@ -122,8 +123,7 @@ func TestRun_ReadOnlyForAWhile(t *testing.T) {
 		readOnly(1)
 		var id int64
 		require.NoError(t, b.db.QueryRow("SELECT id FROM information_schema.processlist WHERE state = 'User lock'").Scan(&id))
-		_, err := b.db.Exec(fmt.Sprintf("KILL %d", id))
-		require.NoError(t, err)
+		require.NoError(t, locksql.Kill(t.Context(), b.db, id))
 		p.says("still waiting: ")
 		readOnly(0)
 		_ = lock.Release() // its keep-alive may have found the server read-only

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/gocronnamedlock"
 )
@@ -236,10 +236,7 @@ func TestGocron(t *testing.T) {
 
 func kill(t *testing.T, db *sql.DB, name string) {
 	t.Helper()
-	var id int64
-	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT IS_USED_LOCK(?)", name).Scan(&id))
-	_, err := db.ExecContext(t.Context(), fmt.Sprintf("KILL %d", id))
-	require.NoError(t, err)
+	require.NoError(t, locksql.KillHolder(t.Context(), db, name))
 }
 
 // After a KILL within atLeast another replica can acquire the lock for the same

@@ -24,6 +24,7 @@ import (
 	gormlogger "gorm.io/gorm/logger"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/orm/ent"
 	"github.com/go-namedlock/namedlock/e2e/orm/queries"
 	"github.com/go-namedlock/namedlock/e2e/servers"
@@ -262,10 +263,7 @@ func TestKill(t *testing.T) {
 		name := newName()
 		err := with(name, func(ctx context.Context, tx *sql.Tx) error {
 			require.NoError(t, tool.inTx(ctx, tx))
-			var id int64
-			require.NoError(t, at.db.QueryRowContext(t.Context(), "SELECT IS_USED_LOCK(?)", name).Scan(&id))
-			_, err := at.db.ExecContext(t.Context(), fmt.Sprintf("KILL %d", id))
-			require.NoError(t, err)
+			require.NoError(t, locksql.KillHolder(t.Context(), at.db, name))
 			<-ctx.Done()
 			assert.Error(t, tool.insert(ctx, tx, "late"))
 			return nil // the loss is an error nevertheless

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/internal/names"
 )
 
@@ -334,17 +335,12 @@ func (a *attempt) look(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	var session *int64
 	from := history.Now()
-	err := a.worker.witness.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", a.lock).Scan(&session)
+	session, err := locksql.Holder(ctx, a.worker.witness, a.lock)
 	if err != nil {
 		return
 	}
-	e := history.Event{Kind: history.EventSeen, From: from}
-	if session != nil {
-		e.Session = *session
-	}
-	a.note(e)
+	a.note(history.Event{Kind: history.EventSeen, From: from, Session: session})
 }
 
 // judge returns the outcome that err, the error of a call under ctx, stands

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/e2e/internal/history"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 )
 
 const (
@@ -85,7 +86,7 @@ var kinds = []kind{
 
 // statements has texts that statements contain, for every position of a lock's
 // life; "" is contained in all.
-var statements = []string{"", "VERSION()", "GET_LOCK(", "SELECT RELEASE_LOCK(", "IS_USED_LOCK(", "wait_timeout ="}
+var statements = []string{"", locksql.Version, locksql.GetLock, "SELECT " + locksql.ReleaseLock, locksql.IsUsedLock, "wait_timeout ="}
 
 func lasting(least, most time.Duration) func(*rand.Rand, *fault) {
 	return func(r *rand.Rand, f *fault) { f.For = between(r, least, most).Round(time.Millisecond) }

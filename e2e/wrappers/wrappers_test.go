@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/servers"
 	"github.com/go-namedlock/namedlock/internal/lateness"
 )
@@ -100,10 +101,7 @@ func newName() string { return fmt.Sprintf("wrapped-%d", names.Add(1)) }
 // kill ends the session that holds the lock.
 func (at stand) kill(t *testing.T, name string) {
 	t.Helper()
-	var id int64
-	require.NoError(t, at.admin.QueryRowContext(t.Context(), "SELECT IS_USED_LOCK(?)", name).Scan(&id))
-	_, err := at.admin.ExecContext(t.Context(), fmt.Sprintf("KILL %d", id))
-	require.NoError(t, err)
+	require.NoError(t, locksql.KillHolder(t.Context(), at.admin, name))
 }
 
 // requireFree fails the test unless the lock becomes free within limit.
@@ -169,7 +167,7 @@ func TestStatementsShow(t *testing.T) {
 			}))
 		}
 		texts := l.trace.all()
-		for _, text := range []string{"GET_LOCK", "RELEASE_LOCK", "INSERT INTO " + table} {
+		for _, text := range []string{locksql.GetLock, locksql.ReleaseLock, "INSERT INTO " + table} {
 			assert.True(t, slices.ContainsFunc(texts, func(shown string) bool { return strings.Contains(shown, text) }), "%s in %q", text, texts)
 		}
 		assert.False(t, slices.ContainsFunc(texts, func(shown string) bool { return strings.Contains(shown, "SAVEPOINT") }), "the flags show the transaction: %q", texts)
