@@ -47,7 +47,7 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 			var s section
 			err := l.WithLock(ctx, name, rand.N(60*time.Millisecond), func(ctx context.Context) error {
 				s = section{name, time.Now(), time.Time{}}
-				time.Sleep(rand.N(2 * time.Millisecond))
+				time.Sleep(rand.N(2 * time.Millisecond)) // the work under the lock
 				if inner != nil {
 					inner(ctx)
 				}
@@ -98,7 +98,7 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 				name := names[rand.N(len(names))]
 				if n, err := stranger.ask("SELECT GET_LOCK(?, 1)", name); err == nil && n == 1 {
 					s := section{name, time.Now(), time.Time{}}
-					time.Sleep(rand.N(2 * time.Millisecond))
+					time.Sleep(rand.N(2 * time.Millisecond)) // the work under the lock
 					s.end = time.Now()
 					_, _ = stranger.ask(locksql.SelectReleaseLock, name)
 					mu.Lock()
@@ -126,7 +126,7 @@ func TestPromise17_HeldToTheEndMeansAlone(t *testing.T) {
 					killer.killQuery(session)
 				}
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond) // the pace of the kills
 		}
 		require.NoError(t, receive(t, inBackground(func() error { running.Wait(); return nil }), "all callers end"))
 		require.Empty(t, others)

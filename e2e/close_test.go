@@ -116,7 +116,7 @@ func anything(ctx context.Context, l *locker, names []string) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(rand.N(time.Millisecond))
+		time.Sleep(rand.N(time.Millisecond)) // the work under the lock
 		return lock.Release()
 	}
 }
@@ -211,7 +211,7 @@ func TestPromise19_NoLockInThePool(t *testing.T) {
 		for range 200 {
 			f.lockSoon(name)
 			used := inBackground(use)
-			time.Sleep(rand.N(5 * time.Millisecond))
+			time.Sleep(rand.N(5 * time.Millisecond)) // any time between not started and timed out
 			f.unlock(name)
 			if err := receive(t, used, "the Locker is closed"); err != nil {
 				require.ErrorIs(t, err, context.DeadlineExceeded)

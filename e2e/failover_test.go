@@ -261,7 +261,7 @@ func (r *replicated) write(t *testing.T, at setup, opts ...namedlock.Option) *wr
 				})
 				w.note(id, err)
 				if err != nil {
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(20 * time.Millisecond) // the pace of calls that fail at once
 				}
 			}
 		})

@@ -38,7 +38,7 @@ func lead(ctx context.Context, db *sql.DB, name, table string) error {
 		t := ticker{term, table, fmt.Sprintf("%d/%d", os.Getpid(), terms)}
 		for leading.Err() == nil {
 			_ = t.tick(leading)
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(2 * time.Millisecond) // the pace of the rows
 		}
 		if err := t.tick(background); !errors.Is(err, namedlock.ErrLost) {
 			return fmt.Errorf("after the end of the term: %w", err)

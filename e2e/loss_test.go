@@ -383,7 +383,7 @@ func TestPromise22_DemotedServerIsRefusedToBusyLockers(t *testing.T) {
 			prompt(t, 2*twoIntervals(), "a read-only server is used no more by "+way, func() time.Duration {
 				for start := time.Now(); ; {
 					err := l.WithLock(t.Context(), name, 0, func(context.Context) error {
-						time.Sleep(5 * time.Millisecond)
+						time.Sleep(5 * time.Millisecond) // the work under the lock
 						return nil
 					})
 					took := time.Since(start)

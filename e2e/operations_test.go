@@ -363,7 +363,7 @@ func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 		eventually(t, func() bool {
 			requireHeld(t, ctx)
 			assert.LessOrEqual(t, idle(id), most, "the holder has been silent")
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // the column counts seconds
 			return idle(silent.id) >= 2*most
 		}, "a session that is silent shows it")
 	})

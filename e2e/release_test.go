@@ -349,8 +349,9 @@ func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 				default:
 				}
 				var id int64
-				id, s.err = watch.ask("SELECT IS_USED_LOCK(?)", outer)
+				id, s.err = locksql.Holder(background, watch.conn, outer)
 				s.sessions[id]++
+				time.Sleep(time.Millisecond) // leaves the processors to the rest
 			}
 			seen <- s
 		}()
@@ -366,7 +367,12 @@ func TestPromise20_OuterLockSurvivesNestedWaits(t *testing.T) {
 			requireError(t, c.err(t), context.Canceled, inner)
 		}
 		for i := range 3 {
-			requireError(t, l.WithLock(ctx, inner, time.Duration(i)*70*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, inner)
+			if at.way == byNew {
+				// The wait before, which its caller left, uses the only session until its
+				// slice ends. A call whose time is over before that is ErrNoSession.
+				eventually(t, func() bool { return len(at.waiters(t, inner)) == 0 }, "the wait before has ended")
+			}
+			requireError(t, l.WithLock(ctx, inner, paced(time.Duration(i)*70*time.Millisecond), unexpected(t)), namedlock.ErrTimeout, inner)
 			expired, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
 			requireError(t, l.WithLock(expired, inner, time.Minute, unexpected(t)), context.DeadlineExceeded, inner)
 			cancel()

@@ -41,7 +41,7 @@ func inSlots(ctx context.Context, l *namedlock.Locker, name, folder string) erro
 						return fmt.Errorf("two in one slot: %w", err)
 					}
 					defer os.Remove(mark)
-					time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+					time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond) // the work in the slot
 					return f.Close()
 				}))
 			}
@@ -190,7 +190,7 @@ func TestPromise50_WhatAWaitCosts(t *testing.T) {
 			l.spy.Reset()
 		}
 		began := time.Now()
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // in which the statements are counted
 		asked, took := 0, time.Since(began)
 		for _, l := range lockers {
 			asked += len(l.spy.Sent())
@@ -201,7 +201,7 @@ func TestPromise50_WhatAWaitCosts(t *testing.T) {
 
 		for _, slot := range []int{3, 1, 2} {
 			srv.prompt(t, 100*time.Millisecond, "a free slot is acquired", func() time.Duration {
-				time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+				time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond) // any moment between two polls
 				freed := time.Now()
 				f.unlock(slotName(name, slot))
 				require.Equal(t, slot, receive(t, got, "a slot"))

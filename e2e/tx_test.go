@@ -534,8 +534,8 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 				var text sql.RawBytes
 				want := bytes.Repeat([]byte("x"), wide)
 				for ; answer.Next(); n++ {
-					if n%500 == 0 { // keep-alives are due
-						time.Sleep(100 * time.Millisecond)
+					if n%500 == 0 { // keep-alives are due: in all, this takes four intervals
+						time.Sleep(often() / 5)
 					}
 					if err := answer.Scan(&text); err != nil {
 						return err
@@ -581,7 +581,7 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 				if strings.Trim(text, "x") != "" || len(text) != wide {
 					return fmt.Errorf("row %d is damaged", n)
 				}
-				time.Sleep(40 * time.Millisecond) // a keep-alive is due
+				time.Sleep(often() / 10) // keep-alives are due: in all, this takes three intervals
 			}
 			if n != rows {
 				return fmt.Errorf("%d rows: %w", n, errors.Join(answer.Err(), context.Cause(ctx)))

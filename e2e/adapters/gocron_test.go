@@ -36,7 +36,7 @@ func (r *ran) job(who int) func() {
 		r.inside++
 		r.twice = r.twice || r.inside > 1
 		r.mu.Unlock()
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // the work of the job
 		r.mu.Lock()
 		r.inside--
 		r.mu.Unlock()

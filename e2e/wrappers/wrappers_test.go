@@ -196,18 +196,19 @@ func TestTxEnded(t *testing.T) {
 // the statement is.
 func TestShutdownCuts(t *testing.T) {
 	everyWrapper(t, func(t *testing.T, at stand) {
-		l := at.locker(t)
-		running, ended := make(chan struct{}), make(chan error, 1)
+		l, name := at.locker(t), newName()
+		ended := make(chan error, 1)
 		go func() {
-			ended <- l.WithLockTx(t.Context(), newName(), 0, nil, func(_ context.Context, tx *sql.Tx) error {
-				close(running)
-				_, err := tx.ExecContext(context.Background(), "DO SLEEP(5)")
+			ended <- l.WithLockTx(t.Context(), name, 0, nil, func(_ context.Context, tx *sql.Tx) error {
+				_, err := tx.ExecContext(context.Background(), "DO SLEEP(5) /* under "+name+" */")
 				return err
 			})
 		}()
-		<-running
-		// Usually the statement runs by then. The test holds in either case.
-		time.Sleep(50 * time.Millisecond)
+		require.Eventually(t, func() bool {
+			var n int
+			err := at.admin.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND INFO LIKE ?", "%under "+name+" %").Scan(&n)
+			return err == nil && n == 1
+		}, patience, 5*time.Millisecond, "the statement runs")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		var took time.Duration
