@@ -162,22 +162,29 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 		l, f, name := at.spied(t), at.foreign(t), newName("deadline")
 		f.lock(name)
 		requireUsable(t, l)
-		// A busy server may be so late that the client does not wait for its answer,
-		// but not always.
+		// For so long the client waits for the answer of a busy server, before it
+		// closes the connection.
+		const grace = 50 * time.Millisecond
 		const rounds, enough = 60, 6
-		unbroken := 0
-		for i := 0; unbroken < enough; i++ {
-			require.Less(t, i, rounds, "deadlines break connections: %d opened, %d closed", l.spy.Opened(), l.spy.Closed())
+		for i, unbroken := 0, 0; unbroken < enough; i++ {
+			require.Less(t, i, rounds, "the server is always late: %d opened, %d closed", l.spy.Opened(), l.spy.Closed())
 			closed, wait := l.spy.Closed(), time.Duration(100+37*(i%6))*time.Millisecond
-			if i%2 == 0 {
-				ctx, cancel := context.WithTimeout(t.Context(), wait)
-				requireError(t, l.WithLock(ctx, name, time.Minute, unexpected(t)), context.DeadlineExceeded, name)
-				cancel()
+			var client time.Duration
+			answers := at.latenessOf(t, func() {
+				client = lateness.Of(func() {
+					if i%2 == 0 {
+						ctx, cancel := context.WithTimeout(t.Context(), wait)
+						requireError(t, l.WithLock(ctx, name, time.Minute, unexpected(t)), context.DeadlineExceeded, name)
+						cancel()
+					} else {
+						requireError(t, l.WithLock(t.Context(), name, wait, unexpected(t)), namedlock.ErrTimeout, name)
+					}
+				})
+			})
+			if l.spy.Closed() == closed {
+				unbroken++
 			} else {
-				requireError(t, l.WithLock(t.Context(), name, wait, unexpected(t)), namedlock.ErrTimeout, name)
-			}
-			if unbroken++; l.spy.Closed() > closed {
-				unbroken = 0
+				require.Greater(t, client+answers, grace, "a deadline has broken a connection")
 			}
 		}
 		requireUsable(t, l)

@@ -17,7 +17,8 @@ const (
 // measured while f ran.
 func Of(f func()) time.Duration {
 	stop, worst := make(chan struct{}), make(chan time.Duration, 1)
-	go func() { worst <- tick(stop) }()
+	begun := time.Now()
+	go func() { worst <- tick(begun, stop) }()
 	func() {
 		defer close(stop) // also if f ends the test
 		f()
@@ -25,13 +26,14 @@ func Of(f func()) time.Duration {
 	return hops * <-worst
 }
 
-// tick returns the worst lateness of the ticks until stop. It measures between
-// successive readings of the clock. So it also counts the time for which it is
-// itself kept from running between two of its steps.
-func tick(stop <-chan struct{}) (worst time.Duration) {
+// tick returns the worst lateness of the ticks from begun until stop. It
+// measures between successive readings of the clock. So it also counts the time
+// for which it is itself kept from running between two of its steps, or before
+// the first.
+func tick(begun time.Time, stop <-chan struct{}) (worst time.Duration) {
 	timer := time.NewTimer(period)
 	defer timer.Stop()
-	for last := time.Now(); ; {
+	for last := begun; ; {
 		ended := false
 		select {
 		case <-timer.C:

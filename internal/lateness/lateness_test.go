@@ -24,6 +24,14 @@ func TestOf(t *testing.T) {
 		})
 		assert.GreaterOrEqual(t, late, hops*2*time.Millisecond)
 	})
+	t.Run("ticks begin late", func(t *testing.T) { // here after f has ended
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		late := Of(func() {
+			for begun := time.Now(); time.Since(begun) < 6*time.Millisecond; {
+			}
+		})
+		assert.GreaterOrEqual(t, late, hops*2*time.Millisecond)
+	})
 	t.Run("f ends the goroutine", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which fails if the ticks go on
 			ended := make(chan struct{})
