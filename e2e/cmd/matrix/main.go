@@ -2,12 +2,11 @@
 // promise, on servers that the tests do not use by default, and through
 // proxies. servers/fetch.sh --all installs them.
 //
-//	go run -C e2e ./cmd/matrix [-all] [target ...]
+//	go run -C e2e ./cmd/matrix [-all] [-tests file] [target ...]
 package main
 
 import (
 	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -68,29 +67,32 @@ const atOnce = 2
 
 func main() {
 	all := flag.Bool("all", false, "run all tests of promises, not only the core")
+	tests := flag.String("tests", "", "the file that go test -c has made of the end-to-end tests; by default it is made")
 	flag.Parse()
-	if err := run(*all, flag.Args()); err != nil {
+	if err := run(*all, *tests, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 		os.Exit(1)
 	}
 }
 
-func run(all bool, names []string) (err error) {
+func run(all bool, tests string, names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(targets.Others, func(t targets.Target) bool { return t.Name == name }) {
 			return fmt.Errorf("there is no target %q", name)
 		}
 	}
-	folder, err := os.MkdirTemp("", "namedlock-matrix-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	tests := filepath.Join(folder, "tests")
-	build := exec.Command("go", "test", "-race", "-c", "-o", tests, ".")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		return err
+	if tests == "" {
+		folder, err := os.MkdirTemp("", "namedlock-matrix-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(folder)
+		tests = filepath.Join(folder, "tests")
+		build := exec.Command("go", "test", "-race", "-c", "-o", tests, ".")
+		build.Stdout, build.Stderr = os.Stdout, os.Stderr
+		if err := build.Run(); err != nil {
+			return err
+		}
 	}
 	if err := complete(tests); err != nil {
 		return err
