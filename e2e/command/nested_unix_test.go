@@ -73,7 +73,7 @@ func TestScriptThatTakesItsOwnLock(t *testing.T) {
 func TestNested(t *testing.T) {
 	onServers(t, func(t *testing.T, b *bench) {
 		for _, inner := range []string{"run x", "run -timeout 0 -exit-busy 0 -quiet y x", "lead X"} {
-			p := b.prepare("run", "x", "--", "sh", "-c", binary+" "+inner+" -- echo ran; echo code $?")
+			p := b.prepare("run", "x", "--", "sh", "-c", "'"+binary+"' "+inner+" -- echo ran; echo code $?")
 			p.launch()
 			assert.Equal(t, 0, p.code())
 			assert.Equal(t, "code 64\n", p.stdout.String(), inner)

@@ -36,7 +36,8 @@ func (s *shell) all() string { return s.past + s.out.String() }
 func (b *bench) shell() *shell {
 	b.Helper()
 	cmd := exec.Command("bash", "--norc", "--noprofile", "-i")
-	cmd.Env = append(os.Environ(), "NAMEDLOCK_DSN="+b.server.DSN(), "PS1=$ ", "NL="+binary, "TERM=dumb", "HISTFILE=")
+	cmd.Env = append(os.Environ(), "NAMEDLOCK_DSN="+b.server.DSN(), "PS1=$ ", "TERM=dumb",
+		"NL=namedlock", "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "HISTFILE=")
 	return b.onTerminal(cmd)
 }
 
@@ -185,8 +186,8 @@ func TestTerminal_CtrlCEndsLoopsAndScripts(t *testing.T) {
 		require.NoError(t, os.WriteFile(script, []byte("$NL run x -- sed -u 's/^/got /'\necho NE\"\"XT\n"), 0o600))
 		for _, line := range []string{
 			"for i in 1 2 3; do $NL run x -- sed -u 's/^/got /'; echo NE\"\"XT; done\n",
-			"sh " + script + "\n",
-			"bash " + script + "\n",
+			"sh '" + script + "'\n",
+			"bash '" + script + "'\n",
 		} {
 			s := b.shell()
 			s.types(line)

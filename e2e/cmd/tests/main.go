@@ -28,17 +28,31 @@ import (
 const skippedFile = "NAMEDLOCK_SKIPPED_FILE"
 
 func main() {
-	passed, err := run(os.Stdout, os.Args[1:], "work")
+	passed, err := false, inWorkspace()
+	if err == nil {
+		passed, err = run(os.Stdout, os.Args[1:], "work")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tests:", err)
+		os.Exit(1)
 	}
 	fmt.Println("NOT RUN: the alerts of docs/OPERATIONS.md, which need Prometheus (123 MB): GOWORK=off go test -C e2e/alerts .")
 	fmt.Println("NOT RUN: wrappers around the driver, which are as large a download: GOWORK=off go test -C e2e/wrappers .")
 	fmt.Println("NOT RUN: the code of docs/CRON.md and docs/MIGRATING.md, which needs schedulers: GOWORK=off go test -C e2e/cron .")
 	fmt.Println("NOT RUN: the code of docs/ORM.md, which needs five ORMs: GOWORK=off go test -C e2e/orm .")
-	if !passed || err != nil {
+	if !passed {
 		os.Exit(1)
 	}
+}
+
+// inWorkspace returns an error if GOWORK is off. Then work means the packages
+// of one module.
+func inWorkspace() error {
+	file, err := exec.Command("go", "env", "GOWORK").Output()
+	if err == nil && strings.TrimSpace(string(file)) == "off" {
+		err = errors.New("GOWORK=off leaves out most modules: unset it (go env GOWORK)")
+	}
+	return err
 }
 
 // run downloads, compiles and tests the packages.
@@ -97,7 +111,7 @@ type found struct {
 
 // list finds the packages to compile. It downloads the modules that they need.
 func list(p *progress, build, packages []string) (f found, err error) {
-	downloads := 0
+	downloads, hint := 0, "see above. Modules are downloaded once, which needs a network"
 	p.begin(func() string {
 		if downloads == 0 {
 			return "looking for packages"
@@ -121,10 +135,16 @@ func list(p *progress, build, packages []string) (f found, err error) {
 	}, func(line string) {
 		if strings.HasPrefix(line, "go: downloading ") {
 			downloads++
-		} else {
-			p.printLocked(line)
+			return
 		}
+		if strings.Contains(line, "-race requires cgo") {
+			hint = "the race detector needs a C compiler and CGO_ENABLED=1"
+		}
+		p.printLocked(line)
 	})
+	if err != nil {
+		err = fmt.Errorf("go list has failed (%w): %s", err, hint)
+	}
 	return f, err
 }
 

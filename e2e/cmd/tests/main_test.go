@@ -36,6 +36,33 @@ func TestNoSuchPackage(t *testing.T) {
 	assert.Contains(t, out.String(), "nosuch")
 }
 
+// An error says what to do about the machine.
+func TestErrors(t *testing.T) {
+	t.Run("off", func(t *testing.T) {
+		require.NoError(t, inWorkspace())
+		t.Setenv("GOWORK", "off")
+		require.ErrorContains(t, inWorkspace(), "unset it")
+	})
+	for name, c := range map[string]struct {
+		env   map[string]string
+		flags []string
+		says  string
+	}{
+		"no network":    {map[string]string{"GOPROXY": "off", "GOMODCACHE": t.TempDir()}, nil, "needs a network"},
+		"no C compiler": {map[string]string{"CGO_ENABLED": "0", "GOFLAGS": ""}, []string{"-race"}, "the race detector needs a C compiler"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for key, value := range c.env {
+				t.Setenv(key, value)
+			}
+			var out strings.Builder
+			_, err := run(&out, c.flags, "github.com/go-namedlock/namedlock/e2e")
+			require.ErrorContains(t, err, c.says)
+			assert.Contains(t, out.String(), "-- 0s: looking for packages\ngo: ", "the go command says it before")
+		})
+	}
+}
+
 func TestReport(t *testing.T) {
 	events := []string{
 		`{"Action":"start","Package":"p"}`,
