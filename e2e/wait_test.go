@@ -168,6 +168,10 @@ func TestPromise05_DeadlineBreaksNoConnection(t *testing.T) {
 		const rounds, enough = 60, 6
 		for i, unbroken := 0, 0; unbroken < enough; i++ {
 			require.Less(t, i, rounds, "the server is always late: %d opened, %d closed", l.spy.Opened(), l.spy.Closed())
+			if at.way == byNew {
+				// The wait before may use the only session until its slice ends.
+				eventually(t, func() bool { return len(at.waiters(t, name)) == 0 }, "the wait before has ended")
+			}
 			closed, wait := l.spy.Closed(), time.Duration(100+37*(i%6))*time.Millisecond
 			var client time.Duration
 			answers := at.latenessOf(t, func() {
