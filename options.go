@@ -317,8 +317,8 @@ func WithNamespace(prefix string) Option {
 //   - A session was lost with its locks, or a release found its lock lost.
 //   - Code panicked after its lock was lost, or after its transaction had
 //     ended.
-//   - A hook, the function of [WithUnwrap] or a wrapper panicked, or the search
-//     beneath a wrapper took longer than 1 s.
+//   - A hook, a context, the function of [WithUnwrap] or a wrapper panicked, or
+//     the search beneath a wrapper took longer than 1 s.
 //
 // These are warnings:
 //

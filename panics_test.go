@@ -67,9 +67,11 @@ func TestAContextThatPanics(t *testing.T) {
 					},
 				} {
 					left := after
+					inner, cancel := context.WithCancel(context.Background())
 					func() {
+						defer cancel()
 						defer func() { _ = recover() }()
-						call(panickyContext{context.Background(), method, &left})
+						call(panickyContext{inner, method, &left})
 					}()
 					for _, name := range []string{"x", "y", "x#gate", "x#0", "x#1"} {
 						assert.NoError(t, locker.WithLock(ctx, name, time.Second, nothing), "%s of %s after %d: %s", method, what, after, name)

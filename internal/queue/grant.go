@@ -109,9 +109,7 @@ func (g *Grant) lose(cause error) (loss bool) {
 	}
 	cancel, cause := g.cancel, g.causeLocked()
 	q.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
-	}
+	g.end(cancel, cause)
 	return end == lost
 }
 
@@ -125,6 +123,21 @@ func (g *Grant) causeLocked() error {
 		return g.why
 	}
 	return nil
+}
+
+// end ends the context of the lock's code, if it has one. That asks the
+// contexts around it, whose methods may be code of the user: a panic there must
+// not keep the lock.
+func (g *Grant) end(cancel context.CancelCauseFunc, cause error) {
+	if cancel == nil {
+		return
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			g.line.queue.pool.Logger.Error("namedlock: a context panicked", "name", g.name, "panic", value)
+		}
+	}()
+	cancel(cause)
 }
 
 // cutOff reports whether g ended by an act of its own code. A context has then
@@ -175,9 +188,7 @@ func (g *Grant) Release() error {
 	}
 	g.state = releasing
 	q.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
-	}
+	g.end(cancel, cause)
 	handed := false
 	if err == nil {
 		handed, err = g.unlock()

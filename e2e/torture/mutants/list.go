@@ -37,8 +37,8 @@ var mutants = []mutant{
 		"\t\thanded, err = g.unlock()\n\t}\n",
 		"\t\thanded, err = g.unlock()\n\t} else {\n\t\terr = nil\n\t}\n"),
 	change("loss not told to the code under the lock", "internal/queue/grant.go",
-		"\t\tcancel(cause)\n\t}\n\treturn end == lost\n",
-		"\t\t_ = cause\n\t}\n\treturn end == lost\n"),
+		"\tg.end(cancel, cause)\n\treturn end == lost\n",
+		"\t_, _ = cancel, cause\n\treturn end == lost\n"),
 	change("hand-off without a look at the socket", "internal/queue/handoff.go",
 		"\tif !g.session.SocketOpen() {\n\t\treturn false\n\t}\n",
 		"").
@@ -149,8 +149,8 @@ var mutants = []mutant{
 		"\treturn false\n").
 		caughtBy(".", "TestLeadPausesBetweenTermsThatAreLostSoon"),
 	change("RELEASE_LOCK before the end of the context", "internal/queue/grant.go",
-		"\tif cancel != nil {\n\t\tcancel(cause)\n\t}\n\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n",
-		"\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n\tif cancel != nil {\n\t\tcancel(cause)\n\t}\n").
+		"\tg.end(cancel, cause)\n\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n",
+		"\thanded := false\n\tif err == nil {\n\t\thanded, err = g.unlock()\n\t}\n\tg.end(cancel, cause)\n").
 		caughtBy(".", "TestTheContextEndsBeforeRELEASE_LOCK"),
 	change("lock released before the commit", "tx.go",
 		"err = grant.Commit()",
