@@ -96,7 +96,11 @@ func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 	if !wt.nested { // otherwise it is for the chain of the first alone
 		until = l.lastsLocked()
 	}
-	return min(max(time.Until(until), time.Millisecond), limit)
+	left := time.Until(until)
+	if left < -grace { // it was the deadline of a context whose type hides its end
+		left = time.Until(l.front.deadline)
+	}
+	return min(max(left, time.Millisecond), limit)
 }
 
 // suits reports whether w can take over the wait. A chain that holds locks, or
