@@ -126,6 +126,9 @@ var (
 	// was called under a lock of one of them, or [Term.WithTx] under another
 	// transaction of its term. A second START TRANSACTION would commit the
 	// first. No SQL was sent.
+	//
+	// It is also returned, with OpBegin, if the owner of the connection given to
+	// [New] has a transaction open there.
 	ErrInTransaction = fault.ErrInTransaction
 )
 

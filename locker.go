@@ -69,6 +69,9 @@ type Locker struct {
 //     ([ErrUnavailable]), proved, or released ([ErrLost]).
 //   - If the context of that query ends while its rows are open, the driver
 //     closes the connection, and all locks are lost.
+//   - While a transaction of yours is open on it, no other can begin
+//     ([ErrInTransaction]). With autocommit=0, or if a wrapper hides the
+//     driver, the Locker cannot detect yours, and commits it.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {
 		return nil, errors.New("namedlock: New needs a *sql.Conn, not nil")

@@ -333,3 +333,25 @@ func TestReleaseAfterCodeIsPrepared(t *testing.T) {
 		assert.Contains(t, released(), "2 SELECT CAST(RELEASE_LOCK(_utf8mb4 0x", "the session is closed")
 	})
 }
+
+// START TRANSACTION would commit a transaction that the owner of the connection
+// has open.
+func TestWithLockTxBesideTheOwnersTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := memserver.New()
+		db := srv.Open()
+		defer db.Close()
+		conn, err := db.Conn(ctx)
+		require.NoError(t, err)
+		defer conn.Close()
+		locker, err := namedlock.New(conn)
+		require.NoError(t, err)
+		defer locker.Close()
+		owners, err := conn.BeginTx(ctx, nil)
+		require.NoError(t, err)
+		require.ErrorIs(t, locker.WithLockTx(ctx, "x", 0, nil, nothingTx), namedlock.ErrInTransaction)
+		assert.Len(t, srv.Sent("START TRANSACTION"), 1)
+		require.NoError(t, owners.Rollback())
+		require.NoError(t, locker.WithLockTx(ctx, "x", 0, nil, nothingTx))
+	})
+}

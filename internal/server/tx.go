@@ -67,6 +67,8 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	switch {
 	case err == nil:
 		return tx, nil
+	case errors.Is(err, fault.ErrInTransaction):
+		return nil, err
 	case errors.Is(err, ErrOccupied), IsAnswer(err):
 		return nil, fault.Because(fault.ErrUnavailable, "START TRANSACTION failed", err)
 	}
@@ -91,14 +93,17 @@ func (c *Conn) forgetIsolation() {
 
 // unoccupied waits until the owner of a connection given to New runs no
 // statement on it. So the bound of START TRANSACTION begins after that. It
-// returns an error if rows of the owner's are open.
+// returns an error if rows of the owner's are open, or a transaction.
 func (c *Conn) unoccupied() error {
 	if !c.lent {
 		return nil
 	}
 	return c.raw(func(conn any) error {
-		if c.stateOf(conn) == Occupied {
+		switch {
+		case c.stateOf(conn) == Occupied:
 			return ErrOccupied
+		case c.seenTx(conn) == txOpen:
+			return fault.Because(fault.ErrInTransaction, "a transaction is open on the connection given to New, and START TRANSACTION would commit it", nil)
 		}
 		return nil
 	})
