@@ -355,3 +355,20 @@ func TestWithLockTxBesideTheOwnersTransaction(t *testing.T) {
 		require.NoError(t, locker.WithLockTx(ctx, "x", 0, nil, nothingTx))
 	})
 }
+
+// A session that is closed during START TRANSACTION is not the end of the
+// caller's context.
+func TestWithLockTxShutDownAtItsBegin(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.server.Once("START TRANSACTION", &memserver.Reply{Hang: true})
+		result := make(chan error, 1)
+		go func() { result <- b.locker.WithLockTx(ctx, "x", 0, nil, nothingTx) }()
+		synctest.Wait()
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorIs(b, b.locker.Shutdown(ended), context.Canceled)
+		err := <-result
+		require.ErrorIs(b, err, namedlock.ErrUnavailable)
+		require.NotErrorIs(b, err, context.Canceled)
+	})
+}

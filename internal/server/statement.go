@@ -38,7 +38,8 @@ var (
 	// earlier: through a proxy the connection id may be another client's.
 	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
-	errGivenUp = errors.New("statement abandoned: no caller was waiting for it any more")
+	errGivenUp         = errors.New("statement abandoned: no caller was waiting for it any more")
+	errClosedMeanwhile = errors.New("the session was closed during the statement")
 
 	// ErrReturned: the caller of New has closed the connection, which may be
 	// back in its pool with locks on it.

@@ -360,5 +360,8 @@ func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 	if !c.silence.Stop() {
 		return fmt.Errorf("%w within %v", ErrSilent, bound)
 	}
+	if IsContext(err) {
+		return errClosedMeanwhile // a caller would take it for the end of its own context
+	}
 	return err
 }
