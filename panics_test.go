@@ -3,6 +3,7 @@ package namedlock_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -137,5 +138,25 @@ func TestWithLocksReportsALossAfterGoexit(t *testing.T) {
 		<-done
 		assert.True(t, e.Panicked)
 		assert.ErrorIs(t, e.Err, namedlock.ErrLost)
+	})
+}
+
+// A panickyConnector panics instead of connecting.
+type panickyConnector struct{ driver.Connector }
+
+func (panickyConnector) Connect(context.Context) (driver.Conn, error) { panic("no token") }
+
+// A connector that panics makes the call fail, and not the process.
+func TestAConnectorThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := sql.OpenDB(panickyConnector{memserver.New().Connector()})
+		defer db.Close()
+		locker, err := namedlock.Open(db)
+		require.NoError(t, err)
+		defer locker.Close()
+		err = locker.WithLock(ctx, "x", time.Second, nothing)
+		require.ErrorIs(t, err, namedlock.ErrUnavailable)
+		require.ErrorContains(t, err, "no token")
+		require.ErrorContains(t, locker.Check(ctx), "no token")
 	})
 }

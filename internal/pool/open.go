@@ -169,7 +169,7 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	}
 	result := make(chan dialed)
 	p.dials.Go(func() {
-		conn, err := p.db.Conn(ctx)
+		conn, err := p.borrowFromDB(ctx)
 		select {
 		case result <- dialed{conn, err}:
 		case <-ctx.Done():
@@ -184,6 +184,18 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// borrowFromDB takes a connection from the db. The connector, and the functions
+// that it calls, may be code of the user. In this goroutine no caller could
+// recover their panic.
+func (p *Pool) borrowFromDB(ctx context.Context) (conn *sql.Conn, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the db's connector panicked: %v", reason)
+		}
+	}()
+	return p.db.Conn(ctx)
 }
 
 // settle waits for the end of all dials, and not longer than a dialer takes
