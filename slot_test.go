@@ -254,3 +254,15 @@ func TestWithSlotIsObserved(t *testing.T) {
 		assert.Contains(t, log.String(), "acquired a lock after a long wait")
 	})
 }
+
+// A timeout that is a little less than Forever, such as the rest of one, lasts.
+func TestWithSlotAlmostForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := locktest.New()
+		defer locks.Close()
+		one, two := locks.HoldElsewhere("x#0"), locks.HoldElsewhere("x#1")
+		defer two()
+		time.AfterFunc(time.Second, func() { one() })
+		require.NoError(t, locks.WithSlot(ctx, "x", 2, namedlock.Forever-1, anySlot))
+	})
+}

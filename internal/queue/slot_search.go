@@ -191,7 +191,7 @@ func (c *slotCall) look(gate *Grant) (free []int, oldest int, err error) {
 	}
 	var late <-chan time.Time
 	if c.deadline != never && c.hasWaited() {
-		timer := time.NewTimer(c.left() + grace)
+		timer := time.NewTimer(min(c.left(), Forever-grace) + grace)
 		defer timer.Stop()
 		late = timer.C
 	}
