@@ -65,6 +65,8 @@ func atLeast(option string, d, least time.Duration, zero string) error {
 	return fmt.Errorf("namedlock: %s(%v): must be at least %v; a number without a unit counts nanoseconds: write 5*time.Second, not 5", option, d, least)
 }
 
+const year = 365 * 24 * time.Hour
+
 // WithReleaseTimeout limits how long the server may take to answer
 // RELEASE_LOCK. After d the session is discarded, which also frees the lock,
 // and the release returns [ErrLost]. The default is 5s, the minimum 10ms.
@@ -84,7 +86,8 @@ func WithReleaseTimeout(d time.Duration) Option {
 
 // WithKeepAlive sets the keep-alive interval. At this interval a session that
 // holds locks proves, by a statement, that it still holds them and that the
-// server is not read-only. The default is 5s, the minimum 10ms.
+// server is not read-only. The default is 5s, the minimum 10ms. More than a
+// year counts as a year.
 //
 // The interval is shorter if a third of one of these is shorter: the session's
 // wait_timeout, the lease, or a limit for idle transactions (see [WithLease]
@@ -100,7 +103,7 @@ func WithKeepAlive(d time.Duration) Option {
 		if err := atLeast("WithKeepAlive", d, 10*time.Millisecond, ""); err != nil {
 			return err
 		}
-		o.sessions.KeepAlive = d
+		o.sessions.KeepAlive = min(d, year)
 		return nil
 	}
 }
@@ -197,7 +200,7 @@ func WithLease(d time.Duration) Option {
 		if err := atLeast("WithLease", d, time.Second, "leaves wait_timeout alone"); err != nil {
 			return err
 		}
-		if d > 365*24*time.Hour {
+		if d > year {
 			return fmt.Errorf("namedlock: WithLease(%v): must be a year at most", d)
 		}
 		o.lease = &d

@@ -372,3 +372,21 @@ func TestWithLockTxShutDownAtItsBegin(t *testing.T) {
 		require.NotErrorIs(b, err, context.Canceled)
 	})
 }
+
+// The longest keep-alive interval overflows nothing.
+func TestKeepAliveAlmostNever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := memserver.New().Open()
+		defer db.Close()
+		conn, err := db.Conn(ctx)
+		require.NoError(t, err)
+		defer conn.Close()
+		locker, err := namedlock.New(conn, namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(namedlock.Forever/2))
+		require.NoError(t, err)
+		defer locker.Close()
+		require.NoError(t, locker.WithLock(ctx, "x", 0, func(ctx context.Context) error {
+			time.Sleep(time.Minute)
+			return locker.WithLock(ctx, "y", 0, nothing)
+		}))
+	})
+}
