@@ -133,6 +133,9 @@ import (
 //   - Other settings, the database that USE has chosen, user variables,
 //     temporary tables, LOCK INSTANCE FOR BACKUP and an open HANDLER stay. The
 //     HANDLER blocks ALTER TABLE and DROP TABLE of other sessions.
+//   - The global read lock of FLUSH TABLES WITH READ LOCK stays if fn then
+//     sends START TRANSACTION as a text, because that is not detected. It
+//     blocks all writes on the server until the connection is closed.
 //
 // The Locker relies on these settings: the character sets and the connection's
 // collation, wait_timeout, MariaDB's idle_*_timeout, autocommit,
