@@ -81,6 +81,9 @@
 //   - The owner closes the *sql.Conn given to New before the Locker, and the
 //     connection goes back to its db with the locks on it. Its socket is
 //     closed: see CloseSocket.
+//   - A goroutine that the code under the lock left behind is in tx.Rollback
+//     when that code returns. Its ROLLBACK comes late, and ends the transaction
+//     of the next caller on the session: see afterCodesEnd.
 //   - A proof is sent between two rows that the code under the lock reads, and
 //     takes one of them as its answer. The driver does not show rows under a
 //     context that cannot end: see rowsOpen.

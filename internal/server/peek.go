@@ -197,3 +197,29 @@ func rowsOpen(tx *sql.Tx) bool {
 	mu.Unlock()
 	return false
 }
+
+// connMutex is a field of a *sql.Conn. It is locked for reading while the
+// connection is used by a statement, its rows, or a transaction. Commit and
+// Rollback unlock it when they have returned.
+var connMutex = sync.OnceValue(func() []int {
+	f, ok := reflect.TypeFor[sql.Conn]().FieldByName("closemu")
+	if !ok || f.Type != reflect.TypeFor[sync.RWMutex]() {
+		return nil
+	}
+	return f.Index
+})
+
+// inUse reports whether conn is used. If database/sql does not have the mutex,
+// it reports false.
+func inUse(conn *sql.Conn) bool {
+	index := connMutex()
+	if index == nil {
+		return false
+	}
+	mu := (*sync.RWMutex)(reflect.ValueOf(conn).Elem().FieldByIndex(index).Addr().UnsafePointer())
+	if !mu.TryLock() {
+		return true
+	}
+	mu.Unlock()
+	return false
+}

@@ -187,11 +187,23 @@ func (c *Conn) lostBeforeCommit(cause error) error {
 // follows: the next START TRANSACTION would commit everything that is still
 // open. Tables that the code had locked stay locked after both, so UNLOCK
 // TABLES follows.
+//
+// A goroutine that the code left behind may still be in that call. Its COMMIT
+// or ROLLBACK would end the next transaction on the session, so afterCodesEnd
+// waits for it.
 func (c *Conn) afterCodesEnd() {
-	c.tx.Store(nil)
 	if !c.hasCode {
+		c.tx.Store(nil)
 		return
 	}
+	const pause = time.Millisecond
+	for deadline := time.Now().Add(c.patience()); inUse(c.conn); time.Sleep(pause) {
+		if time.Now().After(deadline) {
+			_ = c.MarkBroken(errors.New("tx.Commit or tx.Rollback, called by the code under the lock, has not returned"))
+			return
+		}
+	}
+	c.tx.Store(nil)
 	if state, _ := c.lookAtTx(); state != txOver {
 		c.rollbackByText()
 	}

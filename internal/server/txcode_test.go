@@ -54,6 +54,32 @@ func TestTx_EndedByItsCode(t *testing.T) {
 	}
 }
 
+// A goroutine that the code left behind may still be in tx.Commit or
+// tx.Rollback. The session is not used before that call returns. Open rows take
+// its place here: they also use the connection.
+func TestTx_EndedByAGoroutineLeftBehind(t *testing.T) {
+	for took, broken := range map[time.Duration]bool{time.Second: false, time.Minute: true} {
+		inBubble(t, nil, func(b *bubble) {
+			c := b.held("a")
+			require.NoError(b, b.begin(c).Rollback())
+			rows, err := c.conn.QueryContext(context.Background(), "SELECT @@wait_timeout")
+			require.NoError(b, err)
+			closed := make(chan error)
+			time.AfterFunc(took, func() { closed <- rows.Close() })
+			began := time.Now()
+			assert.Equal(b, sql.ErrTxDone, c.Commit())
+			assert.Equal(b, broken, c.Broken())
+			assert.LessOrEqual(b, time.Since(began), c.patience()+time.Millisecond)
+			require.NoError(b, <-closed) // before Discard, which would wait for the rows
+			if broken {
+				b.requireLost(c)
+				return
+			}
+			b.release(c, "a")
+		})
+	}
+}
+
 // COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {
