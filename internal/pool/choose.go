@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/go-namedlock/namedlock/internal/server"
 )
@@ -84,76 +83,6 @@ func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 		p.withdraw(k)
 		return nil, ctx.Err()
 	}
-}
-
-// TakeIdle is Take for a caller that is in no chain and waits for nothing. It
-// returns nil if there is no idle session without locks.
-func (p *Pool) TakeIdle() (*Session, error) {
-	p.mu.Lock()
-	_, err := p.limitsLocked()
-	s := p.idleLocked()
-	if err != nil || s == nil {
-		p.mu.Unlock()
-		return nil, err
-	}
-	s.status = busy
-	p.mu.Unlock()
-	another, err := p.makeReady(s)
-	if err != nil {
-		s = nil
-	}
-	if another {
-		err = nil
-	}
-	return s, err
-}
-
-func (p *Pool) idleLocked() *Session {
-	i := slices.IndexFunc(p.sessions, func(s *Session) bool { return s.status == idle && len(s.holds) == 0 && !s.exclusive() })
-	if i < 0 {
-		return nil
-	}
-	return p.sessions[i]
-}
-
-// IdleToWait reports whether there is an idle session without locks that may
-// wait for a lock.
-func (p *Pool) IdleToWait() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.idleLocked() != nil && p.mayWaitLocked(nil, 0) > 0
-}
-
-// OpenAnother opens a session for the callers that queue for the lock on s, in
-// a goroutine, and reports whether it does. It does not if there is no room, or
-// another session is idle or about to be: one on which no caller waits is busy
-// for a moment only.
-func (p *Pool) OpenAnother(s *Session) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lent != nil || p.closing.Err() != nil || time.Since(p.spareAt) < time.Second || p.exhausted() {
-		return false
-	}
-	limits, err := p.limitsLocked()
-	if err != nil || p.sharedLocked(nil) >= limits.shared {
-		return false
-	}
-	if slices.ContainsFunc(p.sessions, func(other *Session) bool {
-		return other.status == opening || other != s && (other.status == busy || other.status == idle && len(other.holds) == 0)
-	}) {
-		return false
-	}
-	another := p.takeRoomLocked(limits.all, false)
-	if another == nil {
-		return false
-	}
-	p.spareAt = time.Now() // a server that refuses is not asked all the time
-	p.work.Go(func() {
-		if p.open(another, p.closing, func() {}) == nil {
-			p.Put(another)
-		}
-	})
-	return true
 }
 
 // makeReady checks that s, on which the caller has the turn, is suitable for

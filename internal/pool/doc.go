@@ -7,6 +7,7 @@
 //	choose.go  which session a caller gets; turn.go: who is next on one
 //	cap.go     how many sessions there may be; share.go: of all pools of a db
 //	open.go    how a session is opened; end.go: how one ends; room.go: which callers look again
+//	spare.go   a session on which the next caller of a line can wait already
 //	waits.go   which sessions may block in a wait; hold.go: locks on a session
 //	beside.go  questions beside the locks
 //	watch.go   how a loss is noticed, and why the holder is told first

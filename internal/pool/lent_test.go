@@ -51,14 +51,9 @@ func TestLent_Numbers(t *testing.T) {
 		assert.Contains(b, b.pool.Numbers(), "the connection given to New")
 		assert.Equal(b, 1, b.pool.Cap())
 		assert.False(b, b.pool.Spare())
-		s, err := b.pool.TakeIdle()
-		require.NoError(b, err)
-		require.NotNil(b, s, "it is idle")
-		assert.False(b, b.pool.OpenAnother(s))
-		another, err := b.pool.TakeIdle()
-		assert.NoError(b, err)
-		assert.Nil(b, another)
-		b.pool.Put(s)
+		s, h := b.held("a")
+		b.requireNoSpare(s)
+		b.release(s, h)
 	})
 }
 

@@ -50,7 +50,7 @@ func (p *Pool) open(s *Session, ctx context.Context, exhausted func()) error {
 		return nil
 	}
 	p.mu.Unlock()
-	if err == nil { // by OpenAnother: Close has passed it over
+	if err == nil { // by TakeSpare: Close has passed it over
 		p.giveBack(c)
 		err = errGivenBack
 	}

@@ -277,7 +277,8 @@ func TestShare_TheCapIsKept(t *testing.T) {
 		b.pool.Put(s)
 		time.Sleep(2 * idleTime) // it goes back to the db
 		require.Equal(b, 1, sessions(b.pool))
-		require.False(b, b.pool.OpenAnother(s))
+		b.requireNoSpare(s)
+		require.Equal(b, 1, sessions(b.pool), "nor is a spare one opened")
 		b.release(s, h)
 	})
 }

@@ -89,7 +89,7 @@ type Pool struct {
 	passed       int             // first questions that went ahead of a poll, since the last poll; see nextLocked
 	partedAt     time.Time       // when it last gave a session back for another pool
 	full         time.Time       // when the server last had no connection for us
-	spareAt      time.Time       // when OpenAnother last began to open one
+	misses       int             // calls of TakeSpare without a session, since one was opened for them
 	janitor      *time.Timer     // gives idle sessions back; nil: none is idle
 	again        *time.Timer     // see lookAgainSoonLocked; nil: not yet needed
 	maxOpen      int             // the db's MaxOpenConnections when again was last set

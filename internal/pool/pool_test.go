@@ -460,47 +460,6 @@ func TestPool_ChecksSessionsInUseAgain(t *testing.T) {
 	})
 }
 
-// slowObserver holds up each caller that has opened a session.
-type slowObserver struct{ opened, goOn chan struct{} }
-
-func (o slowObserver) SessionOpened(time.Duration, error) { close(o.opened); <-o.goOn }
-func (o slowObserver) SessionDiscarded(error)             {}
-
-// A session that OpenAnother opens while the pool is being closed also goes
-// back.
-func TestPool_OpenAnotherRacesClose(t *testing.T) {
-	inBubble(t, nil, func(b *bubble) {
-		o := slowObserver{make(chan struct{}), make(chan struct{})}
-		b.pool.Observer = o
-		require.True(b, b.pool.OpenAnother(nil))
-		<-o.opened
-		closed := begin(func() bool { b.pool.Close(); return true })
-		close(o.goOn)
-		<-closed
-		assert.Zero(b, b.db.Stats().InUse)
-		b.pool = NewPool(b.db, config())
-	})
-}
-
-// A server that refuses connections is not asked for one more all the time.
-func TestPool_OpensAnotherOnceASecond(t *testing.T) {
-	inBubble(t, nil, func(b *bubble) {
-		s := b.take(Request{})
-		b.server.Once("VERSION()", &memserver.Reply{Number: 1040})
-		require.True(b, b.pool.OpenAnother(s))
-		synctest.Wait()
-		require.Equal(b, 1, sessions(b.pool))
-		require.False(b, b.pool.OpenAnother(s))
-		time.Sleep(time.Second)
-		require.True(b, b.pool.OpenAnother(s))
-		synctest.Wait()
-		require.Equal(b, 2, sessions(b.pool))
-		time.Sleep(time.Second / 2)
-		require.False(b, b.pool.OpenAnother(s), "another is idle")
-		b.pool.Put(s)
-	})
-}
-
 // A connection counts until it is back in its db: there are never more than the
 // cap.
 func TestPool_CountsWhatIsBeingGivenBack(t *testing.T) {
@@ -550,8 +509,7 @@ func TestPool_ChangedToASingleConnection(t *testing.T) {
 		b.db.SetMaxOpenConns(1)
 		_, err := b.pool.Take(Request{Caller: anybody()})
 		require.ErrorIs(b, err, fault.ErrUnsupported)
-		_, err = b.pool.TakeIdle()
-		require.ErrorIs(b, err, fault.ErrUnsupported)
+		assert.Nil(b, b.pool.TakeSpare(nil))
 		b.db.SetMaxOpenConns(0)
 		b.pool.Put(b.take(Request{}))
 	})

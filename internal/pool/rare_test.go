@@ -24,20 +24,6 @@ import (
 
 // Tests of branches that need a rare moment.
 
-// No session is opened in advance if the server had no connection for one more
-// a moment ago.
-func TestPool_OpensNoOtherOnAFullServer(t *testing.T) {
-	inBubble(t, nil, func(b *bubble) {
-		time.Sleep(time.Second) // since the last one
-		s, h := b.held("a")
-		require.True(b, b.pool.sharesNow())
-		assert.False(b, b.pool.OpenAnother(s))
-		time.Sleep(fullTime)
-		assert.True(b, b.pool.OpenAnother(s))
-		b.release(s, h)
-	})
-}
-
 // A db that was changed to a single connection has no session for a chain
 // alone.
 func TestOwn_ASingleConnection(t *testing.T) {

@@ -50,16 +50,18 @@ const (
 	pausing               // it pauses between two polls, or in an outage
 )
 
-// run is the goroutine of the asker. With behind, it prefetches the lock for
-// the line behind that grant. At its end it starts another asker if there are
+// run is the goroutine of the asker. It begins with a wait on spare, if that is
+// not nil: see prefetchLocked. At its end it starts another asker if there are
 // waiters that this one does not ask for.
-func (a *asker) run(behind *Grant) {
+func (a *asker) run(spare *pool.Session) {
 	growStack()
 	l := a.line
 	q := l.queue
-	goesOn := behind == nil || a.prefetch(behind)
+	if spare != nil {
+		a.waitOn(spare)
+	}
 	q.mu.Lock()
-	for w := a.firstLocked(); w != nil && goesOn; w = a.firstLocked() {
+	for w := a.firstLocked(); w != nil; w = a.firstLocked() {
 		a.own = w.OwnSession()
 		req := pool.Request{Own: a.own, Lead: w.use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
 		if w.chain.inner != nil {

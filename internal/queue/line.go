@@ -15,7 +15,6 @@ type line struct {
 	holder *Grant
 	asker  *asker // asks the server on behalf of the waiters
 
-	misses int     // prefetches without a session, since one was opened for that
 	lookup *lookup // the question for the holder on the server, or its answer
 
 	front, back  *waiter   // front is served first

@@ -245,7 +245,7 @@ var mutants = []mutant{
 		"case a.line.asker != a: // an answer", "case false: // an answer").
 		caughtBy("internal/queue", "TestRun_NobodyWantsTheQuestion"),
 	change("asked ahead behind a transaction", "internal/queue/prefetch.go",
-		"if g.OwnSession() || g.nextLocked()", "if g.nextLocked()").
+		"if g.OwnSession() || next == nil", "if next == nil").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("asked ahead, or passed on, for a transaction", "internal/queue/waiter.go",
 		"w.chain.empty() && !w.OwnSession()", "w.chain.empty()").
@@ -292,7 +292,7 @@ var mutants = []mutant{
 	change("an empty session passed on beyond the cap", "internal/pool/cap.go",
 		"p.sharedLocked(s) < limits.shared)", "p.sharedLocked(s) <= limits.shared)").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
-	change("another session opened beyond the cap", "internal/pool/choose.go",
+	change("another session opened beyond the cap", "internal/pool/spare.go",
 		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("the cap's last session waits", "internal/pool/waits.go",
