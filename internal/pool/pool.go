@@ -67,6 +67,7 @@ type place struct {
 	idleLimit time.Duration // the server closes it when it receives nothing for so long; 0: not known
 	proving   bool
 	probing   bool
+	unseen    bool // a probe has shown nothing, since the driver is hidden, and none will
 	hungUp    bool // the kernel has reported that the server has closed the connection
 }
 

@@ -112,7 +112,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 // may have reported the end while s was busy, or without a lock. p.mu must be
 // held.
 func (p *Pool) needsProbeLocked(s *Session) bool {
-	return p.Probe > 0 && (s.HangupID() == 0 || s.hungUp)
+	return p.Probe > 0 && !s.unseen && (s.HangupID() == 0 || s.hungUp)
 }
 
 // attend begins the proof or the look that s needs now. It waits for nothing.
@@ -126,18 +126,27 @@ func (p *Pool) attend(s *Session, probe bool) {
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
-	case !probe:
+	case !probe || s.unseen:
 	case s.UsedByCode():
 		// Code under the lock may use the connection too, and Raw waits for its
 		// statement.
 		if !s.probing && s.status == idle {
 			s.probing = true
-			p.work.Go(func() { p.probeShared(s) })
+			p.work.Go(func() {
+				if cause := p.probe(s); cause != nil {
+					p.condemn(s, cause)
+				}
+			})
 		}
 	case s.status == idle: // a statement that runs is a probe by itself
 		s.status = busy
 		p.mu.Unlock()
-		p.probe(s)
+		if cause := p.probe(s); cause != nil {
+			_ = s.MarkBroken(cause)
+			p.work.Go(func() { p.Put(s) }) // to close a connection can take time
+			return
+		}
+		p.Put(s)
 		return
 	}
 	p.mu.Unlock()
@@ -145,29 +154,19 @@ func (p *Pool) attend(s *Session, probe bool) {
 
 var errOverdue = errors.New("no contact with the server for longer than the session's idle limit (was this process paused?)")
 
-// probe looks at the socket of s, whose turn the watch has.
-func (p *Pool) probe(s *Session) {
-	if s.Probe() == server.Closed {
-		_ = s.MarkBroken(server.ErrClosed)
-		p.work.Go(func() { p.Put(s) }) // to close a connection can take time
-		return
-	}
-	p.Put(s)
-}
-
-// probeShared looks at the socket of a session that its owner or the code under
-// its lock also uses. It does not take the turn.
-func (p *Pool) probeShared(s *Session) {
+// probe looks at the socket of s, and returns why s is lost, or nil if it is
+// not. The watch has the turn, unless code of the user's also uses s.
+func (p *Pool) probe(s *Session) error {
 	state := s.Probe()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	s.probing = false
+	// The owner's Close of a lent connection shows, whatever its driver.
+	s.unseen = state == server.Unseen && !s.Lent()
 	if state == server.Occupied && s.hungUp {
 		state = server.Closed // rows are open, so the driver cannot look, but the kernel has reported it
 	}
-	p.mu.Unlock()
-	if cause := state.Cause(); cause != nil {
-		p.condemn(s, cause)
-	}
+	return state.Cause()
 }
 
 // prove asks s for a proof that it holds every lock that it should. If it does

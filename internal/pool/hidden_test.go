@@ -1,0 +1,101 @@
+package pool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/server"
+)
+
+// beneath is driver.Conn under an unexported name, so that a struct that embeds
+// it hides it.
+type beneath = driver.Conn
+
+// A hiddenConn shows only its own methods, not the driver's connection.
+type hiddenConn struct {
+	beneath
+}
+
+func (c hiddenConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.beneath.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c hiddenConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.beneath.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c hiddenConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.beneath.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+// A wrapping wraps the connections of a Connector.
+type wrapping struct {
+	driver.Connector
+	wrap func(driver.Conn) driver.Conn
+}
+
+func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := w.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.wrap(conn), nil
+}
+
+// wrapped replaces the pool by one of a db whose connections are wrapped.
+func (b *bubble) wrapped(wrap func(driver.Conn) driver.Conn) {
+	b.Helper()
+	b.pool.Close()
+	require.NoError(b, b.server.Close(b.db))
+	b.db = sql.OpenDB(wrapping{b.server.Connector(), wrap})
+	b.pool = NewPool(b.db, b.config)
+}
+
+func hide(conn driver.Conn) driver.Conn { return hiddenConn{conn} }
+
+// A session is not probed if its driver shows a probe nothing. A loss is found
+// by the next proof.
+func TestWatch_HiddenDriver(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(hide)
+		s, h := b.owned("a")
+		rests := func() bool {
+			time.Sleep(time.Second)
+			b.pool.mu.Lock()
+			defer b.pool.mu.Unlock()
+			return b.pool.resting
+		}
+		assert.True(b, rests(), "there is nothing to look at")
+		b.begin(s)
+		assert.True(b, rests(), "nor in a transaction")
+		b.onTurn(s, func() { require.NoError(b, s.Commit()) })
+
+		b.server.Kill(b.server.Holder("a"))
+		begun := time.Now()
+		assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), 2*s.Interval())
+	})
+}
+
+// Its owner's Close shows on a connection that was given to New, whatever its
+// driver.
+func TestWatch_HiddenDriverReturned(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.wrapped(hide)
+		conn, err := b.db.Conn(context.Background())
+		require.NoError(b, err)
+		b.pool.Close()
+		b.pool = NewLent(conn, b.config)
+		_, h := b.held("a")
+		time.Sleep(time.Second)
+		require.NoError(b, conn.Close())
+		begun := time.Now()
+		assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), 2*watchTick)
+		assert.ErrorIs(b, h.why, server.ErrReturned)
+	})
+}
