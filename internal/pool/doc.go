@@ -45,8 +45,8 @@
 // # Goroutines
 //
 // Pool.work counts them: the watch, a proof or a probe that is under way, a
-// session that is being opened, given back or closed, the timer for idle
-// sessions. Close waits for all. It waits for a dial at most as long as a
+// session that is being opened, given back or closed, the timer of lookAgain.
+// Close waits for all. It waits for a dial at most as long as a
 // connection may take, since a dialer may ignore its context (settle). A
 // statement of database/sql's, on a driver whose socket is not known, also has
 // one: the goroutine that discards the session waits for it, within a bound.

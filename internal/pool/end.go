@@ -134,41 +134,14 @@ func (p *Pool) GiveUp(s *Session, cause error) {
 // goes back to where it came from.
 const idleTime = time.Second
 
-// restsLocked is for a session that becomes idle without locks. p.mu must be
-// held.
-func (p *Pool) restsLocked(s *Session) {
-	s.idleSince = time.Now()
-	p.armJanitorLocked(idleTime)
-}
-
-// armJanitorLocked gives idle sessions back after d, if they are still idle,
-// and at once if another pool of the db waits for a connection. p.mu must be
-// held.
-func (p *Pool) armJanitorLocked(d time.Duration) {
-	if p.janitor != nil || p.closing.Err() != nil {
-		return
-	}
-	p.work.Add(1)
-	if p.share.wanted(p) {
-		d = 0
-	}
-	p.janitor = time.AfterFunc(d, func() {
-		defer p.work.Done()
-		p.mu.Lock()
-		p.janitor = nil
-		p.mu.Unlock()
-		age := idleTime
-		if p.share.wanted(p) {
-			age = 0
-		}
-		p.sweep(age)
-	})
-}
-
 // sweep gives back the sessions that have been idle for so long.
 func (p *Pool) sweep(age time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sweepLocked(age)
+}
+
+func (p *Pool) sweepLocked(age time.Duration) {
 	if p.closing.Err() != nil { // another pool of the db asks; Close gives all back
 		return
 	}
@@ -185,24 +158,8 @@ func (p *Pool) sweep(age time.Duration) {
 		p.partLocked(s)
 	}
 	if next > 0 {
-		p.armJanitorLocked(next)
+		p.startTimerLocked(next)
 	}
-}
-
-// partsAgain is how often, at most, a pool gives a session back that its own
-// callers could use.
-const partsAgain = 100 * time.Millisecond
-
-// partIfWantedLocked gives s back if another pool of the db waits for a
-// connection. A pool whose own callers keep all its sessions busy would never
-// leave it one otherwise. p.mu must be held.
-func (p *Pool) partIfWantedLocked(s *Session) bool {
-	if len(s.holds) > 0 || s.Lent() || time.Since(p.partedAt) < partsAgain || !p.share.wanted(p) || p.isWantedLocked(s) {
-		return false
-	}
-	p.partedAt = time.Now()
-	p.partLocked(s)
-	return true
 }
 
 // partLocked gives s back, in a goroutine: on a silent network it takes time.
@@ -235,7 +192,7 @@ func (p *Pool) giveBack(c *server.Conn) {
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.beginClosing()
-	if p.janitor != nil && p.janitor.Stop() {
+	if p.timer != nil && p.timer.Stop() {
 		p.work.Done()
 	}
 	for _, s := range p.sessions {

@@ -211,11 +211,6 @@ func (p *Pool) settle() {
 	case <-time.After(server.AnswerTime):
 	}
 	p.share.leave(p)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.again != nil {
-		p.again.Stop()
-	}
 }
 
 // noConnection is the error where the db gave no connection within limit. A db

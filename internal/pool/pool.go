@@ -87,13 +87,12 @@ type Pool struct {
 	mu           sync.Mutex
 	sessions     []*Session
 	waiters      []*waiter       // callers that wait for a turn, in the order in which they came
-	passed       int             // first questions that went ahead of a poll, since the last poll; see nextLocked
+	passed       int             // first questions that have had a turn since the last poll; see nextLocked
 	partedAt     time.Time       // when it last gave a session back for another pool
 	full         time.Time       // when the server last had no connection for us
 	misses       int             // calls of TakeSpare without a session, since one was opened for them
-	janitor      *time.Timer     // gives idle sessions back; nil: none is idle
-	again        *time.Timer     // see lookAgainSoonLocked; nil: not yet needed
-	maxOpen      int             // the db's MaxOpenConnections when again was last set
+	timer        *time.Timer     // see lookAgain; nil: it does not run
+	maxOpen      int             // the db's MaxOpenConnections when lookAgain last compared it
 	watching     bool            // there is a watch
 	resting      bool            // it rests for longer than a tick
 	closing      context.Context // ends when Close begins, under mu

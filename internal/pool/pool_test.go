@@ -193,13 +193,13 @@ func TestPool_IdleSessionsGoBack(t *testing.T) {
 		assert.Equal(b, 2, all, "the pooled ones are used again")
 		b.pool.Put(s)
 		time.Sleep(time.Second)
-		assert.Zero(b, inUse(), "the janitor comes again")
+		assert.Zero(b, inUse(), "the timer runs again")
 	})
 }
 
-// The janitor who comes for one session comes again for those that were too
+// The timer that gives one session back runs again for those that were too
 // young.
-func TestPool_JanitorComesAgain(t *testing.T) {
+func TestPool_IdleSessionsGoBackInTurn(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		s, other := b.take(Request{}), b.take(Request{})
 		b.pool.Put(s)

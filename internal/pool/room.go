@@ -9,7 +9,7 @@ const fullTime = time.Second
 // fullLocked reports whether the server had no connection for one more session
 // a moment ago, and there are sessions to share. p.mu must be held.
 func (p *Pool) fullLocked() bool {
-	return p.countLocked((*Session).live) > 0 && !p.full.IsZero() && time.Since(p.full) < fullTime
+	return p.countLocked((*Session).live) > 0 && time.Since(p.full) < fullTime
 }
 
 // sharesNow is called when the server had no connection for one more session.
@@ -24,13 +24,6 @@ func (p *Pool) sharesNow() bool {
 	return shares
 }
 
-// giveRoom gives up the place of a session that has gone, or was not opened.
-func (p *Pool) giveRoom() {
-	for _, woken := range p.share.give() {
-		woken.lookAgain()
-	}
-}
-
 // awaitRoom is called before a caller waits for any session. If it waits for a
 // connection that another pool of the db does not use, that is given back.
 func (p *Pool) awaitRoom() {
@@ -38,44 +31,47 @@ func (p *Pool) awaitRoom() {
 		return
 	}
 	p.mu.Lock()
-	p.lookAgainSoonLocked()
+	p.startTimerLocked(fullTime)
 	p.mu.Unlock()
 	for _, other := range p.share.inTheWay(p) {
 		other.sweep(0)
 	}
 }
 
-// lookAgainSoonLocked makes callers that wait for a session choose again after
-// fullTime. It does so if the db was changed in that time, or if the server had
-// no connection for one more session. Nothing else wakes the callers in these
-// cases. p.mu must be held.
-func (p *Pool) lookAgainSoonLocked() {
-	if p.closing.Err() != nil {
-		return
-	}
-	p.maxOpen = p.db.Stats().MaxOpenConnections
-	if p.again == nil {
-		p.again = time.AfterFunc(fullTime, p.tick)
-	} else {
-		p.again.Reset(fullTime)
+// giveRoom gives up the place of a session that has gone, or was not opened.
+func (p *Pool) giveRoom() {
+	for _, woken := range p.share.give() {
+		woken.mu.Lock()
+		woken.wakeWaitersLocked(forAny)
+		woken.mu.Unlock()
 	}
 }
 
-func (p *Pool) tick() {
+// startTimerLocked makes the timer call lookAgain after d, if it is not running
+// yet. It runs while a session is idle or a caller waits for any session. p.mu
+// must be held.
+func (p *Pool) startTimerLocked(d time.Duration) {
+	if p.timer == nil && p.closing.Err() == nil {
+		p.work.Add(1)
+		p.timer = time.AfterFunc(d, p.lookAgain)
+	}
+}
+
+// lookAgain is for changes that no event reports. It gives sessions back that
+// have been idle for long enough. Callers that wait for any session choose
+// again if the db was changed, or if the server may have a connection again.
+func (p *Pool) lookAgain() {
+	defer p.work.Done()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.timer = nil
+	p.sweepLocked(idleTime)
 	if !p.waitsLocked(forAny) {
 		return
 	}
-	if p.maxOpen != p.db.Stats().MaxOpenConnections || !p.full.IsZero() {
-		p.full = time.Time{}
+	if open := p.db.Stats().MaxOpenConnections; open != p.maxOpen || !p.full.IsZero() && !p.fullLocked() {
+		p.maxOpen, p.full = open, time.Time{}
 		p.wakeWaitersLocked(forAny)
 	}
-	p.lookAgainSoonLocked()
-}
-
-func (p *Pool) lookAgain() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wakeWaitersLocked(forAny)
+	p.startTimerLocked(fullTime)
 }

@@ -1,6 +1,9 @@
 package pool
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // A waiter waits for a turn on a session.
 type waiter struct {
@@ -22,8 +25,8 @@ const (
 	poll                   // one question of many
 )
 
-// mostPassed is how many first questions may go ahead of a poll: they are
-// answered sooner, and no poll starves.
+// mostPassed is after how many first questions it is a poll's turn. Until then
+// first questions go ahead of polls, however many poll, and no poll starves.
 const mostPassed = 8
 
 func forAny(k *waiter) bool { return k.want == nil }
@@ -109,8 +112,14 @@ func (p *Pool) Put(s *Session) {
 	p.mu.Unlock()
 }
 
+// partsAgain is how often, at most, a pool gives a session back that its own
+// callers could use.
+const partsAgain = 100 * time.Millisecond
+
 // passLocked hands the turn on s to the waiter that comes next, or leaves s
-// idle.
+// idle. If another pool of the db waits for a connection, s may go back to the
+// db instead. A pool whose own callers keep all its sessions busy would never
+// leave it one otherwise. p.mu must be held.
 func (p *Pool) passLocked(s *Session) {
 	if s.status == closing {
 		return
@@ -119,65 +128,62 @@ func (p *Pool) passLocked(s *Session) {
 		s.claim = shared
 	}
 	s.leads = s.leads && s.exclusive()
-	if p.partIfWantedLocked(s) {
-		return
-	}
-	if i := p.nextLocked(s); i >= 0 {
-		k := p.waiters[i]
-		p.waiters = slices.Delete(p.waiters, i, i+1)
+	next := p.nextLocked(s)
+	empty := len(s.holds) == 0 && !s.Lent()
+	switch {
+	case empty && p.share.wanted(p) && !p.isWantedLocked(s) && (next < 0 || time.Since(p.partedAt) >= partsAgain):
+		p.partedAt = time.Now()
+		p.partLocked(s)
+	case next >= 0:
+		k := p.waiters[next]
+		p.waiters = slices.Delete(p.waiters, next, next+1)
+		switch k.priority {
+		case first:
+			p.passed++
+		case poll:
+			p.passed = 0
+		}
 		s.status = busy
 		if k.own != nil {
 			s.claimLocked(k.own)
 		}
 		k.wake(s)
-		return
-	}
-	s.status = idle
-	if len(s.holds) == 0 && !s.Lent() {
-		p.restsLocked(s)
+	default:
+		s.status = idle
+		if empty {
+			s.idleSince = time.Now()
+			p.startTimerLocked(idleTime)
+		}
 	}
 }
 
-// nextLocked returns the index of the waiter that has the next turn on s: the
-// first of those with the highest priority. -1: none.
+// nextLocked returns the index of the waiter that has the next turn on s. -1:
+// none. p.mu must be held.
 func (p *Pool) nextLocked(s *Session) int {
-	of := [...]int{urgent: -1, first: -1, poll: -1}
-	drains := false // a waiter that came earlier waits until this session is empty
+	if len(p.waiters) == 0 {
+		return -1
+	}
+	order := [...]int{urgent: 0, first: 1, poll: 2}
+	if p.passed >= mostPassed {
+		order[poll], order[first] = order[first], order[poll]
+	}
+	shares := !s.exclusive() && p.mayShareLocked(s)
+	drains := len(s.holds) > 0 && p.drainsLocked() == s
+	next, drained := -1, false // drained: a caller that came earlier waits until s is empty
 	for i, k := range p.waiters {
-		drains = drains || k.own != nil && k.want == nil && p.drainsLocked() == s
-		if drains && len(s.holds) > 0 && k.own == nil && k.want == nil && !k.nested {
-			continue
+		may := shares && (!drained || k.nested)
+		switch {
+		case k.want != nil:
+			may = k.want == s
+		case k.own != nil:
+			may = s.ownable(*k.own)
+			drained = drains
 		}
-		if p.mayHaveLocked(s, k) && of[k.priority] < 0 {
-			of[k.priority] = i
-			if k.priority == urgent {
-				break
-			}
+		if may && (next < 0 || order[k.priority] < order[p.waiters[next].priority]) {
+			next = i
 		}
 	}
-	switch {
-	case of[urgent] >= 0:
-		return of[urgent]
-	case of[poll] < 0:
-		return of[first]
-	case of[first] >= 0 && p.passed < mostPassed:
-		p.passed++
-		return of[first]
-	}
-	p.passed = 0
-	return of[poll]
-}
-
-// mayHaveLocked reports whether the turn on s, which has just ended, may go to
-// k.
-func (p *Pool) mayHaveLocked(s *Session, k *waiter) bool {
-	switch {
-	case k.want != nil:
-		return k.want == s
-	case k.own != nil:
-		return s.ownable(*k.own)
-	}
-	return !s.exclusive() && p.mayShareLocked(s)
+	return next
 }
 
 // withdraw is for a waiter whose caller does not wait any more.

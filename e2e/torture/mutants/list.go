@@ -168,8 +168,8 @@ var mutants = []mutant{
 		"\t\tc.rollbackByText()\n\t\tc.endTx()\n", "\t\tc.endTx()\n").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
 	change("session of a transaction shared at the cap", "internal/pool/turn.go",
-		"return !s.exclusive() && ",
-		"return ").
+		"shares := !s.exclusive() && ",
+		"shares := ").
 		caughtBy("internal/pool", "TestOwn_NobodyElseHasATurn"),
 	change("session of a transaction with locks of others", "internal/pool/choose.go",
 		"return len(s.holds) == 0 && !s.exclusive()",
