@@ -80,11 +80,10 @@ func (p *Pool) sharedLocked(but *Session) int {
 	})
 }
 
-// mayShareLocked reports whether s, whose turn has just ended, may go to a
-// caller that shares. p.mu must be held.
-func (p *Pool) mayShareLocked(s *Session) bool {
-	limits, err := p.limitsLocked()
-	return err == nil && (len(s.holds) > 0 || p.sharedLocked(s) < limits.shared)
+// mayShareLocked reports whether s, which is idle or whose turn has just ended,
+// may go to a caller that shares. p.mu must be held.
+func (p *Pool) mayShareLocked(s *Session, limits limits) bool {
+	return len(s.holds) > 0 || p.sharedLocked(s) < limits.shared
 }
 
 // drainsLocked returns the session that no new caller may join, since a caller
@@ -92,7 +91,7 @@ func (p *Pool) mayShareLocked(s *Session) bool {
 // or another chain has a session of its own that will become free. It is the
 // one with the fewest locks. p.mu must be held.
 func (p *Pool) drainsLocked() (least *Session) {
-	wanted := func(k *waiter) bool { return k.own != nil && k.want == nil }
+	wanted := func(k *waiter) bool { return k.req.Own && k.want == nil }
 	if !p.waitsLocked(wanted) {
 		return nil
 	}

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"slices"
 
 	"github.com/go-namedlock/namedlock/internal/server"
 )
@@ -113,71 +112,107 @@ func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	if err := p.goneLocked(); err != nil {
 		return nil, nil, err
 	}
-	k = &waiter{priority: first, nested: req.Home != nil, turn: make(chan struct{})}
+	k = &waiter{req: req, priority: first, turn: make(chan struct{})}
 	if req.Poll {
 		k.priority = poll
 	}
 	home := req.Home
 	switch {
-	case req.Own:
-		k.own = &req
-		s, k.exhausted, err = p.chooseOwnLocked(req)
-	case home != nil && home.status == idle:
+	case home != nil && !req.Own && home.status == idle:
 		home.status = busy
-		s = home
-	case home != nil && (home.status == busy || home.status == waiting && home.claim == untilEmpty):
+		return home, nil, nil
+	case home != nil && !req.Own && (home.status == busy || home.status == waiting && home.claim == untilEmpty):
 		// A statement is over soon. A wait may last. But a chain that has a session
 		// of its own has its locks nowhere else, and a wait there makes way: see
 		// BeginWait.
 		k.want = home
 	default:
-		s, k.exhausted, err = p.chooseSharedLocked()
-	}
-	if s != nil || err != nil {
-		return s, nil, err
+		s, k.exhausted, err = p.chooseAnyLocked(req)
+		if s != nil || err != nil {
+			return s, nil, err
+		}
 	}
 	p.waiters = append(p.waiters, k)
 	return nil, k, nil
 }
 
-// chooseOwnLocked chooses a session for a caller that wants it for its chain
-// alone: Home if all locks there are the chain's, one without locks, or a new
-// one. exhausted: none will become free before a connection of the db does.
-//
-// If the chain's lock is on a session with locks of others, all those chains
-// may want the same. So one of them may have the last connection of the db: its
-// code needs no other.
-func (p *Pool) chooseOwnLocked(req Request) (s *Session, exhausted bool, err error) {
-	freeSoon, opens, anyOwn := false, false, false
-	for _, s := range p.sessions {
-		opens = opens || s.status == opening
-		anyOwn = anyOwn || s.status != closing && s.exclusive()
-		switch {
-		case s.status == closing:
-			freeSoon = true
-		case !s.ownable(req):
-		case s.status != idle:
-			freeSoon = freeSoon || s.status == busy
-		case s == req.Home, req.Home == nil || !req.Home.ownable(req) || req.Home.status != idle:
-			s.status = busy
-			s.claimLocked(&req)
-			return s, false, nil
-		}
-	}
+// A chance says when a session can serve a caller that accepts any.
+type chance int
+
+const (
+	later chance = iota // when a lock, a wait or a transaction there has ended; or never
+	soon                // when the statement there has ended, or when it is open, or closed
+	now
+)
+
+// chooseAnyLocked chooses a session for a caller that accepts any. If the
+// caller shares, that is one without locks, or a new one within the cap, and
+// else the one with the fewest locks. Sharing a session is better than waiting
+// for a connection. If its chain is to have the session alone, that is Home,
+// another one without locks, or a new one. exhausted: none will become free
+// before a connection of the db does.
+func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err error) {
 	limits, err := p.limitsLocked()
 	if err != nil {
 		return nil, false, err
 	}
-	if limits.all > 0 && req.Home != nil && !anyOwn {
-		limits.all++
-	}
-	if p.lent == nil && !(freeSoon && p.exhausted()) {
-		if s := p.takeRoomLocked(limits.all, true); s != nil {
-			s.claimLocked(&req)
-			return s, false, nil
+	var best *Session
+	soonest := later
+	for _, s := range p.sessions {
+		chance := p.chanceLocked(s, req, limits)
+		soonest = max(soonest, chance)
+		if chance == now && (best == nil || s == req.Home || !req.Own && len(s.holds) < len(best.holds)) {
+			best = s
 		}
 	}
-	return nil, !freeSoon && !opens, nil
+	switch {
+	case best != nil && (req.Own || len(best.holds) == 0):
+		s = best
+	case p.lent == nil && !(soonest > later && p.exhausted()):
+		s = p.openRoomLocked(req, limits)
+	}
+	if s == nil {
+		s = best
+	}
+	switch {
+	case s != nil:
+		if s.status == idle {
+			s.status = busy
+		}
+		if req.Own {
+			s.claimLocked(req)
+		}
+	case soonest == later && !req.Own && p.endWaitsLocked(limits):
+		soonest = soon
+	}
+	return s, soonest == later, nil
+}
+
+// chanceLocked returns when s can serve a caller that accepts any session. p.mu
+// must be held.
+func (p *Pool) chanceLocked(s *Session, req Request, limits limits) chance {
+	switch {
+	case s.status == opening && s.blocked:
+		return later
+	case s.status == opening, s.status == closing:
+		return soon
+	case req.Own && !s.ownable(req):
+		return later
+	case !req.Own && s.exclusive():
+		if s.Lent() && s.claim == forTurn {
+			return soon
+		}
+		return later
+	case !req.Own && s == p.drainsLocked():
+		return later
+	case s.status == idle && !req.Own && !p.mayShareLocked(s, limits):
+		return later
+	case s.status == idle:
+		return now
+	case s.status == waiting && !s.Lent(): // a lent session waits for a moment only
+		return later
+	}
+	return soon
 }
 
 // ownable reports whether s may become the own session of the chain of req.
@@ -189,56 +224,4 @@ func (s *Session) ownable(req Request) bool {
 		return len(s.holds) == req.Mine
 	}
 	return len(s.holds) == 0 && !s.exclusive()
-}
-
-// chooseSharedLocked chooses a session for a caller that may share it: one
-// without locks or a new one within the cap, and else the one with the fewest
-// locks. Sharing a session is better than waiting for a connection. exhausted:
-// none will become free before a connection of the db does.
-func (p *Pool) chooseSharedLocked() (s *Session, exhausted bool, err error) {
-	limits, err := p.limitsLocked()
-	if err != nil {
-		return nil, false, err
-	}
-	var empty, least *Session
-	freeSoon, opens := false, false // opens: one is being opened that does not wait for a connection
-	drains := p.drainsLocked()
-	for _, s := range p.sessions {
-		switch {
-		case s.status == opening:
-			opens = opens || !s.blocked
-		case s.status == closing:
-			freeSoon = true
-		case s.exclusive() || s == drains:
-			freeSoon = freeSoon || s.Lent() && s.claim == forTurn
-		case s.status != idle:
-			freeSoon = freeSoon || s.status == busy || s.Lent() // which waits for a moment only
-		case len(s.holds) == 0:
-			empty = s
-		default:
-			freeSoon = true
-			if least == nil || len(s.holds) < len(least.holds) {
-				least = s
-			}
-		}
-	}
-	inUse := p.sharedLocked(nil)
-	if inUse < limits.shared {
-		if s = empty; s == nil && p.lent == nil && !(freeSoon && p.exhausted()) {
-			s = p.takeRoomLocked(limits.all, true)
-		}
-	}
-	if s == nil {
-		s = least
-	}
-	if s != nil {
-		if s.status == idle {
-			s.status = busy
-		}
-		return s, false, nil
-	}
-	if !freeSoon && !slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.status == opening }) {
-		freeSoon = p.endWaitsLocked(inUse - limits.shared + 1)
-	}
-	return nil, !freeSoon && !opens, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -30,6 +31,23 @@ func (p *Pool) takeRoomLocked(limit int, waits bool) *Session {
 	s := &Session{discarded: make(chan struct{})}
 	p.sessions = append(p.sessions, s)
 	return s
+}
+
+// openRoomLocked makes room for a session that serves the request, nil if there
+// is none: see takeRoomLocked.
+//
+// If the lock of a chain is on a session with locks of others, all those chains
+// may want a session of their own. So one of them may have the last connection
+// of the db: its code needs no other.
+func (p *Pool) openRoomLocked(req Request, limits limits) *Session {
+	own := func(s *Session) bool { return s.status != closing && s.exclusive() }
+	switch {
+	case !req.Own && p.sharedLocked(nil) >= limits.shared:
+		return nil
+	case req.Own && req.Home != nil && limits.all > 0 && !slices.ContainsFunc(p.sessions, own):
+		limits.all++
+	}
+	return p.takeRoomLocked(limits.all, true)
 }
 
 // open gives s, which is opening, its connection, and the caller the turn on

@@ -70,6 +70,44 @@ func TestOwn_NoLocksOfOthers(t *testing.T) {
 	})
 }
 
+// A chain's transaction begins on the session of its locks, where the server
+// finds its deadlocks, even if another session is idle.
+func TestOwn_HomeGoesFirst(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		idle := b.take(Request{})
+		home, outer := b.held("outer")
+		b.pool.Put(idle)
+		own := b.take(Request{Own: true, Home: home, Mine: 1})
+		assert.Same(b, home, own)
+		b.pool.Put(own)
+		b.release(home, outer)
+	})
+}
+
+// A caller that waits for a session which itself waits for a connection of the
+// db is told so. It must not wait as if a session were to be free soon.
+func TestOwn_WaitsForTheDB(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(2)
+		var others []*sql.Conn
+		for range 2 {
+			conn, err := b.db.Conn(b.Context())
+			require.NoError(b, err)
+			others = append(others, conn)
+		}
+		first := begin(func() *Session { return b.take(Request{Own: true}) })
+		c := anybody()
+		second := begin(func() *Session { return b.take(Request{Own: true, Caller: c}) })
+		assert.Equal(b, 1, c.exhausted)
+		assert.Zero(b, c.queued)
+		for _, conn := range others {
+			require.NoError(b, conn.Close())
+		}
+		b.pool.Put(<-first)
+		b.pool.Put(<-second)
+	})
+}
+
 // Sessions that chains have alone do not count towards the cap. They are
 // bounded by the db, of which one connection is left. Callers that wait for it
 // are served in order, whatever they need it for.

@@ -38,7 +38,7 @@ const (
 func (s *Session) exclusive() bool { return s.claim != shared }
 
 // claimLocked makes s the own session of the chain of req. p.mu must be held.
-func (s *Session) claimLocked(req *Request) {
+func (s *Session) claimLocked(req Request) {
 	s.leads = req.Lead
 	if s.claim == shared {
 		s.claim = forTurn

@@ -7,10 +7,9 @@ import (
 
 // A waiter waits for a turn on a session.
 type waiter struct {
-	want      *Session // nil: on any
-	own       *Request // it must be its call chain's own; nil: it need not
+	want      *Session // nil: on any that suits req
+	req       Request
 	priority  priority
-	nested    bool          // its chain has a lock already
 	turn      chan struct{} // closed when got is set, or when it is time to choose again
 	got       *Session
 	exhausted bool // no session will be free before a connection of the db is
@@ -93,7 +92,7 @@ func (p *Pool) Yield(s *Session) error {
 	}
 	k := p.queueUrgentLocked(s)
 	if s.claim == forTurn { // as it is to be when the turn comes back
-		k.own = &Request{Lead: s.leads}
+		k.req = Request{Own: true, Lead: s.leads}
 	}
 	p.passLocked(s)
 	p.mu.Unlock()
@@ -144,8 +143,8 @@ func (p *Pool) passLocked(s *Session) {
 			p.passed = 0
 		}
 		s.status = busy
-		if k.own != nil {
-			s.claimLocked(k.own)
+		if k.req.Own {
+			s.claimLocked(k.req)
 		}
 		k.wake(s)
 	default:
@@ -167,16 +166,17 @@ func (p *Pool) nextLocked(s *Session) int {
 	if p.passed >= mostPassed {
 		order[poll], order[first] = order[first], order[poll]
 	}
-	shares := !s.exclusive() && p.mayShareLocked(s)
+	limits, err := p.limitsLocked()
+	shares := !s.exclusive() && err == nil && p.mayShareLocked(s, limits)
 	drains := len(s.holds) > 0 && p.drainsLocked() == s
 	next, drained := -1, false // drained: a caller that came earlier waits until s is empty
 	for i, k := range p.waiters {
-		may := shares && (!drained || k.nested)
+		may := shares && (!drained || k.req.Home != nil)
 		switch {
 		case k.want != nil:
 			may = k.want == s
-		case k.own != nil:
-			may = s.ownable(*k.own)
+		case k.req.Own:
+			may = s.ownable(k.req)
 			drained = drains
 		}
 		if may && (next < 0 || order[k.priority] < order[p.waiters[next].priority]) {

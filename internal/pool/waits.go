@@ -71,12 +71,16 @@ func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
 	return server.Slice
 }
 
-// endWaitsLocked ends n waits that have a session without locks for themselves,
+// endWaitsLocked ends waits that have a session without locks for themselves,
 // and reports whether there were any. It is for a pool whose sessions all wait,
 // and whose cap has been lowered since. A caller that asks for a free name
 // would have to wait for the end of a slice. The callers whose waits end poll.
 // p.mu must be held.
-func (p *Pool) endWaitsLocked(n int) (any bool) {
+func (p *Pool) endWaitsLocked(limits limits) (any bool) {
+	if slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.status == opening }) {
+		return false
+	}
+	n := p.sharedLocked(nil) - limits.shared + 1
 	for _, s := range p.sessions {
 		if n > 0 && s.status == waiting && len(s.holds) == 0 && !s.leads {
 			p.Kill(s)
@@ -92,10 +96,14 @@ func (p *Pool) endWaitsLocked(n int) (any bool) {
 // caller that tries once must not wait for the end of a wait or of a
 // transaction. p.mu must be held.
 func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
+	if len(p.waiters) == 0 {
+		return
+	}
+	limits, err := p.limitsLocked()
 	p.wakeWaitersLocked(func(k *waiter) bool {
-		return k.want == nil && !k.exhausted && !slices.ContainsFunc(p.sessions, func(s *Session) bool {
-			return s.live() && s.status != waiting && (k.own == nil && !s.exclusive() || k.own != nil && s.ownable(*k.own))
-		})
+		return k.want == nil && !k.exhausted && (err != nil || !slices.ContainsFunc(p.sessions, func(s *Session) bool {
+			return p.chanceLocked(s, k.req, limits) > later
+		}))
 	})
 }
 

@@ -287,11 +287,14 @@ var mutants = []mutant{
 		"most > 0 && sh.leaders >= most", "most > 0 && sh.leaders > most").
 		caughtBy("internal/pool", "TestShare_Leaders"),
 	change("an empty session used beyond the cap", "internal/pool/choose.go",
-		"if inUse < limits.shared {", "if inUse <= limits.shared {").
+		"s.status == idle && !req.Own && !p", "s.status == idle && false && !p").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("an empty session passed on beyond the cap", "internal/pool/cap.go",
-		"p.sharedLocked(s) < limits.shared)", "p.sharedLocked(s) <= limits.shared)").
+		"p.sharedLocked(s) < limits.shared", "p.sharedLocked(s) <= limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
+	change("a session opened beyond the cap", "internal/pool/open.go",
+		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
+		caughtBy("internal/pool", "TestPool_SharesOnlyBeyondTheCap"),
 	change("another session opened beyond the cap", "internal/pool/spare.go",
 		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
@@ -304,7 +307,7 @@ var mutants = []mutant{
 	change("callers that share starve a caller that needs a session alone, by one", "internal/pool/cap.go",
 		"taken < limits.all {", "taken <= limits.all {").
 		caughtBy("internal/pool", "TestOwn_IsNotStarvedByThoseWhoShare"),
-	change("no connection more for a transaction under a shared lock", "internal/pool/choose.go",
+	change("no connection more for a transaction under a shared lock", "internal/pool/open.go",
 		"\t\tlimits.all++\n", "").
 		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
 	change("COMMIT without a look at the socket", "internal/server/tx.go",
@@ -347,7 +350,7 @@ var mutants = []mutant{
 		"\tif s.claim == forTurn { // as", "\tif false { // as").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a leader's session counts after a proof", "internal/pool/turn.go",
-		"k.own = &Request{Lead: s.leads}", "k.own = new(Request)").
+		"Request{Own: true, Lead: s.leads}", "Request{Own: true}").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/server/status.go",
 		"if c.shownBy.Load()&byFlags == 0 {", "if c != nil {").
