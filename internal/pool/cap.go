@@ -66,18 +66,17 @@ func (p *Pool) exhausted() bool {
 // them. They are in use, opened or given back for locks whose code needs a
 // connection of its own. A transaction that waits for its lock also counts.
 // p.mu must be held.
-func (p *Pool) sharedLocked(but *Session) int {
-	return p.countLocked(func(s *Session) bool {
-		switch {
-		case s == but:
-			return false
-		case s.status == closing:
-			return true
-		case s.exclusive():
-			return s.status == waiting && !s.leads && len(s.holds) == 0
+func (p *Pool) sharedLocked(but *Session) (n int) {
+	for _, s := range p.sessions {
+		counts := s.status != idle || len(s.holds) > 0
+		if s.exclusive() && s.status != closing {
+			counts = s.status == waiting && !s.leads && len(s.holds) == 0
 		}
-		return s.status != idle || len(s.holds) > 0
-	})
+		if counts && s != but {
+			n++
+		}
+	}
+	return n
 }
 
 // mayShareLocked reports whether s, which is idle or whose turn has just ended,

@@ -48,20 +48,19 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				continue // another session may suit now
 			}
 		case s.Conn == nil:
-			err := p.open(s, req.Caller.Context(), req.Caller.PoolExhausted)
+			err = p.open(s, req.Caller.Context(), req.Caller.PoolExhausted)
 			if server.IsFull(err) && p.sharesNow() {
 				continue
 			}
 			if err != nil {
 				return nil, err
 			}
+		}
+		if err = s.Ready(); err == nil {
 			return s, nil
 		}
-		if another, err := p.makeReady(s); !another {
-			if err != nil {
-				return nil, err
-			}
-			return s, nil
+		if !p.putUnready(s, err) {
+			return nil, err
 		}
 	}
 }
@@ -84,13 +83,9 @@ func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	}
 }
 
-// makeReady checks that s, on which the caller has the turn, is suitable for
-// locks. On an error the turn is over. another reports whether another session
-// may be suitable.
-func (p *Pool) makeReady(s *Session) (another bool, err error) {
-	if err = s.Ready(); err == nil {
-		return false, nil
-	}
+// putUnready ends the turn on s, which err has shown not to be suitable for
+// locks. It reports whether another session may be.
+func (p *Pool) putUnready(s *Session, err error) (another bool) {
 	another = !s.Lent() && (s.Broken() || s.ReadOnly())
 	if !s.Lent() && !server.Prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another
@@ -101,7 +96,7 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 	if another {
 		p.sweep(0) // the idle sessions may be as dead
 	}
-	return another, err
+	return another
 }
 
 // choose decides which session serves the request. The caller has the turn on
@@ -109,9 +104,6 @@ func (p *Pool) makeReady(s *Session) (another bool, err error) {
 func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.goneLocked(); err != nil {
-		return nil, nil, err
-	}
 	k = &waiter{req: req, priority: first, turn: make(chan struct{})}
 	if req.Poll {
 		k.priority = poll
