@@ -45,11 +45,12 @@
 // # Goroutines
 //
 // Pool.work counts them: the watch, a proof or a probe that is under way, a
-// session that is being opened, given back or closed, the timer of lookAgain.
-// Close waits for all. It waits for a dial at most as long as a
-// connection may take, since a dialer may ignore its context (settle). A
-// statement of database/sql's, on a driver whose socket is not known, also has
-// one: the goroutine that discards the session waits for it, within a bound.
+// session that is being opened or given back, the timer of lookAgain. Close
+// waits for all. Pool.calls counts dials and discards, which call a dialer or a
+// driver that may ignore its context. Close waits for them for AnswerTime at
+// most (settle). A statement of database/sql's, on a driver whose socket is not
+// known, also has a goroutine. The goroutine that discards the session waits
+// for it.
 //
 // # Races that were lost once
 //

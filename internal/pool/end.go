@@ -87,10 +87,11 @@ func someNames(holds map[Hold]struct{}) (names []string) {
 	return names
 }
 
-// discard closes the connection of s. It waits for that within a bound: a
-// statement of the user's own on a connection given to New can hold it up.
+// discard closes the connection of s. It waits for that within a bound. A
+// statement of the user's own on a connection given to New can hold it up. So
+// can a COMMIT on a driver that ignores its context and hides its socket.
 func (p *Pool) discard(s *Session, locked bool) {
-	p.work.Go(func() {
+	p.calls.Go(func() {
 		defer close(s.discarded)
 		if errors.Is(s.Discard(), server.ErrReturned) && locked {
 			s.CloseSocket()

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
@@ -98,4 +100,65 @@ func TestWatch_HiddenDriverReturned(t *testing.T) {
 		assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), 2*watchTick)
 		assert.ErrorIs(b, h.why, server.ErrReturned)
 	})
+}
+
+// A stuckTx does not commit before until is closed.
+type stuckTx struct {
+	driver.Tx
+	until <-chan struct{}
+}
+
+func (tx stuckTx) Commit() error {
+	<-tx.until
+	return tx.Tx.Commit()
+}
+
+type stuckConn struct {
+	hiddenConn
+	until <-chan struct{}
+}
+
+func (c stuckConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.hiddenConn.BeginTx(ctx, opts)
+	return stuckTx{tx, c.until}, err
+}
+
+// Close does not wait indefinitely for the COMMIT of a driver that ignores its
+// context, and whose socket is not known. database/sql has a mutex for as long
+// as the COMMIT runs, so this is not a bubble: its clock would not go on.
+func TestPool_CloseBesideAHungCommit(t *testing.T) {
+	t.Parallel()
+	until, memory := make(chan struct{}), memserver.New()
+	db := sql.OpenDB(wrapping{memory.Connector(), func(conn driver.Conn) driver.Conn {
+		return stuckConn{hiddenConn{conn}, until}
+	}})
+	c := config()
+	c.Lease, c.ReleaseTimeout = time.Second, 100*time.Millisecond // COMMIT may take half a second
+	p := NewPool(db, c)
+	s, err := p.Take(Request{Own: true, Caller: anybody()})
+	require.NoError(t, err)
+	granted, err := s.GetLock("a", 0)
+	require.NoError(t, err)
+	require.True(t, granted)
+	h := &hold{name: "a", lost: make(chan time.Time, 1), own: true}
+	require.True(t, p.Hold(s, h))
+	_, err = s.Begin(nil)
+	require.NoError(t, err)
+	require.ErrorIs(t, s.Commit(), fault.ErrCommitUnknown)
+	p.Drop(s, h)
+
+	begun, closed := time.Now(), make(chan struct{})
+	go func() {
+		p.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		assert.Less(t, time.Since(begun), 2*server.AnswerTime)
+	case <-time.After(4 * server.AnswerTime):
+		t.Error("Close waits for the COMMIT")
+	}
+	close(until)
+	<-closed
+	require.NoError(t, memory.Close(db))
 }

@@ -186,7 +186,7 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 		err  error
 	}
 	result := make(chan dialed)
-	p.dials.Go(func() {
+	p.calls.Go(func() {
 		conn, err := p.borrowFromDB(ctx)
 		select {
 		case result <- dialed{conn, err}:
@@ -216,12 +216,13 @@ func (p *Pool) borrowFromDB(ctx context.Context) (conn *sql.Conn, err error) {
 	return p.db.Conn(ctx)
 }
 
-// settle waits for the end of all dials, and not longer than a dialer takes
-// that obeys its context.
+// settle waits for the end of all dials and discards, and not longer than a
+// dialer or a driver takes that obeys its context. A discard has had
+// ReleaseTimeout before.
 func (p *Pool) settle() {
 	ended := make(chan struct{})
 	go func() {
-		p.dials.Wait()
+		p.calls.Wait()
 		close(ended)
 	}()
 	select {

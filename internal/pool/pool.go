@@ -82,7 +82,7 @@ type Pool struct {
 	share          *share  // of the db; nil: there is no db
 	lent           *Session
 	work           sync.WaitGroup // goroutines and timers that Close waits for
-	dials          sync.WaitGroup // see settle
+	calls          sync.WaitGroup // of the dialer or the driver that may hang: see settle
 
 	mu           sync.Mutex
 	sessions     []*Session
