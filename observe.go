@@ -187,7 +187,7 @@ func (c *call) Waits() {
 		}
 		if c.locker.queue.Starves(name) {
 			if o.mayWarn(warning{line: "no session"}) { // one line for all names, because the calls do not wait for a lock
-				o.logger.WarnContext(c.ctx, "namedlock: calls are waiting for a session; raise SetMaxOpenConns or WithMaxSessions", "name", c.event.Name, "waited", time.Since(c.begun),
+				o.logger.WarnContext(c.ctx, "namedlock: calls are waiting for a session", "name", c.event.Name, "waited", time.Since(c.begun),
 					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
 			}
 			return

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
@@ -150,7 +151,8 @@ func (p *Pool) Cap() int {
 	return limits.shared
 }
 
-// Numbers says how many sessions there are and may be, for an error.
+// Numbers says how many sessions there are and may be, and which limit to
+// raise, for an error.
 func (p *Pool) Numbers() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,12 +162,28 @@ func (p *Pool) Numbers() string {
 	limits, _ := p.limitsLocked()
 	all := p.countLocked(func(s *Session) bool { return s.status != closing })
 	own := p.countLocked(func(s *Session) bool { return s.status != closing && s.exclusive() })
-	text := fmt.Sprintf("%d sessions, %d of them for transactions and terms; at most %d for other locks (to raise it: WithMaxSessions)", all, own, limits.shared)
+	text := fmt.Sprintf("%d sessions, %d of them for transactions and terms; at most %d for other locks", all, own, limits.shared)
 	if stats := p.db.Stats(); stats.MaxOpenConnections > 0 {
 		taken, _ := p.share.state()
-		text += fmt.Sprintf("; %d of the db's %d connections in use, %d by Lockers, which leave one free (to raise it: SetMaxOpenConns)", stats.InUse, stats.MaxOpenConnections, taken)
+		text += fmt.Sprintf("; %d of the db's %d connections in use, %d by Lockers, which leave one free", stats.InUse, stats.MaxOpenConnections, taken)
 	}
-	return text
+	return text + "; " + p.remedyLocked(limits)
+}
+
+// remedyLocked says which limit to raise, so that a caller that waits for a
+// session has one. p.mu must be held.
+func (p *Pool) remedyLocked(limits limits) string {
+	const raiseDB, raiseCap = "raise SetMaxOpenConns", "raise WithMaxSessions"
+	taken, leaders := p.share.state()
+	switch {
+	case time.Since(p.full) < 2*fullTime:
+		return "the server has just refused a connection; raise its max_connections or the limits of its user"
+	case limits.all == 0:
+		return raiseCap
+	case taken >= limits.all, p.exhausted(), limits.shared >= limits.all-leaders:
+		return raiseDB
+	}
+	return raiseCap
 }
 
 const singleConnection = "the db allows a single connection (SetMaxOpenConns(1)), so code under a lock could never query it: " +
