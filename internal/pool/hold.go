@@ -19,7 +19,6 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 		s.claim = untilEmpty
 	}
 	p.wakeIfNoneIsFreeSoonLocked()
-	s.idleLimit = s.IdleLimit()
 	if len(s.holds) == 1 {
 		now := clock.Now()
 		s.proofSent = now
@@ -60,7 +59,6 @@ func (p *Pool) Replace(s *Session, from, to Hold) bool {
 func (p *Pool) Reschedule(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.idleLimit = s.IdleLimit()
 	s.due = min(s.due, clock.Now()+s.Interval())
 }
 

@@ -64,7 +64,6 @@ type place struct {
 	// For the watch. Times are those of package clock.
 	due       time.Duration // of the next proof
 	proofSent time.Duration // when the last proof began, or the first of the locks was granted
-	idleLimit time.Duration // the server closes it when it receives nothing for so long; 0: not known
 	proving   bool
 	probing   bool
 	unseen    bool // a probe has shown nothing, since the driver is hidden, and none will

@@ -88,7 +88,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := clock.Now()
-	rest = min(restTick, p.KeepAlive/4)
+	rest = restTick
 	for _, s := range p.sessions {
 		s.hungUp = s.hungUp || s.live() && slices.Contains(hungUp, s.HangupID())
 		if len(s.holds) == 0 {
@@ -96,9 +96,7 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 		}
 		held = append(held, s)
 		rest = min(rest, s.due-now)
-		if s.idleLimit > 0 {
-			rest = min(rest, s.idleLimit/3/4)
-		}
+		rest = min(rest, s.Interval()/4)
 		if p.needsProbeLocked(s) {
 			rest = tick
 		}
@@ -121,7 +119,7 @@ func (p *Pool) attend(s *Session, probe bool) {
 	now := clock.Now()
 	switch {
 	case s.status == closing || len(s.holds) == 0:
-	case !s.UsedByCode() && s.idleLimit > 0 && now-s.AnsweredAt() >= s.idleLimit:
+	case !s.UsedByCode() && s.isOverdue(now):
 		p.work.Go(func() { p.condemn(s, errOverdue) })
 	case now >= s.due && !s.proving:
 		s.proving = true
@@ -150,6 +148,11 @@ func (p *Pool) attend(s *Session, probe bool) {
 		return
 	}
 	p.mu.Unlock()
+}
+
+func (s *Session) isOverdue(now time.Duration) bool {
+	limit := s.IdleLimit()
+	return limit > 0 && now-s.AnsweredAt() >= limit
 }
 
 var errOverdue = errors.New("no contact with the server for longer than the session's idle limit (was this process paused?)")
@@ -232,7 +235,6 @@ func (p *Pool) proveAll(s *Session) bool {
 	if proved {
 		s.proofSent = begun
 	}
-	s.idleLimit = s.IdleLimit()
 	p.mu.Unlock()
 	return true
 }

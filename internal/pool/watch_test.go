@@ -87,7 +87,7 @@ func TestWatch_SilenceIsNoticedInTime(t *testing.T) {
 					lost := clock.Now()
 					assert.Less(b, lost-fallen, 2*interval)
 					assert.Less(b, lost-heard, 2*interval)
-					assert.Less(b, lost-heard, s.idleLimit)
+					assert.Less(b, lost-heard, s.IdleLimit())
 				})
 			})
 		}
@@ -271,12 +271,10 @@ func TestWatch_Overdue(t *testing.T) {
 // not count the session as idle.
 func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	overdue := func(b *bubble, s *Session) {
-		time.Sleep(time.Millisecond)
 		b.pool.mu.Lock()
-		s.proving = true               // the proof waits for the statement
-		s.idleLimit = time.Millisecond // which has passed
+		s.proving = true // the proof waits for the statement
 		b.pool.mu.Unlock()
-		b.pool.attend(s, false)
+		time.Sleep(s.IdleLimit() + restTick)
 		synctest.Wait()
 	}
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {

@@ -35,6 +35,7 @@ type Conn struct {
 	toClose  atomic.Pointer[net.Conn] // the socket that BreakOff has to close; nil: none
 	hangupID atomic.Int32             // its id if the kernel reports hang-ups; 0: it does not
 	answered atomic.Int64             // see AnsweredAt; in ns since epoch
+	idle     atomic.Int64             // see IdleLimit; in ns
 
 	unwatched atomic.Bool // no look shows that the server has closed the connection
 	known     bool        // know has been called
@@ -114,13 +115,10 @@ func (c *Conn) SentAt() time.Duration { return c.begun }
 func (c *Conn) AnsweredAt() time.Duration { return time.Duration(c.answered.Load()) }
 
 // IdleLimit returns after which idle time the server closes the session; 0: not
-// known.
-func (c *Conn) IdleLimit() time.Duration {
-	if c.greeting == nil {
-		return 0
-	}
-	return c.greeting.idleLimit
-}
+// known. Any goroutine may call it.
+func (c *Conn) IdleLimit() time.Duration { return time.Duration(c.idle.Load()) }
+
+func (c *Conn) setIdleLimit(d time.Duration) { c.idle.Store(int64(d)) }
 
 // Kill makes every later statement fail. If it returns true, a statement may be
 // running, and BreakOff ends it. Any goroutine may call Kill, also under
@@ -134,11 +132,12 @@ func (c *Conn) Kill() (running bool) {
 // Interval returns how often the session has to prove its locks: every
 // keep-alive interval, or every third of the idle limit if that is less. So an
 // idle session outlives wait_timeout. If the network falls silent, the holder
-// is told before the server gives the locks away.
+// is told before the server gives the locks away. Any goroutine may call
+// Interval.
 func (c *Conn) Interval() time.Duration {
 	d := c.server.KeepAlive
-	if c.greeting != nil && c.greeting.idleLimit > 0 {
-		d = min(d, c.greeting.idleLimit/3)
+	if limit := c.IdleLimit(); limit > 0 {
+		d = min(d, limit/3)
 	}
 	return d
 }

@@ -85,7 +85,8 @@ func TestConn_IntervalAndPatience(t *testing.T) {
 		for _, idle := range []time.Duration{0, time.Second, 2 * time.Second, 10 * time.Second, time.Minute, 8 * time.Hour} {
 			c := config()
 			c.KeepAlive = keepAlive
-			conn := &Conn{server: New(c, true), greeting: &greeting{idleLimit: idle}}
+			conn := &Conn{server: New(c, true)}
+			conn.setIdleLimit(idle)
 			assert.Equal(t, AnswerTime, conn.patience(), "without a lock")
 			conn.locks = 1
 			interval, patience := conn.Interval(), conn.patience()

@@ -12,17 +12,15 @@ import (
 )
 
 // A greeting contains the server's answers to the greeting, which is the first
-// statement of a session. The fields idleLimit, lease, timeLimit and checked
-// also change later.
+// statement of a session. The fields lease, timeLimit and checked also
+// change later.
 type greeting struct {
 	version, comment sql.NullString
 	// The character sets that a name goes through on its way, and back.
 	clientCharset, connectionCharset, resultsCharset sql.NullString
 	harmless                                         bool // a name passes them unchanged
-	// The session's wait_timeout in seconds, as it was, and the idle time after
-	// which the server now closes the session: the lease may be less.
+	// The session's wait_timeout in seconds, as it was, and its lease.
 	waitTimeout sql.NullInt64
-	idleLimit   time.Duration
 	lease       leaseState
 	// MariaDB's max_statement_time in seconds, read when it is first needed.
 	timeLimit sql.NullFloat64
@@ -136,7 +134,7 @@ func (c *Conn) greeted(g *greeting, err error) error {
 	if err != nil {
 		return c.refusedOr(err, "the server rejected the first query on a new session")
 	}
-	g.idleLimit = time.Duration(g.waitTimeout.Int64) * time.Second
+	c.setIdleLimit(time.Duration(g.waitTimeout.Int64) * time.Second)
 	// If character_set_results is NULL, the server converts nothing on the way
 	// back.
 	g.harmless = isUTF8(g.clientCharset.String) && isUTF8(g.connectionCharset.String) &&

@@ -27,7 +27,8 @@ func (c *Conn) setLease() error {
 	if err := c.setWaitTimeout(lease); err != nil {
 		return c.refusedOr(err, "could not set wait_timeout (WithLease)")
 	}
-	c.greeting.idleLimit, c.greeting.lease = time.Duration(lease)*time.Second, leaseSet
+	c.setIdleLimit(time.Duration(lease) * time.Second)
+	c.greeting.lease = leaseSet
 	return nil
 }
 
@@ -49,11 +50,12 @@ func (c *Conn) leaseRead(seconds sql.NullInt64) {
 		return
 	}
 	is := time.Duration(seconds.Int64) * time.Second
-	if is == c.greeting.idleLimit {
+	if is == c.IdleLimit() {
 		c.greeting.lease = leaseTaken
 		return
 	}
-	c.greeting.lease, c.greeting.idleLimit = leaseSwallowed, is
+	c.setIdleLimit(is)
+	c.greeting.lease = leaseSwallowed
 	if !c.server.leaseless.Swap(true) {
 		c.server.Logger.Warn("namedlock: WithLease has no effect: wait_timeout did not change",
 			"lease", c.server.Lease, "wait_timeout", is, "reason", "a proxy drops SET SESSION wait_timeout, as ProxySQL does")
@@ -76,7 +78,7 @@ func (c *Conn) readLease() error {
 
 // unsetLease sets wait_timeout back to its value at the greeting.
 func (c *Conn) unsetLease() error {
-	if c.greeting == nil || c.greeting.idleLimit == time.Duration(c.greeting.waitTimeout.Int64)*time.Second {
+	if c.greeting == nil || c.IdleLimit() == time.Duration(c.greeting.waitTimeout.Int64)*time.Second {
 		return nil
 	}
 	return c.setWaitTimeout(c.greeting.waitTimeout.Int64)

@@ -154,7 +154,7 @@ func (c *Conn) setIdleLimits(set *settings) error {
 			c.toRestore = append(c.toRestore, fmt.Sprintf("SET SESSION %s = %d", limit.name, limit.value.Int64))
 			limit.value.Int64 = lease
 		}
-		c.greeting.idleLimit = min(c.greeting.idleLimit, time.Duration(limit.value.Int64)*time.Second)
+		c.setIdleLimit(min(c.IdleLimit(), time.Duration(limit.value.Int64)*time.Second))
 	}
 	return nil
 }

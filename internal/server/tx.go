@@ -33,10 +33,10 @@ const txTime = Slice + AnswerTime
 // lock away. The server has received a statement of the session within the last
 // interval, which is at most a third of the idle limit.
 func (c *Conn) endTime() time.Duration {
-	if c.greeting == nil || c.greeting.idleLimit == 0 {
+	if c.IdleLimit() == 0 {
 		return txTime
 	}
-	return min(txTime, c.greeting.idleLimit/2)
+	return min(txTime, c.IdleLimit()/2)
 }
 
 // Begin runs START TRANSACTION under the session's context. On an error there

@@ -186,7 +186,7 @@ var mutants = []mutant{
 		"if state := c.stateOf(conn); state != Closed", "if state := c.stateOf(conn); false && state != Closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
 	change("a swallowed lease counted on", "internal/server/lease.go",
-		"\tif is == c.greeting.idleLimit {", "\tif true {").
+		"\tif is == c.IdleLimit() {", "\tif true {").
 		caughtBy("internal/pool", "TestLease_Swallowed"),
 	change("what the answer to a wait says of the server not looked at", "internal/server/check.go",
 		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
@@ -272,7 +272,7 @@ var mutants = []mutant{
 		"if broken { // it died after the grant", "if false { // it died after the grant").
 		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
 	change("overdue behind a statement of its own code", "internal/pool/watch.go",
-		"case !s.UsedByCode() && s.idleLimit > 0", "case s.idleLimit > 0").
+		"case !s.UsedByCode() && s.isOverdue(now):", "case s.isOverdue(now):").
 		caughtBy("internal/pool", "TestWatch_SharedIsNotOverdue"),
 	change("a chain's session with locks of others made its own", "internal/pool/choose.go",
 		"return len(s.holds) == req.Mine", "return true").
@@ -386,7 +386,7 @@ var mutants = []mutant{
 		"\t\tif errorNumber(err) == erXA {\n\t\t\treturn errTxEnded //", "\t\tif false {\n\t\t\treturn errTxEnded //").
 		caughtBy("internal/server", "TestTx_EndedByXA"),
 	change("COMMIT outlasts the lease", "internal/server/tx.go",
-		"return min(txTime, c.greeting.idleLimit/2)", "return txTime").
+		"return min(txTime, c.IdleLimit()/2)", "return txTime").
 		caughtBy("internal/server", "TestTx_SilenceUnderItsEnd"),
 	mutant{name: "Check gives a lock away", edits: []edit{
 		{"internal/server/dialect.go", "if c.locks == 0 { // RELEASE", "if true { // RELEASE"},
