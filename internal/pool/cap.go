@@ -48,9 +48,9 @@ func SessionCap(wanted, maxOpen int) (int, error) {
 	return wanted, nil
 }
 
-// goneLocked returns an error if there will never be a session again.
+// goneLocked is Gone for a lent session. p.mu must be held.
 func (p *Pool) goneLocked() error {
-	if p.lent == nil || p.lent.status != closing {
+	if p.lent.status != closing {
 		return nil
 	}
 	return fault.Because(fault.ErrUnavailable, "the connection given to New is closed; make a new Locker", p.lent.deathCause)

@@ -104,11 +104,8 @@ func (p *Pool) putUnready(s *Session, err error) (another bool) {
 func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k = &waiter{req: req, priority: first, turn: make(chan struct{})}
-	if req.Poll {
-		k.priority = poll
-	}
-	home := req.Home
+	var want *Session
+	exhausted, home := false, req.Home
 	switch {
 	case home != nil && !req.Own && home.status == idle:
 		home.status = busy
@@ -117,12 +114,16 @@ func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 		// A statement is over soon. A wait may last. But a chain that has a session
 		// of its own has its locks nowhere else, and a wait there makes way: see
 		// BeginWait.
-		k.want = home
+		want = home
 	default:
-		s, k.exhausted, err = p.chooseAnyLocked(req)
+		s, exhausted, err = p.chooseAnyLocked(req)
 		if s != nil || err != nil {
 			return s, nil, err
 		}
+	}
+	k = &waiter{want: want, req: req, priority: first, turn: make(chan struct{}), exhausted: exhausted}
+	if req.Poll {
+		k.priority = poll
 	}
 	p.waiters = append(p.waiters, k)
 	return nil, k, nil
@@ -195,9 +196,12 @@ func (p *Pool) chanceLocked(s *Session, req Request, limits limits) chance {
 			return soon
 		}
 		return later
-	case !req.Own && s == p.drainsLocked():
+	case s.status == idle && len(s.holds) == 0:
+		if req.Own || p.mayShareLocked(s, limits) {
+			return now
+		}
 		return later
-	case s.status == idle && !req.Own && !p.mayShareLocked(s, limits):
+	case !req.Own && s == p.drainsLocked():
 		return later
 	case s.status == idle:
 		return now

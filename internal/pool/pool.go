@@ -147,6 +147,9 @@ func (p *Pool) Sessions() (all, unwatched int) {
 
 // Gone returns an error if there will never be a session again.
 func (p *Pool) Gone() error {
+	if p.lent == nil {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.goneLocked()

@@ -287,7 +287,7 @@ var mutants = []mutant{
 		"most > 0 && sh.leaders >= most", "most > 0 && sh.leaders > most").
 		caughtBy("internal/pool", "TestShare_Leaders"),
 	change("an empty session used beyond the cap", "internal/pool/choose.go",
-		"s.status == idle && !req.Own && !p", "s.status == idle && false && !p").
+		"if req.Own || p.mayShareLocked(s, limits) {", "if true {").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("an empty session passed on beyond the cap", "internal/pool/cap.go",
 		"p.sharedLocked(s) < limits.shared", "p.sharedLocked(s) <= limits.shared").
