@@ -361,6 +361,34 @@ func TestPool_AWaitIsEndedWhenItIsGranted(t *testing.T) {
 	})
 }
 
+// Waits within the cap are not ended, even if no other session will be free
+// soon: the one that is being opened waits for a connection of the db.
+func TestPool_WaitsWithinTheCapLast(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 2 }, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		s := b.take(Request{})
+		require.Positive(b, b.pool.BeginWait(s, 0, 0))
+		var others []*sql.Conn
+		for range 2 {
+			conn, err := b.db.Conn(b.Context())
+			require.NoError(b, err)
+			others = append(others, conn)
+		}
+		first := begin(func() *Session { return b.take(Request{}) })
+		second := begin(func() *Session { return b.take(Request{}) })
+		assert.False(b, hasEnded(first))
+		assert.False(b, hasEnded(second))
+		b.pool.EndWait(s)
+		assert.False(b, s.Broken())
+		for _, conn := range others {
+			require.NoError(b, conn.Close())
+		}
+		b.pool.Put(s)
+		b.pool.Put(<-first)
+		b.pool.Put(<-second)
+	})
+}
+
 // Which callers may block a session in a wait, and for how long.
 func TestPool_LeaveToWait(t *testing.T) {
 	inBubble(t, func(c *Config) { c.MaxSessions = 3; c.KeepAlive = time.Second }, func(b *bubble) {

@@ -50,25 +50,31 @@ func (p *Pool) BeginWait(s *Session, mine, polling int) time.Duration {
 }
 
 // mayWaitLocked returns for how long a wait may block s (nil: a session without
-// locks) at most, while so many callers poll; 0: it may not. Neither the wait
-// of a leader counts towards the cap, nor a wait on the session of a
-// transaction. p.mu must be held.
+// locks) at most, while so many callers poll; 0: it may not. p.mu must be
+// held.
 func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
-	free := func(s *Session) bool { return s.leads || s.claim == untilEmpty }
 	switch {
 	case p.lent != nil && (len(p.waiters) > 0 || polling > 0):
 		return 0
 	case p.lent != nil:
 		return sliceLent
-	case s != nil && free(s):
+	case s != nil && s.waitsFreely():
 		return server.Slice
 	}
 	limits, err := p.limitsLocked()
-	waits := p.countLocked(func(s *Session) bool { return s.status == waiting && !free(s) })
-	if err != nil || waits+1 >= limits.shared {
+	if err != nil || p.blockedLocked()+1 >= limits.shared {
 		return 0
 	}
 	return server.Slice
+}
+
+// waitsFreely reports whether a wait on s does not count towards the cap: that
+// of a leader, and one on the session of a transaction.
+func (s *Session) waitsFreely() bool { return s.leads || s.claim == untilEmpty }
+
+// blockedLocked is how many waits count towards the cap. p.mu must be held.
+func (p *Pool) blockedLocked() int {
+	return p.countLocked(func(s *Session) bool { return s.status == waiting && !s.waitsFreely() })
 }
 
 // endWaitsLocked ends waits that have a session without locks for themselves,
@@ -77,10 +83,7 @@ func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
 // would have to wait for the end of a slice. The callers whose waits end poll.
 // p.mu must be held.
 func (p *Pool) endWaitsLocked(limits limits) (any bool) {
-	if slices.ContainsFunc(p.sessions, func(s *Session) bool { return s.status == opening }) {
-		return false
-	}
-	n := p.sharedLocked(nil) - limits.shared + 1
+	n := p.blockedLocked() + 1 - limits.shared
 	for _, s := range p.sessions {
 		if n > 0 && s.status == waiting && len(s.holds) == 0 && !s.leads {
 			p.Kill(s)

@@ -299,7 +299,7 @@ var mutants = []mutant{
 		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("the cap's last session waits", "internal/pool/waits.go",
-		"waits+1 >= limits.shared", "waits+1 > limits.shared").
+		"p.blockedLocked()+1 >= limits.shared", "p.blockedLocked()+1 > limits.shared").
 		caughtBy("internal/pool", "TestPool_LeaveToWait"),
 	change("callers that share starve a caller that needs a session alone", "internal/pool/cap.go",
 		"taken < limits.all {", "taken < limits.all || true {").
