@@ -56,7 +56,7 @@
 //
 //   - A caller that tries once waits for the end of another chain's
 //     transaction, because the session of that chain was counted as free soon.
-//     chooseOwnLocked counts only sessions that can become the caller's own.
+//     chanceLocked counts only sessions that can become the caller's own.
 //   - Two connections under WithMaxSessions(1), while one of them is being
 //     given back: a session that is closing counts until its connection is
 //     gone.

@@ -71,7 +71,7 @@ func TestWatch_HiddenDriver(t *testing.T) {
 			time.Sleep(time.Second)
 			b.pool.mu.Lock()
 			defer b.pool.mu.Unlock()
-			return b.pool.resting
+			return b.pool.pace == resting
 		}
 		assert.True(b, rests(), "there is nothing to look at")
 		b.begin(s)

@@ -27,12 +27,12 @@ func (p *Pool) Hold(s *Session, h Hold) bool {
 			s.due = now // the grant came after a long wait, or a stop: is it still valid?
 		}
 	}
-	if !p.watching {
-		p.watching = true
+	switch {
+	case p.pace == noWatch:
+		p.pace = ticking
 		p.work.Go(p.watch)
-	}
-	if p.resting && p.needsProbeLocked(s) {
-		p.resting = false
+	case p.pace == resting && p.needsProbeLocked(s):
+		p.pace = ticking
 		p.Hangups.Wake()
 	}
 	return true

@@ -92,8 +92,7 @@ type Pool struct {
 	misses       int             // calls of TakeSpare without a session, since one was opened for them
 	timer        *time.Timer     // see lookAgain; nil: it does not run
 	maxOpen      int             // the db's MaxOpenConnections when lookAgain last compared it
-	watching     bool            // there is a watch
-	resting      bool            // it rests for longer than a tick
+	pace         pace            // of the watch
 	closing      context.Context // ends when Close begins, under mu
 	beginClosing context.CancelFunc
 }

@@ -55,6 +55,15 @@ const (
 	restTick  = 250 * time.Millisecond
 )
 
+// A pace says how often the watch looks.
+type pace int
+
+const (
+	noWatch pace = iota // no lock is held
+	ticking
+	resting // for longer than a tick, since the kernel reports every end
+)
+
 func (p *Pool) watch() {
 	tick := max(min(watchTick, p.KeepAlive/4), time.Millisecond)
 	if p.Probe > 0 {
@@ -101,8 +110,14 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 			rest = tick
 		}
 	}
-	rest = max(rest, tick)
-	p.watching, p.resting = len(held) > 0, rest > tick
+	switch rest = max(rest, tick); {
+	case len(held) == 0:
+		p.pace = noWatch
+	case rest > tick:
+		p.pace = resting
+	default:
+		p.pace = ticking
+	}
 	return held, rest
 }
 

@@ -57,7 +57,7 @@ func TestWatch_ProofsAreDue(t *testing.T) {
 				synctest.Wait()
 				assert.Len(b, proofs, 5, "nothing is asked without a lock")
 				b.pool.mu.Lock()
-				assert.False(b, b.pool.watching, "nor is there a watch")
+				assert.Equal(b, noWatch, b.pool.pace, "nor is there a watch")
 				b.pool.mu.Unlock()
 			})
 		})
@@ -390,7 +390,7 @@ func TestWatch_IsWokenToLook(t *testing.T) {
 				a.PretendHangupID(1) // as if the kernel told of it
 				time.Sleep(1030 * time.Millisecond)
 				b.pool.mu.Lock()
-				require.True(b, b.pool.resting)
+				require.Equal(b, resting, b.pool.pace)
 				b.pool.mu.Unlock()
 
 				s := b.take(Request{})
