@@ -311,6 +311,26 @@ func TestCode_SettingsAreNotReadAfterCode(t *testing.T) {
 	})
 }
 
+// A server that was interrupted while it read the settings has them: no
+// transaction begins, and the settings are read before the next one.
+func TestCode_SettingsAreInterrupted(t *testing.T) {
+	for _, number := range []uint16{erQueryInterrupted, erQueryTimeout, erStatementTimeout} {
+		inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+			c := b.held("a")
+			b.server.Once("@@collation_connection", &memserver.Reply{Number: number})
+			_, err := c.Begin(nil)
+			require.ErrorIs(b, err, fault.ErrUnavailable)
+			assert.Empty(b, b.server.Sent("START TRANSACTION"))
+			b.code(b.begin(c), "SET NAMES latin1")
+			require.NoError(b, c.Commit())
+			b.release(c, "a")
+			var charset string
+			require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT @@character_set_client").Scan(&charset))
+			assert.Equal(b, "utf8mb4", charset)
+		})
+	}
+}
+
 // The first Check can come while a lock is held on the only session. It must
 // not send RELEASE_ALL_LOCKS.
 func TestCheck_UnderALock(t *testing.T) {

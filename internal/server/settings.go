@@ -119,16 +119,24 @@ func (c *Conn) readyForCode() error {
 	if c.settings != nil || hadCode { // known, or too late to be read
 		return nil
 	}
+	err := c.readSettings()
+	if err != nil {
+		c.hasCode = false // no code has run: the next transaction begins here again
+	}
+	return err
+}
+
+// readSettings reads the settings before code of the user's can change them. A
+// server that imitates MySQL does not have all of them. Then they stay unknown.
+func (c *Conn) readSettings() error {
 	set := new(settings)
 	texts, dest := split(set.columns(c.greeting.mariaDB()))
-	if err := c.scan(c.patience(), c.selecting(texts...), dest...); err != nil {
-		if IsAnswer(err) { // a server that imitates MySQL does not have all of them
-			return nil
-		}
+	if err := c.scan(c.patience(), c.selecting(texts...), dest...); declined(err) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if err := c.setIdleLimits(set); err != nil {
-		c.hasCode = false // no code has run: the next transaction begins here again
 		return err
 	}
 	c.settings = set

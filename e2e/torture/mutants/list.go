@@ -382,6 +382,9 @@ var mutants = []mutant{
 	change("settings read after the code", "internal/server/settings.go",
 		"c.settings != nil || hadCode {", "c.settings != nil || hadCode && false {").
 		caughtBy("internal/server", "TestCode_SettingsAreNotReadAfterCode"),
+	change("settings not read after an interruption", "internal/server/settings.go",
+		"dest...); declined(err) {", "dest...); IsAnswer(err) {").
+		caughtBy("internal/server", "TestCode_SettingsAreInterrupted"),
 	change("an XA transaction counts as the code's own", "internal/server/tx.go",
 		"\t\tif errorNumber(err) == erXA {\n\t\t\treturn errTxEnded //", "\t\tif false {\n\t\t\treturn errTxEnded //").
 		caughtBy("internal/server", "TestTx_EndedByXA"),
