@@ -69,8 +69,8 @@ func TestPromise44_SilenceUnderTheLibrarysOwnStatement(t *testing.T) {
 }
 
 // MariaDB has limits of its own for a session that is idle in a transaction.
-// Limits below the keep-alive cost no lock. Limits above the lease are set to
-// it, and restored.
+// Limits below the keep-alive and the lease cost no lock, however long the code
+// is idle. Limits above the lease are set to it, and restored.
 func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 	t.Parallel()
 	limits := []string{"idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout"}
@@ -81,7 +81,8 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 					t.Parallel()
 					table, name := at.table(t, "n INT"), newName("idle")
 					idle := seconds(2 * time.Second)
-					l := at.lockerOn(t, at.open(t, fmt.Sprintf("%s=%.0f", limit, idle.Seconds())))
+					l := at.lockerOn(t, at.open(t, fmt.Sprintf("%s=%.0f", limit, idle.Seconds())),
+						namedlock.WithKeepAlive(10*idle), namedlock.WithLease(10*idle))
 					require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 						if limit != limits[1] {
 							require.NoError(t, insert(table)(ctx, tx))
@@ -89,7 +90,7 @@ func TestPromise14_IdleLimitsOfATransaction(t *testing.T) {
 						select {
 						case <-ctx.Done():
 							return context.Cause(ctx)
-						case <-time.After(idle + idle/2):
+						case <-time.After(3 * idle):
 							return nil
 						}
 					}))

@@ -10,17 +10,19 @@ import (
 type leaseState int
 
 const (
-	leaseNone      leaseState = iota // wait_timeout is as it was
-	leaseSet                         // the server accepted SET SESSION wait_timeout
-	leaseTaken                       // and wait_timeout was read back as set
-	leaseSwallowed                   // but another wait_timeout was read back
+	leaseNone  leaseState = iota // wait_timeout is as it was
+	leaseSet                     // the server accepted SET SESSION wait_timeout
+	leaseKnown                   // and wait_timeout was read back
 )
+
+// leaseSeconds returns the lease as a value of wait_timeout; 0: none.
+func (srv *Server) leaseSeconds() int64 { return int64(srv.Lease / time.Second) }
 
 // setLease sets the session's wait_timeout to the lease. If the client
 // vanishes, the server then closes the session, and frees its locks, after that
 // time. A shorter wait_timeout stays.
 func (c *Conn) setLease() error {
-	lease := int64(c.server.Lease / time.Second)
+	lease := c.server.leaseSeconds()
 	if lease == 0 || lease >= c.greeting.waitTimeout.Int64 {
 		return nil
 	}
@@ -34,7 +36,8 @@ func (c *Conn) setLease() error {
 
 // leaseColumns reads the lease back, once, within the first proof. A round trip
 // of its own would add to the cost of every session, and no code relies on the
-// lease before the first proof.
+// lease before the first proof. If a transaction begins before that, its
+// settings contain wait_timeout: see readSettings.
 func (c *Conn) leaseColumns(seconds *sql.NullInt64) []column {
 	if c.greeting.lease != leaseSet {
 		return nil
@@ -42,20 +45,20 @@ func (c *Conn) leaseColumns(seconds *sql.NullInt64) []column {
 	return []column{{"@@wait_timeout", seconds}}
 }
 
-// leaseRead judges the answer to leaseColumns. It logs once per Server if
-// wait_timeout is not the lease, and the interval of the proofs follows the
-// value that is in force.
+// leaseRead judges wait_timeout, as it was read back. If it is not the lease,
+// leaseRead logs that, once per Server, and the interval of the proofs follows
+// the value that is in force. Only a transaction has limits besides
+// wait_timeout, and leaseRead comes before those are set.
 func (c *Conn) leaseRead(seconds sql.NullInt64) {
 	if c.greeting.lease != leaseSet || !seconds.Valid {
 		return
 	}
-	is := time.Duration(seconds.Int64) * time.Second
-	if is == c.IdleLimit() {
-		c.greeting.lease = leaseTaken
+	c.greeting.lease = leaseKnown
+	if seconds.Int64 == c.server.leaseSeconds() {
 		return
 	}
+	is := time.Duration(seconds.Int64) * time.Second
 	c.setIdleLimit(is)
-	c.greeting.lease = leaseSwallowed
 	if !c.server.leaseless.Swap(true) {
 		c.server.Logger.Warn("namedlock: WithLease has no effect: wait_timeout did not change",
 			"lease", c.server.Lease, "wait_timeout", is, "reason", "a proxy drops SET SESSION wait_timeout, as ProxySQL does")
@@ -76,9 +79,10 @@ func (c *Conn) readLease() error {
 	return nil
 }
 
-// unsetLease sets wait_timeout back to its value at the greeting.
+// unsetLease sets wait_timeout back to its value at the greeting, if setLease
+// has set it.
 func (c *Conn) unsetLease() error {
-	if c.greeting == nil || c.IdleLimit() == time.Duration(c.greeting.waitTimeout.Int64)*time.Second {
+	if c.greeting == nil || c.greeting.lease == leaseNone {
 		return nil
 	}
 	return c.setWaitTimeout(c.greeting.waitTimeout.Int64)

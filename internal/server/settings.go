@@ -136,6 +136,7 @@ func (c *Conn) readSettings() error {
 	} else if err != nil {
 		return err
 	}
+	c.leaseRead(set.waitTimeout)
 	if err := c.setIdleLimits(set); err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (c *Conn) readSettings() error {
 // transaction. A limit that is longer than the lease is set to the lease, and
 // restore sets it back. A shorter one shortens the interval of the proofs.
 func (c *Conn) setIdleLimits(set *settings) error {
-	lease := int64(c.server.Lease / time.Second)
+	lease := c.server.leaseSeconds()
 	for _, limit := range []struct {
 		name  string
 		value *sql.NullInt64

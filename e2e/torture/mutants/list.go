@@ -186,7 +186,7 @@ var mutants = []mutant{
 		"if state := c.stateOf(conn); state != Closed", "if state := c.stateOf(conn); false && state != Closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
 	change("a swallowed lease counted on", "internal/server/lease.go",
-		"\tif is == c.IdleLimit() {", "\tif true {").
+		"\tif seconds.Int64 == c.server.leaseSeconds() {", "\tif true {").
 		caughtBy("internal/pool", "TestLease_Swallowed"),
 	change("what the answer to a wait says of the server not looked at", "internal/server/check.go",
 		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
@@ -382,6 +382,9 @@ var mutants = []mutant{
 	change("settings read after the code", "internal/server/settings.go",
 		"c.settings != nil || hadCode {", "c.settings != nil || hadCode && false {").
 		caughtBy("internal/server", "TestCode_SettingsAreNotReadAfterCode"),
+	change("a limit below the lease forgotten", "internal/server/settings.go",
+		"\tc.leaseRead(set.waitTimeout)\n", "").
+		caughtBy("internal/server", "TestLease_UnderATransaction"),
 	change("settings not read after an interruption", "internal/server/settings.go",
 		"dest...); declined(err) {", "dest...); IsAnswer(err) {").
 		caughtBy("internal/server", "TestCode_SettingsAreInterrupted"),
