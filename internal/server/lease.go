@@ -59,7 +59,7 @@ func (c *Conn) leaseRead(seconds sql.NullInt64) {
 	}
 	is := time.Duration(seconds.Int64) * time.Second
 	c.setIdleLimit(is)
-	if !c.server.leaseless.Swap(true) {
+	if !c.server.warnedLease.Swap(true) {
 		c.server.Logger.Warn("namedlock: WithLease has no effect: wait_timeout did not change",
 			"lease", c.server.Lease, "wait_timeout", is, "reason", "a proxy drops SET SESSION wait_timeout, as ProxySQL does")
 	}

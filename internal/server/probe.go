@@ -60,11 +60,11 @@ func (c *Conn) Probe() State {
 func (c *Conn) listen(conn any) {
 	if why := c.blindness(conn); why != "" {
 		c.unwatched.Store(true)
-		if !c.server.unwatched.Swap(true) {
+		if !c.server.warnedUnwatched.Swap(true) {
 			c.server.Logger.Warn("namedlock: lost locks will be noticed late, by keep-alive only",
 				"reason", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
 		}
-	} else if c.driver != nil && len(missingFields()) > 0 && !c.server.unwatched.Swap(true) {
+	} else if c.driver != nil && len(missingFields()) > 0 && !c.server.warnedUnwatched.Swap(true) {
 		c.server.Logger.Warn("namedlock: unknown go-sql-driver version: losses may be noticed late, and rows on a connection given to New may be corrupted",
 			"missing", missingFields())
 	}

@@ -27,23 +27,22 @@ func (c *Conn) Prove(names []string) error {
 		}
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
+	owned, args := make([]sql.NullBool, len(names)), make([]driver.NamedValue, len(names))
+	columns := make([]column, len(names))
+	for i, name := range names {
+		args[i] = driver.NamedValue{Ordinal: i + 1, Value: name}
+		columns[i] = column{provesLock, &owned[i]}
+	}
 	var asked greeting // only its read-only columns are used
-	columns := []column{{"0", &asked.readOnly}}
 	if c.server.CheckServer {
-		columns = c.readOnlyColumns(&asked)
+		columns = append(columns, c.readOnlyColumns(&asked)...)
+	} else {
+		columns = append(columns, column{"0", &asked.readOnly})
 	}
 	var waitTimeout sql.NullInt64
 	columns = append(columns, c.leaseColumns(&waitTimeout)...)
-	owned, args := make([]sql.NullBool, len(names)), make([]driver.NamedValue, len(names))
-	texts, answer := make([]string, 0, len(names)+len(columns)), make(one, 0, len(names)+len(columns))
-	for i, name := range names {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: name}
-		texts, answer = append(texts, provesLock), append(answer, &owned[i])
-	}
-	for _, column := range columns {
-		texts, answer = append(texts, column.text), append(answer, column.dest)
-	}
 
+	texts, answer := split(columns)
 	st := &statement{text: c.selecting(texts...)}
 	if err := c.query(c.patience(), st, args, answer); err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)

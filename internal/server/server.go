@@ -32,8 +32,10 @@ type Server struct {
 	brief     bool         // connections may be short-lived: do not prepare at their first use
 	noCluster atomic.Int64 // when it was last found outside clusters, in ns since epoch; 0: never
 	noInnoDB  atomic.Bool  // it does not have @@innodb_read_only
-	leaseless atomic.Bool  // it has been logged that the lease was swallowed
-	unwatched atomic.Bool  // it has been logged that losses will be noticed late
+
+	// Warnings that have been logged, once for all connections.
+	warnedLease     atomic.Bool // a proxy drops the lease
+	warnedUnwatched atomic.Bool // losses will be noticed late
 }
 
 // New returns a server that has no connection yet. brief says that connections
