@@ -191,6 +191,24 @@ func TestGetLock_TheTryIsCutOff(t *testing.T) {
 	})
 }
 
+// If the RELEASE_LOCK after a try that was cut off is refused, no wait follows:
+// it would enter the lock twice.
+func TestGetLock_TheTryLeavesALock(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
+		c := b.use()
+		b.server.ScriptTexts(map[string]*memserver.Reply{
+			"GET_LOCK('a', 0)":  {Run: true, Number: erStatementTimeout},
+			"RELEASE_LOCK('a')": {Number: erLockWaitTimeout},
+		})
+		_, err := c.GetLock("a", 0)
+		require.ErrorContains(b, err, "may have left")
+		b.server.Script(nil)
+		b.lock(c, "a")
+		b.release(c, "a")
+		assert.Equal(b, -1, b.server.Holder("a"))
+	})
+}
+
 // A session without a greeting is greeted before a statement that depends on
 // the server. If that fails, nothing else is sent.
 func TestGreeting_FailsWhereItIsNeeded(t *testing.T) {

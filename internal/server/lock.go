@@ -50,6 +50,9 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 			if err := c.releaseInCase(name, err); err != nil {
 				return false, err
 			}
+			if err := c.readyFor(name); err != nil { // it may be a leftover now
+				return false, err
+			}
 			wait = time.Millisecond
 		}
 	}

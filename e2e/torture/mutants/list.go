@@ -85,6 +85,9 @@ var mutants = []mutant{
 		"\tif !ours.Bool {\n",
 		"\tif true {\n").
 		caughtBy("internal/server", "TestGetLockThenLook"),
+	change("a wait enters a lock that the try has left", "internal/server/lock.go",
+		"if err := c.readyFor(name); err != nil { // it may", "if err := error(nil); err != nil { // it may").
+		caughtBy("internal/server", "TestGetLock_TheTryLeavesALock"),
 	change("keep-alive that only pings", "internal/server/prove.go",
 		"if !owned[i].Bool {",
 		"if !owned[i].Bool && false {").
