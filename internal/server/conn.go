@@ -58,9 +58,7 @@ type Conn struct {
 	settings     *settings           // as they must be at the end; nil: not known
 	spoilt       string              // why the session is closed after its last release; "": it is not
 	toRestore    []string            // SET statements that undo setIdleLimits
-	leftovers    []string            // locks that may be on it without a holder: see releaseInCase
-	lookFollows  bool                // HolderIDs follows this GET_LOCK: see GetLockThenLook
-	unsure       string              // HolderIDs must show whether this lock is on it; "": none
+	leftovers    []string            // locks that may be on it without a holder, none of which is held
 	rechecked    bool                // the answer to the last GET_LOCK contained the read-only columns
 	broken       error               // why the state of the session is unknown; nil: it is known
 }

@@ -117,21 +117,29 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 // HolderIDs asks, in one statement, which sessions hold the locks. It returns
 // their connection ids in the order of names, 0 for a lock that is free. The
 // Conn may hold locks.
+//
+// The statement also shows which leftovers are on the session. They are
+// released, and count as free.
 func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	if c.greeting == nil {
 		if err := c.greet(); err != nil {
 			return nil, err
 		}
 	}
-	ids := make([]sql.NullInt64, len(names))
-	texts, args, answer := make([]string, len(names)), make([]driver.NamedValue, len(names)), make(one, len(names))
+	ids, ours := make([]sql.NullInt64, len(names)), make([]sql.NullBool, len(c.leftovers))
+	var columns []column
+	var args []driver.NamedValue
+	ask := func(text, name string, dest sql.Scanner) {
+		columns = append(columns, column{text, dest})
+		args = append(args, driver.NamedValue{Ordinal: len(columns), Value: name})
+	}
 	for i, name := range names {
-		texts[i], args[i], answer[i] = usedBy, driver.NamedValue{Ordinal: i + 1, Value: name}, &ids[i]
+		ask(usedBy, name, &ids[i])
 	}
-	var ours sql.NullBool
-	if c.unsure != "" {
-		texts, args, answer = append(texts, provesLock), append(args, driver.NamedValue{Ordinal: len(args) + 1, Value: c.unsure}), append(answer, &ours)
+	for i, name := range c.leftovers {
+		ask(provesLock, name, &ours[i])
 	}
+	texts, answer := split(columns)
 	switch err := c.query(c.patience(), &statement{text: c.selecting(texts...)}, args, answer); {
 	case err != nil && !IsAnswer(err):
 		return nil, c.MarkBroken(err)
@@ -146,15 +154,19 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 	for i, id := range ids {
 		holders[i] = id.Int64
 	}
-	if !ours.Bool {
-		c.unsure = ""
-	} else if i := slices.Index(names, c.unsure); i >= 0 {
-		holders[i] = 0 // it is ours, and released below
-	}
-	if c.unsure != "" {
-		if err := c.releaseUnsure(); err != nil {
-			return nil, err
+	left := c.leftovers
+	c.leftovers = nil
+	for i, name := range left {
+		if !ours[i].Bool {
+			continue
 		}
+		c.leftovers = append(c.leftovers, name)
+		if i := slices.Index(names, name); i >= 0 {
+			holders[i] = 0 // it is ours, and released below
+		}
+	}
+	if err := c.releaseLeftovers(); err != nil && c.Broken() {
+		return nil, err
 	}
 	return holders, nil
 }

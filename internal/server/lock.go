@@ -36,6 +36,17 @@ const Slice = 30 * time.Second
 // session kept it. On an error nothing is held. If the error leaves that in
 // doubt, RELEASE_LOCK follows (see releaseInCase), or the session is broken.
 func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error) {
+	return c.getLock(name, wait, false)
+}
+
+// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL
+// this saves a statement. A wait ends by an error there, and HolderIDs shows
+// whether the lock was granted at the same moment.
+func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
+	return c.getLock(name, wait, true)
+}
+
+func (c *Conn) getLock(name string, wait time.Duration, lookFollows bool) (granted bool, err error) {
 	if err := c.readyFor(name); err != nil {
 		return false, err
 	}
@@ -74,8 +85,8 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 	case err != nil && !IsAnswer(err):
 		return false, c.MarkBroken(err)
 	}
-	if c.lookFollows && isTimeLimit(err) {
-		c.unsure = name
+	if lookFollows && isTimeLimit(err) {
+		c.leftovers = append(c.leftovers, name)
 		return false, nil
 	}
 	if err := c.releaseInCase(name, err); err != nil {
@@ -84,27 +95,9 @@ func (c *Conn) GetLock(name string, wait time.Duration) (granted bool, err error
 	return false, verdict(err)
 }
 
-// GetLockThenLook is GetLock for a caller that calls HolderIDs next. On MySQL
-// this saves a statement. A wait ends by an error there, and HolderIDs shows
-// whether the lock was granted at the same moment.
-func (c *Conn) GetLockThenLook(name string, wait time.Duration) (granted bool, err error) {
-	c.lookFollows = true
-	defer func() { c.lookFollows = false }()
-	return c.GetLock(name, wait)
-}
-
-// releaseUnsure releases the lock of a GetLockThenLook that HolderIDs has not
-// judged.
-func (c *Conn) releaseUnsure() error {
-	name := c.unsure
-	c.unsure = ""
-	return c.releaseInCase(name, nil)
-}
-
 // releaseInCase sends RELEASE_LOCK after a GET_LOCK that was answered by an
-// error, its cause. A nil cause is a NULL, or an error that HolderIDs should
-// have judged. The wait has ended then, but no manual says that the lock cannot
-// have been granted at the same moment.
+// error, its cause, or by NULL. The wait has ended then, but no manual says
+// that the lock cannot have been granted at the same moment.
 //
 // An error in answer to this RELEASE_LOCK must not cost the session its other
 // locks. The release is then repeated later: see releaseLeftovers. A session of
@@ -121,8 +114,10 @@ func (c *Conn) releaseInCase(name string, cause error) error {
 	return nil
 }
 
-// releaseLeftovers repeats the releases that the server refused in
-// releaseInCase. It returns an error if the server refuses one again.
+// releaseLeftovers releases the locks that may be on the session without a
+// holder. The server has refused to release them in releaseInCase, or the look
+// after GetLockThenLook has not come. It returns an error if the server refuses
+// one.
 func (c *Conn) releaseLeftovers() (refused error) {
 	for i := len(c.leftovers) - 1; i >= 0; i-- {
 		_, err := c.ask(c.patience(), &c.release, named(c.leftovers[i]))
@@ -141,11 +136,6 @@ func (c *Conn) releaseLeftovers() (refused error) {
 // readyFor makes sure that the session can spell the name, and that no leftover
 // of it is on the session: GET_LOCK would re-enter that silently.
 func (c *Conn) readyFor(name string) error {
-	if c.unsure != "" {
-		if err := c.releaseUnsure(); err != nil {
-			return err
-		}
-	}
 	if len(c.leftovers) > 0 {
 		err := c.releaseLeftovers()
 		if err != nil && (c.Broken() || slices.ContainsFunc(c.leftovers, func(left string) bool { return names.Fold(left) == names.Fold(name) })) {
@@ -210,8 +200,8 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 // If code under the lock left the session changed, ReleaseLock also breaks the
 // session, and returns nil.
 func (c *Conn) ReleaseLock(name string) error {
-	if c.unsure != "" {
-		_ = c.releaseUnsure() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
+	if len(c.leftovers) > 0 {
+		_ = c.releaseLeftovers() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
 	}
 	bound := c.server.ReleaseTimeout
 	if c.locks > 1 {

@@ -12,7 +12,8 @@ import (
 
 // On MySQL a wait ends by an error, and the lock may have been granted at the
 // same moment. HolderIDs finds that out. If it is not called, the lock is
-// released before the session's next statement about locks.
+// released before the session's next statement about locks, and before the
+// connection goes back.
 func TestGetLockThenLook(t *testing.T) {
 	for what, next := range map[string]func(b *bubble, c *Conn){
 		"a look": func(b *bubble, c *Conn) {
@@ -48,4 +49,18 @@ func TestGetLockThenLook(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestGetLockThenLook_GiveBack(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.use()
+		b.server.Once("GET_LOCK('a'", &memserver.Reply{Run: true, Number: erQueryTimeout})
+		granted, err := c.GetLockThenLook("a", 95*time.Millisecond)
+		require.NoError(b, err)
+		require.False(b, granted)
+		require.Positive(b, b.server.Holder("a"))
+		b.put(c)
+		assert.Equal(b, -1, b.server.Holder("a"))
+		assert.Equal(b, 1, b.alive(), "the session is kept")
+	})
 }

@@ -82,8 +82,8 @@ var mutants = []mutant{
 		"").
 		caughtBy("internal/queue", "TestSlot_TheGateIsLost"),
 	change("slot left that a wait was granted as it ended", "internal/server/holders.go",
-		"\tif !ours.Bool {\n",
-		"\tif true {\n").
+		"\t\tif !ours[i].Bool {\n",
+		"\t\tif !ours[i].Bool || true {\n").
 		caughtBy("internal/server", "TestGetLockThenLook"),
 	change("a wait enters a lock that the try has left", "internal/server/lock.go",
 		"if err := c.readyFor(name); err != nil { // it may", "if err := error(nil); err != nil { // it may").
