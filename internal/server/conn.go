@@ -78,7 +78,8 @@ func (srv *Server) Use(conn *sql.Conn, lent bool) *Conn {
 	return c
 }
 
-// Lent reports whether c is the connection that was given to New.
+// Lent reports whether c is the connection that was given to New. Any goroutine
+// may call it.
 func (c *Conn) Lent() bool { return c.lent }
 
 // Broken reports whether the state of the session is unknown. A broken session

@@ -41,7 +41,8 @@ func (c *Conn) letGo() {
 }
 
 // Discard closes the connection for good, which frees its locks at once. The
-// connection never goes back to a pool.
+// connection never goes back to a pool. Any goroutine may call Discard: it ends
+// the statement of the caller that has the turn.
 func (c *Conn) Discard() error {
 	// Raw waits for a statement that hangs, so that is ended first. A statement
 	// of a transaction is ended by closing the socket alone. database/sql
@@ -95,15 +96,16 @@ func (c *Conn) closeConn(conn any) error {
 
 // UsedByCode reports whether code of the user's may use the connection: the
 // owner of one that was given to New, or the code under a lock in its
-// transaction.
+// transaction. Any goroutine may call it.
 func (c *Conn) UsedByCode() bool { return c.lent || c.tx.Load() != nil }
 
 // CloseSocket closes the socket while any caller uses it, and reports whether
-// it could. It is for a connection that cannot be closed in another way. Its
-// owner may be running a statement on it. Or the owner has closed the
-// *sql.Conn, and the connection is back in its pool with our locks on it. The
-// pool's next borrower would re-enter those locks without noticing. Closing the
-// socket frees them.
+// it could. Any goroutine may call it after the first statement.
+//
+// It is for a connection that cannot be closed in another way. Its owner may be
+// running a statement on it. Or the owner has closed the *sql.Conn, and the
+// connection is back in its pool with our locks on it. The pool's next borrower
+// would re-enter those locks without noticing. Closing the socket frees them.
 func (c *Conn) CloseSocket() bool {
 	return c.socket != nil && c.socket.Close() == nil
 }

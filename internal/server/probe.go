@@ -35,7 +35,7 @@ func (state State) Cause() error {
 
 // Probe finds out whether the server has closed the connection, without
 // traffic. It blocks only while a statement runs: Raw holds the connection's
-// mutex.
+// mutex. Any goroutine may call Probe.
 func (c *Conn) Probe() State {
 	state := Unseen
 	err := c.raw(func(conn any) error {

@@ -158,7 +158,7 @@ func ended(err error) error {
 }
 
 // TxEnded returns how a transaction ended that was not committed by Commit, and
-// whose session is gone:
+// whose session is gone. Any goroutine may call it. It returns:
 //
 //   - nil: it was open, as far as could be detected, so the server rolls it
 //     back.
