@@ -17,8 +17,8 @@ type asker struct {
 
 	// Guarded by queue.mu.
 	phase     phase
-	wait      *wait         // waiting: the statement
-	pauseOver chan struct{} // pausing: closed to end the pause
+	wait      *wait         // the statement that waits on the server; nil: none does
+	pauseOver chan struct{} // closed to end the pause; nil: there is none, or it ends
 	waited    bool          // another session was found to hold the lock: the line's wait has begun
 	own       bool          // it takes a session that only one call chain uses
 	retry     retry         // changed by the asker's goroutine alone
@@ -29,25 +29,13 @@ type asker struct {
 	cancel context.CancelFunc
 }
 
-// A phase is the task of an asker for the first waiter of its line.
-//
-//	taking ---> starving
-//	  |  ^         |
-//	  |  |         v
-//	  |  +------- trying     (also taking -> trying)
-//	  |
-//	  +--> waiting --> taking
-//	  +--> pausing --> taking
-//
-// If no session could be acquired, starving also ends in pausing.
+// A phase is what an asker is doing, as far as its waiters depend on that.
 type phase int
 
 const (
-	taking   phase = iota // it takes a turn on a session, which may have to be opened
+	asking   phase = iota // any other: it opens a session, waits on the server, or pauses
 	starving              // it waits for a session or a connection that other callers use
-	trying                // it asks without waiting
-	waiting               // it waits on the server
-	pausing               // it pauses between two polls, or in an outage
+	trying                // it asks without waiting, or has the lock for the next caller
 )
 
 // run is the goroutine of the asker. It begins with a wait on spare, if that is
@@ -62,7 +50,7 @@ func (a *asker) run(spare *pool.Session) {
 	}
 	q.mu.Lock()
 	for w := a.firstLocked(); w != nil; w = a.firstLocked() {
-		a.own = w.OwnSession()
+		a.phase, a.own = asking, w.OwnSession()
 		req := pool.Request{Own: a.own, Lead: w.use == ForLead, Fresh: a.retry.failures > 0, Poll: w.busy, Caller: a}
 		if w.chain.inner != nil {
 			req.Home = w.chain.home()
@@ -184,7 +172,9 @@ func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
 		granted = err == nil
 	}
 	q.mu.Lock()
-	a.phase = taking
+	if !granted {
+		a.phase = asking
+	}
 	if poll {
 		// A poll that takes much longer than the others counts for little.
 		q.trip += (min(took, 2*q.trip+time.Millisecond) - q.trip) / 8
@@ -221,8 +211,8 @@ func (a *asker) wantedByLocked(w *waiter) bool {
 	if a.phase == starving && a.own && w != nil && !w.OwnSession() {
 		return false // w may share a session, and the asker waits for one to itself
 	}
-	// A try is over soon. Without its asker, the next caller would find the
-	// lock held by that try.
+	// A try is over soon, and so is the question after a grant. Without its
+	// asker, the next caller would find the lock held by that grant.
 	return w != nil || a.phase == trying
 }
 

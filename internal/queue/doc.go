@@ -69,10 +69,11 @@
 //   - A timeout passes while the caller's first question is on its way. The
 //     question is not a wait for other callers, so its timer has not begun: see
 //     waitsLocked.
-//   - The first waiter leaves while its try is on its way, and the try is
-//     granted. The next caller must not find the lock held by that try:
-//     wantedByLocked keeps the asker, and grant gives the lock to the next
-//     caller.
+//   - The last caller leaves while its try is on its way, and the try is
+//     granted. Or it leaves while the server is asked whether it still
+//     excludes, after a wait was granted. The next caller must not find the
+//     lock held by that grant: wantedByLocked keeps the asker, and grant gives
+//     the lock to the next caller.
 //   - A context ends in the same moment as its call is granted. Acquire gives
 //     the lock back.
 //   - Another caller becomes the first waiter while the asker pauses between

@@ -27,7 +27,7 @@ func (a *asker) pause() {
 func (a *asker) sleepLocked(pause time.Duration) {
 	q := a.line.queue
 	over := make(chan struct{})
-	a.phase, a.pauseOver = pausing, over
+	a.phase, a.pauseOver = asking, over
 	q.mu.Unlock()
 	timer := time.NewTimer(pause)
 	select {
@@ -37,7 +37,7 @@ func (a *asker) sleepLocked(pause time.Duration) {
 	}
 	timer.Stop()
 	q.mu.Lock()
-	a.phase, a.pauseOver = taking, nil
+	a.pauseOver = nil
 }
 
 // stepUpLocked is called when another caller is the first waiter. Its first

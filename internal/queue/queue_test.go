@@ -579,6 +579,32 @@ func TestRun_TryLeftBehind(t *testing.T) {
 	})
 }
 
+// The last caller leaves while the server is asked whether it still excludes,
+// after its wait was granted. The next caller, which tries once, must not find
+// the name taken by that grant.
+func TestRun_WaitLeftBehind(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		left := b.call(background, "a", time.Hour)
+		var asked atomic.Bool
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if strings.Contains(st.Text, "SELECT @@read_only") && !asked.Swap(true) {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		time.Sleep(20 * time.Second) // so that the cluster is asked about again
+		b.server.Unlock("a")
+		time.Sleep(time.Second / 2)
+		left.cancel(nil)
+		left.fails(b, context.Canceled)
+		next := b.call(background, "a", 0)
+		require.NoError(b, next.granted(b).Release())
+		assert.True(b, asked.Load())
+	})
+}
+
 var errGone = errors.New("gone")
 
 // A lock that is granted while its caller leaves is passed on or released.

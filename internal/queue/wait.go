@@ -37,7 +37,10 @@ func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 		elapsed := time.Since(start)
 
 		q.mu.Lock()
-		a.wait, a.phase = nil, taking
+		a.wait = nil
+		if granted {
+			a.phase = trying
+		}
 		if first := a.line.front; a.line.asker == a && first != nil && wt.suits(first) {
 			first.busy = true
 		}
@@ -86,7 +89,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.OwnSession()}
 	d := wt.longest(a.line, limit)
 	wt.ends = time.Now().Add(d)
-	a.wait, a.phase = wt, waiting
+	a.wait, a.phase = wt, asking
 	return wt, w, d
 }
 

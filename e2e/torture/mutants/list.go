@@ -229,6 +229,9 @@ var mutants = []mutant{
 	change("own name taken by a try left behind", "internal/queue/asker.go",
 		"return w != nil || a.phase == trying", "return w != nil").
 		caughtBy("internal/queue", "TestRun_TryLeftBehind"),
+	change("own name taken by a wait left behind", "internal/queue/wait.go",
+		"\t\tif granted {\n\t\t\ta.phase = trying\n\t\t}\n", "").
+		caughtBy("internal/queue", "TestRun_WaitLeftBehind"),
 	change("broken connection pooled by Inspect", "internal/pool/beside.go",
 		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
 		caughtBy("internal/pool", "TestInspect_BrokenConnectionIsNotPooled"),
