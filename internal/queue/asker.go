@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/pool"
 )
 
@@ -168,7 +169,7 @@ func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
 	granted, err := s.GetLock(w.name, 0)
 	took := time.Since(begun)
 	if granted && poll {
-		err = s.Confirm(w.name)
+		err = confirm(s, w.name)
 		granted = err == nil
 	}
 	q.mu.Lock()
@@ -230,6 +231,21 @@ func (a *asker) abandonLocked() {
 	}
 }
 
+// confirm asks, after the lock was granted on s, whether the server still
+// excludes. It returns an error if it does not, or if the session has died: no
+// code runs under the lock yet, so another session can be asked for it.
+func confirm(s *pool.Session, name string) error {
+	if !s.Broken() { // it was not killed as its wait was granted
+		if err := s.Confirm(name); err != nil {
+			return err
+		}
+	}
+	if s.Broken() {
+		return fault.Because(fault.ErrUnavailable, "the session closed as the lock was granted", s.BrokenBy())
+	}
+	return nil
+}
+
 // grant ends the turn on s, where the lock was granted for w. It gives the lock
 // to the first waiter, or back to the server if that caller does not want it.
 func (a *asker) grant(s *pool.Session, w *waiter) {
@@ -254,13 +270,7 @@ func (a *asker) grant(s *pool.Session, w *waiter) {
 	}
 	q.active++
 	l.holder, l.asker, l.lookup = &first.Grant, nil, nil
-	broken := s.Broken()
-	if !broken {
-		q.pool.Put(s)
-	}
+	q.pool.Put(s)
 	q.serveLocked(first, nil)
 	q.mu.Unlock()
-	if broken { // it died after the grant: Put tells the holder, with q.mu
-		q.pool.Put(s)
-	}
 }

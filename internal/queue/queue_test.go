@@ -1217,21 +1217,33 @@ func TestQueue_ForksShareTheirOwnSession(t *testing.T) {
 	})
 }
 
-// The session dies at the question after a grant. The holder is told, and its
-// release does not wait for a turn that never comes.
+// The session dies at the question after the grant of a wait or of a poll.
+// Nothing is held then, and no code runs yet: the lock is asked for again, on
+// another session.
 func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
-	inBubble(t, 0, func(b *bubble) {
-		b.queue.pool.CheckServer = true
-		b.server.Lock("a")
-		c := b.call(background, "a", time.Hour)
-		b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
-		time.Sleep(20 * time.Second) // so that the cluster is asked about again
-		b.server.Unlock("a")
-		g := c.granted(b)
-		begun := time.Now()
-		require.ErrorIs(b, g.Release(), fault.ErrLost)
-		assert.Less(b, time.Since(begun), time.Second)
-	})
+	for name, cap := range map[string]int{"wait": 4, "poll": 1} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.queue.pool.CheckServer = true
+				b.queue.pool.MaxSessions = cap
+				b.server.Lock("a")
+				c := b.call(background, "a", time.Hour)
+				time.Sleep(21 * time.Second) // so that the cluster is asked about again, and not before the next poll
+				b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
+				died := len(b.server.Sent("GET_LOCK('a'"))
+				sessions, _ := b.server.Sessions()
+				b.server.Unlock("a")
+				g := c.granted(b)
+				ctx := under(g)
+				time.Sleep(time.Minute)
+				require.NoError(b, ctx.Err())
+				require.NoError(b, g.Release())
+				all, _ := b.server.Sessions()
+				assert.Equal(b, sessions+1, all, "one died")
+				assert.Greater(b, len(b.server.Sent("GET_LOCK('a'")), died)
+			})
+		})
+	}
 }
 
 // The answer to the wait contains whether the server can be written to, so no

@@ -44,25 +44,21 @@ func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 		if first := a.line.front; a.line.asker == a && first != nil && wt.suits(first) {
 			first.busy = true
 		}
-		shorter := true // the question after a grant says nothing about waits
+		again := true // the question after a grant says nothing about waits
 		if s.Broken() {
-			shorter = a.retry.shorter(elapsed, d)
+			again = a.retry.shorter(elapsed, d)
 		}
 		q.mu.Unlock()
 		q.pool.EndWait(s)
-		switch {
-		case granted && s.Broken(): // it was killed at the same moment
-			granted, err = false, s.BrokenBy()
-		case granted:
-			err = s.Confirm(wt.name)
-			granted = err == nil
+		if granted {
+			err = confirm(s, wt.name)
 		}
 		switch {
+		case err != nil:
+			a.failed(w, s, err, again)
+			return true
 		case granted:
 			a.grant(s, w)
-			return true
-		case err != nil:
-			a.failed(w, s, err, shorter)
 			return true
 		}
 	}

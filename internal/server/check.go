@@ -187,7 +187,7 @@ func isVitess(err error) bool {
 //
 // The answer to a wait contains this already, unless it is time to ask about a
 // cluster again. After a poll the server is asked. If it does not answer,
-// Confirm returns nil: the watch reports the loss.
+// Confirm returns nil, and the session is broken.
 func (c *Conn) Confirm(name string) (err error) {
 	switch {
 	case !c.server.CheckServer || c.greeting == nil:

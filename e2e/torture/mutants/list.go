@@ -195,7 +195,7 @@ var mutants = []mutant{
 		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no question after a wait", "internal/queue/wait.go",
-		"\t\t\terr = s.Confirm(wt.name)\n", "\t\t\terr = nil\n").
+		"\t\t\terr = confirm(s, wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
 	change("a demoted server's idle connection shows", "internal/pool/choose.go",
 		"(s.Broken() || s.ReadOnly())", "(s.Broken() || false)").
@@ -268,15 +268,15 @@ var mutants = []mutant{
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
-	change("a lock granted on a session that was killed", "internal/queue/wait.go",
-		"case granted && s.Broken():", "case false:").
+	change("a lock granted on a session that was killed", "internal/queue/asker.go",
+		"if !s.Broken() { // it was not killed", "if s.Broken() {\n\t\treturn nil\n\t} else { // it was not killed").
 		caughtBy("internal/queue", "TestWait_GrantedOnASessionThatWasKilled"),
+	change("a lock granted on a session that died at the question", "internal/queue/asker.go",
+		"if s.Broken() {\n\t\treturn fault", "if false {\n\t\treturn fault").
+		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
 	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\ta.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
-	change("a session that died at the grant never put back", "internal/queue/asker.go",
-		"if broken { // it died after the grant", "if false { // it died after the grant").
-		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
 	change("overdue behind a statement of its own code", "internal/pool/watch.go",
 		"case !s.UsedByCode() && s.isOverdue(now):", "case s.isOverdue(now):").
 		caughtBy("internal/pool", "TestWatch_SharedIsNotOverdue"),
