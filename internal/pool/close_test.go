@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"sync/atomic"
@@ -58,5 +59,49 @@ func TestPool_GiveUpMakesItDead(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(b, -1, b.server.Holder("a"))
 		assert.Error(b, conn.PingContext(b.Context()), "it does not go back to the db")
+	})
+}
+
+// A proof may have the turn on a session when Close begins: the last release
+// has passed it on. The session goes back at the end of that turn.
+func TestPool_CloseDuringATurn(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("a")
+		b.release(s, h)
+		require.NoError(b, b.pool.TakeUrgent(s))
+		proof := make(chan struct{})
+		b.pool.work.Go(func() {
+			<-proof
+			b.pool.Put(s)
+		})
+		sent := len(b.server.Sent(""))
+		closed := begin(func() bool { b.pool.Close(); return true })
+		assert.False(b, hasEnded(closed))
+		assert.Len(b, b.server.Sent(""), sent, "two callers use the connection")
+		close(proof)
+		<-closed
+		assert.NotEmpty(b, b.server.Sent("")[sent:], "its lease is undone")
+		b.pool = NewPool(b.db, config())
+	})
+}
+
+// The end of a session that was given back is awaited for as long as that
+// takes.
+func TestPool_AwaitEndOfASessionGivenBack(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := b.take(Request{})
+		b.pool.Put(s)
+		begun := time.Now()
+		b.pool.sweep(0)
+		require.Error(b, b.pool.TakeUrgent(s))
+		assert.True(b, b.pool.AwaitEnd(s))
+		assert.Equal(b, begun, time.Now())
+	})
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		s := b.take(Request{})
+		b.pool.Put(s)
+		b.pool.Close()
+		assert.True(b, b.pool.AwaitEnd(s))
+		require.NoError(b, conn.PingContext(context.Background()))
 	})
 }

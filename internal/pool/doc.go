@@ -62,4 +62,7 @@
 //     gone.
 //   - The cap is lowered while all sessions wait, and a free name has to wait
 //     for the end of a slice: see endWaitsLocked.
+//   - The last release passes the turn to a proof, and Close gives the session
+//     back at the same time. Close parts with idle sessions only. passLocked
+//     parts with the others.
 package pool

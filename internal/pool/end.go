@@ -92,7 +92,7 @@ func someNames(holds map[Hold]struct{}) (names []string) {
 // can a COMMIT on a driver that ignores its context and hides its socket.
 func (p *Pool) discard(s *Session, locked bool) {
 	p.calls.Go(func() {
-		defer close(s.discarded)
+		defer close(s.ended)
 		if errors.Is(s.Discard(), server.ErrReturned) && locked {
 			s.CloseSocket()
 		}
@@ -102,14 +102,14 @@ func (p *Pool) discard(s *Session, locked bool) {
 	}
 }
 
-// AwaitEnd waits until the connection of s, which is closing, is closed, and
-// its transaction has ended on our side. It waits for ReleaseTimeout at most,
-// and reports whether that is so.
+// AwaitEnd waits until the connection of s, which is closing, is closed or has
+// gone back, and its transaction has ended on our side. It waits for
+// ReleaseTimeout at most, and reports whether that is so.
 func (p *Pool) AwaitEnd(s *Session) bool {
 	timer := time.NewTimer(p.ReleaseTimeout)
 	defer timer.Stop()
 	select {
-	case <-s.discarded:
+	case <-s.ended:
 		return true
 	case <-timer.C:
 		return false
@@ -163,13 +163,15 @@ func (p *Pool) sweepLocked(age time.Duration) {
 	}
 }
 
-// partLocked gives s back, in a goroutine: on a silent network it takes time.
-// p.mu must be held: if another pool asks, Close may begin at once.
+// partLocked gives s back, in a goroutine: on a silent network it takes time. No
+// other caller may have the turn. p.mu must be held: if another pool asks, Close
+// may begin at once.
 func (p *Pool) partLocked(s *Session) {
 	s.closeLocked(errGivenBack)
 	p.work.Go(func() {
 		defer p.parted(s)
 		p.giveBack(s.Conn)
+		close(s.ended)
 	})
 }
 
@@ -182,14 +184,20 @@ func (p *Pool) parted(s *Session) {
 	p.giveRoom()
 }
 
-// giveBack returns a connection, which holds no lock, to its db as it came.
+// giveBack returns a connection, which holds no lock, to its db or its owner as
+// it came.
 func (p *Pool) giveBack(c *server.Conn) {
-	if err := c.GiveBack(); err != nil {
+	back := c.GiveBack
+	if c.Lent() {
+		back = c.Leave
+	}
+	if err := back(); err != nil {
 		p.Observer.SessionDiscarded(err)
 	}
 }
 
-// Close gives all sessions back. No caller may have a turn or want one.
+// Close gives all sessions back. No caller may want a turn. The pool's own
+// goroutines may have one: then the session goes back when the turn ends.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.beginClosing()
@@ -197,18 +205,9 @@ func (p *Pool) Close() {
 		p.work.Done()
 	}
 	for _, s := range p.sessions {
-		if !s.live() {
-			continue // its goroutine ends it
+		if s.status == idle {
+			p.partLocked(s)
 		}
-		s.closeLocked(errGivenBack)
-		p.work.Go(func() {
-			defer p.parted(s)
-			if !s.Lent() {
-				p.giveBack(s.Conn)
-			} else if err := s.Leave(); err != nil {
-				p.Observer.SessionDiscarded(err)
-			}
-		})
 	}
 	p.Hangups.Wake()
 	p.mu.Unlock()

@@ -28,7 +28,7 @@ func (p *Pool) takeRoomLocked(limit int, waits bool) *Session {
 	if p.fullLocked() || !p.share.take(limit, woken) {
 		return nil
 	}
-	s := &Session{discarded: make(chan struct{})}
+	s := &Session{ended: make(chan struct{})}
 	p.sessions = append(p.sessions, s)
 	return s
 }
@@ -61,19 +61,14 @@ func (p *Pool) open(s *Session, ctx context.Context, exhausted func()) error {
 		}
 	})
 	p.Observer.SessionOpened(time.Since(begun), err)
+	if err != nil {
+		p.parted(s) // there is room again
+		return err
+	}
 	p.mu.Lock()
-	if err == nil && p.closing.Err() == nil {
-		s.Conn, s.status = c, busy
-		p.mu.Unlock()
-		return nil
-	}
-	p.mu.Unlock()
-	if err == nil { // by TakeSpare: Close has passed it over
-		p.giveBack(c)
-		err = errGivenBack
-	}
-	p.parted(s) // there is room again
-	return err
+	defer p.mu.Unlock()
+	s.Conn, s.status = c, busy
+	return nil
 }
 
 // noteBlocked notes whether s, which is opening, waits for a connection of

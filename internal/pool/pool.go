@@ -46,9 +46,9 @@ type Hold interface {
 // has the turn.
 type Session struct {
 	*server.Conn
-	killed    atomic.Bool   // by Pool.Kill
-	discarded chan struct{} // closed when its connection is closed
-	place                   // guarded by Pool.mu
+	killed atomic.Bool   // by Pool.Kill
+	ended  chan struct{} // closed when its connection is closed, or has gone back
+	place                // guarded by Pool.mu
 }
 
 // A place is what a pool notes of a session.
@@ -109,7 +109,7 @@ func NewPool(db *sql.DB, config Config) *Pool {
 // and Close leaves conn open.
 func NewLent(conn *sql.Conn, config Config) *Pool {
 	p := newPool(config, false)
-	p.lent = &Session{Conn: p.Use(conn, true), discarded: make(chan struct{}), place: place{status: idle}}
+	p.lent = &Session{Conn: p.Use(conn, true), ended: make(chan struct{}), place: place{status: idle}}
 	p.sessions = []*Session{p.lent}
 	return p
 }

@@ -118,7 +118,8 @@ const partsAgain = 100 * time.Millisecond
 // passLocked hands the turn on s to the waiter that comes next, or leaves s
 // idle. If another pool of the db waits for a connection, s may go back to the
 // db instead. A pool whose own callers keep all its sessions busy would never
-// leave it one otherwise. p.mu must be held.
+// leave it one otherwise. When the pool is closing, s goes back as soon as no
+// waiter comes next. p.mu must be held.
 func (p *Pool) passLocked(s *Session) {
 	if s.status == closing {
 		return
@@ -147,6 +148,8 @@ func (p *Pool) passLocked(s *Session) {
 			s.claimLocked(k.req)
 		}
 		k.wake(s)
+	case p.closing.Err() != nil:
+		p.partLocked(s)
 	default:
 		s.status = idle
 		if empty {

@@ -138,8 +138,14 @@ var mutants = []mutant{
 		"\tcase !answer.Valid:\n\t\tc.broken = errors.New(\"RELEASE_LOCK returned NULL: no session holds the lock\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
 	change("idle sessions not given back", "internal/pool/end.go",
-		"\t\tdefer p.parted(s)\n\t\tp.giveBack(s.Conn)\n\t})\n",
-		"\t\tdefer p.parted(s)\n\t})\n"),
+		"\t\tdefer p.parted(s)\n\t\tp.giveBack(s.Conn)\n",
+		"\t\tdefer p.parted(s)\n"),
+	change("a session goes back during a turn on it", "internal/pool/end.go",
+		"\t\tif s.status == idle {\n\t\t\tp.partLocked(s)", "\t\tif s.live() {\n\t\t\tp.partLocked(s)").
+		caughtBy("internal/pool", "TestPool_CloseDuringATurn"),
+	change("the end of a session given back awaited without success", "internal/pool/end.go",
+		"\t\tp.giveBack(s.Conn)\n\t\tclose(s.ended)\n", "\t\tp.giveBack(s.Conn)\n").
+		caughtBy("internal/pool", "TestPool_AwaitEndOfASessionGivenBack"),
 	change("Close does not wait", "internal/queue/close.go",
 		"\tfor q.active > 0 {\n",
 		"\tfor q.active > 0 && false {\n"),
