@@ -8,7 +8,7 @@ import (
 
 // A Request says for which caller a turn is taken.
 type Request struct {
-	Home   *Session // of the call chain: where its first lock is; nil: it holds none
+	Home   *Session // of the call chain: its own one, or where its first lock is; nil: it holds none
 	Fresh  bool     // a session has just failed: give the idle ones back before
 	Own    bool     // the session is to be the chain's own
 	Lead   bool     // for as long as it lasts: see Pool.Lead

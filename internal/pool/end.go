@@ -163,9 +163,9 @@ func (p *Pool) sweepLocked(age time.Duration) {
 	}
 }
 
-// partLocked gives s back, in a goroutine: on a silent network it takes time. No
-// other caller may have the turn. p.mu must be held: if another pool asks, Close
-// may begin at once.
+// partLocked gives s back, in a goroutine: on a silent network it takes time.
+// No other caller may have the turn. p.mu must be held: if another pool asks,
+// Close may begin at once.
 func (p *Pool) partLocked(s *Session) {
 	s.closeLocked(errGivenBack)
 	p.work.Go(func() {

@@ -9,8 +9,8 @@ package pool
 //	     BeginWait             EndWait
 //	busy ----------> waiting ----------> busy
 //
-// The lent session begins as idle. Every status ends in closing, which is
-// final.
+// The lent session begins as idle. A session that cannot be opened leaves the
+// list. Every other one ends in closing, which is final.
 type status int
 
 const (

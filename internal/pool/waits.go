@@ -49,16 +49,15 @@ func (p *Pool) BeginWait(s *Session, mine, polling int) time.Duration {
 	return longest
 }
 
-// mayWaitLocked returns for how long a wait may block s (nil: a session without
-// locks) at most, while so many callers poll; 0: it may not. p.mu must be
-// held.
+// mayWaitLocked returns for how long a wait may block s at most, while so many
+// callers poll; 0: it may not. p.mu must be held.
 func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
 	switch {
 	case p.lent != nil && (len(p.waiters) > 0 || polling > 0):
 		return 0
 	case p.lent != nil:
 		return sliceLent
-	case s != nil && s.waitsFreely():
+	case s.waitsFreely():
 		return server.Slice
 	}
 	limits, err := p.limitsLocked()

@@ -38,6 +38,11 @@ import (
 // Both are before 2K, since a tick is at most K/4. COMMIT and ROLLBACK may take
 // longer, and also fail before the idle limit: see endTime in package server.
 //
+// A watch that rests is not woken if a session with a shorter K gets its first
+// lock, or if the K of a session becomes shorter. K is at least a third of a
+// second, or the keep-alive interval if that is less. A rest is shorter than
+// both, so it ends before the proof is due.
+//
 // A statement of the code under the lock, on a session that it shares (lent, or
 // with a transaction), delays a proof until the statement ends. On a silent
 // network the holder is told at that end, which may be after the server gave

@@ -91,10 +91,10 @@ func (g *Grant) Lost(cause error) bool {
 }
 
 // lose ends the context of the lock's code, whose session has gone by cause. It
-// reports whether that is a loss: a release is not, nor is an act of the code
-// itself. Several goroutines may call lose, and each returns when the context
-// has ended. No mutex is held then, since the context asks its parents, which
-// may be the user's.
+// reports whether that is a loss, as it is during a release: an act of the code
+// itself is not. Several goroutines may call lose, and each returns when the
+// context has ended. No mutex is held then, since the context asks its parents,
+// which may be the user's.
 func (g *Grant) lose(cause error) (loss bool) {
 	end, why := lost, error(nil)
 	if g.cutOff(cause) {

@@ -45,8 +45,8 @@ func NextPause(last, first, longest time.Duration) time.Duration {
 	return min(max(2*last, first), longest)
 }
 
-// shorter reports whether a wait whose connection broke after elapsed may be
-// repeated. A wait that breaks early halves the slice. If connections break in
+// shorter halves the slice if the connection of a wait broke early, after
+// elapsed. It reports whether the wait may be repeated. If connections break in
 // the middle of waits while the server lives (by a readTimeout in the DSN or by
 // a proxy), short waits come through. One KILL leaves waits long. If even the
 // shortest slice breaks, the server counts as one that cannot be asked.
