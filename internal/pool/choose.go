@@ -32,8 +32,9 @@ func (p *Pool) Take(req Request) (*Session, error) {
 	if req.Fresh {
 		p.sweep(0)
 	}
+	var woken *waiter // as which the caller has waited, if it has to choose again
 	for {
-		s, k, err := p.choose(req)
+		s, k, err := p.choose(req, woken)
 		switch {
 		case err != nil:
 			return nil, err
@@ -45,6 +46,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				return nil, err
 			}
 			if s == nil {
+				woken = k
 				continue // another session may suit now
 			}
 		case s.Conn == nil:
@@ -100,8 +102,9 @@ func (p *Pool) putUnready(s *Session, err error) (another bool) {
 }
 
 // choose decides which session serves the request. The caller has the turn on
-// s, which it has to open if s has no Conn, or waits for a turn as k.
-func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
+// s, which it has to open if s has no Conn, or waits for a turn as k. If it was
+// woken to choose again, k waits in the place of that waiter.
+func (p *Pool) choose(req Request, woken *waiter) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var want *Session
@@ -125,7 +128,7 @@ func (p *Pool) choose(req Request) (s *Session, k *waiter, err error) {
 	if req.Poll {
 		k.priority = poll
 	}
-	p.waiters = append(p.waiters, k)
+	p.joinLocked(k, woken)
 	return nil, k, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -615,4 +616,39 @@ func TestInspect_BrokenConnectionIsNotPooled(t *testing.T) {
 func sessions(p *Pool) int {
 	all, _ := p.Sessions()
 	return all
+}
+
+// Callers that are woken to choose again keep their order: one that has waited
+// for long is not overtaken by a later one.
+func TestPool_ChoosingAgainKeepsTheOrder(t *testing.T) {
+	inBubble(t, func(c *Config) { c.MaxSessions = 1 }, func(b *bubble) {
+		s := b.take(Request{})
+		var callers, waiting []Caller
+		var done []<-chan error
+		for range 10 {
+			c := anybody()
+			callers = append(callers, c)
+			done = append(done, begin(func() error {
+				s, err := b.pool.Take(Request{Caller: c})
+				if err == nil {
+					b.pool.Put(s)
+				}
+				return err
+			}))
+		}
+		b.pool.mu.Lock()
+		b.pool.wakeWaitersLocked(forAny)
+		b.pool.mu.Unlock()
+		synctest.Wait()
+		b.pool.mu.Lock()
+		for _, k := range b.pool.waiters {
+			waiting = append(waiting, k.req.Caller)
+		}
+		b.pool.mu.Unlock()
+		b.pool.Put(s)
+		for _, d := range done {
+			require.NoError(b, <-d)
+		}
+		assert.True(b, slices.Equal(callers, waiting), "they wait in another order")
+	})
 }
