@@ -59,6 +59,7 @@ func (p *Pool) bury(d *death) {
 	maps.DeleteFunc(d.lost, func(hold Hold, _ struct{}) bool { return !hold.Lost(cause) })
 	p.mu.Lock()
 	p.wakeWaitersLocked(func(k *waiter) bool { return k.want == s || k.want == nil })
+	killed := s.killed
 	p.mu.Unlock()
 	p.discard(s, d.locked)
 	p.Observer.SessionDiscarded(cause)
@@ -67,7 +68,7 @@ func (p *Pool) bury(d *death) {
 		p.Logger.Error("namedlock: lost a session and the locks on it", "locks", len(d.lost), "names", someNames(d.lost), "error", cause)
 	case errors.Is(cause, server.ErrCutOff):
 		p.Logger.Debug("namedlock: connection closed: a context ended during a transaction", "error", cause)
-	case s.killed.Load():
+	case killed:
 		// On purpose: no caller wanted the lock any more for which it waited.
 		p.Logger.Debug("namedlock: connection discarded to end a wait", "error", cause)
 	default:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/server"
@@ -46,9 +45,8 @@ type Hold interface {
 // has the turn.
 type Session struct {
 	*server.Conn
-	killed atomic.Bool   // by Pool.Kill
-	ended  chan struct{} // closed when its connection is closed, or has gone back
-	place                // guarded by Pool.mu
+	ended chan struct{} // closed when its connection is closed, or has gone back
+	place               // guarded by Pool.mu
 }
 
 // A place is what a pool notes of a session.
@@ -57,6 +55,7 @@ type place struct {
 	claim      claim
 	leads      bool  // it is a leader's, or of a call that waits to lead
 	blocked    bool  // it is opening, and all connections of the db are in use
+	killed     bool  // to end its wait
 	deathCause error // set when it is closing
 	holds      map[Hold]struct{}
 	idleSince  time.Time // when it was last put back without a lock on it
@@ -153,14 +152,4 @@ func (p *Pool) Gone() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.goneLocked()
-}
-
-// Kill breaks the statement that runs on s, if any, and makes every later one
-// fail. It does not wait for that, and may be called with mutexes held. The
-// pool must not be closed.
-func (p *Pool) Kill(s *Session) {
-	s.killed.Store(true)
-	if s.Conn.Kill() {
-		p.work.Go(s.BreakOff)
-	}
 }

@@ -436,16 +436,27 @@ func TestPool_LeaveToWait(t *testing.T) {
 	})
 }
 
-// The session that is Expendable is one that holds nothing and can be replaced.
-func TestPool_Expendable(t *testing.T) {
+// A wait is killed on a session that holds nothing and can be replaced, and at
+// no other time.
+func TestPool_KillWait(t *testing.T) {
+	kill := func(b *bubble, s *Session, mine int) bool {
+		b.pool.KillWait(s)
+		assert.False(b, s.killed, "it does not wait")
+		require.NoError(b, b.pool.TakeUrgent(s))
+		require.Positive(b, b.pool.BeginWait(s, mine, 0))
+		b.pool.KillWait(s)
+		b.pool.EndWait(s)
+		defer b.pool.Put(s)
+		return s.Broken()
+	}
 	inBubble(t, nil, func(b *bubble) {
 		s, h := b.held("a")
-		assert.False(b, b.pool.Expendable(s))
+		assert.False(b, kill(b, s, 1), "it has a lock")
 		b.release(s, h)
-		assert.True(b, b.pool.Expendable(s))
+		assert.True(b, kill(b, s, 0))
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
-		assert.False(b, b.pool.Expendable(b.pool.lent))
+		assert.False(b, kill(b, b.pool.lent, 0), "there is no other")
 	})
 }
 

@@ -84,8 +84,7 @@ func (p *Pool) blockedLocked() int {
 func (p *Pool) endWaitsLocked(limits limits) (any bool) {
 	n := p.blockedLocked() + 1 - limits.shared
 	for _, s := range p.sessions {
-		if n > 0 && s.status == waiting && len(s.holds) == 0 && !s.leads {
-			p.Kill(s)
+		if n > 0 && !s.leads && p.killWaitLocked(s) {
 			n, any = n-1, true
 			p.full = time.Time{} // the server gets a connection back
 		}
@@ -118,17 +117,31 @@ func (p *Pool) EndWait(s *Session) {
 	if s.status == waiting {
 		s.status = busy
 	}
-	if s.killed.Load() {
+	if s.killed {
 		_ = s.MarkBroken(errWaitEnded)
 	}
 }
 
 var errWaitEnded = errors.New("connection closed to end its wait")
 
-// Expendable reports whether s may be killed to end a wait on it: it has no
-// lock, and there can be another session.
-func (p *Pool) Expendable(s *Session) bool {
+// KillWait ends the wait on s by breaking its connection, if it has no lock and
+// there can be another session. It does not wait for the end. The pool must not
+// be closed.
+func (p *Pool) KillWait(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !s.Lent() && len(s.holds) == 0
+	p.killWaitLocked(s)
+}
+
+// killWaitLocked is KillWait, and reports whether the wait ends. p.mu must be
+// held.
+func (p *Pool) killWaitLocked(s *Session) bool {
+	if s.status != waiting || len(s.holds) > 0 || s.Lent() {
+		return false
+	}
+	s.killed = true
+	if s.Conn.Kill() {
+		p.work.Go(s.BreakOff)
+	}
+	return true
 }

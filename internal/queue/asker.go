@@ -226,8 +226,8 @@ func (a *asker) abandonLocked() {
 	if a.cancel != nil {
 		a.cancel()
 	}
-	if a.wait != nil && q.pool.Expendable(a.wait.session) {
-		q.pool.Kill(a.wait.session)
+	if a.wait != nil {
+		q.pool.KillWait(a.wait.session)
 	}
 }
 

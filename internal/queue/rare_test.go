@@ -130,7 +130,7 @@ func TestWait_GrantedOnASessionThatWasKilled(t *testing.T) {
 		for killed.AnsweredAt() < granted {
 			runtime.Gosched()
 		}
-		b.queue.pool.Kill(killed)
+		b.queue.pool.KillWait(killed)
 		b.queue.mu.Unlock()
 		g := c.granted(b)
 		assert.NotSame(b, killed, g.session)

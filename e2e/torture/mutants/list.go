@@ -277,12 +277,17 @@ var mutants = []mutant{
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && s.hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
-	change("a lock granted on a session that was killed", "internal/queue/asker.go",
-		"if !s.Broken() { // it was not killed", "if s.Broken() {\n\t\treturn nil\n\t} else { // it was not killed").
+	change("a lock granted on a session that was killed", "internal/pool/waits.go",
+		"\tif s.killed {", "\tif false {").
 		caughtBy("internal/queue", "TestWait_GrantedOnASessionThatWasKilled"),
-	change("a lock granted on a session that died at the question", "internal/queue/asker.go",
-		"if s.Broken() {\n\t\treturn fault", "if false {\n\t\treturn fault").
-		caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
+	mutant{name: "a lock granted on a session that died at the question", edits: []edit{
+		{"internal/queue/asker.go", "if s.Broken() {\n\t\treturn fault", "if false {\n\t\treturn fault"},
+		{"internal/queue/asker.go", "\tq.pool.Put(s)\n\tq.serveLocked(first, nil)\n\tq.mu.Unlock()\n",
+			"\tq.serveLocked(first, nil)\n\tq.mu.Unlock()\n\tq.pool.Put(s)\n"},
+	}}.caughtBy("internal/queue", "TestRun_TheQuestionAfterTheGrantDies"),
+	change("a wait killed under its chain's locks", "internal/pool/waits.go",
+		"|| len(s.holds) > 0 || s.Lent() {", "|| s.Lent() {").
+		caughtBy("internal/pool", "TestPool_KillWait"),
 	change("a caller that steps up waits for the next poll", "internal/queue/queue.go",
 		"\t\ta.stepUpLocked()\n", "").
 		caughtBy("internal/queue", "TestRun_WhoStepsUpEndsThePause"),
