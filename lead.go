@@ -79,10 +79,10 @@ func (l *Locker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 	if l.isZero() {
 		return acquireError(name, errZeroLocker)
 	}
-	if err := l.queue.Lead(); err != nil {
+	if err := l.pool.Lead(); err != nil {
 		return acquireError(name, err)
 	}
-	defer l.queue.Resign()
+	defer l.pool.Resign()
 	var out outage
 	for {
 		lock, err := l.getLock(ctx, Event{Method: "Lead", Name: name, Timeout: Forever}, queue.Terms{Timeout: Forever, Left: Forever, Use: queue.ForLead}) // GET_LOCK
@@ -141,7 +141,7 @@ func (l *Locker) mayMend(err error) bool {
 	case errors.Is(err, fault.ErrReadOnly), errors.Is(err, ErrInterrupted):
 		return true
 	}
-	return errors.Is(err, ErrUnavailable) && l.queue.Gone() == nil
+	return errors.Is(err, ErrUnavailable) && l.pool.Gone() == nil
 }
 
 // An outage is a time in which the server is unavailable, or in

@@ -29,6 +29,7 @@ const Forever time.Duration = math.MaxInt64
 // concurrent use. Its callers queue for a name in the process, first come,
 // first served.
 type Locker struct {
+	pool      *pool.Pool // of sessions, for the locks of queue
 	queue     *queue.Queue
 	namespace string
 	observer  observer
@@ -114,7 +115,8 @@ func newLocker(o options, sessions func(pool.Config) *pool.Pool) (*Locker, error
 	l.observer.init(o.hooks, o.sessions.Logger)
 	o.sessions.Observer = &l.observer
 	o.sessions.Logger = l.observer.logger
-	l.queue = queue.New(sessions(o.sessions), o.handOff)
+	l.pool = sessions(o.sessions)
+	l.queue = queue.New(l.pool, o.handOff)
 	l.queue.Namespace = o.namespace
 	if err := l.opened(); err != nil {
 		return nil, err

@@ -188,7 +188,7 @@ func (c *call) Waits() {
 		if c.locker.queue.Starves(name) {
 			if o.mayWarn(warning{line: "no session"}) { // one line for all names, because the calls do not wait for a lock
 				o.logger.WarnContext(c.ctx, "namedlock: calls are waiting for a session", "name", c.event.Name, "waited", time.Since(c.begun),
-					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.queue.Numbers())
+					"calls", c.locker.queue.WaitingForSession(), "numbers", c.locker.pool.Numbers())
 			}
 			return
 		}

@@ -64,8 +64,8 @@ func (l *Locker) Stats() Stats {
 		WaitTime: time.Duration(o.waitTime.Load()),
 		HoldTime: time.Duration(o.holdTime.Load()),
 	}
-	s.Sessions, s.Unwatched = l.queue.Sessions()
-	s.MaxSessions, s.WaitingForSession = l.queue.MaxSessions(), l.queue.WaitingForSession()
+	s.Sessions, s.Unwatched = l.pool.Sessions()
+	s.MaxSessions, s.WaitingForSession = l.pool.Cap(), l.queue.WaitingForSession()
 	s.SessionsOpened, s.SessionsDiscarded = o.opened.Load(), o.discarded.Load()
 	s.DroppedLines = o.lines.Dropped()
 	return s

@@ -143,7 +143,7 @@ func (p *Pool) Resign() {
 }
 
 // Cap is how many sessions may be used by locks whose code needs a connection
-// of its own.
+// of its own; 0 if no session can be opened.
 func (p *Pool) Cap() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -115,8 +115,8 @@ func mixture(t *testing.T, seed uint64) {
 						continue
 					}
 					if use == ForTerm && r.IntN(2) == 0 {
-						if q.Lead() == nil {
-							defer q.Resign()
+						if q.pool.Lead() == nil {
+							defer q.pool.Resign()
 							use = ForLead
 						}
 					}
@@ -179,7 +179,7 @@ func mixture(t *testing.T, seed uint64) {
 			case <-limit:
 				where.Range(func(_, v any) bool { t.Log(v); return true })
 				for _, q := range queues {
-					t.Log(q.Numbers(), q.Waiting())
+					t.Log(q.pool.Numbers(), q.Waiting())
 				}
 				t.Fatalf("seed %d: still waiting", seed)
 			}

@@ -1026,7 +1026,7 @@ func TestQueue_TheNextNeedsLess(t *testing.T) {
 }
 
 func sessions(q *Queue) int {
-	all, _ := q.Sessions()
+	all, _ := q.pool.Sessions()
 	return all
 }
 
