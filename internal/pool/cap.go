@@ -90,13 +90,9 @@ func (p *Pool) mayShareLocked(s *Session, limits limits) bool {
 // waits for a session of its own, and it will be this one. nil: there is room,
 // or another chain has a session of its own that will become free. It is the
 // one with the fewest locks. p.mu must be held.
-func (p *Pool) drainsLocked() (least *Session) {
+func (p *Pool) drainsLocked(limits limits) (least *Session) {
 	wanted := func(k *waiter) bool { return k.req.Own && k.want == nil }
-	if !p.waitsLocked(wanted) {
-		return nil
-	}
-	limits, err := p.limitsLocked()
-	if err != nil || limits.all == 0 {
+	if limits.all == 0 || !p.waitsLocked(wanted) {
 		return nil
 	}
 	if taken, _ := p.share.state(); taken < limits.all {

@@ -153,9 +153,9 @@ func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err err
 		return nil, false, err
 	}
 	var best *Session
-	soonest := later
+	soonest, drains := later, p.drainsLocked(limits)
 	for _, s := range p.sessions {
-		chance := p.chanceLocked(s, req, limits)
+		chance := p.chanceLocked(s, req, limits, drains)
 		soonest = max(soonest, chance)
 		if chance == now && (best == nil || s == req.Home || !req.Own && len(s.holds) < len(best.holds)) {
 			best = s
@@ -184,9 +184,9 @@ func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err err
 	return s, soonest == later, nil
 }
 
-// chanceLocked returns when s can serve a caller that accepts any session. p.mu
-// must be held.
-func (p *Pool) chanceLocked(s *Session, req Request, limits limits) chance {
+// chanceLocked returns when s can serve a caller that accepts any session.
+// drains is drainsLocked. p.mu must be held.
+func (p *Pool) chanceLocked(s *Session, req Request, limits limits, drains *Session) chance {
 	switch {
 	case s.status == opening && s.blocked:
 		return later
@@ -204,7 +204,7 @@ func (p *Pool) chanceLocked(s *Session, req Request, limits limits) chance {
 			return now
 		}
 		return later
-	case !req.Own && s == p.drainsLocked():
+	case !req.Own && s == drains:
 		return later
 	case s.status == idle:
 		return now

@@ -187,7 +187,7 @@ func (p *Pool) nextLocked(s *Session) int {
 	}
 	limits, err := p.limitsLocked()
 	shares := !s.exclusive() && err == nil && p.mayShareLocked(s, limits)
-	drains := len(s.holds) > 0 && p.drainsLocked() == s
+	drains := len(s.holds) > 0 && p.drainsLocked(limits) == s
 	next, drained := -1, false // drained: a caller that came earlier waits until s is empty
 	for i, k := range p.waiters {
 		may := shares && (!drained || k.req.Home != nil)

@@ -101,9 +101,10 @@ func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 		return
 	}
 	limits, err := p.limitsLocked()
+	drains := p.drainsLocked(limits)
 	p.wakeWaitersLocked(func(k *waiter) bool {
 		return k.want == nil && !k.exhausted && (err != nil || !slices.ContainsFunc(p.sessions, func(s *Session) bool {
-			return p.chanceLocked(s, k.req, limits) > later
+			return p.chanceLocked(s, k.req, limits, drains) > later
 		}))
 	})
 }
