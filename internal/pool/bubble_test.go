@@ -85,7 +85,7 @@ func (c *caller) Context() context.Context { return c.ctx }
 
 func (c *caller) Queued() { c.queued++ }
 
-func (c *caller) PoolExhausted() { c.exhausted++ }
+func (c *caller) DBExhausted() { c.exhausted++ }
 
 func anybody() *caller { return &caller{ctx: context.Background()} }
 

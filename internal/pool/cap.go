@@ -63,11 +63,11 @@ func (p *Pool) exhausted() bool {
 	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
-// sharedLocked is how many sessions count towards the cap, not counting one of
-// them. They are in use, opened or given back for locks whose code needs a
+// towardsCapLocked is how many sessions count towards the cap, not counting one
+// of them. They are in use, opened or given back for locks whose code needs a
 // connection of its own. A transaction that waits for its lock also counts.
 // p.mu must be held.
-func (p *Pool) sharedLocked(but *Session) (n int) {
+func (p *Pool) towardsCapLocked(but *Session) (n int) {
 	for _, s := range p.sessions {
 		counts := s.status != idle || len(s.holds) > 0
 		if s.exclusive() && s.status != closing {
@@ -83,7 +83,7 @@ func (p *Pool) sharedLocked(but *Session) (n int) {
 // mayShareLocked reports whether s, which is idle or whose turn has just ended,
 // may go to a caller that shares. p.mu must be held.
 func (p *Pool) mayShareLocked(s *Session, limits limits) bool {
-	return len(s.holds) > 0 || p.sharedLocked(s) < limits.shared
+	return len(s.holds) > 0 || p.towardsCapLocked(s) < limits.shared
 }
 
 // drainsLocked returns the session that no new caller may join, since a caller

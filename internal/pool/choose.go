@@ -21,7 +21,7 @@ type Request struct {
 type Caller interface {
 	Context() context.Context // ends when the caller stops waiting
 	Queued()                  // called before it waits for a session that another caller uses
-	PoolExhausted()           // called before it waits for a connection of the db, all of which are in use
+	DBExhausted()           // called before it waits for a connection of the db, all of which are in use
 }
 
 // Take waits for a turn on the session that suits the chain best: its own, an
@@ -50,7 +50,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				continue // another session may suit now
 			}
 		case s.Conn == nil:
-			err = p.open(s, req.Caller.Context(), req.Caller.PoolExhausted)
+			err = p.open(s, req.Caller.Context(), req.Caller.DBExhausted)
 			if server.IsFull(err) && p.sharesNow() {
 				continue
 			}
@@ -71,7 +71,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 // again.
 func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 	if k.exhausted {
-		caller.PoolExhausted()
+		caller.DBExhausted()
 	} else {
 		caller.Queued()
 	}

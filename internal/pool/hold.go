@@ -77,7 +77,7 @@ func (p *Pool) Drop(s *Session, h Hold) {
 	}
 	delete(s.holds, h)
 	if len(s.holds) == 0 {
-		s.claim = shared
+		s.claim = unclaimed
 	}
 	p.passLocked(s)
 	p.mu.Unlock()

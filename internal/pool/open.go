@@ -42,7 +42,7 @@ func (p *Pool) takeRoomLocked(limit int, waits bool) *Session {
 func (p *Pool) openRoomLocked(req Request, limits limits) *Session {
 	own := func(s *Session) bool { return s.status != closing && s.exclusive() }
 	switch {
-	case !req.Own && p.sharedLocked(nil) >= limits.shared:
+	case !req.Own && p.towardsCapLocked(nil) >= limits.shared:
 		return nil
 	case req.Own && req.Home != nil && limits.all > 0 && !slices.ContainsFunc(p.sessions, own):
 		limits.all++

@@ -38,7 +38,7 @@ func (p *Pool) openSpareLocked(s *Session) bool {
 		return false
 	}
 	limits, err := p.limitsLocked()
-	if err != nil || p.sharedLocked(nil) >= limits.shared {
+	if err != nil || p.towardsCapLocked(nil) >= limits.shared {
 		return false
 	}
 	if slices.ContainsFunc(p.sessions, func(other *Session) bool {

@@ -29,18 +29,18 @@ func (s *Session) live() bool { return s.status != opening && s.status != closin
 type claim int
 
 const (
-	shared     claim = iota // none
-	forTurn                 // the caller that has the turn wants it for its chain alone
-	untilEmpty              // there is, or was, a lock of the chain's on it that demands it
+	unclaimed  claim = iota
+	forTurn          // the caller that has the turn wants it for its chain alone
+	untilEmpty       // there is, or was, a lock of the chain's on it that demands it
 )
 
 // exclusive reports whether one call chain has s alone.
-func (s *Session) exclusive() bool { return s.claim != shared }
+func (s *Session) exclusive() bool { return s.claim != unclaimed }
 
 // claimLocked makes s the own session of the chain of req. p.mu must be held.
 func (s *Session) claimLocked(req Request) {
 	s.leads = req.Lead
-	if s.claim == shared {
+	if s.claim == unclaimed {
 		s.claim = forTurn
 	}
 }

@@ -141,7 +141,7 @@ func (p *Pool) passLocked(s *Session) {
 		return
 	}
 	if s.claim == forTurn {
-		s.claim = shared
+		s.claim = unclaimed
 	}
 	s.leads = s.leads && s.exclusive()
 	next := p.nextLocked(s)

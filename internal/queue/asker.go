@@ -130,9 +130,9 @@ func (a *asker) Context() context.Context {
 // may be free, so its time does not begin.
 func (a *asker) Queued() { a.starve(1) }
 
-// PoolExhausted implements pool.Caller: a connection is free only when
+// DBExhausted implements pool.Caller: a connection is free only when
 // another user of the db gives one back.
-func (a *asker) PoolExhausted() { a.starve(0) }
+func (a *asker) DBExhausted() { a.starve(0) }
 
 // starve starts the timer of the first waiter if at least that much of its
 // timeout is left.

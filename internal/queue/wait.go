@@ -10,7 +10,7 @@ import (
 type wait struct {
 	name    string
 	session *pool.Session
-	nested  bool // for one call chain, which holds other locks or is to have the session alone
+	private bool // for one call chain, which holds other locks or is to have the session alone
 	ends    time.Time
 }
 
@@ -82,7 +82,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	if a.retry.slice > 0 {
 		limit = min(limit, a.retry.slice)
 	}
-	wt := &wait{name: w.name, session: s, nested: !w.chain.empty() || w.OwnSession()}
+	wt := &wait{name: w.name, session: s, private: !w.chain.empty() || w.OwnSession()}
 	d := wt.longest(a.line, limit)
 	wt.ends = time.Now().Add(d)
 	a.wait, a.phase = wt, asking
@@ -92,7 +92,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 // longest is for how long a caller in line wants this wait, up to limit.
 func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 	until := l.front.until
-	if !wt.nested { // otherwise it is for the chain of the first alone
+	if !wt.private { // otherwise it is for the chain of the first alone
 		until = l.lastsLocked()
 	}
 	left := time.Until(until)
@@ -104,4 +104,4 @@ func (wt *wait) longest(l *line, limit time.Duration) time.Duration {
 
 // suits reports whether w can take over the wait. A chain that holds locks, or
 // has a session of its own, waits there, where the server finds its deadlocks.
-func (wt *wait) suits(w *waiter) bool { return !wt.nested && w.anySessionLocked(wt.name) }
+func (wt *wait) suits(w *waiter) bool { return !wt.private && w.anySessionLocked(wt.name) }

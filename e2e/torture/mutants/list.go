@@ -310,13 +310,13 @@ var mutants = []mutant{
 		"if req.Own || p.mayShareLocked(s, limits) {", "if true {").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("an empty session passed on beyond the cap", "internal/pool/cap.go",
-		"p.sharedLocked(s) < limits.shared", "p.sharedLocked(s) <= limits.shared").
+		"p.towardsCapLocked(s) < limits.shared", "p.towardsCapLocked(s) <= limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("a session opened beyond the cap", "internal/pool/open.go",
-		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
+		"p.towardsCapLocked(nil) >= limits.shared", "p.towardsCapLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestPool_SharesOnlyBeyondTheCap"),
 	change("another session opened beyond the cap", "internal/pool/spare.go",
-		"p.sharedLocked(nil) >= limits.shared", "p.sharedLocked(nil) > limits.shared").
+		"p.towardsCapLocked(nil) >= limits.shared", "p.towardsCapLocked(nil) > limits.shared").
 		caughtBy("internal/pool", "TestShare_TheCapIsKept"),
 	change("the cap's last session waits", "internal/pool/waits.go",
 		"p.blockedLocked()+1 >= limits.shared", "p.blockedLocked()+1 > limits.shared").
