@@ -86,4 +86,4 @@ type inspector struct{ ctx context.Context }
 
 func (i inspector) Context() context.Context { return i.ctx }
 func (i inspector) Queued()                  {}
-func (i inspector) DBExhausted()           {}
+func (i inspector) DBExhausted()             {}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"time"
 
 	"github.com/go-namedlock/namedlock/internal/server"
 )
@@ -21,7 +22,7 @@ type Request struct {
 type Caller interface {
 	Context() context.Context // ends when the caller stops waiting
 	Queued()                  // called before it waits for a session that another caller uses
-	DBExhausted()           // called before it waits for a connection of the db, all of which are in use
+	DBExhausted()             // called before it waits for a connection of the db, all of which are in use
 }
 
 // Take waits for a turn on the session that suits the chain best: its own, an
@@ -32,9 +33,9 @@ func (p *Pool) Take(req Request) (*Session, error) {
 	if req.Fresh {
 		p.sweep(0)
 	}
-	var woken *waiter // as which the caller has waited, if it has to choose again
+	var since time.Time // when the caller began to wait; zero: it has not
 	for {
-		s, k, err := p.choose(req, woken)
+		s, k, err := p.choose(req, since)
 		switch {
 		case err != nil:
 			return nil, err
@@ -46,7 +47,7 @@ func (p *Pool) Take(req Request) (*Session, error) {
 				return nil, err
 			}
 			if s == nil {
-				woken = k
+				since = k.since
 				continue // another session may suit now
 			}
 		case s.Conn == nil:
@@ -102,9 +103,9 @@ func (p *Pool) putUnready(s *Session, err error) (another bool) {
 }
 
 // choose decides which session serves the request. The caller has the turn on
-// s, which it has to open if s has no Conn, or waits for a turn as k. If it was
-// woken to choose again, k waits in the place of that waiter.
-func (p *Pool) choose(req Request, woken *waiter) (s *Session, k *waiter, err error) {
+// s, which it has to open if s has no Conn, or waits for a turn as k, in the
+// place of a caller that has waited since then (zero: since now).
+func (p *Pool) choose(req Request, since time.Time) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var want *Session
@@ -124,11 +125,14 @@ func (p *Pool) choose(req Request, woken *waiter) (s *Session, k *waiter, err er
 			return s, nil, err
 		}
 	}
-	k = &waiter{want: want, req: req, priority: first, turn: make(chan struct{}), exhausted: exhausted}
+	if since.IsZero() {
+		since = time.Now()
+	}
+	k = &waiter{want: want, req: req, since: since, priority: first, turn: make(chan struct{}), exhausted: exhausted}
 	if req.Poll {
 		k.priority = poll
 	}
-	p.joinLocked(k, woken)
+	p.joinLocked(k)
 	return nil, k, nil
 }
 
@@ -153,7 +157,11 @@ func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err err
 		return nil, false, err
 	}
 	var best *Session
-	soonest, drains := later, p.drainsLocked(limits)
+	var drains *Session
+	if len(p.waiters) > 0 {
+		drains = p.drainsLocked(limits)
+	}
+	soonest := later
 	for _, s := range p.sessions {
 		chance := p.chanceLocked(s, req, limits, drains)
 		soonest = max(soonest, chance)

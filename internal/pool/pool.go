@@ -85,7 +85,6 @@ type Pool struct {
 	mu           sync.Mutex
 	sessions     []*Session
 	waiters      []*waiter       // callers that wait for a turn, in the order in which they came
-	arrivals     int             // of callers that waited for a turn; see joinLocked
 	passed       int             // first questions that have had a turn since the last poll; see nextLocked
 	partedAt     time.Time       // when it last gave a session back for another pool
 	full         time.Time       // when the server last had no connection for us

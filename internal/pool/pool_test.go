@@ -639,6 +639,7 @@ func TestPool_ChoosingAgainKeepsTheOrder(t *testing.T) {
 		for range 10 {
 			c := anybody()
 			callers = append(callers, c)
+			time.Sleep(time.Millisecond) // no two come at the same time
 			done = append(done, begin(func() error {
 				s, err := b.pool.Take(Request{Caller: c})
 				if err == nil {

@@ -117,7 +117,7 @@ func TestShare_NoWakeUpIsLost(t *testing.T) {
 		other := NewPool(b.db, config())
 		s, err := other.Take(Request{Caller: anybody()})
 		require.NoError(b, err)
-		_, k, err := b.pool.choose(Request{Caller: anybody()}, nil)
+		_, k, err := b.pool.choose(Request{Caller: anybody()}, time.Time{})
 		require.NoError(b, err)
 		require.NotNil(b, k, "it waits")
 		_ = s.MarkBroken(server.ErrClosed)

@@ -1,8 +1,8 @@
 package pool
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -10,7 +10,7 @@ import (
 type waiter struct {
 	want      *Session // nil: on any that suits req
 	req       Request
-	arrival   int // of its caller: see joinLocked
+	since     time.Time // when its caller began to wait
 	priority  priority
 	turn      chan struct{} // closed when got is set, or when it is time to choose again
 	got       *Session
@@ -69,22 +69,15 @@ func (p *Pool) TakeUrgent(s *Session) error {
 }
 
 func (p *Pool) queueUrgentLocked(s *Session) *waiter {
-	k := &waiter{want: s, priority: urgent, turn: make(chan struct{})}
-	p.joinLocked(k, nil)
+	k := &waiter{want: s, since: time.Now(), priority: urgent, turn: make(chan struct{})}
+	p.joinLocked(k)
 	return k
 }
 
 // joinLocked adds k to the waiters, in the order in which their callers came.
-// woken is the waiter as which the caller of k has waited before; nil: it has
-// not. p.mu must be held.
-func (p *Pool) joinLocked(k, woken *waiter) {
-	if woken != nil {
-		k.arrival = woken.arrival
-	} else {
-		p.arrivals++
-		k.arrival = p.arrivals
-	}
-	i, _ := slices.BinarySearchFunc(p.waiters, k, func(a, b *waiter) int { return cmp.Compare(a.arrival, b.arrival) })
+// p.mu must be held.
+func (p *Pool) joinLocked(k *waiter) {
+	i := sort.Search(len(p.waiters), func(i int) bool { return p.waiters[i].since.After(k.since) })
 	p.waiters = slices.Insert(p.waiters, i, k)
 }
 

@@ -244,8 +244,8 @@ var mutants = []mutant{
 	change("names sent as they are in every character set", "internal/server/spell.go",
 		"c.literals = !c.greeting.harmless", "c.literals = false").
 		caughtBy(".", "TestHowANameIsSpelt"),
-	change("a caller that chooses again waits behind later ones", "internal/pool/turn.go",
-		"if woken != nil {", "if false {").
+	change("a caller that chooses again waits behind later ones", "internal/pool/choose.go",
+		"if since.IsZero() {", "if true {").
 		caughtBy("internal/pool", "TestPool_ChoosingAgainKeepsTheOrder"),
 	change("polls do not make way", "internal/pool/choose.go",
 		"k.priority = poll", "k.priority = first").
