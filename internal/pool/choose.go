@@ -103,8 +103,8 @@ func (p *Pool) putUnready(s *Session, err error) (another bool) {
 }
 
 // choose decides which session serves the request. The caller has the turn on
-// s, which it has to open if s has no Conn, or waits for a turn as k, in the
-// place of a caller that has waited since then (zero: since now).
+// s, which it has to open if s has no Conn, or waits for a turn as k. since
+// is when the caller began to wait; zero: it has not.
 func (p *Pool) choose(req Request, since time.Time) (s *Session, k *waiter, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
