@@ -129,3 +129,23 @@ func TestWatch_RowsOpen(t *testing.T) {
 		b.release(s, h)
 	})
 }
+
+// Rows that were open for longer than the lease, and the COMMIT after them, are
+// answers. The session is not overdue before RELEASE_LOCK is answered.
+func TestWatch_RowsOpenForLong(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.owned("a")
+		tx := b.begin(s)
+		rows, err := tx.QueryContext(context.Background(), "SELECT 1")
+		require.NoError(b, err)
+		time.Sleep(s.IdleLimit() + time.Second)
+		b.requireHeld(h)
+		require.NoError(b, b.pool.TakeUrgent(s))
+		require.NoError(b, rows.Close())
+		require.NoError(b, s.Commit())
+		time.Sleep(restTick) // the next statement takes a moment
+		b.requireHeld(h)
+		b.pool.Put(s)
+		b.release(s, h)
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/clock"
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
@@ -356,6 +357,7 @@ func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 		c.toClose.Store(&c.socket)
 		defer c.toClose.Store(nil)
 	}
+	begun := clock.Now()
 	c.silence.Reset(bound)
 	var err error
 	if c.socket != nil {
@@ -372,7 +374,10 @@ func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 	if !c.silence.Stop() {
 		return fmt.Errorf("%w within %v", ErrSilent, bound)
 	}
-	if IsContext(err) {
+	switch {
+	case err == nil, IsAnswer(err):
+		c.answered.Store(int64(begun)) // rows may have been open until now, for longer than the idle limit
+	case IsContext(err):
 		return errClosedMeanwhile // a caller would take it for the end of its own context
 	}
 	return err
