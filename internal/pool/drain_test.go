@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -68,4 +69,55 @@ func TestShare_TheDBIsChangedMeanwhile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A caller that waits for a session that is busy for a moment keeps its place
+// before a transaction that comes later, and for which that session is then
+// drained.
+func TestShare_KeepsItsPlaceBeforeATransaction(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(3) // two for the Locker
+		leader := b.take(Request{Own: true, Lead: true})
+		lead := b.lock(leader, "leader")
+		s, h := b.held("a")
+		require.Same(b, s, b.take(Request{})) // another chain asks on it
+		c := anybody()
+		earlier := begin(func() *Session { return b.take(Request{Caller: c}) })
+		require.Equal(b, 1, c.queued)
+		later := begin(func() *Session { return b.take(Request{Own: true}) })
+		second := b.lock(s, "b")
+		require.True(b, hasEnded(earlier), "it has the next turn")
+		assert.Zero(b, c.exhausted, "a caller that tries once fails then")
+		b.pool.Put(<-earlier)
+		b.release(s, h)
+		b.release(s, second)
+		b.pool.Put(<-later)
+		b.release(leader, lead)
+	})
+}
+
+// The db is changed and changed back while a caller waits.
+func TestShare_TheDBIsChangedBack(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		one := b.take(Request{Own: true, Lead: true})
+		first := b.lock(one, "a")
+		two := b.take(Request{Own: true, Lead: true})
+		second := b.lock(two, "b")
+		waits := begin(func() *Session { return b.take(Request{}) })
+		time.Sleep(3 * fullTime)
+		require.False(b, hasEnded(waits))
+		b.release(two, second)
+		b.pool.Put(<-waits)
+		time.Sleep(3 * idleTime)
+		synctest.Wait()
+
+		b.db.SetMaxOpenConns(2)
+		waits = begin(func() *Session { return b.take(Request{}) })
+		b.db.SetMaxOpenConns(3)
+		time.Sleep(30 * time.Second)
+		assert.True(b, hasEnded(waits), "waits though there is room")
+		b.release(one, first)
+		b.pool.Put(<-waits)
+	})
 }

@@ -101,10 +101,9 @@ func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 		return
 	}
 	limits, err := p.limitsLocked()
-	drains := p.drainsLocked(limits)
 	p.wakeWaitersLocked(func(k *waiter) bool {
 		return k.want == nil && !k.exhausted && (err != nil || !slices.ContainsFunc(p.sessions, func(s *Session) bool {
-			return p.chanceLocked(s, k.req, limits, drains) > later
+			return p.chanceLocked(s, k.req, limits, nil) > later // a session does not drain for a caller that came before
 		}))
 	})
 }
