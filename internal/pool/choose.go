@@ -109,6 +109,7 @@ func (p *Pool) choose(req Request, since time.Time) (s *Session, k *waiter, err 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var want *Session
+	var limits limits
 	exhausted, home := false, req.Home
 	switch {
 	case home != nil && !req.Own && home.status == idle:
@@ -120,15 +121,17 @@ func (p *Pool) choose(req Request, since time.Time) (s *Session, k *waiter, err 
 		// BeginWait.
 		want = home
 	default:
-		s, exhausted, err = p.chooseAnyLocked(req)
-		if s != nil || err != nil {
-			return s, nil, err
+		if limits, err = p.limitsLocked(); err != nil {
+			return nil, nil, err
+		}
+		if s, exhausted = p.chooseAnyLocked(req, limits); s != nil {
+			return s, nil, nil
 		}
 	}
 	if since.IsZero() {
 		since = time.Now()
 	}
-	k = &waiter{want: want, req: req, since: since, priority: first, turn: make(chan struct{}), exhausted: exhausted}
+	k = &waiter{want: want, req: req, since: since, priority: first, turn: make(chan struct{}), exhausted: exhausted, limits: limits}
 	if req.Poll {
 		k.priority = poll
 	}
@@ -151,11 +154,7 @@ const (
 // for a connection. If its chain is to have the session alone, that is Home,
 // another one without locks, or a new one. exhausted: none will become free
 // before a connection of the db does.
-func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err error) {
-	limits, err := p.limitsLocked()
-	if err != nil {
-		return nil, false, err
-	}
+func (p *Pool) chooseAnyLocked(req Request, limits limits) (s *Session, exhausted bool) {
 	var best *Session
 	var drains *Session
 	if len(p.waiters) > 0 {
@@ -189,7 +188,7 @@ func (p *Pool) chooseAnyLocked(req Request) (s *Session, exhausted bool, err err
 	case soonest == later && !req.Own && p.endWaitsLocked(limits):
 		soonest = soon
 	}
-	return s, soonest == later, nil
+	return s, soonest == later
 }
 
 // chanceLocked returns when s can serve a caller that accepts any session.

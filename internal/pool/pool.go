@@ -89,8 +89,8 @@ type Pool struct {
 	partedAt     time.Time       // when it last gave a session back for another pool
 	full         time.Time       // when the server last had no connection for us
 	misses       int             // calls of TakeSpare without a session, since one was opened for them
+	spareFailed  time.Time       // when a session could last not be opened for them
 	timer        *time.Timer     // see lookAgain; nil: it does not run
-	maxOpen      int             // the db's MaxOpenConnections when lookAgain last compared it
 	pace         pace            // of the watch
 	closing      context.Context // ends when Close begins, under mu
 	beginClosing context.CancelFunc

@@ -69,9 +69,11 @@ func (p *Pool) lookAgain() {
 	if !p.waitsLocked(forAny) {
 		return
 	}
-	if open := p.db.Stats().MaxOpenConnections; open != p.maxOpen || !p.full.IsZero() && !p.fullLocked() {
-		p.maxOpen, p.full = open, time.Time{}
-		p.wakeWaitersLocked(forAny)
+	again := !p.full.IsZero() && !p.fullLocked()
+	if again {
+		p.full = time.Time{}
 	}
+	limits, err := p.limitsLocked()
+	p.wakeWaitersLocked(func(k *waiter) bool { return forAny(k) && (again || err != nil || k.limits != limits) })
 	p.startTimerLocked(fullTime)
 }

@@ -34,7 +34,7 @@ func (p *Pool) TakeSpare(s *Session) *Session {
 // does not if there is no room, or if another session than s is idle. A session
 // that is busy is as good as idle, since no wait is on it. p.mu must be held.
 func (p *Pool) openSpareLocked(s *Session) bool {
-	if p.lent != nil || p.closing.Err() != nil || p.exhausted() {
+	if p.lent != nil || p.closing.Err() != nil || time.Since(p.spareFailed) < fullTime || p.exhausted() {
 		return false
 	}
 	limits, err := p.limitsLocked()
@@ -56,7 +56,7 @@ func (p *Pool) openSpareLocked(s *Session) bool {
 			return
 		}
 		p.mu.Lock()
-		p.full = time.Now() // whatever the reason: it is not asked for each lock
+		p.spareFailed = time.Now() // whatever the reason: it is not asked for each lock
 		p.mu.Unlock()
 	})
 	return true

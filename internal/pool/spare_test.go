@@ -106,3 +106,20 @@ func TestSpare_RacesClose(t *testing.T) {
 		b.pool = NewPool(b.db, config())
 	})
 }
+
+// A spare session that could not be opened keeps no other caller from opening
+// one: the server is not full.
+func TestSpare_AFailureIsNoFullServer(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("a")
+		b.server.ScriptTexts(map[string]*memserver.Reply{"VERSION()": {Number: 1045}})
+		b.requireNoSpare(s)
+		b.server.Script(nil)
+		c, begun := anybody(), time.Now()
+		own := b.take(Request{Own: true, Caller: c})
+		assert.Zero(b, time.Since(begun))
+		assert.Zero(b, c.exhausted, "a caller that tries once fails then")
+		b.pool.Put(own)
+		b.release(s, h)
+	})
+}

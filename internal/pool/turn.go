@@ -14,7 +14,8 @@ type waiter struct {
 	priority  priority
 	turn      chan struct{} // closed when got is set, or when it is time to choose again
 	got       *Session
-	exhausted bool // no session will be free before a connection of the db is
+	exhausted bool   // no session will be free before a connection of the db is
+	limits    limits // that held when it chose; want is nil
 }
 
 // A priority says which waiter has the next turn on a session: see nextLocked.
