@@ -103,7 +103,7 @@ func (c *Conn) getLock(name string, wait time.Duration, lookFollows bool) (grant
 // locks. The release is then repeated later: see releaseLeftovers. A session of
 // our own without locks is discarded instead.
 func (c *Conn) releaseInCase(name string, cause error) error {
-	_, err := c.ask(c.patience(), &c.release, c.argsFor(name)[:1])
+	_, err := c.ask(c.patience(), &c.release, c.argsFor(name)[:1:1])
 	switch {
 	case err == nil, isRefusal(err) && isRefusal(cause):
 		return nil
@@ -234,7 +234,7 @@ func (c *Conn) sendRelease(name string, bound time.Duration) (answer sql.NullInt
 		if c.hasCode {
 			answer, err = c.releaseAfterCode(name, bound)
 		} else {
-			answer, err = c.ask(bound, &c.release, c.argsFor(name)[:1])
+			answer, err = c.ask(bound, &c.release, c.argsFor(name)[:1:1])
 		}
 		if !errors.Is(err, ErrOccupied) || c.tx.Load() == nil || time.Now().After(deadline) {
 			return answer, err

@@ -212,7 +212,7 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 			}
 		}
 	}
-	err := c.query(bound, st, c.argsFor(name)[:1], dest)
+	err := c.query(bound, st, c.argsFor(name)[:1:1], dest)
 	if err != nil || answer.Int64 != 1 {
 		return answer, err
 	}
