@@ -93,8 +93,8 @@ func (g *Grant) Lost(cause error) bool {
 // lose ends the context of the lock's code, whose session has gone by cause. It
 // reports whether that is a loss, as it is during a release: an act of the code
 // itself is not. Several goroutines may call lose, and each returns when the
-// context has ended. No mutex is held then, since the context asks its parents,
-// which may be the user's.
+// context has ended, unless Release is about to end it. No mutex is held then,
+// since the context asks its parents, which may be the user's.
 func (g *Grant) lose(cause error) (loss bool) {
 	end, why := lost, error(nil)
 	if g.cutOff(cause) {
@@ -108,6 +108,9 @@ func (g *Grant) lose(cause error) (loss bool) {
 		g.state, g.why = end, why
 	}
 	cancel, cause := g.cancel, g.causeLocked()
+	if g.state >= releasing {
+		cancel = nil // Release knows the cause, which may be a loss
+	}
 	q.mu.Unlock()
 	g.end(cancel, cause)
 	return end == lost

@@ -169,6 +169,26 @@ func TestRelease_BeforeTheContextHasEnded(t *testing.T) {
 	}
 }
 
+// The session goes while Release is about to end the context of the lock's
+// code, by a loss that was found before. Release ends it.
+func TestGrant_GoesDuringItsRelease(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		g := b.acquire(background, "a")
+		ctx := g.Context(background, same)
+		be := func(s state) {
+			b.queue.mu.Lock()
+			defer b.queue.mu.Unlock()
+			g.state = s
+		}
+		be(releasing)
+		assert.True(b, g.lose(errGone))
+		assert.NoError(b, ctx.Err())
+		be(held)
+		require.NoError(b, g.Release())
+		assert.ErrorIs(b, ctx.Err(), context.Canceled)
+	})
+}
+
 // A context ends during a statement of a transaction, and the driver closes the
 // connection. That is not a loss. The cause of the code's context says it.
 func TestGrant_StoppedByItsOwnCode(t *testing.T) {

@@ -7,9 +7,9 @@ package main
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
-	passed:    83,
+	passed:    84,
 	fields:    289,
-	lines:     8781,
+	lines:     8814,
 	functions: 0,
 	files:     0,
 	arrows:    0,
