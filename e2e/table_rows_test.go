@@ -134,7 +134,7 @@ var faultTable = []row{
 	{waiting, of(errorsOf(1969, 3024), lateErrorsOf(1969, 3024), these(zeroUnsent)), unharmed, unharmed},
 	{waiting, these(unheard), expiredDiscarded, expiredSlowly},
 
-	{afterWait, of(deadConnection, these(noRow)), lost, lost},
+	{afterWait, of(deadConnection, these(noRow)), again, gone}, // nothing is held
 	{afterWait, of(unknownError, errorsOf(1142, 1205, 1317)), unharmed, unharmed},
 	{afterWait, these(one, null), again, unsupported}, // read-only, or unknown whether the server is writable
 
