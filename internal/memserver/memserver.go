@@ -70,6 +70,25 @@ func (s *Server) Connector(change ...func(*mysql.Config)) driver.Connector {
 	return connector
 }
 
+// OpenWrapped is Open with connections that wrap has wrapped.
+func (s *Server) OpenWrapped(wrap func(driver.Conn) driver.Conn) *sql.DB {
+	return sql.OpenDB(wrapping{s.Connector(), wrap})
+}
+
+// A wrapping wraps the connections of a Connector.
+type wrapping struct {
+	driver.Connector
+	wrap func(driver.Conn) driver.Conn
+}
+
+func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := w.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.wrap(conn), nil
+}
+
 // Config returns what a driver needs to connect to the server, changed by
 // change.
 func (s *Server) Config(change ...func(*mysql.Config)) *mysql.Config {

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"testing"
 	"time"
@@ -36,26 +35,12 @@ func (c hiddenConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.
 	return c.beneath.(driver.ConnBeginTx).BeginTx(ctx, opts)
 }
 
-// A wrapping wraps the connections of a Connector.
-type wrapping struct {
-	driver.Connector
-	wrap func(driver.Conn) driver.Conn
-}
-
-func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := w.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return w.wrap(conn), nil
-}
-
 // wrapped replaces the pool by one of a db whose connections are wrapped.
 func (b *bubble) wrapped(wrap func(driver.Conn) driver.Conn) {
 	b.Helper()
 	b.pool.Close()
 	require.NoError(b, b.server.Close(b.db))
-	b.db = sql.OpenDB(wrapping{b.server.Connector(), wrap})
+	b.db = b.server.OpenWrapped(wrap)
 	b.pool = NewPool(b.db, b.config)
 }
 
@@ -129,9 +114,9 @@ func (c stuckConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.T
 func TestPool_CloseBesideAHungCommit(t *testing.T) {
 	t.Parallel()
 	until, memory := make(chan struct{}), memserver.New()
-	db := sql.OpenDB(wrapping{memory.Connector(), func(conn driver.Conn) driver.Conn {
+	db := memory.OpenWrapped(func(conn driver.Conn) driver.Conn {
 		return stuckConn{hiddenConn{conn}, until}
-	}})
+	})
 	c := config()
 	c.Lease, c.ReleaseTimeout = time.Second, 100*time.Millisecond // COMMIT may take half a second
 	p := NewPool(db, c)

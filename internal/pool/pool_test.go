@@ -457,7 +457,7 @@ func TestPool_KillWait(t *testing.T) {
 		assert.True(b, kill(b, s, 0))
 	})
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
-		assert.False(b, kill(b, b.pool.lent, 0), "there is no other")
+		assert.False(b, kill(b, b.pool.lent, 0), "no other session can be opened")
 	})
 }
 

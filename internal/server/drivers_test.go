@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"log/slog"
@@ -69,25 +68,11 @@ func (s newStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (dr
 	return s.conn.(driver.QueryerContext).QueryContext(ctx, s.text, args)
 }
 
-// A wrapping wraps the connections of a Connector.
-type wrapping struct {
-	driver.Connector
-	wrap func(driver.Conn) driver.Conn
-}
-
-func (w wrapping) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := w.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return w.wrap(conn), nil
-}
-
 // wrapped replaces the db of b by one whose connections are wrapped.
 func (b *bubble) wrapped(wrap func(driver.Conn) driver.Conn) {
 	b.Helper()
 	require.NoError(b, b.server.Close(b.db))
-	b.db = sql.OpenDB(wrapping{b.server.Connector(), wrap})
+	b.db = b.server.OpenWrapped(wrap)
 	b.db.SetMaxIdleConns(10)
 }
 
