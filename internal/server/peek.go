@@ -156,32 +156,52 @@ func missingFields() (missing []string) {
 	return missing
 }
 
+// indexOf returns where a struct of database/sql has a field of type F; nil: it
+// has none.
+func indexOf[S, F any](name string) []int {
+	f, ok := reflect.TypeFor[S]().FieldByName(name)
+	if !ok || f.Type != reflect.TypeFor[F]() {
+		return nil
+	}
+	return f.Index
+}
+
+// fieldAt returns the field of s at that index, nil if the index is nil.
+func fieldAt[F, S any](s *S, index []int) *F {
+	if index == nil {
+		return nil
+	}
+	return (*F)(reflect.ValueOf(s).Elem().FieldByIndex(index).Addr().UnsafePointer())
+}
+
 // txFields are the fields of a *sql.Tx. closemu is locked for reading while
 // rows are open or a statement is about to run. done is set once Commit or
 // Rollback has been called.
 var txFields = sync.OnceValue(func() (fields struct{ closemu, done []int }) {
-	tx := reflect.TypeFor[sql.Tx]()
-	if f, ok := tx.FieldByName("closemu"); ok && f.Type == reflect.TypeFor[sync.RWMutex]() {
-		fields.closemu = f.Index
-	}
-	if f, ok := tx.FieldByName("done"); ok && f.Type == reflect.TypeFor[atomic.Bool]() {
-		fields.done = f.Index
-	}
+	fields.closemu = indexOf[sql.Tx, sync.RWMutex]("closemu")
+	fields.done = indexOf[sql.Tx, atomic.Bool]("done")
 	return fields
 })
 
-func txField[T any](tx *sql.Tx, index []int) *T {
-	if index == nil {
-		return nil
+// connMutex is a field of a *sql.Conn. It is locked for reading while the
+// connection is used by a statement, its rows, or a transaction. Commit and
+// Rollback unlock it when they have returned.
+var connMutex = sync.OnceValue(func() []int { return indexOf[sql.Conn, sync.RWMutex]("closemu") })
+
+// isLocked reports whether mu is locked.
+func isLocked(mu *sync.RWMutex) bool {
+	if !mu.TryLock() {
+		return true
 	}
-	return (*T)(reflect.ValueOf(tx).Elem().FieldByIndex(index).Addr().UnsafePointer())
+	mu.Unlock()
+	return false
 }
 
 // isDone reports whether Commit or Rollback has been called on tx. If
 // database/sql does not have the field, it reports false, and the next call on
 // tx finds out.
 func isDone(tx *sql.Tx) bool {
-	done := txField[atomic.Bool](tx, txFields().done)
+	done := fieldAt[atomic.Bool](tx, txFields().done)
 	return done != nil && done.Load()
 }
 
@@ -190,36 +210,13 @@ func isDone(tx *sql.Tx) bool {
 // end. If database/sql does not have the mutex, rows count as open until the
 // transaction has ended, and no proof is sent in that time.
 func rowsOpen(tx *sql.Tx) bool {
-	mu := txField[sync.RWMutex](tx, txFields().closemu)
-	if mu == nil || !mu.TryLock() {
-		return true
-	}
-	mu.Unlock()
-	return false
+	mu := fieldAt[sync.RWMutex](tx, txFields().closemu)
+	return mu == nil || isLocked(mu)
 }
-
-// connMutex is a field of a *sql.Conn. It is locked for reading while the
-// connection is used by a statement, its rows, or a transaction. Commit and
-// Rollback unlock it when they have returned.
-var connMutex = sync.OnceValue(func() []int {
-	f, ok := reflect.TypeFor[sql.Conn]().FieldByName("closemu")
-	if !ok || f.Type != reflect.TypeFor[sync.RWMutex]() {
-		return nil
-	}
-	return f.Index
-})
 
 // inUse reports whether conn is used. If database/sql does not have the mutex,
 // it reports false.
 func inUse(conn *sql.Conn) bool {
-	index := connMutex()
-	if index == nil {
-		return false
-	}
-	mu := (*sync.RWMutex)(reflect.ValueOf(conn).Elem().FieldByIndex(index).Addr().UnsafePointer())
-	if !mu.TryLock() {
-		return true
-	}
-	mu.Unlock()
-	return false
+	mu := fieldAt[sync.RWMutex](conn, connMutex())
+	return mu != nil && isLocked(mu)
 }

@@ -309,7 +309,7 @@ func TestCode_IdleLimits(t *testing.T) {
 // A field that database/sql does not have is nil. A new transaction has no rows
 // open.
 func TestTx_UnknownFields(t *testing.T) {
-	assert.Nil(t, txField[int](new(sql.Tx), nil))
+	assert.Nil(t, fieldAt[int](new(sql.Tx), nil))
 	assert.False(t, rowsOpen(new(sql.Tx)))
 }
 

@@ -9,7 +9,7 @@ package main
 var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
 	passed:    84,
 	fields:    289,
-	lines:     8814,
+	lines:     8811,
 	functions: 0,
 	files:     0,
 	arrows:    0,
