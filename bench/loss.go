@@ -29,7 +29,11 @@ func lossLine(t target, e effort) ([]row, error) {
 		beyond = append(beyond, 1000*(l.notice-l.late))
 		wrong += l.wrong
 	}
-	most := count("loss: from KILL to the end of the last context, beyond a timer's lateness, the longest", samples{beyond.quantile(1)}, atMost(50, " ms"))
+	longest := 50.0 // as promised
+	if runtime.GOOS == "linux" {
+		longest = 5 // the kernel reports the end of a connection
+	}
+	most := count("loss: from KILL to the end of the last context, beyond a timer's lateness, the longest", samples{beyond.quantile(1)}, atMost(longest, " ms"))
 	most.spread = fmt.Sprintf("median %s ms, of %d kills", number(beyond.median()), len(beyond))
 	rows := []row{
 		most.beside(number(notice.quantile(1)) + " ms with it"),

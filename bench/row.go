@@ -76,7 +76,6 @@ func (r row) beside(other string) row {
 }
 
 func times(x float64) string     { return number(x) + " ×" }
-func plain(x float64) string     { return number(x) }
 func perSecond(x float64) string { return number(x) + " /s" }
 
 // duration formats a number of seconds.
