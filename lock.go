@@ -9,6 +9,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/names"
 	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/slot"
 )
 
 // WithLock acquires the lock, runs fn, and releases the lock. It sends GET_LOCK
@@ -199,6 +200,7 @@ func (l *Locker) explain(name string, err error) error {
 type Lock struct {
 	name  string
 	grant *queue.Grant
+	slot  *slot.Grant     // whose lock grant is; nil: of a call for a lock
 	ctx   context.Context // of the call, and then of the code under the lock
 	call  call
 	tx    *TxOutcome // of the transaction of WithLockTx; nil: another call
@@ -246,7 +248,11 @@ func (k *Lock) Release() error {
 // release runs RELEASE_LOCK, or waits for the call that does. first reports
 // whether this is that call: then call.over must follow.
 func (k *Lock) release() (err error, first bool) {
-	err = k.grant.Release()
+	if k.slot != nil {
+		err = k.slot.Release()
+	} else {
+		err = k.grant.Release()
+	}
 	if err != nil {
 		e := &Error{Op: OpRelease, Name: k.name, Err: err}
 		if k.tx != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/pool"
 	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/slot"
 )
 
 var (
@@ -31,6 +32,7 @@ const Forever time.Duration = math.MaxInt64
 type Locker struct {
 	pool      *pool.Pool // of sessions, for the locks of queue
 	queue     *queue.Queue
+	slots     *slot.Slots // made of the queue's locks
 	namespace string
 	observer  observer
 
@@ -118,6 +120,7 @@ func newLocker(o options, sessions func(pool.Config) *pool.Pool) (*Locker, error
 	l.pool = sessions(o.sessions)
 	l.queue = queue.New(l.pool, o.handOff)
 	l.queue.Namespace = o.namespace
+	l.slots = slot.New(l.queue)
 	if err := l.opened(); err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (c *call) Waits() {
 	c.slow = time.AfterFunc(slowWait, func() {
 		name, ours := c.locker.namespace+c.event.Name, false
 		if c.event.Method == "WithSlot" {
-			name, ours = names.Gate(name), c.locker.queue.HasSlot(name)
+			name, ours = names.Gate(name), c.locker.slots.Has(name)
 		} else {
 			ours = c.locker.queue.Local(name) != nil
 		}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/names"
-	"github.com/go-namedlock/namedlock/internal/queue"
 )
 
 // WithSlot acquires one of n slots of name, runs fn with its number, and
@@ -78,17 +77,21 @@ func (l *Locker) WithSlot(ctx context.Context, name string, n int, timeout time.
 	if fn == nil {
 		return acquireError(name, errNoFunction)
 	}
-	var slot int
-	lock, err := l.get(ctx, Event{Method: "WithSlot", Name: name, Timeout: timeout}, func(k *Lock) (err error) {
+	lock, err := l.get(ctx, Event{Method: "WithSlot", Name: name, Timeout: timeout}, func(k *Lock) error {
 		full := l.namespace + name
-		if err = names.CheckSlots(full, n); err == nil {
-			k.grant, slot, err = l.queue.AcquireSlot(k.ctx, full, n, queue.Terms{Timeout: timeout, Left: timeout}, &k.call)
+		err := names.CheckSlots(full, n)
+		if err != nil {
+			return err
+		}
+		if k.slot, err = l.slots.Acquire(k.ctx, full, n, timeout, &k.call); err == nil {
+			k.grant = k.slot.Grant
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	slot := lock.slot.Number
 	lock.call.event.Slot = slot
 	return both(lock.hold(func(ctx context.Context) error { return fn(ctx, slot) }))
 }

@@ -55,7 +55,7 @@ func (l *Locker) Stats() Stats {
 	o := &l.observer
 	s := Stats{
 		Held:     int(o.held.Load()),
-		Waiting:  l.queue.Waiting(),
+		Waiting:  l.queue.Waiting() + l.slots.Waiting(),
 		Acquired: o.acquired.Load(),
 		Timeouts: o.timeouts.Load(),
 		Failed:   o.failed.Load(),

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/pool"
@@ -25,6 +26,15 @@ func (c withGrant) Value(key any) any {
 		return c.grant
 	}
 	return c.Context.Value(key)
+}
+
+// Chain returns the locks that the call chain of ctx holds, the innermost
+// first.
+func (q *Queue) Chain(ctx context.Context) []*Grant {
+	chain := q.chainOf(ctx)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(chain.locks)
 }
 
 func (q *Queue) chainOf(ctx context.Context) chain {

@@ -56,7 +56,7 @@ func (q *Queue) GiveUp(cause error) (names []string) {
 	q.mu.Unlock()
 	for _, g := range grants {
 		g.lose(cause)
-		if g.use != ForGate { // whose call only waits
+		if g.use != ForOrder {
 			names = append(names, strings.TrimPrefix(g.name, q.Namespace))
 		}
 	}

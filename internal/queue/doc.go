@@ -26,10 +26,6 @@
 // A lock with a transaction, of a term, or of a leader goes the same way on a
 // session of its own, without hand-off and prefetch: see Use and tx.go.
 //
-// A slot (AcquireSlot) is one of n locks, any of which will do. Its call goes
-// this way twice: for the gate, under which it looks for a free slot, and for
-// the slot. See slot.go.
-//
 // # Invariants
 //
 //   - A line exists while it has a waiter, a holder or an asker.
@@ -49,19 +45,19 @@
 //
 // # Mutexes
 //
-// Queue.mu guards lines, waiters, askers, grants and slots. It comes before the
-// pool's mu. The pool calls none of its callbacks (Caller, Hold) with its mu
-// held, except Hold.OwnSession and Hold.Name, which lock nothing. No statement
-// is sent under a mutex. No code of the user's runs there: no method of a
-// context, no Close of a connection, no method of an error. Done of a context
-// is called outside, and the channel is kept. Observer.Waits and the function
-// onLoss of a Grant are called under Queue.mu. They are the Locker's own.
+// Queue.mu guards lines, waiters, askers and grants. It comes before the pool's
+// mu. The pool calls none of its callbacks (Caller, Hold) with its mu held,
+// except Hold.OwnSession and Hold.Name, which lock nothing. No statement is
+// sent under a mutex. No code of the user's runs there: no method of a context,
+// no Close of a connection, no method of an error. Done of a context is called
+// outside, and the channel is kept. Observer.Waits and the function onLoss of a
+// Grant are called under Queue.mu. They are the Locker's own.
 //
 // # Goroutines
 //
 // An asker has one. When the line has let go of the asker, it ends with the
 // statement that is on its way. The questions for holders share one
-// (askLookups). A statement that its caller may leave has one: see aside.
+// (askLookups). A statement that its caller may leave has one: see Aside.
 // Queue.active counts askers, questions and grants. Close waits until it is 0.
 //
 // # Races that were lost once

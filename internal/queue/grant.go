@@ -24,9 +24,7 @@ type Grant struct {
 
 	// Guarded by queue.mu.
 	state state
-	why   error  // it is lost or stopped; in the end the result of Release
-	slots *slots // of which it is one; nil: none
-	slot  int    // its number there
+	why   error // it is lost or stopped; in the end the result of Release
 
 	// Of the context of the lock's code. onLoss makes its cause of a loss.
 	cancel context.CancelCauseFunc
@@ -162,10 +160,15 @@ func (g *Grant) cutOff(cause error) bool {
 // long as the lock is held.
 func (g *Grant) OwnSession() bool { return g.use >= ForTx }
 
-func (g *Grant) isLost() bool {
+// Loss returns the loss of the lock, which matches fault.ErrLost. It is nil if
+// none has been noticed before Release.
+func (g *Grant) Loss() error {
 	g.line.queue.mu.Lock()
 	defer g.line.queue.mu.Unlock()
-	return g.state == lost
+	if g.state != lost {
+		return nil
+	}
+	return g.why
 }
 
 // Release gives the lock back. It returns nil only if the lock was provably
@@ -206,21 +209,19 @@ func (g *Grant) Release() error {
 	if g.line.holder == g { // and not a grant that was prefetched
 		g.line.holder = nil
 	}
-	if g.slots != nil {
-		g.slots.freedLocked(g)
-	}
 	q.advanceLocked(g.line)
 	q.active--
 	return err
 }
 
-// unwanted releases a lock that was granted while its caller was giving up. On
-// a silent network that takes longer than such a caller may wait: after the
-// grace the caller goes on, and Close waits for the release.
-func (g *Grant) unwanted() {
+// Abandon calls release, which releases a lock that was granted while its
+// caller was giving up. On a silent network that takes longer than such a
+// caller may wait: after the grace the caller goes on, and Close waits for the
+// release.
+func Abandon(release func() error) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
-	_, _ = aside(nil, timer.C, g.Release)
+	_, _ = Aside(nil, timer.C, release)
 }
 
 // unlock hands the lock to the next caller, if that is allowed, or runs

@@ -13,17 +13,18 @@ import (
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
-// Held returns the error of a call for a lock that the call chain holds, nil if
-// the chain does not hold it.
-func (q *Queue) Held(ctx context.Context, name string) error {
+// Held returns the error of a call for the first of the locks that the call
+// chain holds, nil if the chain holds none of them.
+func (q *Queue) Held(ctx context.Context, wanted ...string) error {
 	chain := q.chainOf(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lines[names.Fold(name)]
-	if l == nil || !chain.holds(l.holder) {
-		return nil
+	for _, name := range wanted {
+		if l := q.lines[names.Fold(name)]; l != nil && chain.holds(l.holder) {
+			return q.heldAlready(l.holder, name)
+		}
 	}
-	return q.heldAlready(l.holder, name)
+	return nil
 }
 
 // heldAlready is the error of a call for name under g, which holds it.
@@ -36,12 +37,12 @@ func (q *Queue) heldAlready(g *Grant, name string) error {
 }
 
 // HeldNames returns the names of all locks that are held, in order, without the
-// namespace.
+// namespace. The caller of a lock ForOrder only waits for another lock.
 func (q *Queue) HeldNames() (held []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range q.lines {
-		if l.holder != nil && l.holder.use != ForGate { // whose call only waits
+		if l.holder != nil && l.holder.use != ForOrder {
 			held = append(held, strings.TrimPrefix(l.holder.name, q.Namespace))
 		}
 	}
@@ -76,7 +77,7 @@ func (q *Queue) Check(ctx context.Context) error {
 	return q.countedAside(ctx, q.pool.Check)
 }
 
-// countedAside runs ask as aside does, and Close waits for it. It returns when
+// countedAside runs ask as Aside does, and Close waits for it. It returns when
 // ctx ends, or Close begins. home is the session of the call chain of ctx.
 func (q *Queue) countedAside(ctx context.Context, ask func(ctx context.Context, home *pool.Session) error) error {
 	if ctx.Err() != nil {
@@ -94,7 +95,7 @@ func (q *Queue) countedAside(ctx context.Context, ask func(ctx context.Context, 
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(q.closing, cancel)()
-	err, answered := aside(asking.Done(), nil, func() error {
+	err, answered := Aside(asking.Done(), nil, func() error {
 		defer q.finish()
 		return ask(asking, home)
 	})
@@ -107,11 +108,40 @@ func (q *Queue) countedAside(ctx context.Context, ask func(ctx context.Context, 
 	return fault.ErrClosed
 }
 
-// aside runs f, which sends a statement, in a goroutine of its own. It returns
+// Inspect runs ask in a turn on the session of g. It returns when ended is
+// closed, or a grace after that time has passed, unless ask has ended before.
+// Then ask goes on, and Close waits for it.
+func (g *Grant) Inspect(ended <-chan struct{}, left time.Duration, ask func(*server.Conn) error) (err error, answered bool) {
+	var late <-chan time.Time
+	if left < Forever-grace {
+		timer := time.NewTimer(left + grace)
+		defer timer.Stop()
+		late = timer.C
+	}
+	q := g.line.queue
+	q.mu.Lock()
+	q.active++ // ask may go on, and end its session, when g has been released
+	q.mu.Unlock()
+	return Aside(ended, late, func() error {
+		defer q.finish()
+		if err := q.pool.TakeUrgent(g.session); err != nil {
+			q.pool.AwaitEnd(g.session)
+			return err
+		}
+		defer q.pool.Put(g.session)
+		return ask(g.session.Conn)
+	})
+}
+
+// Lent reports whether the session of g is the one that was given to New, which
+// all other calls also need.
+func (g *Grant) Lent() bool { return g.session.Lent() }
+
+// Aside runs f, which sends a statement, in a goroutine of its own. It returns
 // the error of f, or that f has not ended before ended was closed or late rang.
 // Then f goes on. Close waits for f if the queue counts it, or if f is a
 // Release.
-func aside(ended <-chan struct{}, late <-chan time.Time, f func() error) (err error, done bool) {
+func Aside(ended <-chan struct{}, late <-chan time.Time, f func() error) (err error, done bool) {
 	result := make(chan error, 1)
 	go func() { result <- f() }()
 	select {
@@ -121,12 +151,6 @@ func aside(ended <-chan struct{}, late <-chan time.Time, f func() error) (err er
 	case <-late:
 	}
 	return nil, false
-}
-
-func (q *Queue) begin() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.active++
 }
 
 func (q *Queue) finish() {

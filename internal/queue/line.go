@@ -35,7 +35,7 @@ func (l *line) joinLocked(w *waiter) {
 	if w.until.After(l.furthest) {
 		l.furthest = w.until
 	}
-	if w.use != ForGate && w.use != ForSlot { // their slotCall counts
+	if !w.terms.Part {
 		l.queue.waiting++
 	}
 }
@@ -44,7 +44,7 @@ func (l *line) joinLocked(w *waiter) {
 func (l *line) partLocked(w *waiter) {
 	l.length--
 	l.left++
-	if w.use != ForGate && w.use != ForSlot { // their slotCall counts
+	if !w.terms.Part {
 		l.queue.waiting--
 	}
 	if w.prev != nil {

@@ -27,11 +27,12 @@ const (
 
 // A Late is the error of a caller whose timeout or deadline has passed.
 type Late struct {
-	error                 // matches fault.ErrTimeout, or the context's error
+	Err    error          // matches fault.ErrTimeout, or the context's error
 	Holder *server.Holder // of the lock; nil: not known
 }
 
-func (l *Late) Unwrap() error { return l.error }
+func (l *Late) Error() string { return l.Err.Error() }
+func (l *Late) Unwrap() error { return l.Err }
 
 // A lookup is the question for the holder of a line's lock, for waiters for
 // name.

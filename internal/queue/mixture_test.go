@@ -1,4 +1,4 @@
-package queue
+package queue_test
 
 import (
 	"context"
@@ -17,7 +17,9 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/queue"
 	"github.com/go-namedlock/namedlock/internal/server"
+	"github.com/go-namedlock/namedlock/internal/slot"
 )
 
 // Random calls of two processes, on one db and another: locks, transactions,
@@ -30,6 +32,8 @@ func TestQueue_RandomMixture(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { mixture(t, seed) })
 	}
 }
+
+func same(err error) error { return err }
 
 func mixture(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
@@ -46,23 +50,27 @@ func mixture(t *testing.T, seed uint64) {
 		}
 		db.SetMaxOpenConns(conns)
 		faults := setup.IntN(2) == 0
-		var queues []*Queue
+		var queues []*queue.Queue
 		for range 1 + setup.IntN(2) {
 			handOff := time.Duration(0)
 			if setup.IntN(2) == 0 {
 				handOff = 100 * time.Millisecond
 			}
-			queues = append(queues, New(pool.NewPool(db, pool.Config{MaxSessions: setup.IntN(4), Config: server.Config{
+			queues = append(queues, queue.New(pool.NewPool(db, pool.Config{MaxSessions: setup.IntN(4), Config: server.Config{
 				ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond,
 				CheckServer: setup.IntN(2) == 0, Lease: time.Minute,
 				Logger: slog.New(slog.DiscardHandler),
 			}}), handOff))
 		}
 		db2 := srv.Open()
-		queues = append(queues, New(pool.NewPool(db2, pool.Config{MaxSessions: 4, Config: server.Config{
+		queues = append(queues, queue.New(pool.NewPool(db2, pool.Config{MaxSessions: 4, Config: server.Config{
 			ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond,
 			Logger: slog.New(slog.DiscardHandler),
 		}}), 0))
+		var slots []*slot.Slots
+		for _, q := range queues {
+			slots = append(slots, slot.New(q))
+		}
 		trip := time.Duration(setup.IntN(3)) * time.Duration(setup.IntN(20)) * time.Millisecond
 		var n atomic.Int64
 		srv.Script(func(st memserver.Statement) *memserver.Reply {
@@ -89,24 +97,25 @@ func mixture(t *testing.T, seed uint64) {
 			wg.Go(func() {
 				r := rand.New(rand.NewPCG(seed, uint64(i)+100))
 				for k := range 12 {
-					q := queues[r.IntN(len(queues))]
+					process := r.IntN(len(queues))
+					q := queues[process]
 					ctx, cancel := context.WithCancel(context.Background())
 					name := string(rune('a' + r.IntN(3)))
 					if r.IntN(3) == 0 {
 						name = fmt.Sprint("free", i)
 					}
-					timeout := []time.Duration{0, 30 * time.Millisecond, time.Second, time.Hour, Forever}[r.IntN(5)]
-					use := []Use{ForLock, ForLock, ForTx, ForTerm}[r.IntN(4)]
+					timeout := []time.Duration{0, 30 * time.Millisecond, time.Second, time.Hour, queue.Forever}[r.IntN(5)]
+					use := []queue.Use{queue.ForLock, queue.ForLock, queue.ForTx, queue.ForTerm}[r.IntN(4)]
 					if r.IntN(4) == 0 {
 						d := time.Duration(r.IntN(300)) * time.Millisecond
 						time.AfterFunc(d, cancel)
 					}
 					where.Store(i, fmt.Sprintf("%d.%d %s %v use %d at %v", i, k, name, timeout, use, time.Now()))
 					if r.IntN(6) == 0 {
-						g, slot, err := q.AcquireSlot(ctx, "s", 2, For(timeout), nil)
+						g, err := slots[process].Acquire(ctx, "s", 2, timeout, nil)
 						if err == nil {
-							done := hold(fmt.Sprint("slot", slot))
-							under(g)
+							done := hold(fmt.Sprint("slot", g.Number))
+							g.Context(context.Background(), same)
 							time.Sleep(time.Duration(r.IntN(100)) * time.Millisecond)
 							done()
 							_ = g.Release()
@@ -114,13 +123,13 @@ func mixture(t *testing.T, seed uint64) {
 						cancel()
 						continue
 					}
-					if use == ForTerm && r.IntN(2) == 0 {
-						if q.pool.Lead() == nil {
-							defer q.pool.Resign()
-							use = ForLead
+					if use == queue.ForTerm && r.IntN(2) == 0 {
+						if q.Pool().Lead() == nil {
+							defer q.Pool().Resign()
+							use = queue.ForLead
 						}
 					}
-					g, err := q.Acquire(ctx, name, Terms{Timeout: timeout, Left: timeout, Use: use}, nil)
+					g, err := q.Acquire(ctx, name, queue.Terms{Timeout: timeout, Left: timeout, Use: use}, nil)
 					if err != nil {
 						if timeout >= time.Hour && ctx.Err() == nil && !faults && !errors.Is(err, fault.ErrDeadlock) {
 							t.Errorf("seed %d: %v", seed, err)
@@ -129,7 +138,7 @@ func mixture(t *testing.T, seed uint64) {
 						continue
 					}
 					done := hold(name)
-					inner := under(g)
+					inner := g.Context(context.Background(), same)
 					time.Sleep(time.Duration(r.IntN(60)) * time.Millisecond)
 					if name != "z" && r.IntN(3) == 0 {
 						nested := "n" + name // in this order no names close a deadlock
@@ -138,7 +147,7 @@ func mixture(t *testing.T, seed uint64) {
 						}
 						nt := []time.Duration{0, 50 * time.Millisecond, time.Hour}[r.IntN(3)]
 						where.Store(i, fmt.Sprintf("%d.%d %s under %s %v use %d at %v", i, k, nested, name, nt, use, time.Now()))
-						if g2, err := q.Acquire(inner, nested, For(nt), nil); err == nil {
+						if g2, err := q.Acquire(inner, nested, queue.For(nt), nil); err == nil {
 							done2 := hold(nested)
 							time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
 							done2()
@@ -179,7 +188,7 @@ func mixture(t *testing.T, seed uint64) {
 			case <-limit:
 				where.Range(func(_, v any) bool { t.Log(v); return true })
 				for _, q := range queues {
-					t.Log(q.pool.Numbers(), q.Waiting())
+					t.Log(q.Pool().Numbers(), q.Waiting())
 				}
 				t.Fatalf("seed %d: still waiting", seed)
 			}
@@ -188,14 +197,11 @@ func mixture(t *testing.T, seed uint64) {
 		srv.Script(nil)
 		for _, q := range queues {
 			q.Close()
-			q.mu.Lock()
-			assert.Zero(t, q.active)
-			assert.Empty(t, q.lines)
-			assert.Empty(t, q.slots)
-			assert.Empty(t, q.nested)
-			assert.Zero(t, q.waiting)
-			assert.Zero(t, q.polling)
-			q.mu.Unlock()
+			q.AtRest(t)
+		}
+		for _, s := range slots {
+			assert.Zero(t, s.Waiting())
+			assert.False(t, s.Has("s"))
 		}
 		assert.Zero(t, db.Stats().InUse)
 		_ = db.Close()

@@ -31,18 +31,21 @@ type Terms struct {
 	// Waited: the call has begun to wait before, on a session that is gone, so
 	// the wait outlasts an outage.
 	Waited bool
+
+	// Part: the call is a part of another one, which its caller counts among
+	// those that wait.
+	Part bool
 }
 
 // A Use is the purpose for which a call uses the session of its lock.
 type Use int
 
 const (
-	ForLock Use = iota // for the lock only: the session may hold locks of other chains
-	ForGate            // to look for a free slot, and for the slot: see slot.go
-	ForSlot            // for a slot, as ForLock
-	ForTx              // for one transaction, whose code may cost the session
-	ForTerm            // for several transactions
-	ForLead            // for the terms of one Lead, and the waits between them
+	ForLock  Use = iota // for the lock only: the session may hold locks of other chains
+	ForOrder            // only for the order of calls: it is not listed as held, and its holder is not looked up
+	ForTx               // for one transaction, whose code may cost the session
+	ForTerm             // for several transactions
+	ForLead             // for the terms of one Lead, and the waits between them
 )
 
 // grace is how long a caller whose time is up waits for a statement that is
@@ -60,9 +63,8 @@ type Queue struct {
 
 	mu      sync.Mutex // guards the fields below, and lines, waiters, askers and grants
 	lines   map[string]*line
-	slots   map[string]*slots    // of the names that have a call for a slot, or a slot that is held
 	nested  map[*waiter]struct{} // the waiters whose chain holds a lock
-	waiting int                  // callers in line, and calls that look for a free slot
+	waiting int                  // callers in line, except those whose call is a part of another
 	polling int                  // askers that pause between two polls
 	trip    time.Duration        // how long a poll takes, as a moving average
 	handed  int64                // how often a lock was passed on without the server
@@ -81,7 +83,6 @@ func New(pool *pool.Pool, handOff time.Duration) *Queue {
 		closing:      closing,
 		beginClosing: cancel,
 		lines:        make(map[string]*line),
-		slots:        make(map[string]*slots),
 		nested:       make(map[*waiter]struct{}),
 	}
 	q.ended.L = &q.mu
@@ -116,12 +117,12 @@ func (q *Queue) Acquire(ctx context.Context, name string, terms Terms, observer 
 	defer func() {
 		// A method of ctx, which is code of the user's, may have panicked.
 		if !returned && q.withdraw(w, context.Canceled) == nil {
-			w.unwanted()
+			Abandon(w.Release)
 		}
 	}()
 	err := q.await(w)
 	if err == nil && ctx.Err() != nil {
-		w.unwanted()
+		Abandon(w.Release)
 		err = ContextError(ctx)
 	}
 	returned = true

@@ -157,6 +157,12 @@ func under(g *Grant) context.Context {
 	return g.Context(context.Background(), func(err error) error { return err })
 }
 
+func release(b *bubble, g *Grant) {
+	b.Helper()
+	require.NoError(b, g.Release())
+	synctest.Wait()
+}
+
 var background = context.Background()
 
 // Callers are served in the order in which they came, whether this process or

@@ -19,15 +19,16 @@ import (
 
 // Tests of branches that need a rare moment.
 
-// A lock may be lost before its code has a context, and the look of the slots
+// A lock may be lost before its code has a context. A question on its session
 // may come after that.
 func TestGrant_LostBeforeItsContext(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		g := b.call(context.Background(), "a", 0).granted(b)
 		b.server.Kill(b.server.Holder("a"))
 		time.Sleep(time.Second)
-		require.True(b, g.isLost())
-		_, err := g.look([]string{"x"})
+		require.ErrorIs(b, g.Loss(), fault.ErrLost)
+		err, answered := g.Inspect(nil, Forever, func(*server.Conn) error { return nil })
+		require.True(b, answered)
 		require.Error(b, err)
 		ctx := g.Context(context.Background(), func(lost error) error { return errors.Join(errGone, lost) })
 		require.Error(b, ctx.Err())
@@ -74,45 +75,6 @@ func TestRetry_TimedOut(t *testing.T) {
 	assert.ErrorIs(t, r.timedOut(time.Second), fault.ErrUnsupported)
 	r.refused = time.Time{}
 	assert.ErrorIs(t, r.timedOut(time.Second), fault.ErrUnavailable)
-}
-
-// A slot that was free at the look may be held at the GET_LOCK: the next free
-// one is acquired.
-func TestSlot_TakenSinceTheLook(t *testing.T) {
-	inBubble(t, 0, func(b *bubble) {
-		b.server.Once("GET_LOCK('x#0', 0", &memserver.Reply{Row: []any{0}})
-		release(b, b.slot(background, 2, 0).has(b, 1))
-	})
-}
-
-// A panicking is a context whose Done panics if it is told to.
-type panicking struct {
-	context.Context
-	panics func() bool
-}
-
-func (c panicking) Done() <-chan struct{} {
-	if c.panics() {
-		panic("mine")
-	}
-	return c.Context.Done()
-}
-
-// A method of the context panics when the slot is held: neither it nor the gate
-// stays held.
-func TestSlot_TheContextPanics(t *testing.T) {
-	inBubble(t, 0, func(b *bubble) {
-		ctx, cancel := context.WithCancel(background)
-		defer cancel()
-		assert.PanicsWithValue(b, "mine", func() {
-			_, _, _ = b.queue.AcquireSlot(panicking{ctx, func() bool { return b.queue.HasSlot("x") }}, "x", 2, For(time.Minute), nil)
-		})
-		synctest.Wait()
-		assert.False(b, b.queue.HasSlot("x"))
-		assert.Equal(b, -1, b.server.Holder("x#0"))
-		assert.Equal(b, -1, b.server.Holder("x#gate"))
-		assert.Len(b, b.server.Sent("RELEASE_LOCK"), 2, "the slot, and the gate")
-	})
 }
 
 // The pool ends a wait at the moment at which the server grants it. The session
@@ -209,7 +171,7 @@ func TestGrant_StoppedByItsOwnCode(t *testing.T) {
 		assert.ErrorIs(b, context.Cause(code), context.Canceled)
 		assert.ErrorIs(b, context.Cause(code), server.ErrCutOff)
 		assert.NotErrorIs(b, context.Cause(code), fault.ErrLost)
-		assert.False(b, g.isLost())
+		assert.NoError(b, g.Loss())
 		require.ErrorIs(b, g.Commit(), server.ErrCutOff)
 		require.NoError(b, g.Release())
 	})

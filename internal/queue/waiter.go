@@ -104,7 +104,7 @@ func (w *waiter) waitsLocked() {
 // the wait, to look up the holder, or else at the deadline.
 func (w *waiter) firstRing(now time.Time) time.Time {
 	left := w.until.Sub(now)
-	if w.until == never || left < shortestLookup || w.terms.Busy || w.use == ForGate {
+	if w.until == never || left < shortestLookup || w.terms.Busy || w.use == ForOrder {
 		return w.deadline
 	}
 	return w.until.Add(-min(lookupAhead, left/2))
@@ -178,9 +178,9 @@ func (w *waiter) timedOutLocked() error {
 		return a.retry.timedOut(w.terms.Timeout)
 	}
 	if w.starvesLocked() {
-		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %s: no session was free: %s", within(w.terms.Timeout), l.queue.pool.Numbers()), nil)
+		return fault.Because(fault.ErrNoSession, fmt.Sprintf("not acquired within %s: no session was free: %s", Within(w.terms.Timeout), l.queue.pool.Numbers()), nil)
 	}
-	holder, text := w.inTheWayLocked(time.Now()), "not acquired within "+within(w.terms.Timeout)
+	holder, text := w.inTheWayLocked(time.Now()), "not acquired within "+Within(w.terms.Timeout)
 	switch {
 	case w.terms.Timeout > 0:
 	case holder != nil:
@@ -193,9 +193,9 @@ func (w *waiter) timedOutLocked() error {
 	return &Late{fault.Because(fault.ErrTimeout, text, nil), holder}
 }
 
-// within returns the text of a timeout. It explains a timeout of less than a
+// Within returns the text of a timeout. It explains a timeout of less than a
 // microsecond, which was probably meant to be seconds.
-func within(timeout time.Duration) string {
+func Within(timeout time.Duration) string {
 	if n := int64(timeout); n > 0 && timeout < time.Microsecond {
 		return fmt.Sprintf("%v (a time.Duration without a unit counts nanoseconds: for %d seconds write %[2]d*time.Second)", timeout, n)
 	}

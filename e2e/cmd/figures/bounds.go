@@ -6,11 +6,13 @@ package main
 // The goals come from a reading of the core at commit 357403e. By these counts
 // that commit has 112 functions, 252 fields and 6,443 lines. The reading itself
 // counted 116 functions, and 167 fields in eleven of the 34 types.
-var bounds = struct{ passed, fields, lines, functions, files, arrows int }{
-	passed:    84,
-	fields:    289,
-	lines:     8811,
-	functions: 0,
-	files:     0,
-	arrows:    0,
+var bounds = struct{ passed, fields, lines, slotFields, slotLines, functions, files, arrows int }{
+	passed:     84,
+	fields:     267,
+	lines:      8218,
+	slotFields: 28,
+	slotLines:  716,
+	functions:  0,
+	files:      0,
+	arrows:     0,
 }

@@ -6,8 +6,8 @@
 //	go test -C e2e ./cmd/figures       # fails if a figure is above its bound
 //
 // The core consists of the root package, internal/queue, internal/pool and
-// internal/server. Tests and generated files
-// do not count.
+// internal/server, and of internal/slot, which is counted apart. Tests and
+// generated files do not count.
 package main
 
 import (
@@ -50,12 +50,15 @@ func measure(root string) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines, fields, long, files := src.lines(), src.fields(), src.longFunctions(), src.longFiles()
+	lines, fields, long, files := src.lines(below...), src.fields(below...), src.longFunctions(), src.longFiles()
+	slotLines, slotFields := src.lines(slots), src.fields(slots)
 	arrows := src.arrowsBack()
 	return []figure{
 		{"functions passed by an uncontended WithLock", bounds.passed, 65, len(passed), passed},
 		{"fields of the struct types of queue, pool and server", bounds.fields, 120, sum(fields), texts(fields)},
 		{"lines of queue, pool and server", bounds.lines, 5700, sum(lines), texts(lines)},
+		{"fields of the struct types of slot", bounds.slotFields, 28, sum(slotFields), texts(slotFields)},
+		{"lines of slot", bounds.slotLines, 700, sum(slotLines), texts(slotLines)},
 		{fmt.Sprintf("functions over %d lines", mostLinesOfFunction), bounds.functions, 0, len(long), texts(long)},
 		{fmt.Sprintf("files over %d lines", mostLinesOfFile), bounds.files, 0, len(files), texts(files)},
 		{"uses between files of the root package that go in a circle, except through " + center, bounds.arrows, 0, len(arrows), arrows},

@@ -18,6 +18,12 @@ const (
 	mostLinesOfFile     = 400
 )
 
+// The packages below the root package, whose lines and fields are counted.
+// Those of slots are counted apart: the others do not need that package.
+var below = []string{"internal/queue", "internal/pool", "internal/server"}
+
+const slots = "internal/slot"
+
 // source is the Go code of the core.
 type source struct {
 	fset     *token.FileSet
@@ -42,7 +48,7 @@ type size struct {
 // read reads the core. Packages that do not exist are left out.
 func read(root string) (*source, error) {
 	s := &source{fset: token.NewFileSet()}
-	for _, folder := range []string{".", "internal/queue", "internal/pool", "internal/server"} {
+	for _, folder := range append([]string{".", slots}, below...) {
 		paths, err := filepath.Glob(filepath.Join(root, folder, "*.go"))
 		if err != nil {
 			return nil, err
@@ -86,22 +92,22 @@ func (s *source) add(root, folder, path string) error {
 	return nil
 }
 
-// lines returns the lines of the files below the root package, largest first.
-func (s *source) lines() (sizes []size) {
+// lines returns the lines of the files in the folders, largest first.
+func (s *source) lines(folders ...string) (sizes []size) {
 	for _, f := range s.files {
-		if f.folder != "." {
+		if slices.Contains(folders, f.folder) {
 			sizes = append(sizes, size{f.path, f.lines})
 		}
 	}
 	return sorted(sizes)
 }
 
-// fields returns the fields of the struct types that are declared below the
-// root package, largest first. An embedded field counts, as do the fields of a
+// fields returns the fields of the struct types that are declared in the
+// folders, largest first. An embedded field counts, as do the fields of a
 // struct inside a struct.
-func (s *source) fields() (sizes []size) {
+func (s *source) fields(folders ...string) (sizes []size) {
 	for _, f := range s.files {
-		if f.folder == "." {
+		if !slices.Contains(folders, f.folder) {
 			continue
 		}
 		ast.Inspect(f.syntax, func(n ast.Node) bool {

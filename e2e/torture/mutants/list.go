@@ -50,37 +50,40 @@ var mutants = []mutant{
 		"func Fold(name string) string {",
 		"func Fold(name string) string {\n\tif name != \"\" {\n\t\treturn name\n\t}"),
 	change("cancelled grant kept by its caller", "internal/queue/grant.go",
-		"aside(nil, timer.C, g.Release)",
-		"aside(nil, timer.C, func() error { return nil })"),
+		"Aside(nil, timer.C, release)",
+		"Aside(nil, timer.C, func() error { return nil })"),
 	change("unwanted grant kept", "internal/queue/asker.go",
 		"\t\t_ = s.ReleaseLock(w.name)",
 		"\t\t// not released"),
-	change("slots without the gate", "internal/queue/slot.go",
-		"q, name := c.queue, names.Gate(c.name)",
-		"q, name := c.queue, names.Gate(c.name)+fmt.Sprintf(\"%p\", c)").
-		caughtBy("internal/queue", "TestSlot_InOrder"),
-	change("two callers told the same slot", "internal/queue/slot.go",
-		"\treturn g, number, false, nil\n",
-		"\treturn g, 0, false, nil\n"),
-	change("slots of one process each", "internal/queue/slot.go",
+	change("slots without the gate", "internal/slot/call.go",
+		"name := names.Gate(c.name)",
+		"name := names.Gate(c.name)+fmt.Sprintf(\"%p\", c)").
+		caughtBy("internal/slot", "TestSlot_InOrder"),
+	change("two callers told the same slot", "slot.go",
+		"slot := lock.slot.Number",
+		"slot := 0"),
+	change("slots of one process each", "internal/slot/call.go",
 		"c.names[i] = names.Slot(name, i)",
-		"c.names[i] = names.Slot(name, i)+fmt.Sprintf(\"%p\", q)"),
-	change("one slot too many", "internal/queue/slot.go",
-		"\tc := &slotCall{\n",
-		"\tn++\n\tc := &slotCall{\n"),
-	change("gate kept when no slot was free", "internal/queue/slot.go",
-		"\t\tgate.unwanted()\n\t}()\n\tg, number, err = c.search(gate)",
-		"\t}()\n\tg, number, err = c.search(gate)"),
+		"c.names[i] = names.Slot(name, i)+fmt.Sprintf(\"%p\", s)"),
+	change("one slot too many", "internal/slot/call.go",
+		"\tc := &call{\n",
+		"\tn++\n\tc := &call{\n"),
+	change("gate kept when no slot was free", "internal/slot/call.go",
+		"\t\tqueue.Abandon(gate.Release)\n\t}()\n\tg, err = c.search(gate)",
+		"\t}()\n\tg, err = c.search(gate)"),
 	change("a term's lock given away between its transactions", "term.go",
 		"\terr = tx.run(ctx, fnCtx, opts, fn)\n",
 		"\terr = tx.run(ctx, fnCtx, opts, func(ctx context.Context, tx *sql.Tx) error {\n"+
 			"\t\tname := t.lock.grant.Name()\n"+
 			"\t\tif _, err := tx.ExecContext(ctx, \"DO RELEASE_LOCK(?), GET_LOCK(?, 10)\", name, name); err != nil {\n\t\t\treturn err\n\t\t}\n"+
 			"\t\treturn fn(ctx, tx)\n\t})\n"),
-	change("slot kept whose gate was lost", "internal/queue/slot.go",
+	change("slot kept whose gate was lost", "internal/slot/call.go",
 		"\t\t_ = g.Release() // it was on the same session\n",
 		"").
-		caughtBy("internal/queue", "TestSlot_TheGateIsLost"),
+		caughtBy("internal/slot", "TestSlot_TheGateIsLost"),
+	change("release of a slot not noted", "internal/slot/slot.go",
+		"\tg.group.free(g)\n", "").
+		caughtBy("internal/slot", "TestSlot_LocalReleaseWakes"),
 	change("slot left that a wait was granted as it ended", "internal/server/holders.go",
 		"\t\tif !ours[i].Bool {\n",
 		"\t\tif !ours[i].Bool || true {\n").
@@ -266,7 +269,7 @@ var mutants = []mutant{
 		"w.chain.empty() && !w.OwnSession()", "w.chain.empty()").
 		caughtBy("internal/queue", "TestAhead_NotForATransaction"),
 	change("a cancel waits for the release", "internal/queue/grant.go",
-		"aside(nil, timer.C, g.Release)", "aside(nil, nil, g.Release)").
+		"Aside(nil, timer.C, release)", "Aside(nil, nil, release)").
 		caughtBy("internal/queue", "TestQueue_ACancelMeetsTheGrantOnASilentNetwork"),
 	change("a nested lock outside its transaction", "internal/pool/choose.go",
 		"home.status == waiting && home.claim == untilEmpty", "false").

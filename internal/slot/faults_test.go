@@ -1,4 +1,4 @@
-package queue
+package slot
 
 import (
 	"log/slog"
@@ -13,6 +13,7 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/internal/pool"
+	"github.com/go-namedlock/namedlock/internal/queue"
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
@@ -41,12 +42,12 @@ func TestSlot_TheGateIsNotTheHolder(t *testing.T) {
 		for _, n := range []string{"X#0", "X#1", "x#0", "x#1"} {
 			b.server.Lock(n)
 		}
-		first := b.slotOf(b.queue, background, "X", 2, time.Minute)
+		first := b.slotOf(b.slots, background, "X", 2, time.Minute)
 		time.Sleep(time.Second)
 		assert.Empty(b, b.queue.HeldNames())
-		second := b.slotOf(b.queue, background, "x", 2, time.Second)
+		second := b.slotOf(b.slots, background, "x", 2, time.Second)
 		<-second.done
-		late, ok := second.err.(*Late)
+		late, ok := second.err.(*queue.Late)
 		require.True(b, ok)
 		if late.Holder != nil {
 			assert.NotEqual(b, "X#gate", late.Holder.Name)
@@ -72,7 +73,7 @@ func TestSlot_CloseWaitsForALookThatGoesOn(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		o := new(slowObserver)
 		db := b.server.Open()
-		q := New(pool.NewPool(db, pool.Config{MaxSessions: 4, Observer: o, Config: server.Config{
+		q := queue.New(pool.NewPool(db, pool.Config{MaxSessions: 4, Observer: o, Config: server.Config{
 			ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		}}), 0)
 		b.server.Script(func(st memserver.Statement) *memserver.Reply {
@@ -81,7 +82,7 @@ func TestSlot_CloseWaitsForALookThatGoesOn(t *testing.T) {
 			}
 			return nil
 		})
-		c := b.slotOf(q, background, "x", 2, time.Hour)
+		c := b.slotOf(New(q), background, "x", 2, time.Hour)
 		c.waits(b)
 		c.cancel(nil)
 		<-c.done

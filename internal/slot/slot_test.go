@@ -1,9 +1,8 @@
-package queue
+package slot
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -18,74 +17,8 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
-	"github.com/go-namedlock/namedlock/internal/pool"
-	"github.com/go-namedlock/namedlock/internal/server"
+	"github.com/go-namedlock/namedlock/internal/queue"
 )
-
-// A slotted is an AcquireSlot in a goroutine of its own.
-type slotted struct {
-	call
-	slot int
-}
-
-func (b *bubble) slot(ctx context.Context, n int, timeout time.Duration) *slotted {
-	return b.slotOf(b.queue, ctx, "x", n, timeout)
-}
-
-func (b *bubble) slotOf(q *Queue, ctx context.Context, name string, n int, timeout time.Duration) *slotted {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c := &slotted{call: call{cancel: cancel, done: make(chan struct{})}}
-	go func() {
-		defer close(c.done)
-		c.grant, c.slot, c.err = q.AcquireSlot(ctx, name, n, For(timeout), nil)
-		c.at = time.Now()
-	}()
-	synctest.Wait()
-	return c
-}
-
-// has requires that the call has got that slot by now.
-func (c *slotted) has(b *bubble, slot int) *Grant {
-	b.Helper()
-	synctest.Wait()
-	select {
-	case <-c.done:
-	default:
-		b.Fatal("it waits")
-	}
-	require.NoError(b, c.err)
-	require.Equal(b, slot, c.slot)
-	return c.grant
-}
-
-// another returns the queue of another process.
-func (b *bubble) another() (q *Queue, end func()) {
-	db := b.server.Open()
-	db.SetMaxIdleConns(10)
-	q = New(pool.NewPool(db, pool.Config{MaxSessions: 16, Config: server.Config{
-		ReleaseTimeout: 5 * time.Second, KeepAlive: 5 * time.Second, Probe: 25 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	}}), 0)
-	return q, func() {
-		q.Close()
-		assert.Zero(b, db.Stats().InUse)
-		require.NoError(b, b.server.Close(db))
-	}
-}
-
-// sent returns the statements that the server got, without those at the opening
-// of a session.
-func sent(b *bubble) (texts []string) {
-	for _, st := range b.server.Sent("_LOCK(") {
-		texts = append(texts, strings.TrimPrefix(st.Text, "SELECT "))
-	}
-	return texts
-}
-
-func release(b *bubble, g *Grant) {
-	b.Helper()
-	require.NoError(b, g.Release())
-	synctest.Wait()
-}
 
 // A slot costs the gate, a lookup, the slot's lock and the release of the gate,
 // on one session.
@@ -150,11 +83,11 @@ func TestSlot_One(t *testing.T) {
 // gets the lowest free slot, which no other caller has.
 func TestSlot_InOrder(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		queues := []*Queue{b.queue}
+		processes := []*Slots{b.slots}
 		for range 2 {
-			q, end := b.another()
+			other, end := b.another()
 			defer end()
-			queues = append(queues, q)
+			processes = append(processes, other)
 		}
 		var calls []*slotted
 		defer func() { // even if the test fails
@@ -167,7 +100,7 @@ func TestSlot_InOrder(t *testing.T) {
 			}
 		}()
 		for i := range 18 {
-			calls = append(calls, b.slotOf(queues[i%3], background, "x", 3, time.Hour))
+			calls = append(calls, b.slotOf(processes[i%3], background, "x", 3, time.Hour))
 		}
 		free := []int{0, 1, 2}
 		for i, c := range calls {
@@ -179,8 +112,8 @@ func TestSlot_InOrder(t *testing.T) {
 					j = i - 1 - rand.IntN(i)
 				}
 				release(b, calls[j].grant)
+				free = append(free, calls[j].grant.Number)
 				calls[j].grant = nil
-				free = append(free, calls[j].slot)
 				time.Sleep(lookEvery)
 			}
 			slices.Sort(free)
@@ -206,16 +139,16 @@ func TestSlot_CostOfAWait(t *testing.T) {
 		for i := range 4 {
 			b.server.Lock(fmt.Sprint("x#", i))
 		}
-		queues := []*Queue{b.queue}
+		processes := []*Slots{b.slots}
 		for range 2 {
-			q, end := b.another()
+			other, end := b.another()
 			defer end()
-			queues = append(queues, q)
+			processes = append(processes, other)
 		}
 		ctx, cancel := context.WithCancel(background)
 		var calls []*slotted
 		for i := range 60 {
-			calls = append(calls, b.slotOf(queues[i%3], ctx, "x", 4, Forever))
+			calls = append(calls, b.slotOf(processes[i%3], ctx, "x", 4, queue.Forever))
 		}
 		time.Sleep(time.Second)
 		for _, minute := range []struct {
@@ -232,7 +165,7 @@ func TestSlot_CostOfAWait(t *testing.T) {
 		}
 		_, alive := b.server.Sessions()
 		assert.Equal(b, 3, alive)
-		assert.Equal(b, 20, b.queue.Waiting())
+		assert.Equal(b, 20, b.slots.Waiting())
 		cancel()
 		for _, c := range calls {
 			c.fails(b, context.Canceled)
@@ -250,7 +183,7 @@ func TestSlot_FreeSlotIsAcquiredWithin100ms(t *testing.T) {
 		const n = 5
 		random := rand.New(rand.NewPCG(1, 2))
 		for range 200 {
-			var local [n]*Grant
+			var local [n]*queue.Grant
 			for i := range n {
 				if random.IntN(2) == 0 {
 					b.server.Lock(fmt.Sprint("x#", i))
@@ -258,7 +191,7 @@ func TestSlot_FreeSlotIsAcquiredWithin100ms(t *testing.T) {
 					local[i] = b.acquire(background, fmt.Sprint("x#", i))
 				}
 			}
-			c := b.slot(background, n, Forever)
+			c := b.slot(background, n, queue.Forever)
 			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 			c.waits(b)
 			freed, i := time.Now(), random.IntN(n)
@@ -289,7 +222,7 @@ func TestSlot_LongSearch(t *testing.T) {
 		for i := range 3 {
 			b.server.Lock(fmt.Sprint("x#", i))
 		}
-		c := b.slot(background, 3, Forever)
+		c := b.slot(background, 3, queue.Forever)
 		time.Sleep(time.Minute + 1234*time.Millisecond)
 		c.waits(b)
 		freed := time.Now()
@@ -327,10 +260,10 @@ func TestSlot_LocalReleaseWakes(t *testing.T) {
 // the moment of its release.
 func TestSlot_TheOldestAtOnce(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		q, end := b.another()
+		other, end := b.another()
 		defer end()
-		first := b.slotOf(q, background, "x", 2, 0).has(b, 0)
-		second := b.slotOf(q, background, "x", 2, 0).has(b, 1)
+		first := b.slotOf(other, background, "x", 2, 0).has(b, 0)
+		second := b.slotOf(other, background, "x", 2, 0).has(b, 1)
 		c := b.slot(background, 2, time.Hour) // detects both holders for the first time
 		time.Sleep(30 * time.Millisecond)
 		release(b, first)
@@ -364,8 +297,8 @@ func TestSlot_TryOnce(t *testing.T) {
 		c = b.slot(background, 2, 0)
 		c.fails(b, fault.ErrTimeout)
 		assert.EqualError(b, c.err, "no free slot (of 2)")
-		assert.Equal(b, "x#0", c.err.(*Late).Holder.Name)
-		assert.True(b, c.err.(*Late).Holder.Local)
+		assert.Equal(b, "x#0", c.err.(*queue.Late).Holder.Name)
+		assert.True(b, c.err.(*queue.Late).Holder.Local)
 
 		waiting := b.slot(background, 2, time.Hour)
 		asked := len(b.server.Sent(""))
@@ -396,13 +329,13 @@ func TestSlot_TryOnceWhileTheGateIsReleased(t *testing.T) {
 		b.server.Lock("x#1")
 		waiting := b.slot(background, 2, time.Hour)
 		waiting.waits(b)
-		gate := b.holdUpRelease(nil)
+		reached, goOn := b.holdUpRelease()
 		b.server.Unlock("x#1")
 		b.server.Unlock("x#0")
-		<-gate.reached
+		<-reached
 		c := b.slot(background, 2, 0)
 		time.Sleep(passage / 2)
-		close(gate.open)
+		close(goOn)
 		synctest.Wait()
 		release(b, waiting.granted(b))
 		<-c.done
@@ -435,9 +368,9 @@ func TestSlot_TryOnceWithoutAConnectionToLook(t *testing.T) {
 // holder.
 func TestSlot_Timeouts(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		q, end := b.another()
+		other, end := b.another()
 		defer end()
-		foreign := b.slotOf(q, background, "x", 2, 0).has(b, 0)
+		foreign := b.slotOf(other, background, "x", 2, 0).has(b, 0)
 		time.Sleep(time.Second)
 		local := b.slot(background, 2, 0).has(b, 1)
 		began := time.Now()
@@ -450,28 +383,30 @@ func TestSlot_Timeouts(t *testing.T) {
 			c.fails(b, fault.ErrTimeout)
 			assert.Equal(b, timeouts[i], c.at.Sub(began))
 			assert.EqualError(b, c.err, fmt.Sprintf("no free slot (of 2) within %v", timeouts[i]))
-			assert.Equal(b, "x#1", c.err.(*Late).Holder.Name)
+			assert.Equal(b, "x#1", c.err.(*queue.Late).Holder.Name)
 		}
-		assert.Equal(b, 2, len(b.queue.slots["x"].seen)+len(b.queue.slots["x"].held))
+		b.slots.mu.Lock()
+		assert.Equal(b, 2, len(b.slots.groups["x"].seen)+len(b.slots.groups["x"].held))
+		b.slots.mu.Unlock()
 		release(b, local)
-		local = b.slotOf(q, background, "x", 2, 0).has(b, 1)
+		local = b.slotOf(other, background, "x", 2, 0).has(b, 1)
 		c := b.slot(background, 2, time.Second)
 		c.fails(b, fault.ErrTimeout)
-		assert.Equal(b, "x#0", c.err.(*Late).Holder.Name)
-		assert.EqualValues(b, b.server.Holder("x#0"), c.err.(*Late).Holder.ConnectionID)
+		assert.Equal(b, "x#0", c.err.(*queue.Late).Holder.Name)
+		assert.EqualValues(b, b.server.Holder("x#0"), c.err.(*queue.Late).Holder.ConnectionID)
 
 		ctx, cancel := context.WithTimeout(background, 3*time.Second)
 		defer cancel()
 		began = time.Now()
-		first, second := b.slot(ctx, 2, Forever), b.slot(ctx, 2, time.Hour)
+		first, second := b.slot(ctx, 2, queue.Forever), b.slot(ctx, 2, time.Hour)
 		for _, c := range []*slotted{first, second} {
 			c.fails(b, context.DeadlineExceeded)
 			assert.NotErrorIs(b, c.err, fault.ErrTimeout)
 			assert.InDelta(b, 3*time.Second, c.at.Sub(began), float64(grace), "grace is for the release of the gate")
 		}
 		synctest.Wait()
-		assert.Empty(b, b.queue.slots, "nothing is kept of a name that nobody uses")
-		assert.Zero(b, b.queue.Waiting())
+		assert.Empty(b, b.groups(), "nothing is kept of a name that nobody uses")
+		assert.Zero(b, b.slots.Waiting())
 		release(b, local)
 		release(b, foreign)
 	})
@@ -484,15 +419,15 @@ func TestSlot_Reentrant(t *testing.T) {
 		g := b.slot(background, 3, 0).has(b, 0)
 		ctx := under(g)
 		asked := len(b.server.Sent(""))
-		for _, again := range []*slotted{b.slot(ctx, 3, 0), b.slot(ctx, 1, time.Hour), b.slot(ctx, 7, time.Hour), b.slotOf(b.queue, ctx, "X", 3, time.Hour)} {
+		for _, again := range []*slotted{b.slot(ctx, 3, 0), b.slot(ctx, 1, time.Hour), b.slot(ctx, 7, time.Hour), b.slotOf(b.slots, ctx, "X", 3, time.Hour)} {
 			again.fails(b, fault.ErrReentrant)
 			assert.EqualError(b, again.err, "this call chain already holds slot 0; do not acquire another under fn's ctx")
 		}
-		_, err := b.queue.Acquire(ctx, "x#0", For(0), nil)
+		_, err := b.queue.Acquire(ctx, "x#0", queue.Terms{}, nil)
 		assert.ErrorIs(b, err, fault.ErrReentrant)
 		assert.Len(b, b.server.Sent(""), asked, "no SQL")
 
-		other := b.slotOf(b.queue, ctx, "y", 3, 0)
+		other := b.slotOf(b.slots, ctx, "y", 3, 0)
 		release(b, other.has(b, 0))
 		kept := context.WithoutCancel(ctx)
 		release(b, g)
@@ -688,7 +623,7 @@ func TestSlot_Outage(t *testing.T) {
 // slot than the greatest n. A caller gets only slots below its own n.
 func TestSlot_DifferentN(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
-		q, end := b.another()
+		other, end := b.another()
 		defer end()
 		var held []*Grant
 		for i := range 2 {
@@ -696,9 +631,9 @@ func TestSlot_DifferentN(t *testing.T) {
 		}
 		b.slot(background, 2, 0).fails(b, fault.ErrTimeout)
 		for i := range 2 {
-			held = append(held, b.slotOf(q, background, "x", 4, 0).has(b, 2+i))
+			held = append(held, b.slotOf(other, background, "x", 4, 0).has(b, 2+i))
 		}
-		b.slotOf(q, background, "x", 4, 0).fails(b, fault.ErrTimeout)
+		b.slotOf(other, background, "x", 4, 0).fails(b, fault.ErrTimeout)
 		waiting := b.slot(background, 2, time.Minute)
 		time.Sleep(time.Second)
 		release(b, held[2])
@@ -715,7 +650,7 @@ func TestSlot_DifferentN(t *testing.T) {
 func TestSlot_Random(t *testing.T) {
 	for seed := range 4 {
 		inBubble(t, time.Duration(seed%2)*50*time.Millisecond, func(b *bubble) {
-			q, end := b.another()
+			other, end := b.another()
 			defer end()
 			const n = 3
 			var mu sync.Mutex
@@ -728,13 +663,13 @@ func TestSlot_Random(t *testing.T) {
 			}
 			got := 0
 			for i := range 20 {
-				q := []*Queue{b.queue, q}[i%2]
+				slots := []*Slots{b.slots, other}[i%2]
 				callers.Go(func() {
 					for range 30 {
 						ctx, cancel := context.WithTimeout(background, time.Duration(1+random(3000))*time.Millisecond)
-						g, slot, err := q.AcquireSlot(ctx, []string{"x", "X"}[i/2%2], n-random(2), For(time.Duration(random(3000))*time.Millisecond), nil)
+						g, err := slots.Acquire(ctx, []string{"x", "X"}[i/2%2], n-random(2), time.Duration(random(3000))*time.Millisecond, nil)
 						if err == nil {
-							held := under(g)
+							held, slot := under(g), g.Number
 							mu.Lock()
 							got++
 							in[slot]++
@@ -773,8 +708,8 @@ func TestSlot_Random(t *testing.T) {
 			}
 			assert.Greater(b, got, 100)
 			synctest.Wait()
-			assert.Empty(b, b.queue.slots)
-			assert.Zero(b, b.queue.Waiting())
+			assert.Empty(b, b.groups())
+			assert.Zero(b, b.slots.Waiting())
 			// A Kill above may end a session just after its release, and no call
 			// follows that would use its connection. Here that is certain.
 			all, _ := b.server.Sessions()
@@ -833,5 +768,44 @@ func TestSlot_AWaitThatEndsByAnError(t *testing.T) {
 		assert.Equal(b, -1, b.server.Holder("x#0"))
 		assert.Equal(b, -1, b.server.Holder("x#gate"))
 		b.server.Unlock("x#1")
+	})
+}
+
+// A slot that was free at the look may be held at the GET_LOCK: the next free
+// one is acquired.
+func TestSlot_TakenSinceTheLook(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.server.Once("GET_LOCK('x#0', 0", &memserver.Reply{Row: []any{0}})
+		release(b, b.slot(background, 2, 0).has(b, 1))
+	})
+}
+
+// A panicking is a context whose Done panics if it is told to.
+type panicking struct {
+	context.Context
+	panics func() bool
+}
+
+func (c panicking) Done() <-chan struct{} {
+	if c.panics() {
+		panic("mine")
+	}
+	return c.Context.Done()
+}
+
+// A method of the context panics when the slot is held: neither it nor the gate
+// stays held.
+func TestSlot_TheContextPanics(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		ctx, cancel := context.WithCancel(background)
+		defer cancel()
+		assert.PanicsWithValue(b, "mine", func() {
+			_, _ = b.slots.Acquire(panicking{ctx, func() bool { return b.slots.Has("x") }}, "x", 2, time.Minute, nil)
+		})
+		synctest.Wait()
+		assert.False(b, b.slots.Has("x"))
+		assert.Equal(b, -1, b.server.Holder("x#0"))
+		assert.Equal(b, -1, b.server.Holder("x#gate"))
+		assert.Len(b, b.server.Sent("RELEASE_LOCK"), 2, "the slot, and the gate")
 	})
 }

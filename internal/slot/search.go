@@ -1,4 +1,4 @@
-package queue
+package slot
 
 import (
 	"context"
@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/queue"
+	"github.com/go-namedlock/namedlock/internal/server"
 )
 
 // While all slots are used, the caller that holds the gate waits for the slot
 // that has had the same holder for the longest time. With similar work, that
 // one becomes free first. The server then grants it at once. Every lookEvery
 // the caller looks at all slots again. A slot that a caller of this process
-// holds is waited for without a statement: see slots.freedLocked.
+// holds is waited for without a statement: see group.free.
 //
 // A server that detects deadlocks takes the wait for a slot for a wait for its
 // holder alone, although another slot would do. A caller that holds other locks
@@ -42,61 +44,60 @@ const (
 )
 
 // search finds a free slot and acquires it, under the gate.
-func (c *slotCall) search(gate *Grant) (*Grant, int, error) {
+func (c *call) search(gate *queue.Grant) (*Grant, error) {
 	ctx := gate.Context(c.ctx, func(lost error) error { return lost })
 	if len(c.names) == 1 {
-		g, err := c.acquire(ctx, 0, Terms{Timeout: c.timeout, Left: c.left(), Use: ForSlot, Waited: c.hasWaited()})
-		return g, 0, err
+		return c.acquire(ctx, 0, queue.Terms{Timeout: c.timeout, Left: c.left(), Waited: c.waits})
 	}
 	defer c.endSearch()
-	c.polls = c.polls || gate.session.Lent()
+	c.polls = c.polls || gate.Lent()
 	for began, looks := time.Now(), 0; ; looks++ {
 		free, oldest, err := c.look(gate)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if looks > 0 {
 			c.failed = false
 		}
-		if g, number, err := c.acquireFree(ctx, free); g != nil || err != nil {
-			return g, number, err
+		if g, err := c.acquireFree(ctx, free); g != nil || err != nil {
+			return g, err
 		}
 		if c.left() == 0 {
-			return nil, 0, c.timedOut(c.holder())
+			return nil, c.timedOut(c.holder())
 		}
 		c.full()
 		every, polls := c.plan(time.Since(began), looks, oldest)
 		if polls {
 			if err := c.pause(ctx, every); err != nil {
-				return nil, 0, err
+				return nil, err
 			}
 			continue
 		}
 		if g, err := c.waitForSlot(ctx, gate, oldest, every); g != nil || err != nil {
-			return g, oldest, err
+			return g, err
 		}
 	}
 }
 
 // acquireFree acquires the first of the slots that is still free. It returns
 // nil if none is.
-func (c *slotCall) acquireFree(ctx context.Context, free []int) (*Grant, int, error) {
+func (c *call) acquireFree(ctx context.Context, free []int) (*Grant, error) {
 	for _, i := range free {
-		g, err := c.acquire(ctx, i, Terms{Use: ForSlot})
+		g, err := c.acquire(ctx, i, queue.Terms{})
 		if err == nil || !notNow(err) {
-			return g, i, err
+			return g, err
 		}
 		if ctx.Err() != nil {
-			return nil, 0, c.contextError()
+			return nil, c.contextError()
 		}
 	}
-	return nil, 0, nil
+	return nil, nil
 }
 
 // plan returns when to look next, and whether to pause until then. Otherwise
 // the call waits for the oldest slot, if there is one. It has searched for so
 // long, and this many looks came before the last.
-func (c *slotCall) plan(searched time.Duration, looks, oldest int) (every time.Duration, polls bool) {
+func (c *call) plan(searched time.Duration, looks, oldest int) (every time.Duration, polls bool) {
 	every, polls = lookEvery, oldest < 0 || c.polls
 	switch {
 	case searched >= longSearch:
@@ -113,8 +114,8 @@ func (c *slotCall) plan(searched time.Duration, looks, oldest int) (every time.D
 
 // waitForSlot waits on the server for a slot, for at most that time. It returns
 // nil if it was not acquired.
-func (c *slotCall) waitForSlot(ctx context.Context, gate *Grant, number int, every time.Duration) (*Grant, error) {
-	g, err := c.acquire(ctx, number, Terms{Timeout: every, Left: every, Use: ForSlot, Busy: true})
+func (c *call) waitForSlot(ctx context.Context, gate *queue.Grant, number int, every time.Duration) (*Grant, error) {
+	g, err := c.acquire(ctx, number, queue.Terms{Timeout: every, Left: every, Busy: true})
 	late := err != nil && notNow(err)
 	switch {
 	case err == nil:
@@ -125,7 +126,7 @@ func (c *slotCall) waitForSlot(ctx context.Context, gate *Grant, number int, eve
 		err = c.contextError()
 		fallthrough
 	case !late:
-		c.polls = c.polls || gate.isLost() // something ends waits and their connections
+		c.polls = c.polls || gate.Loss() != nil // something ends waits and their connections
 		return nil, err
 	}
 	return nil, nil
@@ -133,7 +134,7 @@ func (c *slotCall) waitForSlot(ctx context.Context, gate *Grant, number int, eve
 
 // pause passes the time until the next look, unless a slot that this process
 // held is released.
-func (c *slotCall) pause(ctx context.Context, d time.Duration) error {
+func (c *call) pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -141,67 +142,57 @@ func (c *slotCall) pause(ctx context.Context, d time.Duration) error {
 	case <-c.freed:
 	case <-ctx.Done():
 		return c.contextError()
-	case <-c.queue.closing.Done():
+	case <-c.queue.Closing():
 		return fault.ErrClosed
 	}
 	return nil
 }
 
 // full is called when no slot is free: from now on the call waits.
-func (c *slotCall) full() {
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	c.slots.searching = c
+func (c *call) full() {
+	c.slots.mu.Lock()
+	c.searching = c
+	c.slots.mu.Unlock()
 	c.Waits()
 }
 
 // endSearch is called before the gate is released: from then on a slot that is
 // free may be another call's.
-func (c *slotCall) endSearch() {
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	if c.slots.searching == c {
-		c.slots.searching = nil
+func (c *call) endSearch() {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	if c.searching == c {
+		c.searching = nil
 	}
 }
 
 // acquire acquires the lock of a slot.
-func (c *slotCall) acquire(ctx context.Context, number int, terms Terms) (*Grant, error) {
-	g, err := c.queue.Acquire(ctx, c.names[number], terms, c)
+func (c *call) acquire(ctx context.Context, number int, terms queue.Terms) (*Grant, error) {
+	terms.Part = true
+	lock, err := c.queue.Acquire(ctx, c.names[number], terms, c)
 	if err != nil {
 		return nil, err
 	}
-	c.queue.mu.Lock()
-	defer c.queue.mu.Unlock()
-	f := c.slots
-	g.slots, g.slot = f, number
-	f.held[number] = g
-	f.users++
-	return g, nil
+	return c.hold(number, lock), nil
 }
 
 // look asks the server which slots are held. It returns the numbers of the free
 // ones, and of the slot that has had its holder for the longest time. That
 // number is -1 if the holder is in this process: then the server need not be
 // asked for it.
-func (c *slotCall) look(gate *Grant) (free []int, oldest int, err error) {
+func (c *call) look(gate *queue.Grant) (free []int, oldest int, err error) {
 	select {
 	case <-c.freed: // the look shows it
 	default:
 	}
-	var late <-chan time.Time
-	if c.deadline != never && c.hasWaited() {
-		timer := time.NewTimer(min(c.left(), Forever-grace) + grace)
-		defer timer.Stop()
-		late = timer.C
+	left := queue.Forever
+	if c.waits {
+		left = c.left()
 	}
-	done := c.ctx.Done() // code of the user's, which may panic, so before the look counts
 	began := time.Now()
 	var holders []int64
-	c.queue.begin() // it may go on, and end its session, when the gate has been released
-	err, ended := aside(done, late, func() (err error) {
-		defer c.queue.finish()
-		holders, err = gate.look(c.names)
+	err, ended := gate.Inspect(c.ctx.Done(), left, func(s *server.Conn) (err error) {
+		holders, err = s.HolderIDs(c.names)
 		return err
 	})
 	switch {
@@ -212,50 +203,6 @@ func (c *slotCall) look(gate *Grant) (free []int, oldest int, err error) {
 	case !ended:
 		return nil, 0, c.timedOut(c.holder())
 	}
-	free, oldest = c.slots.sight(holders, began)
+	free, oldest = c.sight(holders, began)
 	return free, oldest, nil
-}
-
-// look is HolderIDs on the session of g.
-func (g *Grant) look(names []string) ([]int64, error) {
-	pool := g.line.queue.pool
-	if err := pool.TakeUrgent(g.session); err != nil {
-		pool.AwaitEnd(g.session)
-		return nil, err
-	}
-	defer pool.Put(g.session)
-	return g.session.HolderIDs(names)
-}
-
-// sight keeps the holders of the slots, as they were at that time. It returns
-// what look returns.
-func (f *slots) sight(holders []int64, at time.Time) (free []int, oldest int) {
-	f.queue.mu.Lock()
-	defer f.queue.mu.Unlock()
-	f.looked, oldest = at, -1
-	var longest time.Time
-	for i, id := range holders {
-		var since time.Time
-		switch g, seen := f.held[i], f.seen[i]; {
-		case g != nil:
-			since = g.since
-		case id == 0:
-			delete(f.seen, i)
-			free = append(free, i)
-			continue
-		default:
-			if seen.holder != id {
-				seen = sighting{id, at}
-				f.seen[i] = seen
-			}
-			since = seen.since
-		}
-		if oldest < 0 || since.Before(longest) {
-			oldest, longest = i, since
-		}
-	}
-	if f.held[oldest] != nil {
-		oldest = -1
-	}
-	return free, oldest
 }
