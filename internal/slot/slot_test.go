@@ -166,6 +166,7 @@ func TestSlot_CostOfAWait(t *testing.T) {
 		_, alive := b.server.Sessions()
 		assert.Equal(b, 3, alive)
 		assert.Equal(b, 20, b.slots.Waiting())
+		assert.Zero(b, b.queue.Waiting(), "each is counted once")
 		cancel()
 		for _, c := range calls {
 			c.fails(b, context.Canceled)
@@ -450,7 +451,9 @@ func TestSlot_TheGateIsLost(t *testing.T) {
 				inBubble(t, 0, func(b *bubble) {
 					b.server.Lock("x#0")
 					b.server.Once(at, &memserver.Reply{Run: run, Drop: true})
-					release(b, b.slot(background, 2, time.Second).has(b, 1))
+					g := b.slot(background, 2, time.Second).granted(b)
+					assert.Equal(b, 1, g.Number)
+					release(b, g)
 					b.server.Script(func(st memserver.Statement) *memserver.Reply {
 						if strings.Contains(st.Text, at) {
 							return &memserver.Reply{Drop: true}
