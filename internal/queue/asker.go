@@ -142,7 +142,7 @@ func (a *asker) starve(least time.Duration) {
 	defer q.mu.Unlock()
 	a.phase = starving
 	if w := a.line.front; a.line.asker == a && w != nil && w.terms.Left >= least {
-		w.waitsLocked()
+		w.noteWaitLocked()
 	}
 }
 
@@ -200,7 +200,7 @@ func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
 // The queue's mu must be held.
 func (a *asker) busyLocked(w *waiter) {
 	w.busy, a.waited = true, true
-	w.waitsLocked()
+	w.noteWaitLocked()
 }
 
 // wantedByLocked reports whether w, which is now the first waiter, has a use

@@ -64,7 +64,7 @@
 //
 //   - A timeout passes while the caller's first question is on its way. The
 //     question is not a wait for other callers, so its timer has not begun: see
-//     waitsLocked.
+//     noteWaitLocked.
 //   - The last caller leaves while its try is on its way, and the try is
 //     granted. Or it leaves while the server is asked whether it still
 //     excludes, after a wait was granted. The next caller must not find the

@@ -167,7 +167,7 @@ func (q *Queue) enter(w *waiter, key string) error {
 	}
 	q.advanceLocked(l)
 	if taken {
-		w.waitsLocked()
+		w.noteWaitLocked()
 	}
 	return nil
 }

@@ -135,6 +135,6 @@ func (a *asker) sitOutLocked(err error, refused bool) {
 		return
 	}
 	a.retry.pause = NextPause(a.retry.pause, firstOutagePause, lastOutagePause)
-	l.front.waitsLocked()
+	l.front.noteWaitLocked()
 	a.sleepLocked(a.retry.pause)
 }

@@ -33,7 +33,7 @@ type waiter struct {
 	// Guarded by queue.mu.
 	prev, next *waiter
 	done       <-chan struct{} // of ctx; nil until w is in line
-	timer      *time.Timer     // nil until w is known to wait for another: see waitsLocked
+	timer      *time.Timer     // nil until w is known to wait for another: see noteWaitLocked
 	observer   Observer        // nil: none, or it has been told
 	busy       bool            // the answer to its own question: another session holds the lock
 	err        error           // why it was served without the lock
@@ -79,12 +79,12 @@ func (w *waiter) anySessionLocked(name string) bool {
 	return w.name == name && w.chain.empty() && !w.OwnSession()
 }
 
-// waitsLocked is called when w is known to wait: for another caller of this
-// process, for a session or a connection, or for the lock. It starts the
-// timer of w. Opening a session and the first question are not such waits, so
-// most callers need no timer. A timer that has begun always counts, whatever is
-// done for w when it rings. The queue's mu must be held.
-func (w *waiter) waitsLocked() {
+// noteWaitLocked notes that w is known to wait: for another caller of this
+// process, for a session or a connection, or for the lock. It starts the timer
+// of w. Opening a session and the first question are not such waits, so most
+// callers need no timer. A timer that has begun always counts, whatever is done
+// for w when it rings. The queue's mu must be held.
+func (w *waiter) noteWaitLocked() {
 	if w.isServed() {
 		return
 	}
