@@ -7,8 +7,8 @@ import "time"
 // time.
 const pollInterval = 50 * time.Millisecond
 
-// pause passes the time until the next poll. It does not pause if the server
-// has not been asked for the first waiter.
+// pause passes the time until the next question. It does not pause if the
+// server has not been asked for the first waiter.
 func (a *asker) pause() {
 	q := a.line.queue
 	q.mu.Lock()

@@ -1252,6 +1252,33 @@ func TestRun_TheQuestionAfterTheGrantDies(t *testing.T) {
 	}
 }
 
+// Behind a proxy each wait may be granted by a server that is refused then,
+// while other statements reach the primary. The next wait comes after a pause.
+func TestRun_EachGrantIsRefused(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		const most = 100
+		waits := 0
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			switch {
+			case !strings.Contains(st.Text, "GET_LOCK('a', "):
+				b.server.SetReadOnly(false)
+			case strings.Contains(st.Text, "GET_LOCK('a', 0)"):
+				return &memserver.Reply{Row: []any{0}}
+			default:
+				waits++
+				b.server.SetReadOnly(waits <= most)
+			}
+			return nil
+		})
+		began := time.Now()
+		g := b.call(background, "a", time.Hour).granted(b)
+		assert.GreaterOrEqual(b, time.Since(began), most*pollInterval)
+		b.up()
+		require.NoError(b, g.Release())
+	})
+}
+
 // The answer to the wait contains whether the server can be written to, so no
 // question follows. A server that was demoted during the wait grants nothing.
 func TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable(t *testing.T) {

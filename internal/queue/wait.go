@@ -14,10 +14,10 @@ type wait struct {
 	ends    time.Time
 }
 
-// waitOn waits for the lock in the server's queue, on s, on which the asker has
-// the turn. Another session was found to hold the lock. waitOn returns false if
-// the pool does not allow the wait. The turn is over when it returns.
-func (a *asker) waitOn(s *pool.Session) (allowed bool) {
+// waitOn waits in the server's queue for the lock, which another session holds.
+// The asker has the turn on s until waitOn returns. A pause must follow if it
+// returns false: the wait was not allowed, or its grant could not be confirmed.
+func (a *asker) waitOn(s *pool.Session) (goesOn bool) {
 	q := a.line.queue
 	for {
 		if err := q.pool.Yield(s); err != nil {
@@ -56,7 +56,7 @@ func (a *asker) waitOn(s *pool.Session) (allowed bool) {
 		switch {
 		case err != nil:
 			a.failed(w, s, err, again)
-			return true
+			return !granted // a server that is refused may grant at once each time
 		case granted:
 			a.grant(s, w)
 			return true

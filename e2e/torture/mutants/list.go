@@ -203,6 +203,9 @@ var mutants = []mutant{
 	change("what the answer to a wait says of the server not looked at", "internal/server/check.go",
 		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
+	change("no pause after a grant that is refused", "internal/queue/wait.go",
+		"return !granted //", "return true //").
+		caughtBy("internal/queue", "TestRun_EachGrantIsRefused"),
 	change("no question after a wait", "internal/queue/wait.go",
 		"\t\t\terr = confirm(s, wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
