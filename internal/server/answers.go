@@ -90,7 +90,7 @@ var brokenBy = []error{
 // classified returns err, as an otherAnswer if it is one. If the session is
 // ours and holds no lock, err stays as it is: the session is discarded and
 // another is tried. The caller is the only user of the connection.
-func (c *Conn) classified(err error, conn any) error {
+func (c *Conn) classified(err error) error {
 	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
 		return err
 	}
@@ -98,10 +98,7 @@ func (c *Conn) classified(err error, conn any) error {
 		slices.ContainsFunc(brokenBy, func(by error) bool { return errors.Is(err, by) }) {
 		return err
 	}
-	if c.driver != nil {
-		conn = c.driver.conn
-	}
-	if v, ok := conn.(driver.Validator); !ok || !v.IsValid() {
+	if !c.driver.Valid() {
 		return err
 	}
 	return otherAnswer{err}

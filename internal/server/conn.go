@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // AnswerTime is how long a statement may take in addition to its wait, before
@@ -32,15 +32,13 @@ type Conn struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	silence  *time.Timer
-	toClose  atomic.Pointer[net.Conn] // the socket that BreakOff has to close; nil: none
-	hangupID atomic.Int32             // its id if the kernel reports hang-ups; 0: it does not
-	answered atomic.Int64             // see AnsweredAt; in ns since epoch
-	idle     atomic.Int64             // see IdleLimit; in ns
+	toClose  atomic.Bool  // BreakOff has to close the socket
+	hangupID atomic.Int32 // its id if the kernel reports hang-ups; 0: it does not
+	answered atomic.Int64 // see AnsweredAt; in ns since epoch
+	idle     atomic.Int64 // see IdleLimit; in ns
 
 	unwatched atomic.Bool // no look shows that the server has closed the connection
-	known     bool        // know has been called
-	driver    *driverConn // go-sql-driver's own connection, wrapped or not; nil: not shown, or not known yet
-	socket    net.Conn    // beneath conn; nil: not known
+	driver    *peek.Conn  // the driver's connection; nil: not known yet
 
 	transaction
 
@@ -125,7 +123,7 @@ func (c *Conn) setIdleLimit(d time.Duration) { c.idle.Store(int64(d)) }
 // which may run code of the user's.
 func (c *Conn) Kill() (running bool) {
 	c.cancel()
-	return c.toClose.Load() != nil // in this order: see run
+	return c.toClose.Load() // in this order: see run
 }
 
 // Interval returns how often the session has to prove its locks: every
@@ -168,12 +166,12 @@ func (c *Conn) MarkBroken(err error) error {
 // raw lets f use the driver's connection. It waits for a statement that code of
 // the user's runs on the connection. database/sql would also wait for open rows
 // in Raw if f returned driver.ErrBadConn: see closeConn.
-func (c *Conn) raw(f func(conn any) error) error {
+func (c *Conn) raw(f func(conn driver.Conn) error) error {
 	began := false
 	err := orConnDone(&began, func() error {
 		return c.conn.Raw(func(conn any) error {
 			began = true
-			return f(conn)
+			return f(conn.(driver.Conn))
 		})
 	})
 	if errors.Is(err, sql.ErrConnDone) && c.lent {

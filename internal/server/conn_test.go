@@ -29,7 +29,7 @@ func (silent) Rollback() error                              { return nil }
 // The *sql.Conn may be closed at any moment of its use without a panic.
 func TestConn_IsClosedBesideItsUse(t *testing.T) {
 	for name, use := range map[string]func(*Conn) error{
-		"raw": func(c *Conn) error { return c.raw(func(any) error { return nil }) },
+		"raw": func(c *Conn) error { return c.raw(func(driver.Conn) error { return nil }) },
 		"tx": func(c *Conn) error {
 			tx, err := c.Begin(nil)
 			if err == nil {
@@ -73,7 +73,7 @@ func TestConn_IsClosedBesideItsUse(t *testing.T) {
 func TestConn_RawPanics(t *testing.T) {
 	inBubbleOfOne(t, nil, func(b *bubble, _ *sql.Conn) {
 		c := b.use()
-		assert.PanicsWithValue(b, "mine", func() { _ = c.raw(func(any) error { panic("mine") }) })
+		assert.PanicsWithValue(b, "mine", func() { _ = c.raw(func(driver.Conn) error { panic("mine") }) })
 		b.put(c)
 	})
 }

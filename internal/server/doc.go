@@ -26,9 +26,7 @@
 //	status.go     is the transaction still open: status flags, savepoint
 //	settings.go   what code under a lock may have changed on the session
 //
-//	probe.go      is the connection closed, without traffic
-//	peek.go       all that is read from go-sql-driver and database/sql by reflection
-//	unwrap.go     the connection beneath a wrapper
+//	probe.go      is the connection closed, without traffic: see package peek
 //	memory.go     what a server in memory has to show
 //
 // # Life of a connection
@@ -70,7 +68,7 @@
 // Raw locks the mutex of the driver's connection, so it waits for a statement
 // that code of the user's runs on it. A timer calls BreakOff when no answer
 // came in time. Two functions start a goroutine: bounded, for a statement of
-// database/sql's on a connection without a known socket, and beneath, for
+// database/sql's on a connection without a known socket, and peek.Find, for
 // methods of a wrapper.
 //
 // # Races that were lost once
@@ -86,5 +84,5 @@
 //     of the next caller on the session: see afterCodesEnd.
 //   - A proof is sent between two rows that the code under the lock reads, and
 //     takes one of them as its answer. The driver does not show rows under a
-//     context that cannot end: see rowsOpen.
+//     context that cannot end: see peek.RowsOpen.
 package server

@@ -27,13 +27,13 @@ func (c *Conn) restore() error {
 // letGo closes the prepared statements, unless rows of the user's are open, and
 // stops using the connection. The connection stays usable for its owner.
 func (c *Conn) letGo() {
-	_ = c.raw(func(conn any) error {
+	_ = c.raw(func(conn driver.Conn) error {
 		if c.stateOf(conn) != Occupied {
 			c.get.close()
 			c.release.close()
 			c.releaseAll.close()
 		}
-		c.listenNoMore(c.socket)
+		c.listenNoMore(c.driver.Socket)
 		return nil
 	})
 	c.listenNoMore(nil)
@@ -58,7 +58,7 @@ func (c *Conn) Discard() error {
 		_ = tx.Rollback() // in this process only; it waits for the code's statement on tx
 		if !c.lent {
 			// A wrapper need not show database/sql that its connection is closed.
-			_ = c.raw(func(any) error { return driver.ErrBadConn })
+			_ = c.raw(func(driver.Conn) error { return driver.ErrBadConn })
 		}
 	}
 	return err
@@ -78,17 +78,14 @@ func (c *Conn) Discard() error {
 // invalid when its owner gives it back, or at its next use behind a wrapper
 // that does not show it. This needs a driver with a Validator: without one,
 // closing twice may be unsafe.
-func (c *Conn) closeConn(conn any) error {
+func (c *Conn) closeConn(conn driver.Conn) error {
 	c.noteTx(conn)
 	if state := c.stateOf(conn); state != Closed && state != CutOff {
 		c.CloseSocket()
 	}
-	if c.driver != nil {
-		conn = c.driver.conn // it may be closed twice, and a wrapper perhaps not
-	}
-	inner, isConn := conn.(driver.Conn)
-	if _, tells := conn.(driver.Validator); c.UsedByCode() && isConn && tells {
-		_ = inner.Close()
+	conn = c.driver.Conn // it may be closed twice, and a wrapper perhaps not
+	if _, tells := conn.(driver.Validator); c.UsedByCode() && tells {
+		_ = conn.Close()
 		return nil
 	}
 	return driver.ErrBadConn
@@ -107,7 +104,7 @@ func (c *Conn) UsedByCode() bool { return c.lent || c.tx.Load() != nil }
 // connection is back in its pool with our locks on it. The pool's next borrower
 // would re-enter those locks without noticing. Closing the socket frees them.
 func (c *Conn) CloseSocket() bool {
-	return c.socket != nil && c.socket.Close() == nil
+	return c.driver != nil && c.driver.Socket != nil && c.driver.Socket.Close() == nil
 }
 
 // GiveBack returns the connection to its db in the state in which it was

@@ -1,11 +1,12 @@
 package server
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
-	"syscall"
+
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // A State is the state of a connection, as a probe finds it.
@@ -38,10 +39,10 @@ func (state State) Cause() error {
 // mutex. Any goroutine may call Probe.
 func (c *Conn) Probe() State {
 	state := Unseen
-	err := c.raw(func(conn any) error {
+	err := c.raw(func(conn driver.Conn) error {
 		state = c.stateOf(conn)
 		switch {
-		case state == Open && !c.socketOpen(), state == Occupied && !c.UsedByCode():
+		case state == Open && !c.driver.SocketOpen(), state == Occupied && !c.UsedByCode():
 			state = Closed
 		}
 		return nil
@@ -57,43 +58,31 @@ func (c *Conn) Probe() State {
 
 // listen asks the kernel to report when the server closes the connection, if it
 // can. If a probe cannot detect that either, listen logs it, once per Server.
-func (c *Conn) listen(conn any) {
-	if why := c.blindness(conn); why != "" {
+func (c *Conn) listen(conn driver.Conn) {
+	if why := c.blindness(); why != "" {
 		c.unwatched.Store(true)
 		if !c.server.warnedUnwatched.Swap(true) {
 			c.server.Logger.Warn("namedlock: lost locks will be noticed late, by keep-alive only",
 				"reason", why, "connection", fmt.Sprintf("%T", conn), "keepalive", c.server.KeepAlive)
 		}
-	} else if c.driver != nil && len(missingFields()) > 0 && !c.server.warnedUnwatched.Swap(true) {
+	} else if missing := c.driver.Missing(); len(missing) > 0 && !c.server.warnedUnwatched.Swap(true) {
 		c.server.Logger.Warn("namedlock: unknown go-sql-driver version: losses may be noticed late, and rows on a connection given to New may be corrupted",
-			"missing", missingFields())
+			"missing", missing)
 	}
-	if id, err := c.server.Hangups.Add(c.socket); err == nil {
+	if id, err := c.server.Hangups.Add(c.driver.Socket); err == nil {
 		c.hangupID.Store(id)
 	}
 }
 
-// blindness returns why a probe of conn cannot detect a loss; "": it can.
-func (c *Conn) blindness(conn any) string {
-	if _, ok := conn.(MemoryConn); ok {
+// blindness returns why a probe cannot detect a loss; "": it can.
+func (c *Conn) blindness() string {
+	switch {
+	case c.inMemory() != nil:
 		return ""
-	}
-	if c.driver == nil {
+	case !c.driver.Shown:
 		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
 	}
-	if cfg := c.driver.config; cfg != nil && !cfg.CheckConnLiveness {
-		return "checkConnLiveness=false in the DSN"
-	}
-	if c.socket != nil {
-		if _, ok := c.socket.(syscall.Conn); !ok {
-			return "the connection is not a syscall.Conn: a custom dialer made it"
-		}
-	}
-	switch runtime.GOOS {
-	case "windows", "plan9", "js", "wasip1": // go-sql-driver does not check there
-		return "sockets cannot be checked on " + runtime.GOOS
-	}
-	return ""
+	return c.driver.Blind()
 }
 
 // listenNoMore undoes listen. socket is nil if it is closed, or no longer ours.
@@ -107,57 +96,53 @@ func (c *Conn) listenNoMore(socket net.Conn) {
 // session's turn.
 func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
 
-// know finds the driver's connection and its socket, and begins to listen, once
-// and before the first statement.
-func (c *Conn) know(conn any) {
-	if c.known {
+// know finds the driver's connection and begins to listen, once and before the
+// first statement.
+func (c *Conn) know(conn driver.Conn) {
+	if c.driver != nil {
 		return
 	}
-	c.known = true
-	if _, inMemory := conn.(MemoryConn); !inMemory {
-		inner := conn
-		if !fromGoSQLDriver(conn) {
-			inner = c.server.beneath(conn)
-		}
-		if inner != nil {
-			c.driver = peek(inner)
-			c.socket = c.driver.socket
-		}
+	c.driver = &peek.Conn{Conn: conn}
+	if c.inMemory() == nil {
+		c.driver = peek.Find(conn, c.server.Unwrap, c.server.Logger)
 	}
 	if c.server.Probe > 0 {
 		c.listen(conn)
 	}
 }
 
+// inMemory returns the connection if it leads to a server in memory, or nil. It
+// is known already.
+func (c *Conn) inMemory() MemoryConn {
+	conn, _ := c.driver.Conn.(MemoryConn)
+	return conn
+}
+
 // stateOf reads the state that the driver and database/sql have noted. It
 // neither sends anything nor probes the socket.
-func (c *Conn) stateOf(conn any) State {
+func (c *Conn) stateOf(conn driver.Conn) State {
 	c.know(conn)
 	tx := c.tx.Load()
-	if tx != nil && rowsOpen(tx) {
+	if tx != nil && peek.RowsOpen(tx) {
 		return Occupied
 	}
-	if conn, ok := conn.(MemoryConn); ok {
+	if conn := c.inMemory(); conn != nil {
 		if conn.ClosedByServer(Look{}) {
 			return Closed
 		}
 		return Open
 	}
-	d := c.driver
-	switch {
-	case d == nil:
+	switch d := c.driver; {
+	case !d.Shown:
 		return Unseen
-	case tx != nil && c.ctx.Err() == nil && d.canceled != nil && d.canceled.Value() != nil:
+	case tx != nil && c.ctx.Err() == nil && d.CutOff():
 		// If the session's own context has ended, that was the reason: no
 		// answer to a proof, which is a loss.
 		return CutOff
-	case d.closed != nil && d.closed.Load():
+	case d.Closed():
 		return Closed
-	case d.watching != nil && *d.watching || d.valid != nil && !d.valid.IsValid():
+	case d.Unread():
 		return Occupied
 	}
 	return Open
 }
-
-// socketOpen probes the socket, if its driver is known.
-func (c *Conn) socketOpen() bool { return c.driver == nil || c.driver.socketOpen() }

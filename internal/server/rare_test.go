@@ -6,11 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"net"
-	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // Tests of branches that need a server, a driver or a moment that is rare.
@@ -167,21 +166,6 @@ func TestReceive_BreaksOff(t *testing.T) {
 	assert.Equal(t, errOwn, new(holders).receive(brokenAnswer{}))
 }
 
-// A field of another name or type is not found.
-func TestPeek_OtherField(t *testing.T) {
-	conn := reflect.TypeFor[struct{ closed bool }]()
-	assert.Equal(t, 0, fieldOf(conn, "closed", reflect.TypeFor[bool]()))
-	assert.Equal(t, -1, fieldOf(conn, "closed", reflect.TypeFor[atomic.Bool]()))
-	assert.Equal(t, -1, fieldOf(conn, "canceled", reflect.TypeFor[bool]()))
-}
-
-// Nothing is found in a wrapper that is not a struct, or in an embedded struct
-// that is nil.
-func TestUnwrap_NothingToFind(t *testing.T) {
-	assert.Nil(t, onlyConnField(reflect.ValueOf(7)))
-	assert.Nil(t, onlyConnField(reflect.ValueOf(struct{ *base }{})))
-}
-
 // A connection of a db is closed for a probe when the *sql.Conn was closed.
 func TestProbe_ClosedConn(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
@@ -302,13 +286,7 @@ func TestTx_CutOffBeforeTheSavepoint(t *testing.T) {
 // If database/sql does not have the field that shows that the code has ended
 // its transaction, the call on the transaction finds that out.
 func TestTx_DoneIsNotShown(t *testing.T) {
-	known := txFields
-	txFields = func() struct{ closemu, done []int } {
-		fields := known()
-		fields.done = nil
-		return fields
-	}
-	defer func() { txFields = known }()
+	defer peek.Hide("done")()
 	inBubble(t, nil, func(b *bubble) {
 		c := b.held("a")
 		tx := b.begin(c)

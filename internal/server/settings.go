@@ -92,12 +92,9 @@ func value(of sql.Scanner) driver.Value {
 // transaction of a test double is on another database. A connection given to
 // New whose driver is not shown counts as sealed under WithoutServerCheck,
 // which promises to send only the statements of the cycle.
-func (c *Conn) sealed(conn any) bool {
-	if _, inMemory := conn.(MemoryConn); inMemory {
-		return true
-	}
+func (c *Conn) sealed(conn driver.Conn) bool {
 	c.know(conn)
-	return c.lent && !c.server.CheckServer && c.driver == nil
+	return c.inMemory() != nil || c.lent && !c.server.CheckServer && !c.driver.Shown
 }
 
 // readyForCode prepares the session for code of the user's. It reads the
@@ -105,7 +102,7 @@ func (c *Conn) sealed(conn any) bool {
 // to the lease.
 func (c *Conn) readyForCode() error {
 	var sealed bool
-	if err := c.raw(func(conn any) error {
+	if err := c.raw(func(conn driver.Conn) error {
 		sealed = c.sealed(conn)
 		return nil
 	}); err != nil || sealed {

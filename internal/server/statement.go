@@ -68,7 +68,7 @@ func (c *Conn) exec(bound time.Duration, text string) error {
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
 	c.begun = clock.Now()
 	var failed error
-	err := c.raw(func(conn any) error {
+	err := c.raw(func(conn driver.Conn) error {
 		failed = c.queryOn(conn, bound, st, args, answer)
 		return nil // the pool discards a broken session, not Raw
 	})
@@ -85,7 +85,7 @@ func (c *Conn) query(bound time.Duration, st *statement, args []driver.NamedValu
 }
 
 // queryOn is query on the driver's connection.
-func (c *Conn) queryOn(conn any, bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
+func (c *Conn) queryOn(conn driver.Conn, bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
 	state := c.stateOf(conn)
 	c.noteTx(conn)
 	switch {
@@ -100,7 +100,7 @@ func (c *Conn) queryOn(conn any, bound time.Duration, st *statement, args []driv
 	c.silence.Reset(bound)
 	err := c.run(conn, st, args, answer)
 	if err != nil {
-		err = c.classified(err, conn)
+		err = c.classified(err)
 	}
 	if !c.silence.Stop() {
 		// The bound may have passed after the answer. But c.ctx has ended, or
@@ -116,8 +116,8 @@ func (c *Conn) queryOn(conn any, bound time.Duration, st *statement, args []driv
 func (c *Conn) BreakOff() {
 	c.noteEnd()
 	c.cancel()
-	if socket := c.toClose.Load(); socket != nil {
-		_ = (*socket).Close()
+	if c.toClose.Load() {
+		c.CloseSocket()
 	}
 }
 
@@ -134,11 +134,11 @@ func IsContext(err error) bool {
 // wakes a goroutine twice. That adds measurably to a short statement (see the
 // bench). Only silence breaks a short statement, and closing the socket does
 // the same. So it runs under a context that cannot end.
-func (c *Conn) run(conn any, st *statement, args []driver.NamedValue, answer receiver) error {
+func (c *Conn) run(conn driver.Conn, st *statement, args []driver.NamedValue, answer receiver) error {
 	ctx := c.ctx
-	if st.short && c.socket != nil {
-		c.toClose.Store(&c.socket)
-		defer c.toClose.Store(nil)
+	if st.short && c.driver.Socket != nil {
+		c.toClose.Store(true)
+		defer c.toClose.Store(false)
 		if err := ctx.Err(); err != nil { // in this order: BreakOff cancels first
 			return err
 		}
@@ -214,7 +214,7 @@ func (c *Conn) sendPrepared(st *statement, w wire, args []driver.NamedValue) (ro
 			text = st.inHex
 		}
 		prepared, err := w.prepare(text)
-		switch err = c.classified(err, w.conn); {
+		switch err = c.classified(err); {
 		case IsAnswer(err):
 			st.refused = true
 			return nil, false, nil

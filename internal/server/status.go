@@ -2,14 +2,16 @@ package server
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"sync/atomic"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // This file finds out whether a transaction is still open. The driver and
-// database/sql have noted its state, which costs no round trip: see peek.go. A
-// savepoint shows it if they have not.
+// database/sql have noted its state, which costs no round trip: see package peek.
+// A savepoint shows it if they have not.
 
 // A transaction is what is known about the transaction that the code under a
 // lock has on a connection. Any goroutine may read it, and BreakOff writes it
@@ -38,22 +40,14 @@ const (
 	txOver                  // no transaction is open
 )
 
-// The status flags that the server sends with every answer except an error.
-const (
-	flagInTransaction = 1 << 0
-	flagAutocommit    = 1 << 1
-)
-
 // seenTx returns the state of the transaction according to the driver's status
-// flags. Under autocommit=0 the flag shows nothing, because the next statement
-// begins another transaction. Call it in Raw.
-func (c *Conn) seenTx(conn any) txState {
+// flags. Call it in Raw.
+func (c *Conn) seenTx(conn driver.Conn) txState {
 	c.know(conn)
-	d := c.driver
-	switch {
-	case d == nil || d.status == nil || *d.status&flagAutocommit == 0:
+	switch open, known := c.driver.InTx(); {
+	case !known:
 		return txUnseen
-	case *d.status&flagInTransaction == 0:
+	case !open:
 		return txOver
 	}
 	return txOpen
@@ -61,7 +55,7 @@ func (c *Conn) seenTx(conn any) txState {
 
 // noteTx keeps the result of seenTx for the time after the connection is
 // closed.
-func (c *Conn) noteTx(conn any) {
+func (c *Conn) noteTx(conn driver.Conn) {
 	if c.tx.Load() != nil && c.shownBy.Load()&byFlags != 0 {
 		c.lastTx.Store(int32(c.seenTx(conn)))
 	}
@@ -71,8 +65,8 @@ func (c *Conn) noteTx(conn any) {
 // is called before the session's context ends. After that it does nothing,
 // because database/sql also ends the transaction with that context.
 func (c *Conn) noteEnd() {
-	// isDone first: the end of the context also makes it true, later.
-	if tx := c.tx.Load(); tx != nil && isDone(tx) && c.ctx.Err() == nil {
+	// IsDone first: the end of the context also makes it true, later.
+	if tx := c.tx.Load(); tx != nil && peek.IsDone(tx) && c.ctx.Err() == nil {
 		c.endedByCode.Store(true)
 	}
 }
@@ -110,7 +104,7 @@ func (c *Conn) mark() error {
 
 // lookAtTx returns the state of the transaction that the driver has noted.
 func (c *Conn) lookAtTx() (state txState, err error) {
-	err = c.raw(func(conn any) error {
+	err = c.raw(func(conn driver.Conn) error {
 		state = c.seenTx(conn)
 		return nil
 	})
@@ -170,7 +164,7 @@ func (c *Conn) TxEnded() error {
 	if c.endedByCode.Load() {
 		return sql.ErrTxDone
 	}
-	_ = c.raw(func(conn any) error { // if it is closed, closeConn has noted it
+	_ = c.raw(func(conn driver.Conn) error { // if it is closed, closeConn has noted it
 		c.noteTx(conn)
 		return nil
 	})

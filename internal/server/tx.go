@@ -2,6 +2,7 @@ package server
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/clock"
 	"github.com/go-namedlock/namedlock/internal/fault"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // A transaction on the session of a lock ends with that session: the server
@@ -20,7 +22,7 @@ import (
 //   - Statements take turns by the mutex of the driver's connection, which Raw
 //     locks. The clock of a proof does not run while it waits for that mutex: a
 //     statement that runs is its own proof.
-//   - While rows are open, nothing is sent: see rowsOpen.
+//   - While rows are open, nothing is sent: see peek.RowsOpen.
 //   - The transaction runs under the session's context. So it ends with the
 //     session, and no caller's context reaches COMMIT or ROLLBACK.
 
@@ -99,7 +101,7 @@ func (c *Conn) unoccupied() error {
 	if !c.lent {
 		return nil
 	}
-	return c.raw(func(conn any) error {
+	return c.raw(func(conn driver.Conn) error {
 		switch {
 		case c.stateOf(conn) == Occupied:
 			return ErrOccupied
@@ -128,7 +130,7 @@ func (c *Conn) Commit() error {
 	if err := c.alive(); err != nil {
 		return err
 	}
-	if isDone(tx) && c.ctx.Err() == nil {
+	if peek.IsDone(tx) && c.ctx.Err() == nil {
 		c.afterCodesEnd()
 		return sql.ErrTxDone
 	}
@@ -198,7 +200,7 @@ func (c *Conn) afterCodesEnd() {
 		return
 	}
 	const pause = time.Millisecond
-	for deadline := time.Now().Add(c.patience()); inUse(c.conn); time.Sleep(pause) {
+	for deadline := time.Now().Add(c.patience()); peek.InUse(c.conn); time.Sleep(pause) {
 		if time.Now().After(deadline) {
 			_ = c.MarkBroken(errors.New("tx.Commit or tx.Rollback, called by the code under the lock, has not returned"))
 			return
@@ -247,8 +249,8 @@ func (c *Conn) alive() error {
 	err := c.broken
 	if err == nil {
 		var state State
-		err = c.raw(func(conn any) error {
-			if state = c.stateOf(conn); state == Open && !c.socketOpen() {
+		err = c.raw(func(conn driver.Conn) error {
+			if state = c.stateOf(conn); state == Open && !c.driver.SocketOpen() {
 				state = Closed
 			}
 			c.noteTx(conn)
@@ -283,7 +285,7 @@ func (c *Conn) Rollback(cause error) error {
 	if err := c.alive(); err != nil {
 		return c.TxEnded()
 	}
-	if isDone(tx) && c.ctx.Err() == nil {
+	if peek.IsDone(tx) && c.ctx.Err() == nil {
 		c.afterCodesEnd()
 		return sql.ErrTxDone
 	}
@@ -353,14 +355,15 @@ func (c *Conn) endChain() {
 // statement. Otherwise bounded returns and leaves the statement running.
 // Discard waits for its end, in Raw.
 func (c *Conn) bounded(bound time.Duration, statement func() error) error {
-	if c.socket != nil {
-		c.toClose.Store(&c.socket)
-		defer c.toClose.Store(nil)
+	breakable := c.driver != nil && c.driver.Socket != nil
+	if breakable {
+		c.toClose.Store(true)
+		defer c.toClose.Store(false)
 	}
 	begun := clock.Now()
 	c.silence.Reset(bound)
 	var err error
-	if c.socket != nil {
+	if breakable {
 		err = statement()
 	} else {
 		ended := make(chan error, 1)

@@ -306,13 +306,6 @@ func TestCode_IdleLimits(t *testing.T) {
 	}
 }
 
-// A field that database/sql does not have is nil. A new transaction has no rows
-// open.
-func TestTx_UnknownFields(t *testing.T) {
-	assert.Nil(t, fieldAt[int](new(sql.Tx), nil))
-	assert.False(t, rowsOpen(new(sql.Tx)))
-}
-
 // The session is gone after the code had ended the transaction: not all of it
 // is undone.
 func TestTx_EndedBeforeItsSession(t *testing.T) {

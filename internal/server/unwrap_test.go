@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // Wrappers that show the connection beneath them, each in one way.
@@ -123,7 +125,7 @@ func TestUnwrap_SeenThrough(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWrappedBubble(t, nil, wrap, func(b *bubble) {
 				c := b.held("a")
-				require.NotNil(b, c.driver)
+				require.True(b, c.driver.Shown)
 				assert.False(b, c.Unwatched())
 				all, _ := b.server.Sessions()
 				b.server.Kill(all)
@@ -154,7 +156,7 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 		"unwrap: a nil pointer": {hide, func(driver.Conn) driver.Conn { return (*byField)(nil) }, ""},
 		"unwrap: panics":        {hide, func(driver.Conn) driver.Conn { panic("mine") }, "panic=mine"},
 		"unwrap: Goexit":        {hide, func(driver.Conn) driver.Conn { runtime.Goexit(); return nil }, ""},
-		"unwrap: blocks":        {hide, func(driver.Conn) driver.Conn { time.Sleep(2 * unwrapTime); return nil }, "wrapper did not return"},
+		"unwrap: blocks":        {hide, func(driver.Conn) driver.Conn { time.Sleep(2 * peek.UnwrapTime); return nil }, "wrapper did not return"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -164,8 +166,8 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 			inWrappedBubble(t, change, tc.wrap, func(b *bubble) {
 				begun := time.Now()
 				c := b.held("a")
-				assert.LessOrEqual(b, time.Since(begun), unwrapTime)
-				require.Nil(b, c.driver)
+				assert.LessOrEqual(b, time.Since(begun), peek.UnwrapTime)
+				require.False(b, c.driver.Shown)
 				assert.True(b, c.Unwatched())
 				require.NoError(b, c.ReleaseLock("a"))
 				begun = time.Now()
@@ -178,7 +180,7 @@ func TestUnwrap_NotSeenThrough(t *testing.T) {
 				assert.Error(b, c.Prove([]string{"a"}))
 				assert.Equal(b, resets, n.resets.Load(), "ResetSession may do anything in another driver")
 				_ = c.Discard()
-				time.Sleep(2 * unwrapTime) // for the function that blocks
+				time.Sleep(2 * peek.UnwrapTime) // for the function that blocks
 			})
 			assert.Contains(t, log.String(), tc.logged)
 			assert.Contains(t, log.String(), "noticed late, by keep-alive only")
@@ -201,7 +203,7 @@ func TestUnwrap_ByTheUsersFunction(t *testing.T) {
 	}
 	inWrappedBubble(t, func(c *Config) { c.Unwrap = unwrap }, wrap, func(b *bubble) {
 		c := b.held("a")
-		require.NotNil(b, c.driver)
+		require.True(b, c.driver.Shown)
 		b.release(c, "a")
 	})
 	first := func(c driver.Conn) driver.Conn {
@@ -212,7 +214,7 @@ func TestUnwrap_ByTheUsersFunction(t *testing.T) {
 	}
 	inWrappedBubble(t, func(c *Config) { c.Unwrap = first }, func(c driver.Conn) driver.Conn { return &itself{wrapped{c, n}} }, func(b *bubble) {
 		c := b.held("a")
-		require.NotNil(b, c.driver)
+		require.True(b, c.driver.Shown)
 		b.release(c, "a")
 	})
 }

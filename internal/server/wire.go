@@ -8,7 +8,7 @@ import (
 
 // A wire is the driver's connection, and the context, for one statement.
 type wire struct {
-	conn any
+	conn driver.Conn
 	ctx  context.Context // see run; never a caller's
 }
 
@@ -40,7 +40,7 @@ func (w wire) prepare(text string) (driver.Stmt, error) {
 	if conn, ok := w.conn.(driver.ConnPrepareContext); ok {
 		return conn.PrepareContext(w.ctx, text)
 	}
-	prepared, err := w.conn.(driver.Conn).Prepare(text)
+	prepared, err := w.conn.Prepare(text)
 	if err != nil {
 		return nil, err // the driver also returns an incomplete statement
 	}

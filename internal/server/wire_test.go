@@ -2,6 +2,7 @@ package server
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,8 +20,8 @@ func TestWire_NoWatchStays(t *testing.T) {
 		c := b.use()
 		_, err := c.GetLock("a", 0)
 		require.NoError(b, err)
-		require.NotNil(b, c.socket)
-		require.NoError(b, c.conn.Raw(func(conn any) error {
+		require.NotNil(b, c.driver.Socket)
+		require.NoError(b, c.raw(func(conn driver.Conn) error {
 			assert.NotEqual(b, Occupied, c.stateOf(conn))
 			return nil
 		}))
@@ -59,9 +60,9 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		assert.Zero(b, time.Since(start))
 
 		// It is not mistaken for the end of a transaction's context.
-		require.Error(b, c.driver.canceled.Value())
+		require.True(b, c.driver.CutOff())
 		c.tx.Store(new(sql.Tx))
-		require.NoError(b, c.conn.Raw(func(conn any) error {
+		require.NoError(b, c.raw(func(conn driver.Conn) error {
 			assert.NotEqual(b, CutOff, c.stateOf(conn))
 			return nil
 		}))

@@ -20,7 +20,7 @@ const (
 
 // The packages below the root package, whose lines and fields are counted.
 // Those of slots are counted apart: the others do not need that package.
-var below = []string{"internal/queue", "internal/pool", "internal/server"}
+var below = []string{"internal/queue", "internal/pool", "internal/server", "internal/peek"}
 
 const slots = "internal/slot"
 

@@ -32,7 +32,7 @@ var mutants = []mutant{
 		"if ctx.Err() != nil {\n\t\t\treturn\n\t\t}\n\t\tlost, _ = k.release()"),
 	change("connection pooled after a failed release", "internal/server/end.go",
 		"\terr := c.raw(c.closeConn)\n",
-		"\terr := c.raw(func(conn any) error { return nil })\n\t_ = c.conn.Close()\n"),
+		"\terr := c.raw(func(driver.Conn) error { return nil })\n\t_ = c.conn.Close()\n"),
 	change("loss not reported", "internal/queue/grant.go",
 		"\t\thanded, err = g.unlock()\n\t}\n",
 		"\t\thanded, err = g.unlock()\n\t} else {\n\t\terr = nil\n\t}\n"),
@@ -188,7 +188,7 @@ var mutants = []mutant{
 		"return !s.exclusive()").
 		caughtBy("internal/pool", "TestOwn_NoLocksOfOthers"),
 	change("proofs between a transaction's rows", "internal/server/probe.go",
-		"tx != nil && rowsOpen(tx)",
+		"tx != nil && peek.RowsOpen(tx)",
 		"tx != nil && false").
 		caughtBy("e2e", "TestPromise32_KeepAliveBesideSlowRows"),
 	change("a waiter for a session not told that there is none", "internal/pool/hold.go",
@@ -337,16 +337,16 @@ var mutants = []mutant{
 		"\t\tlimits.all++\n", "").
 		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
 	change("COMMIT without a look at the socket", "internal/server/tx.go",
-		"state == Open && !c.socketOpen()", "state == Open && false").
+		"state == Open && !c.driver.SocketOpen()", "state == Open && false").
 		caughtBy("internal/server", "TestTx_ClosedBeforeCommit"),
-	change("a wrapper not seen through", "internal/server/probe.go",
-		"inner = c.server.beneath(conn)", "inner = nil").
+	change("a wrapper not seen through", "internal/peek/conn.go",
+		"inner = beneath(conn, unwrap, logger)", "inner = nil").
 		caughtBy("internal/server", "TestUnwrap_SeenThrough"),
-	change("a wrapper of two connections seen through", "internal/server/unwrap.go",
-		"!(reflect.ValueOf(conn).Comparable() && only == any(conn))", "false").
+	change("a wrapper of two connections seen through", "internal/peek/unwrap.go",
+		"!(reflect.ValueOf(conn).Comparable() && only == conn)", "false").
 		caughtBy("internal/server", "TestUnwrap_NotSeenThrough"),
 	change("a closed connection in the pool behind a wrapper", "internal/server/end.go",
-		"_ = c.raw(func(any) error { return driver.ErrBadConn })", "_ = c.conn.Close()").
+		"_ = c.raw(func(driver.Conn) error { return driver.ErrBadConn })", "_ = c.conn.Close()").
 		caughtBy("internal/server", "TestUnwrap_SharedIsDiscarded"),
 	change("the code of a term's transaction not told of the loss", "term.go",
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").

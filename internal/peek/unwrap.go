@@ -1,8 +1,9 @@
-package server
+package peek
 
 import (
 	"database/sql/driver"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"time"
@@ -16,43 +17,42 @@ import (
 // also ends the search in a wrapper that shows itself.
 const mostWrappers = 10
 
-// unwrapTime bounds the search, which runs code of the user's and of the
+// UnwrapTime bounds the search, which runs code of the user's and of the
 // wrapper's.
-const unwrapTime = time.Second
+const UnwrapTime = time.Second
 
 // beneath returns the connection of go-sql-driver that conn wraps; nil: none is
 // shown. A method of a wrapper, or the user's function, may panic or block.
 // Then beneath logs it and returns nil.
-func (srv *Server) beneath(conn any) any {
-	found := make(chan any, 1)
+func beneath(conn driver.Conn, unwrap func(driver.Conn) driver.Conn, logger *slog.Logger) driver.Conn {
+	found := make(chan driver.Conn, 1)
 	go func() {
 		defer close(found)
 		defer func() {
 			if reason := recover(); reason != nil {
-				srv.Logger.Error("namedlock: WithUnwrap or the driver's wrapper panicked", "panic", reason, "connection", fmt.Sprintf("%T", conn))
+				logger.Error("namedlock: WithUnwrap or the driver's wrapper panicked", "panic", reason, "connection", fmt.Sprintf("%T", conn))
 			}
 		}()
-		found <- search(conn, srv.Unwrap)
+		found <- search(conn, unwrap)
 	}()
-	timeout := time.NewTimer(unwrapTime)
+	timeout := time.NewTimer(UnwrapTime)
 	defer timeout.Stop()
 	select {
 	case inner := <-found:
 		return inner
 	case <-timeout.C:
-		srv.Logger.Error("namedlock: WithUnwrap or the driver's wrapper did not return", "after", unwrapTime, "connection", fmt.Sprintf("%T", conn))
+		logger.Error("namedlock: WithUnwrap or the driver's wrapper did not return", "after", UnwrapTime, "connection", fmt.Sprintf("%T", conn))
 		return nil
 	}
 }
 
 // search follows the nested wrappers down to the connection of go-sql-driver.
-func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
+func search(conn driver.Conn, unwrap func(driver.Conn) driver.Conn) driver.Conn {
 	for range mostWrappers {
-		inner := unwrapOne(conn, unwrap)
-		if inner == nil || fromGoSQLDriver(inner) {
-			return inner
+		conn = unwrapOne(conn, unwrap)
+		if conn == nil || isMySQL(conn) {
+			return conn
 		}
-		conn = inner
 	}
 	return nil
 }
@@ -60,9 +60,9 @@ func search(conn any, unwrap func(driver.Conn) driver.Conn) any {
 // unwrapOne returns the connection beneath one wrapper; nil: it shows none, or
 // several. It asks the user's function first, then the methods Raw and
 // WrappedConn, then the exported fields.
-func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
-	if c, ok := conn.(driver.Conn); ok && unwrap != nil {
-		if inner := unwrap(c); inner != nil {
+func unwrapOne(conn driver.Conn, unwrap func(driver.Conn) driver.Conn) driver.Conn {
+	if unwrap != nil {
+		if inner := unwrap(conn); inner != nil {
 			return inner
 		}
 	}
@@ -82,7 +82,7 @@ func unwrapOne(conn any, unwrap func(driver.Conn) driver.Conn) any {
 // onlyConnField returns the driver.Conn in the exported fields of a struct;
 // nil: there is none, or there are several. Several fields may contain the same
 // one, for example one field for each of the driver's interfaces.
-func onlyConnField(wrapper reflect.Value) (only any) {
+func onlyConnField(wrapper reflect.Value) (only driver.Conn) {
 	if wrapper.Kind() != reflect.Struct {
 		return nil
 	}
@@ -94,16 +94,16 @@ func onlyConnField(wrapper reflect.Value) (only any) {
 		if !f.IsExported() || f.Type.Kind() != reflect.Interface && !f.Type.Implements(reflect.TypeFor[driver.Conn]()) || slices.ContainsFunc(taken, within) {
 			continue
 		}
-		field, err := wrapper.FieldByIndexErr(f.Index)
+		value, err := wrapper.FieldByIndexErr(f.Index)
 		if err != nil {
 			continue // in an embedded struct that is nil
 		}
-		conn, ok := field.Interface().(driver.Conn)
+		conn, ok := value.Interface().(driver.Conn)
 		if !ok {
 			continue
 		}
 		taken = append(taken, f.Index)
-		if only != nil && !(reflect.ValueOf(conn).Comparable() && only == any(conn)) {
+		if only != nil && !(reflect.ValueOf(conn).Comparable() && only == conn) {
 			return nil
 		}
 		only = conn
