@@ -79,7 +79,6 @@ func (c *Conn) Discard() error {
 // that does not show it. This needs a driver with a Validator: without one,
 // closing twice may be unsafe.
 func (c *Conn) closeConn(conn driver.Conn) error {
-	c.noteTx(conn)
 	if state := c.stateOf(conn); state != Closed && state != CutOff {
 		c.CloseSocket()
 	}

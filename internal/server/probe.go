@@ -121,7 +121,7 @@ func (c *Conn) inMemory() MemoryConn {
 // stateOf reads the state that the driver and database/sql have noted. It
 // neither sends anything nor probes the socket.
 func (c *Conn) stateOf(conn driver.Conn) State {
-	c.know(conn)
+	c.noteTx(conn)
 	tx := c.tx.Load()
 	if tx != nil && peek.RowsOpen(tx) {
 		return Occupied

@@ -271,7 +271,7 @@ func (c *Conn) putBack(now *settings) {
 		return
 	}
 	if c.settings.completion != now.completion { // the end of the transaction may have begun another
-		c.endChain()
+		c.must(c.endTime(), "ROLLBACK AND NO CHAIN")
 	}
 	if err := c.exec(c.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
 		c.spoil("its settings could not be restored: " + err.Error())

@@ -86,9 +86,7 @@ func (c *Conn) query(bound time.Duration, st *statement, args []driver.NamedValu
 
 // queryOn is query on the driver's connection.
 func (c *Conn) queryOn(conn driver.Conn, bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
-	state := c.stateOf(conn)
-	c.noteTx(conn)
-	switch {
+	switch state := c.stateOf(conn); {
 	case state == Occupied && c.UsedByCode():
 		return ErrOccupied
 	case state == Occupied:

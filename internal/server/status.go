@@ -56,8 +56,9 @@ func (c *Conn) seenTx(conn driver.Conn) txState {
 // noteTx keeps the result of seenTx for the time after the connection is
 // closed.
 func (c *Conn) noteTx(conn driver.Conn) {
+	state := c.seenTx(conn)
 	if c.tx.Load() != nil && c.shownBy.Load()&byFlags != 0 {
-		c.lastTx.Store(int32(c.seenTx(conn)))
+		c.lastTx.Store(int32(state))
 	}
 }
 
@@ -112,44 +113,40 @@ func (c *Conn) lookAtTx() (state txState, err error) {
 }
 
 // stillOpen returns an error unless the transaction is the one that Begin
-// began. An error packet has no flags: after a failed statement of the code,
-// the flag is that of the statement before.
-func (c *Conn) stillOpen() error {
-	if err := c.flagsOpen(); err != nil {
-		return err
+// began. cause is the error of the code, if it has failed.
+//
+// An error packet has no flags: after a failed statement of the code, the flag
+// is that of the statement before.
+func (c *Conn) stillOpen(cause error) error {
+	if c.shownBy.Load()&byFlags != 0 {
+		if state, err := c.lookAtTx(); err != nil {
+			return err
+		} else if state != txOpen {
+			return errTxEnded
+		}
 	}
-	return c.savepointOpen()
-}
-
-// flagsOpen is stillOpen by the flags, if they show it.
-func (c *Conn) flagsOpen() error {
-	if c.shownBy.Load()&byFlags == 0 {
+	if c.shownBy.Load()&bySavepoint == 0 || endsTx(cause) {
 		return nil
 	}
-	state, err := c.lookAtTx()
-	if err == nil && state != txOpen {
-		err = errTxEnded
-	}
-	return err
-}
-
-// savepointOpen is stillOpen by the savepoint, if there is one.
-func (c *Conn) savepointOpen() error {
-	if c.shownBy.Load()&bySavepoint == 0 {
-		return nil
-	}
-	return ended(c.exec(c.patience(), "RELEASE "+savepoint))
-}
-
-var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
-
-// ended returns the error for an answer to RELEASE SAVEPOINT.
-func ended(err error) error {
+	err := c.exec(c.patience(), "RELEASE "+savepoint)
 	if errorNumber(err) == erNoSuchFunction { // also the number for a savepoint that does not exist
 		return errTxEnded
 	}
 	return err
 }
+
+// endsTx reports whether err says that the server has rolled the transaction
+// back. If such an error is the code's last answer, no statement can have
+// followed outside the transaction.
+func endsTx(err error) bool {
+	switch errorNumber(err) {
+	case erDeadlock, erLockWaitTimeout, erSnapshot:
+		return true
+	}
+	return false
+}
+
+var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
 
 // TxEnded returns how a transaction ended that was not committed by Commit, and
 // whose session is gone. Any goroutine may call it. It returns:

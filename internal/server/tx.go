@@ -45,28 +45,7 @@ func (c *Conn) endTime() time.Duration {
 // Begin runs START TRANSACTION under the session's context. On an error there
 // is no transaction. The caller has the turn.
 func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
-	var tx *sql.Tx
-	err := c.unoccupied()
-	if err == nil {
-		err = c.readyForCode()
-	}
-	if err == nil {
-		err = c.bounded(c.patience(), func() error {
-			return orConnDone(new(bool), func() (err error) {
-				tx, err = c.conn.BeginTx(c.ctx, opts)
-				return err
-			})
-		})
-		if IsAnswer(err) && opts != nil && opts.Isolation != sql.LevelDefault {
-			c.forgetIsolation()
-		}
-	}
-	if err == nil {
-		c.tx.Store(tx)
-		if err = c.mark(); IsAnswer(err) {
-			_ = c.rollback(tx)
-		}
-	}
+	tx, err := c.begin(opts)
 	switch {
 	case err == nil:
 		return tx, nil
@@ -76,6 +55,32 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 		return nil, fault.Because(fault.ErrUnavailable, "START TRANSACTION failed", err)
 	}
 	return nil, c.MarkBroken(err)
+}
+
+func (c *Conn) begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
+	if err := c.unoccupied(); err != nil {
+		return nil, err
+	}
+	if err := c.readyForCode(); err != nil {
+		return nil, err
+	}
+	err = c.bounded(c.patience(), func() error {
+		return orConnDone(new(bool), func() (err error) {
+			tx, err = c.conn.BeginTx(c.ctx, opts)
+			return err
+		})
+	})
+	if IsAnswer(err) && opts != nil && opts.Isolation != sql.LevelDefault {
+		c.forgetIsolation()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.tx.Store(tx)
+	if err = c.mark(); IsAnswer(err) {
+		_ = c.rollback(tx)
+	}
+	return tx, err
 }
 
 // forgetIsolation undoes a SET TRANSACTION ISOLATION LEVEL when START
@@ -134,7 +139,7 @@ func (c *Conn) Commit() error {
 		c.afterCodesEnd()
 		return sql.ErrTxDone
 	}
-	if err := c.stillOpen(); err != nil {
+	if err := c.stillOpen(nil); err != nil {
 		return c.notCommitted(tx, err)
 	}
 	err := c.bounded(c.endTime(), tx.Commit)
@@ -150,7 +155,7 @@ func (c *Conn) Commit() error {
 	case declined(err):
 		// Both servers have rolled back in every case that was measured. The
 		// ROLLBACK makes that certain for all others.
-		c.rollbackByText()
+		c.must(c.endTime(), "ROLLBACK")
 		c.endTx()
 		if errorNumber(err) == erXA {
 			return errTxEnded // the code has begun another after it: XA START
@@ -164,24 +169,28 @@ func (c *Conn) Commit() error {
 // notCommitted ends a transaction for which COMMIT is not sent, because of err,
 // and returns the error for Commit.
 func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
-	switch {
-	case errors.Is(err, fault.ErrTxEnded), IsAnswer(err), errors.Is(err, ErrOccupied):
-		_ = c.rollback(tx)
-		if errors.Is(err, fault.ErrTxEnded) {
-			c.leftTables()
-		}
-		return err
-	case errors.Is(err, ErrCutOff):
-		_ = c.MarkBroken(err)
-		return err
+	if !errors.Is(err, fault.ErrTxEnded) && !IsAnswer(err) && !errors.Is(err, ErrOccupied) {
+		return c.lostBeforeCommit(err)
 	}
-	return c.lostBeforeCommit(err)
+	_ = c.rollback(tx)
+	if errors.Is(err, fault.ErrTxEnded) {
+		// LOCK TABLES may have ended it, and nothing shows whether it did.
+		if c.lent {
+			c.must(c.patience(), "UNLOCK TABLES")
+		} else {
+			c.spoil("its transaction ended before COMMIT")
+		}
+	}
+	return err
 }
 
 // lostBeforeCommit breaks the session by cause, and returns the error for a
-// session that is lost before COMMIT was sent.
+// session that has ended before COMMIT was sent.
 func (c *Conn) lostBeforeCommit(cause error) error {
 	_ = c.MarkBroken(cause)
+	if errors.Is(cause, ErrCutOff) {
+		return cause
+	}
 	return fault.Because(fault.ErrLost, "lock lost before COMMIT", cause)
 }
 
@@ -208,37 +217,19 @@ func (c *Conn) afterCodesEnd() {
 	}
 	c.tx.Store(nil)
 	if state, _ := c.lookAtTx(); state != txOver {
-		c.rollbackByText()
+		c.must(c.endTime(), "ROLLBACK")
 	}
-	c.unlockTables()
+	c.must(c.patience(), "UNLOCK TABLES")
 }
 
-// rollbackByText sends ROLLBACK when database/sql has already ended its
-// transaction.
-func (c *Conn) rollbackByText() {
-	if err := c.exec(c.endTime(), "ROLLBACK"); err != nil {
-		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
-	}
-}
-
-// leftTables is for a transaction that has ended under its code. LOCK TABLES
-// may have ended it, and nothing shows whether it did.
-func (c *Conn) leftTables() {
-	switch {
-	case c.broken != nil:
-	case !c.lent:
-		c.spoil("its transaction ended before COMMIT")
-	default:
-		c.unlockTables()
-	}
-}
-
-func (c *Conn) unlockTables() {
+// must runs text, unless the session is broken. If that fails, the session is
+// broken.
+func (c *Conn) must(bound time.Duration, text string) {
 	if c.broken != nil {
 		return
 	}
-	if err := c.exec(c.patience(), "UNLOCK TABLES"); err != nil {
-		_ = c.MarkBroken(err)
+	if err := c.exec(bound, text); err != nil {
+		_ = c.MarkBroken(fmt.Errorf("%s failed: %w", text, err))
 	}
 }
 
@@ -248,24 +239,10 @@ func (c *Conn) unlockTables() {
 func (c *Conn) alive() error {
 	err := c.broken
 	if err == nil {
-		var state State
-		err = c.raw(func(conn driver.Conn) error {
-			if state = c.stateOf(conn); state == Open && !c.driver.SocketOpen() {
-				state = Closed
-			}
-			c.noteTx(conn)
-			return nil
-		})
-		if err == nil {
-			err = state.Cause()
-		}
+		err = c.Probe().Cause()
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, ErrCutOff):
-		_ = c.MarkBroken(err)
-		return err
 	}
 	return c.lostBeforeCommit(err)
 }
@@ -289,28 +266,13 @@ func (c *Conn) Rollback(cause error) error {
 		c.afterCodesEnd()
 		return sql.ErrTxDone
 	}
-	err := c.flagsOpen()
-	if err == nil && !endsTx(cause) {
-		err = c.savepointOpen()
-	}
-	if err != nil {
+	if err := c.stillOpen(cause); err != nil {
 		if err = c.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {
 			return err
 		}
 		return nil
 	}
 	return c.rollback(tx)
-}
-
-// endsTx reports whether err says that the server has rolled the transaction
-// back. If such an error is the code's last answer, no statement can have
-// followed outside the transaction.
-func endsTx(err error) bool {
-	switch errorNumber(err) {
-	case erDeadlock, erLockWaitTimeout, erSnapshot:
-		return true
-	}
-	return false
 }
 
 // rollback runs ROLLBACK. It returns an error if the transaction had ended
@@ -336,17 +298,11 @@ func (c *Conn) rollback(tx *sql.Tx) error {
 // ends.
 func (c *Conn) endTx() {
 	c.tx.Store(nil)
-	if !c.hasCode || c.broken != nil {
+	if !c.hasCode {
 		return
 	}
 	if state, _ := c.lookAtTx(); state == txOpen {
-		c.endChain()
-	}
-}
-
-func (c *Conn) endChain() {
-	if err := c.exec(c.endTime(), "ROLLBACK AND NO CHAIN"); err != nil {
-		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+		c.must(c.endTime(), "ROLLBACK AND NO CHAIN")
 	}
 }
 

@@ -177,7 +177,7 @@ var mutants = []mutant{
 		"if false {").
 		caughtBy(".", "TestWithLockTxRollsBack"),
 	change("transaction left open after a refused commit", "internal/server/tx.go",
-		"\t\tc.rollbackByText()\n\t\tc.endTx()\n", "\t\tc.endTx()\n").
+		"\t\tc.must(c.endTime(), \"ROLLBACK\")\n\t\tc.endTx()\n", "\t\tc.endTx()\n").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
 	change("session of a transaction shared at the cap", "internal/pool/turn.go",
 		"shares := !s.exclusive() && ",
@@ -337,7 +337,7 @@ var mutants = []mutant{
 		"\t\tlimits.all++\n", "").
 		caughtBy("internal/pool", "TestOwn_TransactionsUnderASharedSession"),
 	change("COMMIT without a look at the socket", "internal/server/tx.go",
-		"state == Open && !c.driver.SocketOpen()", "state == Open && false").
+		"err = c.Probe().Cause()", "err = nil").
 		caughtBy("internal/server", "TestTx_ClosedBeforeCommit"),
 	change("a wrapper not seen through", "internal/peek/conn.go",
 		"inner = beneath(conn, unwrap, logger)", "inner = nil").
@@ -379,13 +379,13 @@ var mutants = []mutant{
 		"Request{Own: true, Lead: s.leads}", "Request{Own: true}").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/server/status.go",
-		"if c.shownBy.Load()&byFlags == 0 {", "if c != nil {").
+		"} else if state != txOpen {", "} else if false {").
 		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
 	change("the savepoint not checked in addition to the flags", "internal/server/status.go",
 		"case c.greeting.hidesDeadlocks():", "case false:").
 		caughtBy("internal/server", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/server/tx.go",
-		"\terr := c.flagsOpen()\n", "\tvar err error\n").
+		"if err := c.stillOpen(cause); err != nil {", "if err := error(nil); err != nil {").
 		caughtBy("internal/server", "TestTx_EndedByAnotherRollback"),
 	change("a client's number taken for the server's answer", "internal/server/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
