@@ -42,9 +42,9 @@ type Conn struct {
 	// The driver closed the connection after a failure. (Sending a statement to
 	// find that out would make the driver close a connection with unread rows.)
 	//
-	// nil: Unread is used, which is also true for unread rows. A connection of
-	// our own has no unread rows, so it counts as closed. On one that was given
-	// to New, the keep-alive detects a loss.
+	// nil: the state is Unread. A connection of our own has no unread rows, so
+	// it counts as closed. On one that was given to New, the keep-alive detects
+	// a loss.
 	closed *atomic.Bool
 
 	// Why the driver closed it, if a context ended in the middle of a
@@ -131,22 +131,39 @@ func (c *Conn) Missing() (missing []string) {
 	return missing
 }
 
-// Closed reports whether the driver has closed the connection after a failure.
-func (c *Conn) Closed() bool { return c.closed != nil && c.closed.Load() }
+// A State is the state of a connection as its driver has noted it.
+type State int
 
-// CutOff reports whether the driver has closed the connection because a context
-// ended during a statement.
-func (c *Conn) CutOff() bool { return c.canceled != nil && c.canceled.Value() != nil }
+const (
+	Unseen State = iota // not known: no connection of go-sql-driver is shown
+	Open
+	Unread // it has unread rows, or is closed
+	Closed // by the driver, after a failure
+	CutOff // by the driver, because a context ended during a statement
+)
 
-// Valid reports whether the driver calls the connection valid. It is not if it
-// is closed, or if its buffer contains something unread.
+// State returns the state of the connection.
+func (c *Conn) State() State {
+	switch {
+	case !c.Shown:
+		return Unseen
+	case c.canceled != nil && c.canceled.Value() != nil:
+		return CutOff
+	case c.closed != nil && c.closed.Load():
+		return Closed
+	case c.watching != nil && *c.watching || !c.Valid():
+		return Unread
+	}
+	return Open
+}
+
+// Valid reports whether the driver, go-sql-driver or another, calls the
+// connection valid. It is not if it is closed, or if its buffer contains
+// something unread.
 func (c *Conn) Valid() bool {
 	v, ok := c.Conn.(driver.Validator)
 	return ok && v.IsValid()
 }
-
-// Unread reports whether the connection has unread rows, or is closed.
-func (c *Conn) Unread() bool { return c.watching != nil && *c.watching || !c.Valid() }
 
 // SocketOpen probes the socket: ResetSession of go-sql-driver tries to read,
 // without blocking, where nothing may be unread. It returns true if it cannot

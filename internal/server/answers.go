@@ -91,7 +91,7 @@ var brokenBy = []error{
 // ours and holds no lock, err stays as it is: the session is discarded and
 // another is tried. The caller is the only user of the connection.
 func (c *Conn) classified(err error) error {
-	if err == nil || errorNumber(err) != 0 || !c.lent && c.locks == 0 {
+	if errorNumber(err) != 0 || !c.lent && c.locks == 0 {
 		return err
 	}
 	if errors.As(err, new(nonsense)) || errors.As(err, new(net.Error)) ||

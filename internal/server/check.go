@@ -28,63 +28,58 @@ const (
 // needed. Only MariaDB's variable may be missing, in a few builds.
 const andCluster = " /*M! , @@wsrep_on */ /*!80000 , (SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME IN ('group_replication', 'wsrep')) */"
 
-// A column is an expression of a SELECT, and where its value goes.
-type column struct {
-	text string
-	dest sql.Scanner
-}
+// A writability contains the answers to readOnlyColumns.
+type writability struct{ readOnly, innodbReadOnly sql.NullString }
 
 // readOnlyColumns ask whether the server can be written to. @@innodb_read_only
 // alone shows a reader of Aurora, or a server that was started with it.
-func (c *Conn) readOnlyColumns(g *greeting) []column {
-	columns := []column{{"@@read_only", &g.readOnly}}
+func (c *Conn) readOnlyColumns(w *writability) []column {
+	columns := []column{{"@@read_only", &w.readOnly}}
 	if !c.server.noInnoDB.Load() {
-		columns = append(columns, column{innodbReadOnly, &g.innodbReadOnly})
+		columns = append(columns, column{innodbReadOnly, &w.innodbReadOnly})
 	}
 	return columns
 }
 
 const innodbReadOnly = "@@innodb_read_only"
 
-// writable returns an error if the server reported that it is read-only in any
-// way.
-func (g *greeting) writable() error {
+// err returns an error if the server reported that it is read-only in any way.
+func (w *writability) err() error {
 	switch {
-	case !isOff(g.readOnly.String):
+	case !isOff(w.readOnly.String):
 		return errors.New("the server is read-only (@@read_only): a replica, or demoted in a failover")
-	case g.innodbReadOnly.Valid && !isOff(g.innodbReadOnly.String):
+	case w.innodbReadOnly.Valid && !isOff(w.innodbReadOnly.String):
 		return errors.New("the server is read-only (@@innodb_read_only): a reader of Aurora")
 	}
 	return nil
 }
 
-// A clusterQuestion asks, within another question, whether the server may be in
-// a cluster. A nil one is not asked.
-type clusterQuestion struct{ answer sql.NullString }
-
-// clusterQuestion decides once whether to ask, because the last verdict may
-// become too old while the question is on its way. That no server is a node of
-// a cluster holds for all connections of a pool. That a server is writable
-// holds for one connection.
-func (c *Conn) clusterQuestion() *clusterQuestion {
+// clusterQuestion returns a destination for the question whether the server may
+// be in a cluster, which is asked within another question, or nil if it is not
+// asked.
+//
+// It decides once, because the last verdict may become too old while the
+// question is on its way. That no server is a node of a cluster holds for all
+// connections of a pool. That a server is writable holds for one connection.
+func (c *Conn) clusterQuestion() *sql.NullString {
 	found := time.Duration(c.server.noCluster.Load())
 	if !c.server.CheckServer || found != 0 && clock.Now()-found < c.server.KeepAlive {
 		return nil
 	}
-	return new(clusterQuestion)
+	return new(sql.NullString)
 }
 
 // scanServer selects columns that describe the server, and the answer to
 // cluster. If the server does not understand the question, scanServer asks for
 // less.
-func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *clusterQuestion) error {
+func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *sql.NullString) error {
 	withCluster := cluster != nil
 	for {
 		texts, dest := split(columns)
 		text := c.selecting(texts...)
 		if withCluster && !c.asBytes {
 			text += andCluster
-			dest = append(dest, &cluster.answer)
+			dest = append(dest, cluster)
 		}
 		err := c.scan(bound, text, dest...)
 		switch {
@@ -116,33 +111,24 @@ func (c *Conn) lacksInnoDB(err error) bool {
 	return lacks
 }
 
-// split returns the columns' texts, and the destinations of their values.
-func split(columns []column) (texts []string, dest one) {
-	texts, dest = make([]string, 0, len(columns)), make(one, 0, len(columns))
-	for _, c := range columns {
-		texts, dest = append(texts, c.text), append(dest, c.dest)
-	}
-	return texts, dest
-}
-
-// checkServer judges the answers to scanServer. It returns an error that
+// checkServer judges the server's answers. It returns an error that
 // matches fault.ErrUnsupported if the server's locks do not exclude or do not
 // last:
 //
 //   - TiDB and Vitess free locks under their holders.
 //   - A read-only server is a replica, or was demoted in a failover.
 //   - In a cluster, another node could grant the same lock at the same time.
-func (c *Conn) checkServer(cluster *clusterQuestion) error {
+func (c *Conn) checkServer(mode *writability, cluster *sql.NullString) error {
 	begun := clock.Now()
 	if err := c.greeting.lasting(); err != nil {
 		return err
 	}
-	if err := c.greeting.writable(); err != nil {
+	if err := mode.err(); err != nil {
 		c.readOnly = true
 		return fault.Because(fault.ErrReadOnly, err.Error()+"; its locks do not exclude clients of the primary: connect to the primary"+override, nil)
 	}
 	if cluster != nil {
-		if cluster.answer.String != "0" {
+		if cluster.String != "0" {
 			if err := c.checkCluster(); err != nil {
 				return err
 			}
@@ -155,11 +141,12 @@ func (c *Conn) checkServer(cluster *clusterQuestion) error {
 
 // checkAgain is checkServer for a session that was greeted before.
 func (c *Conn) checkAgain() error {
+	var mode writability
 	cluster := c.clusterQuestion()
-	if err := c.scanServer(AnswerTime, c.readOnlyColumns(c.greeting), cluster); err != nil {
+	if err := c.scanServer(AnswerTime, c.readOnlyColumns(&mode), cluster); err != nil {
 		return c.refusedOr(err, "could not read @@read_only")
 	}
-	return c.checkServer(cluster)
+	return c.checkServer(&mode, cluster)
 }
 
 // lasting returns an error if the server frees locks while their holders still
@@ -192,8 +179,8 @@ func (c *Conn) Confirm(name string) (err error) {
 	switch {
 	case !c.server.CheckServer || c.greeting == nil:
 		return nil
-	case c.rechecked && c.clusterQuestion() == nil:
-		err = c.checkServer(nil)
+	case c.atGrant != nil && c.clusterQuestion() == nil:
+		err = c.checkServer(c.atGrant, nil)
 	default:
 		err = c.checkAgain()
 	}
@@ -260,7 +247,7 @@ func (c *Conn) checkGroup() error {
 // number are returned as errors: they say nothing about the variable.
 func (c *Conn) variable(ask string) (string, error) {
 	var value sql.NullString
-	err := c.scan(AnswerTime, c.selecting(ask), &value)
+	err := c.read(AnswerTime, nil, column{ask, &value})
 	if err != nil && (!declined(err) || errors.As(err, new(otherAnswer))) {
 		return "", c.refusedOr(err, "could not determine whether the server is in a cluster")
 	}

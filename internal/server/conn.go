@@ -54,10 +54,10 @@ type Conn struct {
 	locks        int                 // held on it
 	hasCode      bool                // code of the user's may have run since the settings were read
 	settings     *settings           // as they must be at the end; nil: not known
-	spoilt       string              // why the session is closed after its last release; "": it is not
-	toRestore    []string            // SET statements that undo setIdleLimits
+	spoilt       error               // why the session is closed after its last release; nil: it is not
+	toRestore    []string            // SET statements that undo setUntilRestored
 	leftovers    []string            // locks that may be on it without a holder, none of which is held
-	rechecked    bool                // the answer to the last GET_LOCK contained the read-only columns
+	atGrant      *writability        // in the answer to the last GET_LOCK; nil: it was not asked
 	broken       error               // why the state of the session is unknown; nil: it is known
 }
 
@@ -67,8 +67,8 @@ func (srv *Server) Use(conn *sql.Conn, lent bool) *Conn {
 		conn:    conn,
 		lent:    lent,
 		server:  srv,
-		get:     statement{text: "SELECT " + getLock, inBytes: "SELECT " + inBytes(getLock), short: true},
-		release: statement{text: "SELECT " + releaseLock, inBytes: "SELECT " + inBytes(releaseLock), short: true},
+		get:     statement{text: "SELECT " + getLock, short: true},
+		release: statement{text: "SELECT " + releaseLock, short: true},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.silence = time.AfterFunc(math.MaxInt64, c.BreakOff)
@@ -163,38 +163,40 @@ func (c *Conn) MarkBroken(err error) error {
 	return fault.Because(fault.ErrUnavailable, "session closed after an error", err)
 }
 
-// raw lets f use the driver's connection. It waits for a statement that code of
-// the user's runs on the connection. database/sql would also wait for open rows
-// in Raw if f returned driver.ErrBadConn: see closeConn.
-func (c *Conn) raw(f func(conn driver.Conn) error) error {
+// raw lets f use the driver's connection, which is known from then on. It waits
+// for a statement that code of the user's runs on the connection. database/sql
+// would also wait for open rows in Raw if f returned driver.ErrBadConn: see
+// closeConn.
+func (c *Conn) raw(f func(conn driver.Conn) error) (err error) {
 	began := false
-	err := orConnDone(&began, func() error {
-		return c.conn.Raw(func(conn any) error {
-			began = true
-			return f(conn.(driver.Conn))
-		})
+	defer func() {
+		if !began {
+			err = c.connDone(recover(), err)
+		}
+	}()
+	return c.conn.Raw(func(conn any) error {
+		began = true
+		inner := conn.(driver.Conn)
+		if c.driver == nil {
+			c.know(inner)
+		}
+		return f(inner)
 	})
-	if errors.Is(err, sql.ErrConnDone) && c.lent {
-		return ErrReturned
-	}
-	return err
 }
 
-// orConnDone calls use, which uses the *sql.Conn. If use panics before it has
-// begun, orConnDone returns sql.ErrConnDone.
+// connDone returns the error for a use of the *sql.Conn that has failed by err,
+// or has panicked for that reason before it began.
 //
 // database/sql panics if Close is called at the same moment. It checks that the
 // Conn is open, waits for Close, and uses a field that Close has set to nil
 // (sql.Conn.grabConn, Go 1.26). The owner of a lent connection, and Discard,
 // may call Close at any moment.
-func orConnDone(began *bool, use func() error) (err error) {
-	defer func() {
-		if *began {
-			return
-		}
-		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%w (%v)", sql.ErrConnDone, reason)
-		}
-	}()
-	return use()
+func (c *Conn) connDone(reason any, err error) error {
+	if reason != nil {
+		err = fmt.Errorf("%w (%v)", sql.ErrConnDone, reason)
+	}
+	if errors.Is(err, sql.ErrConnDone) && c.lent {
+		return ErrReturned
+	}
+	return err
 }

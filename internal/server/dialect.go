@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,25 +12,14 @@ import (
 	"github.com/go-namedlock/namedlock/internal/fault"
 )
 
-// A greeting contains the server's answers to the greeting, which is the first
-// statement of a session. The fields lease, timeLimit and checked also
-// change later.
+// A greeting contains what is known about the server and the session from the
+// greeting, which is the first statement of a session.
 type greeting struct {
 	version, comment sql.NullString
-	// The character sets that a name goes through on its way, and back.
-	clientCharset, connectionCharset, resultsCharset sql.NullString
-	harmless                                         bool // a name passes them unchanged
-	// The session's wait_timeout in seconds, as it was, and its lease.
-	waitTimeout sql.NullInt64
-	lease       leaseState
-	// MariaDB's max_statement_time in seconds, read when it is first needed.
-	timeLimit sql.NullFloat64
-	// How many locks other code had left on the connection.
-	leaked sql.NullInt64
-	// Whether the server is read-only, and when its locks were last found to
-	// exclude, since epoch. WithoutServerCheck leaves both unset.
-	readOnly, innodbReadOnly sql.NullString
-	checked                  time.Duration
+	harmless         bool            // a name passes the session's character sets unchanged
+	leaseUnread      bool            // the server accepted the lease, which was not read back yet
+	timeLimit        sql.NullFloat64 // MariaDB's max_statement_time in seconds, read when it is first needed
+	checked          time.Duration   // when the server's locks were last found to exclude, since epoch
 }
 
 func (g *greeting) mariaDB() bool {
@@ -40,7 +30,7 @@ func (g *greeting) mariaDB() bool {
 // transaction after a deadlock has rolled it back. MariaDB 10.5 does that, and
 // 10.11 does not (measured). The versions between them are treated like 10.5.
 func (g *greeting) hidesDeadlocks() bool {
-	if g == nil || !g.mariaDB() {
+	if !g.mariaDB() {
 		return false
 	}
 	rest, ten := strings.CutPrefix(g.version.String, "10.")
@@ -59,31 +49,44 @@ func isUTF8(charset string) bool {
 	return charset == "utf8mb4" || charset == "utf8mb3" || charset == "utf8"
 }
 
-// columns returns the first columns of a greeting. They are the same on MySQL
-// and MariaDB.
-func (g *greeting) columns() []column {
-	return []column{
-		{"VERSION()", &g.version},
-		{"@@version_comment", &g.comment},
-		{"@@character_set_client", &g.clientCharset},
-		{"@@character_set_connection", &g.connectionCharset},
-		{"@@wait_timeout", &g.waitTimeout},
-	}
-}
-
-// charsetOfResults is the last column of every greeting.
-func (g *greeting) charsetOfResults() column {
-	return column{"@@character_set_results", &g.resultsCharset}
-}
-
 // greet asks the server what it is, unless that is known. It changes nothing,
 // so the session may hold locks.
 func (c *Conn) greet() error {
 	if c.greeting != nil {
 		return nil
 	}
+	if _, err := c.hello(c.patience(), nil, nil); err != nil {
+		return c.refusedOr(err, rejected)
+	}
+	return nil
+}
+
+const rejected = "the server rejected the first query on a new session"
+
+// hello sends the greeting, with more columns in it and, unless cluster is nil,
+// the question whether the server may be in a cluster. It returns the session's
+// wait_timeout in seconds.
+func (c *Conn) hello(bound time.Duration, more []column, cluster *sql.NullString) (waitTimeout int64, err error) {
 	var g greeting
-	return c.greeted(&g, c.scanServer(c.patience(), append(g.columns(), g.charsetOfResults()), nil))
+	var client, connection, results sql.NullString // the character sets that a name goes through on its way, and back
+	var seconds sql.NullInt64
+	columns := slices.Concat([]column{
+		{"VERSION()", &g.version},
+		{"@@version_comment", &g.comment},
+		{"@@character_set_client", &client},
+		{"@@character_set_connection", &connection},
+		{"@@wait_timeout", &seconds},
+	}, more, []column{{"@@character_set_results", &results}})
+	if err := c.scanServer(bound, columns, cluster); err != nil {
+		return 0, err
+	}
+	c.setIdleLimit(time.Duration(seconds.Int64) * time.Second)
+	// If character_set_results is NULL, the server converts nothing on the way
+	// back.
+	g.harmless = isUTF8(client.String) && isUTF8(connection.String) && (!results.Valid || isUTF8(results.String))
+	c.greeting = &g
+	c.chooseSpelling()
+	return seconds.Int64, nil
 }
 
 // Greet greets a session and refuses it if its server's locks do not exclude.
@@ -95,53 +98,38 @@ func (c *Conn) greet() error {
 // lock of ours can be on the session at the first Check of a connection given
 // to New.
 func (c *Conn) Greet(bound time.Duration) error {
-	var g greeting
-	cluster := c.clusterQuestion()
-	columns := g.columns()
+	var columns []column
+	var leaked sql.NullInt64
 	if c.locks == 0 { // RELEASE_ALL_LOCKS would give ours away
-		columns = append(columns, column{releaseAllLocks, &g.leaked})
+		columns = append(columns, column{releaseAllLocks, &leaked})
 	}
+	var mode writability
 	if c.server.CheckServer {
-		columns = append(columns, c.readOnlyColumns(&g)...)
+		columns = append(columns, c.readOnlyColumns(&mode)...)
 	}
-	columns = append(columns, g.charsetOfResults())
-	err := c.scanServer(bound, columns, cluster)
+	cluster := c.clusterQuestion()
+	waitTimeout, err := c.hello(bound, columns, cluster)
 	switch {
 	case isVitess(err):
 		return fault.Because(fault.ErrUnsupported, vitess, err)
 	case Prohibits(err):
 		return prohibited(err)
+	case err != nil:
+		return c.refusedOr(err, rejected)
 	}
-	if err := c.greeted(&g, err); err != nil {
-		return err
-	}
-	if g.leaked.Int64 > 0 {
-		c.server.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", g.leaked.Int64)
+	if leaked.Int64 > 0 {
+		c.server.Logger.Warn("namedlock: released locks that other code left on a connection", "locks", leaked.Int64)
 	}
 	if c.server.CheckServer {
-		err = c.checkServer(cluster)
+		err = c.checkServer(&mode, cluster)
 	}
 	if err == nil {
-		err = c.setLease()
+		err = c.setLease(waitTimeout)
 	}
 	if err != nil {
 		c.greeting = nil // the next use greets again
 	}
 	return err
-}
-
-func (c *Conn) greeted(g *greeting, err error) error {
-	if err != nil {
-		return c.refusedOr(err, "the server rejected the first query on a new session")
-	}
-	c.setIdleLimit(time.Duration(g.waitTimeout.Int64) * time.Second)
-	// If character_set_results is NULL, the server converts nothing on the way
-	// back.
-	g.harmless = isUTF8(g.clientCharset.String) && isUTF8(g.connectionCharset.String) &&
-		(!g.resultsCharset.Valid || isUTF8(g.resultsCharset.String))
-	c.greeting = g
-	c.chooseSpelling()
-	return nil
 }
 
 // refusedOr returns the error for a question that failed. If the server
@@ -170,7 +158,7 @@ func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, 
 		return &statement{text: "SELECT " + limit(d) + c.columns(columns...)}, int64(seconds), nil
 	}
 	if !c.greeting.timeLimit.Valid {
-		if err := c.scan(c.patience(), c.selecting("@@max_statement_time"), &c.greeting.timeLimit); err != nil {
+		if err := c.read(c.patience(), nil, column{"@@max_statement_time", &c.greeting.timeLimit}); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -13,12 +13,9 @@ func (c *Conn) restore() error {
 	if err := c.releaseLeftovers(); err != nil {
 		return err
 	}
-	if err := c.unsetLease(); err != nil {
-		return fmt.Errorf("could not restore wait_timeout: %w", err)
-	}
 	for _, set := range c.toRestore {
 		if err := c.exec(AnswerTime, set); err != nil {
-			return fmt.Errorf("could not restore an idle limit: %w", err)
+			return fmt.Errorf("%s failed: %w", set, err)
 		}
 	}
 	return nil
@@ -110,13 +107,11 @@ func (c *Conn) CloseSocket() bool {
 // borrowed, wait_timeout included. It must hold no lock. If that fails, the
 // connection is closed and GiveBack returns the error.
 func (c *Conn) GiveBack() error {
-	if err := c.restore(); err != nil {
-		_ = c.Discard()
-		return err
+	err := c.Leave()
+	if err == nil {
+		_ = c.conn.Close()
 	}
-	c.letGo()
-	_ = c.conn.Close()
-	return nil
+	return err
 }
 
 // Leave stops using the connection that was given to New, and restores it
@@ -125,7 +120,7 @@ func (c *Conn) GiveBack() error {
 // the lease. Leave returns an error if the connection had to be closed.
 func (c *Conn) Leave() error {
 	switch err := c.restore(); {
-	case errors.Is(err, ErrOccupied):
+	case c.lent && errors.Is(err, ErrOccupied):
 		c.server.Logger.Warn("namedlock: could not restore wait_timeout on the connection given to New", "error", err)
 	case err != nil:
 		_ = c.Discard()

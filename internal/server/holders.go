@@ -103,10 +103,8 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 	}
 	found, err := c.holders(named(name), holderColumns+oneLock+ofHolder, holderColumns+oneLock+ofHolderOfOwn, c.selecting(usedBy))
 	switch {
-	case errorNumber(err) == erNoSuchFunction:
-		return Holder{}, false, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
 	case err != nil:
-		return Holder{}, false, c.refusedOr(err, "could not read the holder of the lock")
+		return Holder{}, false, c.noHolder(err)
 	case len(found) == 0 || found[0].ConnectionID == 0:
 		return Holder{}, false, nil
 	}
@@ -121,34 +119,20 @@ func (c *Conn) Holder(name string) (Holder, bool, error) {
 // The statement also shows which leftovers are on the session. They are
 // released, and count as free.
 func (c *Conn) HolderIDs(names []string) ([]int64, error) {
-	if c.greeting == nil {
-		if err := c.greet(); err != nil {
-			return nil, err
-		}
+	if err := c.greet(); err != nil {
+		return nil, err
 	}
 	ids, ours := make([]sql.NullInt64, len(names)), make([]sql.NullBool, len(c.leftovers))
 	var columns []column
-	var args []driver.NamedValue
-	ask := func(text, name string, dest sql.Scanner) {
-		columns = append(columns, column{text, dest})
-		args = append(args, driver.NamedValue{Ordinal: len(columns), Value: name})
-	}
+	var args []driver.Value
 	for i, name := range names {
-		ask(usedBy, name, &ids[i])
+		columns, args = append(columns, column{usedBy, &ids[i]}), append(args, name)
 	}
 	for i, name := range c.leftovers {
-		ask(provesLock, name, &ours[i])
+		columns, args = append(columns, column{provesLock, &ours[i]}), append(args, name)
 	}
-	texts, answer := split(columns)
-	switch err := c.query(c.patience(), &statement{text: c.selecting(texts...)}, args, answer); {
-	case err != nil && !IsAnswer(err):
-		return nil, c.MarkBroken(err)
-	case errorNumber(err) == erNoSuchFunction:
-		return nil, fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
-	case errorNumber(err) == erQueryInterrupted:
-		return nil, fault.Because(fault.ErrInterrupted, "", err)
-	case err != nil:
-		return nil, fault.Because(fault.ErrUnavailable, "could not read the holders of the locks", err)
+	if err := c.read(c.patience(), named(args...), columns...); err != nil {
+		return nil, c.noHolder(err)
 	}
 	holders := make([]int64, len(names))
 	for i, id := range ids {
@@ -169,6 +153,14 @@ func (c *Conn) HolderIDs(names []string) ([]int64, error) {
 		return nil, err
 	}
 	return holders, nil
+}
+
+// noHolder returns the error for a server that did not report a holder.
+func (c *Conn) noHolder(err error) error {
+	if errorNumber(err) == erNoSuchFunction {
+		return fault.Because(fault.ErrUnsupported, "the server cannot report who holds a lock", err)
+	}
+	return c.refusedOr(err, "could not read who holds the lock")
 }
 
 // Holders asks for the holders of all locks whose names begin with prefix. It

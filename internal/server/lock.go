@@ -50,28 +50,15 @@ func (c *Conn) getLock(name string, wait time.Duration, lookFollows bool) (grant
 	if err := c.readyFor(name); err != nil {
 		return false, err
 	}
-	c.rechecked = false
+	c.atGrant = nil
 	var answer sql.NullInt64
-	if wait <= 0 {
-		answer, err = c.ask(c.patience(), &c.get, c.argsFor(name))
-		if err != nil && isTimeLimit(err) {
-			// The server's time limit for statements is so short that it cut off
-			// even the try. A wait overrides that limit. See releaseInCase for
-			// the release.
-			if err := c.releaseInCase(name, err); err != nil {
-				return false, err
-			}
-			if err := c.readyFor(name); err != nil { // it may be a leftover now
-				return false, err
-			}
-			wait = time.Millisecond
-		}
-	}
 	if wait > 0 {
 		answer, err = c.waitForLock(name, wait)
+	} else {
+		answer, err = c.ask(c.patience(), &c.get, c.argsFor(name))
 	}
 	switch {
-	case err == nil && answer.Valid && answer.Int64 == 1:
+	case err == nil && answer.Int64 == 1:
 		c.locks++
 		if wait > 0 {
 			// The server was busy with the statement during the wait, not idle.
@@ -84,13 +71,18 @@ func (c *Conn) getLock(name string, wait time.Duration, lookFollows bool) (grant
 		return false, c.MarkBroken(fmt.Errorf("GET_LOCK returned %d", answer.Int64))
 	case err != nil && !IsAnswer(err):
 		return false, c.MarkBroken(err)
-	}
-	if lookFollows && isTimeLimit(err) {
+	case wait > 0 && lookFollows && isTimeLimit(err):
 		c.leftovers = append(c.leftovers, name)
 		return false, nil
 	}
 	if err := c.releaseInCase(name, err); err != nil {
 		return false, err
+	}
+	if wait <= 0 && isTimeLimit(err) {
+		// The server's time limit for statements is so short that it cut off
+		// even the try. A wait overrides that limit. If the RELEASE_LOCK was
+		// refused, readyFor returns an error.
+		return c.getLock(name, time.Millisecond, lookFollows)
 	}
 	return false, verdict(err)
 }
@@ -136,11 +128,9 @@ func (c *Conn) releaseLeftovers() (refused error) {
 // readyFor makes sure that the session can spell the name, and that no leftover
 // of it is on the session: GET_LOCK would re-enter that silently.
 func (c *Conn) readyFor(name string) error {
-	if len(c.leftovers) > 0 {
-		err := c.releaseLeftovers()
-		if err != nil && (c.Broken() || slices.ContainsFunc(c.leftovers, func(left string) bool { return names.Fold(left) == names.Fold(name) })) {
-			return err
-		}
+	isOf := func(left string) bool { return names.Fold(left) == names.Fold(name) }
+	if err := c.releaseLeftovers(); err != nil && (c.Broken() || slices.ContainsFunc(c.leftovers, isOf)) {
+		return err
 	}
 	if !names.ASCII(name) {
 		if err := c.greet(); err != nil {
@@ -175,8 +165,9 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 	}
 	for {
 		columns := []column{{getLock, &answer}}
+		var mode writability
 		if c.server.CheckServer {
-			columns = append(columns, c.readOnlyColumns(c.greeting)...)
+			columns = append(columns, c.readOnlyColumns(&mode)...)
 		}
 		texts, dest := split(columns)
 		st, timeout, err := c.waitStatement(wait, texts)
@@ -184,10 +175,12 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 			return answer, err
 		}
 		err = c.query(bound, st, named(name, timeout), dest)
-		if err != nil && c.lacksInnoDB(err) {
+		if c.lacksInnoDB(err) {
 			continue // the server did not wait: it does not have the column
 		}
-		c.rechecked = err == nil && c.server.CheckServer
+		if err == nil && c.server.CheckServer {
+			c.atGrant = &mode
+		}
 		return answer, err
 	}
 }
@@ -200,9 +193,7 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 // If code under the lock left the session changed, ReleaseLock also breaks the
 // session, and returns nil.
 func (c *Conn) ReleaseLock(name string) error {
-	if len(c.leftovers) > 0 {
-		_ = c.releaseLeftovers() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
-	}
+	_ = c.releaseLeftovers() // if it fails, RELEASE_LOCK fails as well, or it is repeated later
 	bound := c.server.ReleaseTimeout
 	if c.locks > 1 {
 		bound = min(bound, c.patience())
@@ -217,8 +208,8 @@ func (c *Conn) ReleaseLock(name string) error {
 		c.broken = fmt.Errorf("RELEASE_LOCK returned %d: another session holds the lock", answer.Int64)
 	default:
 		c.locks--
-		if c.locks == 0 && c.spoilt != "" {
-			c.broken = &spoiled{c.spoilt}
+		if c.locks == 0 && c.spoilt != nil {
+			c.broken = c.spoilt
 		}
 		return nil
 	}

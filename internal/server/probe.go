@@ -59,7 +59,7 @@ func (c *Conn) Probe() State {
 // listen asks the kernel to report when the server closes the connection, if it
 // can. If a probe cannot detect that either, listen logs it, once per Server.
 func (c *Conn) listen(conn driver.Conn) {
-	if why := c.blindness(); why != "" {
+	if why := c.blindness(conn); why != "" {
 		c.unwatched.Store(true)
 		if !c.server.warnedUnwatched.Swap(true) {
 			c.server.Logger.Warn("namedlock: lost locks will be noticed late, by keep-alive only",
@@ -74,12 +74,12 @@ func (c *Conn) listen(conn driver.Conn) {
 	}
 }
 
-// blindness returns why a probe cannot detect a loss; "": it can.
-func (c *Conn) blindness() string {
-	switch {
-	case c.inMemory() != nil:
+// blindness returns why a probe of conn cannot detect a loss; "": it can.
+func (c *Conn) blindness(conn driver.Conn) string {
+	if _, inMemory := conn.(MemoryConn); inMemory {
 		return ""
-	case !c.driver.Shown:
+	}
+	if !c.driver.Shown {
 		return "the connection is not go-sql-driver's, or a wrapper hides it: use WithUnwrap or WithKeepAlive(time.Second)"
 	}
 	return c.driver.Blind()
@@ -96,14 +96,12 @@ func (c *Conn) listenNoMore(socket net.Conn) {
 // session's turn.
 func (c *Conn) SocketOpen() bool { return c.Probe() == Open }
 
-// know finds the driver's connection and begins to listen, once and before the
-// first statement.
+// know finds the driver's connection, which is not known yet, and begins to
+// listen.
 func (c *Conn) know(conn driver.Conn) {
-	if c.driver != nil {
-		return
-	}
-	c.driver = &peek.Conn{Conn: conn}
-	if c.inMemory() == nil {
+	if _, inMemory := conn.(MemoryConn); inMemory {
+		c.driver = &peek.Conn{Conn: conn}
+	} else {
 		c.driver = peek.Find(conn, c.server.Unwrap, c.server.Logger)
 	}
 	if c.server.Probe > 0 {
@@ -111,37 +109,33 @@ func (c *Conn) know(conn driver.Conn) {
 	}
 }
 
-// inMemory returns the connection if it leads to a server in memory, or nil. It
-// is known already.
-func (c *Conn) inMemory() MemoryConn {
-	conn, _ := c.driver.Conn.(MemoryConn)
-	return conn
-}
-
 // stateOf reads the state that the driver and database/sql have noted. It
-// neither sends anything nor probes the socket.
+// neither sends anything nor probes the socket. Call it in raw.
 func (c *Conn) stateOf(conn driver.Conn) State {
-	c.noteTx(conn)
 	tx := c.tx.Load()
+	if tx != nil {
+		c.noteTx()
+	}
 	if tx != nil && peek.RowsOpen(tx) {
 		return Occupied
 	}
-	if conn := c.inMemory(); conn != nil {
-		if conn.ClosedByServer(Look{}) {
+	switch c.driver.State() {
+	case peek.Unseen:
+		if conn, ok := conn.(MemoryConn); !ok {
+			return Unseen
+		} else if conn.ClosedByServer(Look{}) {
 			return Closed
 		}
-		return Open
-	}
-	switch d := c.driver; {
-	case !d.Shown:
-		return Unseen
-	case tx != nil && c.ctx.Err() == nil && d.CutOff():
+	case peek.CutOff:
 		// If the session's own context has ended, that was the reason: no
 		// answer to a proof, which is a loss.
-		return CutOff
-	case d.Closed():
+		if tx != nil && c.ctx.Err() == nil {
+			return CutOff
+		}
 		return Closed
-	case d.Unread():
+	case peek.Closed:
+		return Closed
+	case peek.Unread:
 		return Occupied
 	}
 	return Open

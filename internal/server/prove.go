@@ -27,24 +27,20 @@ func (c *Conn) Prove(names []string) error {
 		}
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
-	owned, args := make([]sql.NullBool, len(names)), make([]driver.NamedValue, len(names))
-	columns := make([]column, len(names))
+	owned := make([]sql.NullBool, len(names))
+	columns, args := make([]column, len(names)), make([]driver.Value, len(names))
 	for i, name := range names {
-		args[i] = driver.NamedValue{Ordinal: i + 1, Value: name}
-		columns[i] = column{provesLock, &owned[i]}
+		columns[i], args[i] = column{provesLock, &owned[i]}, name
 	}
-	var asked greeting // only its read-only columns are used
+	var mode writability
 	if c.server.CheckServer {
-		columns = append(columns, c.readOnlyColumns(&asked)...)
+		columns = append(columns, c.readOnlyColumns(&mode)...)
 	} else {
-		columns = append(columns, column{"0", &asked.readOnly})
+		columns = append(columns, column{"0", &mode.readOnly})
 	}
-	var waitTimeout sql.NullInt64
+	var waitTimeout sql.NullString
 	columns = append(columns, c.leaseColumns(&waitTimeout)...)
-
-	texts, answer := split(columns)
-	st := &statement{text: c.selecting(texts...)}
-	if err := c.query(c.patience(), st, args, answer); err != nil {
+	if err := c.read(c.patience(), named(args...), columns...); err != nil {
 		return fmt.Errorf("keep-alive failed: %w", err)
 	}
 	for i := range owned {
@@ -53,7 +49,7 @@ func (c *Conn) Prove(names []string) error {
 		}
 	}
 	c.leaseRead(waitTimeout)
-	return asked.writable()
+	return mode.err()
 }
 
 // IsTooLong reports whether nothing was sent, because the statement does not

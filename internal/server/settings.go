@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -23,100 +22,70 @@ import (
 // every character set. Answers are read as bytes (columns), and each SELECT has
 // a LIMIT (unlimited).
 
-// settings are the session variables on which the library, and the next
-// borrower of the connection, rely.
-type settings struct {
-	// The collation implies character_set_connection. Setting that would set the
-	// character set's default collation.
-	clientCharset, collation, resultsCharset     sql.NullString
-	waitTimeout                                  sql.NullInt64
-	autocommit, selectLimit, isolation, readOnly sql.NullString
-	completion, timeLimit                        sql.NullString
+// settings are the values of the session variables on which the library, and
+// the next borrower of the connection, rely, in the order of settingNames. An
+// unset one is NULL.
+type settings [13]sql.NullString
 
-	// MariaDB: in a transaction one of these replaces wait_timeout, unless it
-	// is 0.
-	idle, idleReadOnly, idleWrite sql.NullInt64
-}
-
+// Where some of the settings are.
 const (
-	idleTransaction         = "idle_transaction_timeout"
-	idleReadOnlyTransaction = "idle_readonly_transaction_timeout"
-	idleWriteTransaction    = "idle_write_transaction_timeout"
+	atWaitTimeout = 3
+	atCompletion  = 6
+	atIsolation   = 7
+	atIdleLimits  = 10 // and the two after it
 )
 
-func (set *settings) columns(mariaDB bool) []column {
-	columns := []column{
-		{"@@character_set_client", &set.clientCharset},
-		{"@@collation_connection", &set.collation},
-		{"@@character_set_results", &set.resultsCharset},
-		{"@@wait_timeout", &set.waitTimeout},
-		{"@@autocommit", &set.autocommit},
-		{"@@sql_select_limit", &set.selectLimit},
-		{"@@completion_type", &set.completion},
+// settingNames returns the names of the settings. The collation implies
+// character_set_connection. Setting that would set the character set's default
+// collation.
+func (c *Conn) settingNames() []string {
+	names := []string{
+		"character_set_client", "collation_connection", "character_set_results", atWaitTimeout: "wait_timeout",
+		"autocommit", "sql_select_limit", atCompletion: "completion_type",
 	}
-	if !mariaDB {
-		return append(columns,
-			column{"@@transaction_isolation", &set.isolation},
-			column{"@@transaction_read_only", &set.readOnly},
-			column{"@@max_execution_time", &set.timeLimit})
+	if !c.greeting.mariaDB() {
+		return append(names, "transaction_isolation", "transaction_read_only", "max_execution_time")
 	}
-	return append(columns,
-		column{"@@tx_isolation", &set.isolation},
-		column{"@@tx_read_only", &set.readOnly},
-		column{"@@max_statement_time", &set.timeLimit},
-		column{"@@" + idleTransaction, &set.idle},
-		column{"@@" + idleReadOnlyTransaction, &set.idleReadOnly},
-		column{"@@" + idleWriteTransaction, &set.idleWrite})
+	return append(names, "tx_isolation", "tx_read_only", "max_statement_time",
+		// In a transaction one of these replaces wait_timeout, unless it is 0.
+		"idle_transaction_timeout", "idle_readonly_transaction_timeout", "idle_write_transaction_timeout")
 }
 
-// changed returns the names of the settings that are different now.
-func (set *settings) changed(now *settings, mariaDB bool) (names []string) {
-	if *set == *now {
-		return nil
+func (set *settings) columns(names []string) []column {
+	columns := make([]column, len(names))
+	for i, name := range names {
+		columns[i] = column{"@@" + name, &set[i]}
 	}
-	before, after := set.columns(mariaDB), now.columns(mariaDB)
-	for i := range before {
-		if value(before[i].dest) != value(after[i].dest) {
-			names = append(names, before[i].text)
-		}
-	}
-	return names
-}
-
-func value(of sql.Scanner) driver.Value {
-	v, _ := of.(driver.Valuer).Value()
-	return v
-}
-
-// sealed reports whether no code of the user's can reach the session. The
-// transaction of a test double is on another database. A connection given to
-// New whose driver is not shown counts as sealed under WithoutServerCheck,
-// which promises to send only the statements of the cycle.
-func (c *Conn) sealed(conn driver.Conn) bool {
-	c.know(conn)
-	return c.inMemory() != nil || c.lent && !c.server.CheckServer && !c.driver.Shown
+	return columns
 }
 
 // readyForCode prepares the session for code of the user's. It reads the
 // settings, unless they are known, and limits every idle time in a transaction
 // to the lease.
+//
+// It does nothing if no code of the user's can reach the session. The
+// transaction of a test double is on another database. A connection given to
+// New whose driver is not shown counts as such a session under
+// WithoutServerCheck, which promises to send only the statements of the cycle.
 func (c *Conn) readyForCode() error {
 	var sealed bool
-	if err := c.raw(func(conn driver.Conn) error {
-		sealed = c.sealed(conn)
+	err := c.raw(func(conn driver.Conn) error {
+		_, inMemory := conn.(MemoryConn)
+		sealed = inMemory || c.lent && !c.server.CheckServer && !c.driver.Shown
 		return nil
-	}); err != nil || sealed {
+	})
+	if err != nil || sealed {
 		return err
 	}
 	if err := c.greet(); err != nil {
 		return err
 	}
-	hadCode := c.hasCode
+	known := c.settings != nil || c.hasCode // or it is too late to read them
 	c.hasCode = true
-	if c.settings != nil || hadCode { // known, or too late to be read
+	if known {
 		return nil
 	}
-	err := c.readSettings()
+	err = c.readSettings()
 	if err != nil {
 		c.hasCode = false // no code has run: the next transaction begins here again
 	}
@@ -127,13 +96,12 @@ func (c *Conn) readyForCode() error {
 // server that imitates MySQL does not have all of them. Then they stay unknown.
 func (c *Conn) readSettings() error {
 	set := new(settings)
-	texts, dest := split(set.columns(c.greeting.mariaDB()))
-	if err := c.scan(c.patience(), c.selecting(texts...), dest...); declined(err) {
+	if err := c.read(c.patience(), nil, set.columns(c.settingNames())...); declined(err) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	c.leaseRead(set.waitTimeout)
+	c.leaseRead(set[atWaitTimeout])
 	if err := c.setIdleLimits(set); err != nil {
 		return err
 	}
@@ -146,36 +114,34 @@ func (c *Conn) readSettings() error {
 // restore sets it back. A shorter one shortens the interval of the proofs.
 func (c *Conn) setIdleLimits(set *settings) error {
 	lease := c.server.leaseSeconds()
-	for _, limit := range []struct {
-		name  string
-		value *sql.NullInt64
-	}{{idleTransaction, &set.idle}, {idleReadOnlyTransaction, &set.idleReadOnly}, {idleWriteTransaction, &set.idleWrite}} {
-		if !limit.value.Valid || limit.value.Int64 == 0 {
+	for i, name := range c.settingNames()[atIdleLimits:] {
+		limit := integer(set[atIdleLimits+i])
+		if limit == 0 {
 			continue
 		}
-		if lease > 0 && limit.value.Int64 > lease {
-			if err := c.exec(c.patience(), fmt.Sprintf("SET SESSION %s = %d", limit.name, lease)); err != nil {
+		if lease > 0 && limit > lease {
+			if err := c.setUntilRestored(name, lease, limit); err != nil {
 				return err
 			}
-			c.toRestore = append(c.toRestore, fmt.Sprintf("SET SESSION %s = %d", limit.name, limit.value.Int64))
-			limit.value.Int64 = lease
+			limit = lease
+			set[atIdleLimits+i].String = strconv.FormatInt(lease, 10)
 		}
-		c.setIdleLimit(min(c.IdleLimit(), time.Duration(limit.value.Int64)*time.Second))
+		c.setIdleLimit(min(c.IdleLimit(), time.Duration(limit)*time.Second))
 	}
 	return nil
 }
 
-// A spoiled session is closed although no lock was lost.
-type spoiled struct{ why string }
-
-func (e *spoiled) Error() string {
-	return "code under the lock left the session changed: " + e.why
+// integer returns the number that a variable is set to, or 0.
+func integer(value sql.NullString) int64 {
+	n, _ := strconv.ParseInt(value.String, 10, 64)
+	return n
 }
 
-// spoil makes ReleaseLock break the session after its last release.
+// spoil makes ReleaseLock break the session after its last release, although no
+// lock was lost.
 func (c *Conn) spoil(why string) {
-	if c.spoilt == "" {
-		c.spoilt = why
+	if c.spoilt == nil {
+		c.spoilt = errors.New("code under the lock left the session changed: " + why)
 	}
 }
 
@@ -188,28 +154,23 @@ func (c *Conn) spoil(why string) {
 // This statement is prepared from its second use on, because as text it takes a
 // server about twice as long. (Measured: 59 µs as text, of which 27 µs remain
 // without parsing, on MariaDB 10.11; 35 µs and 19 µs on MySQL 9.7.)
-func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64, error) {
+func (c *Conn) releaseAfterCode(name string, bound time.Duration) (answer sql.NullInt64, err error) {
 	if c.locks > 1 {
 		return c.releaseNested(name, bound)
 	}
-	var answer, left sql.NullInt64
-	now := new(settings)
-	var st *statement
-	dest := one{&answer, &left}
+	var left sql.NullInt64
+	var now settings
+	columns, args := []column{{releaseLock, &answer}, {releaseAllLocks, &left}}, c.argsFor(name)[:1:1]
 	if c.settings == nil {
-		st = &statement{text: c.selecting(releaseLock, releaseAllLocks)}
+		err = c.read(bound, args, columns...)
 	} else {
-		texts, settings := split(now.columns(c.greeting.mariaDB()))
-		st, dest = &c.releaseAll, append(dest, settings...)
-		if !st.short {
-			*st = statement{
-				text:  c.selecting(append([]string{releaseLock, releaseAllLocks}, texts...)...),
-				inHex: unlimited(c.selecting(append([]string{releaseInHex, releaseAllLocks}, texts...)...)),
-				short: true,
-			}
+		texts, dest := split(append(columns, now.columns(c.settingNames())...))
+		if c.releaseAll.text == "" {
+			text := c.selecting(texts...)
+			c.releaseAll = statement{text: text, inHex: unlimited(strings.Replace(text, releaseLock, releaseInHex, 1)), short: true}
 		}
+		err = c.query(bound, &c.releaseAll, args, dest)
 	}
-	err := c.query(bound, st, c.argsFor(name)[:1:1], dest)
 	if err != nil || answer.Int64 != 1 {
 		return answer, err
 	}
@@ -218,17 +179,22 @@ func (c *Conn) releaseAfterCode(name string, bound time.Duration) (sql.NullInt64
 		c.server.Logger.Warn("namedlock: released locks that code under a lock took with GET_LOCK", "name", name, "locks", left.Int64)
 	}
 	switch {
-	case c.settings == nil:
-		if !c.lent {
-			c.spoil("its settings cannot be read")
-		}
+	case c.settings == nil && !c.lent:
+		c.spoil("its settings cannot be read")
+	case c.settings == nil || now == *c.settings:
 	case c.lent:
-		c.putBack(now)
-		c.settings = nil // its owner may change them before the next transaction
+		c.putBack(&now)
 	default:
-		if changed := c.settings.changed(now, c.greeting.mariaDB()); len(changed) > 0 {
-			c.spoil(strings.Join(changed, ", "))
+		var changed []string
+		for i, name := range c.settingNames() {
+			if now[i] != c.settings[i] {
+				changed = append(changed, name)
+			}
 		}
+		c.spoil(strings.Join(changed, ", "))
+	}
+	if c.lent {
+		c.settings = nil // its owner may change them before the next transaction
 	}
 	return answer, nil
 }
@@ -244,8 +210,7 @@ func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, e
 	for i := range most {
 		var answer sql.NullInt64
 		var held sql.NullBool
-		st := &statement{text: c.selecting(releaseLock, provesLock)}
-		err := c.query(bound, st, named(name, name), one{&answer, &held})
+		err := c.read(bound, named(name, name), column{releaseLock, &answer}, column{provesLock, &held})
 		if i == 0 {
 			first = answer
 		}
@@ -261,16 +226,12 @@ func (c *Conn) releaseNested(name string, bound time.Duration) (sql.NullInt64, e
 // fails.
 func (c *Conn) putBack(now *settings) {
 	var sets []string
-	before, after := c.settings.columns(c.greeting.mariaDB()), now.columns(c.greeting.mariaDB())
-	for i := range before {
-		if was := value(before[i].dest); was != value(after[i].dest) {
-			sets = append(sets, strings.TrimPrefix(before[i].text, "@@")+" = "+literal(was))
+	for i, name := range c.settingNames() {
+		if was := c.settings[i]; was != now[i] {
+			sets = append(sets, name+" = "+literal(was))
 		}
 	}
-	if len(sets) == 0 {
-		return
-	}
-	if c.settings.completion != now.completion { // the end of the transaction may have begun another
+	if c.settings[atCompletion] != now[atCompletion] { // the end of the transaction may have begun another
 		c.must(c.endTime(), "ROLLBACK AND NO CHAIN")
 	}
 	if err := c.exec(c.patience(), "SET SESSION "+strings.Join(sets, ", SESSION ")); err != nil {
@@ -278,17 +239,13 @@ func (c *Conn) putBack(now *settings) {
 	}
 }
 
-// literal returns the SQL literal of a setting's value: a number, a name or
-// NULL.
-func literal(v driver.Value) string {
-	switch v := v.(type) {
-	case nil:
+// literal returns the SQL literal of a setting: a number, a name or NULL.
+func literal(value sql.NullString) string {
+	if !value.Valid {
 		return "NULL"
-	case string:
-		if _, err := strconv.ParseFloat(v, 64); err == nil {
-			return v
-		}
-		return "'" + v + "'" // a character set or an isolation level
 	}
-	return fmt.Sprint(v)
+	if _, err := strconv.ParseFloat(value.String, 64); err == nil {
+		return value.String
+	}
+	return "'" + value.String + "'" // a character set or an isolation level
 }

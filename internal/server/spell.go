@@ -38,12 +38,6 @@ func (c *Conn) spellOut(text string, args []driver.NamedValue) string {
 	return b.String()
 }
 
-// afterCode returns text with its arguments, for a session on which code of the
-// user's may have run.
-func (c *Conn) afterCode(text string, args []driver.NamedValue) string {
-	return c.spellOut(unlimited(text), args)
-}
-
 // unlimited returns text with a LIMIT of its own if it is a SELECT. After SET
 // sql_select_limit=0, one without a LIMIT would evaluate nothing.
 func unlimited(text string) string {

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/clock"
@@ -13,8 +14,7 @@ import (
 
 // A statement belongs to one session.
 type statement struct {
-	text    string
-	inBytes string // the text that reads its number as bytes, if text does not: see columns
+	text string
 	// The text that is prepared, if it differs from text. It takes names in
 	// hexadecimal digits, so it is also right after code of the user's has run.
 	inHex string
@@ -38,18 +38,42 @@ var (
 	// earlier: through a proxy the connection id may be another client's.
 	ErrCutOff = errors.New("session closed: a context ended during a statement of the transaction")
 
-	errGivenUp         = errors.New("statement abandoned: no caller was waiting for it any more")
-	errClosedMeanwhile = errors.New("the session was closed during the statement")
+	errClosedMeanwhile = errors.New("session closed during the statement: no caller was waiting for it any more, or the session was lost")
 
 	// ErrReturned: the caller of New has closed the connection, which may be
 	// back in its pool with locks on it.
 	ErrReturned = errors.New("the *sql.Conn given to New was closed before the Locker: close the Locker first")
 )
 
-// ask runs st for one number. bound begins when the connection is free for st.
+// ask runs st, which selects one number. bound begins when the connection is
+// free for st.
 func (c *Conn) ask(bound time.Duration, st *statement, args []driver.NamedValue) (sql.NullInt64, error) {
+	if c.asBytes || c.hasCode {
+		st = &statement{text: c.selecting(strings.TrimPrefix(st.text, "SELECT ")), short: true}
+	}
 	err := c.query(bound, st, args, &c.number)
 	return c.number.value, err
+}
+
+// A column is an expression of a SELECT, and where its value goes.
+type column struct {
+	text string
+	dest sql.Scanner
+}
+
+// read selects columns, of one row.
+func (c *Conn) read(bound time.Duration, args []driver.NamedValue, columns ...column) error {
+	texts, dest := split(columns)
+	return c.query(bound, &statement{text: c.selecting(texts...)}, args, dest)
+}
+
+// split returns the columns' texts, and the destinations of their values.
+func split(columns []column) (texts []string, dest one) {
+	texts, dest = make([]string, 0, len(columns)), make(one, 0, len(columns))
+	for _, c := range columns {
+		texts, dest = append(texts, c.text), append(dest, c.dest)
+	}
+	return texts, dest
 }
 
 // scan runs text for one row.
@@ -66,25 +90,23 @@ func (c *Conn) exec(bound time.Duration, text string) error {
 // inside Raw, so that the bound begins only after a statement that code of the
 // user's runs on the connection has ended.
 func (c *Conn) query(bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
-	c.begun = clock.Now()
 	var failed error
-	err := c.raw(func(conn driver.Conn) error {
+	if err := c.raw(func(conn driver.Conn) error {
 		failed = c.queryOn(conn, bound, st, args, answer)
 		return nil // the pool discards a broken session, not Raw
-	})
-	if failed != nil {
-		err = failed
+	}); err != nil {
+		return err
 	}
-	switch {
-	case err == nil, IsAnswer(err):
-		c.answered.Store(int64(c.begun))
-	case IsContext(err):
-		return errGivenUp // a caller would take it for the end of its own context
-	}
-	return err
+	return failed
 }
 
-// queryOn is query on the driver's connection.
+// queryOn is query on the driver's connection. The statement runs under the
+// session's context, and never under a caller's.
+//
+// Until the answer is read, the driver watches a context that can end, and
+// wakes a goroutine twice. That adds measurably to a short statement (see the
+// bench). Only silence breaks a short statement, and closing the socket does
+// the same. So it runs under a context that cannot end.
 func (c *Conn) queryOn(conn driver.Conn, bound time.Duration, st *statement, args []driver.NamedValue, answer receiver) error {
 	switch state := c.stateOf(conn); {
 	case state == Occupied && c.UsedByCode():
@@ -96,14 +118,43 @@ func (c *Conn) queryOn(conn driver.Conn, bound time.Duration, st *statement, arg
 	}
 	c.begun = clock.Now()
 	c.silence.Reset(bound)
-	err := c.run(conn, st, args, answer)
+	ctx := c.ctx
+	if st.short && c.driver.Socket != nil {
+		c.toClose.Store(true)
+		defer c.toClose.Store(false)
+		ctx = context.Background()
+	}
+	var rows driver.Rows
+	err := c.ctx.Err() // now, since BreakOff cancels before it reads toClose
+	if err == nil {
+		rows, err = c.send(st, wire{conn, ctx}, args)
+	}
+	if err == nil {
+		err = answer.receive(rows)
+		// An answer that does not end properly is not an answer.
+		if ended := rows.Close(); err == nil {
+			err = ended
+		}
+	}
 	if err != nil {
 		err = c.classified(err)
 	}
+	return c.ended(err, c.begun, bound)
+}
+
+// ended stops the timer for the bound of a statement that began at begun, and
+// returns the statement's error.
+func (c *Conn) ended(err error, begun, bound time.Duration) error {
 	if !c.silence.Stop() {
 		// The bound may have passed after the answer. But c.ctx has ended, or
 		// is about to, and the next statement would fail.
 		return fmt.Errorf("%w within %v", ErrSilent, bound)
+	}
+	switch {
+	case err == nil, IsAnswer(err):
+		c.answered.Store(int64(begun)) // rows may have been open until now, for longer than the idle limit
+	case IsContext(err):
+		return errClosedMeanwhile // a caller would take it for the end of its own context
 	}
 	return err
 }
@@ -125,76 +176,34 @@ func IsContext(err error) bool {
 	return err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// run sends st and passes its rows to answer, under the session's context, and
-// never under a caller's.
-//
-// Until the answer is read, the driver watches a context that can end, and
-// wakes a goroutine twice. That adds measurably to a short statement (see the
-// bench). Only silence breaks a short statement, and closing the socket does
-// the same. So it runs under a context that cannot end.
-func (c *Conn) run(conn driver.Conn, st *statement, args []driver.NamedValue, answer receiver) error {
-	ctx := c.ctx
-	if st.short && c.driver.Socket != nil {
-		c.toClose.Store(true)
-		defer c.toClose.Store(false)
-		if err := ctx.Err(); err != nil { // in this order: BreakOff cancels first
-			return err
-		}
-		ctx = context.Background()
-	}
-	rows, once, err := c.send(st, wire{conn, ctx}, args)
-	if once != nil {
-		// Inside Raw: closing it later could come between rows of the user's.
-		defer once.Close()
-	}
-	if err != nil {
-		return err
-	}
-	err = answer.receive(rows)
-	// An answer that does not end properly is not an answer.
-	if ended := rows.Close(); err == nil {
-		err = ended
-	}
-	return err
-}
-
 // send sends st in the cheapest way that the session, the driver and the server
 // allow. If the server does not prepare the statement, or has dropped it, its
 // text is sent. So no statement that proves or releases a lock depends on
-// prepared statements, of which other clients can use up the last. If once is
-// not nil, close it after the rows.
-func (c *Conn) send(st *statement, w wire, args []driver.NamedValue) (rows driver.Rows, once driver.Stmt, err error) {
-	first, text := !st.used, st.text
+// prepared statements, of which other clients can use up the last.
+func (c *Conn) send(st *statement, w wire, args []driver.NamedValue) (driver.Rows, error) {
+	first, asArgs := !st.used, !c.literals && !c.hasCode // asArgs: names can be arguments
 	st.used = true
-	if st.inBytes != "" && (c.asBytes || c.hasCode) {
-		text = st.inBytes
+	if !first && (asArgs || !c.literals && st.inHex != "") {
+		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
+			return rows, err
+		}
 	}
-	if c.hasCode {
-		if !first && !c.literals && st.inHex != "" {
-			if rows, ran, err := c.sendPrepared(st, w, digits(args)); ran || err != nil {
-				return rows, nil, err
+	if asArgs {
+		rows, err := w.query(st.text, args)
+		if !errors.Is(err, driver.ErrSkip) {
+			return rows, err
+		}
+		// The driver takes arguments for prepared statements only. With Open a
+		// session may be short-lived, so preparing at the first use would not pay.
+		if first && !c.server.brief {
+			if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
+				return rows, err
 			}
 		}
-		return w.text(c.afterCode(text, args))
 	}
-	if c.literals {
-		return w.text(c.spellOut(text, args))
-	}
-	if !first {
-		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
-			return rows, nil, err
-		}
-	}
-	rows, err = w.query(text, args)
-	if !errors.Is(err, driver.ErrSkip) {
-		return rows, nil, err
-	}
-	// The driver takes arguments for prepared statements only. With Open a
-	// session may be short-lived, so preparing at the first use would not pay.
-	if !c.server.brief {
-		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
-			return rows, nil, err
-		}
+	text := st.text
+	if c.hasCode {
+		text = unlimited(text)
 	}
 	return w.text(c.spellOut(text, args))
 }
@@ -206,17 +215,17 @@ func (c *Conn) sendPrepared(st *statement, w wire, args []driver.NamedValue) (ro
 	if !st.short || st.refused {
 		return nil, false, nil
 	}
+	text := st.text
+	if st.inHex != "" {
+		text, args = st.inHex, digits(args)
+	}
 	if st.prepared == nil {
-		text := st.text
-		if st.inHex != "" {
-			text = st.inHex
-		}
 		prepared, err := w.prepare(text)
-		switch err = c.classified(err); {
-		case IsAnswer(err):
-			st.refused = true
-			return nil, false, nil
-		case err != nil:
+		if err != nil {
+			st.refused = IsAnswer(c.classified(err))
+			if st.refused {
+				err = nil
+			}
 			return nil, false, err
 		}
 		st.prepared = prepared

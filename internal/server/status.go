@@ -41,9 +41,8 @@ const (
 )
 
 // seenTx returns the state of the transaction according to the driver's status
-// flags. Call it in Raw.
-func (c *Conn) seenTx(conn driver.Conn) txState {
-	c.know(conn)
+// flags. Call it in raw.
+func (c *Conn) seenTx() txState {
 	switch open, known := c.driver.InTx(); {
 	case !known:
 		return txUnseen
@@ -55,10 +54,9 @@ func (c *Conn) seenTx(conn driver.Conn) txState {
 
 // noteTx keeps the result of seenTx for the time after the connection is
 // closed.
-func (c *Conn) noteTx(conn driver.Conn) {
-	state := c.seenTx(conn)
-	if c.tx.Load() != nil && c.shownBy.Load()&byFlags != 0 {
-		c.lastTx.Store(int32(state))
+func (c *Conn) noteTx() {
+	if c.shownBy.Load()&byFlags != 0 {
+		c.lastTx.Store(int32(c.seenTx()))
 	}
 }
 
@@ -105,8 +103,8 @@ func (c *Conn) mark() error {
 
 // lookAtTx returns the state of the transaction that the driver has noted.
 func (c *Conn) lookAtTx() (state txState, err error) {
-	err = c.raw(func(conn driver.Conn) error {
-		state = c.seenTx(conn)
+	err = c.raw(func(driver.Conn) error {
+		state = c.seenTx()
 		return nil
 	})
 	return state, err
@@ -162,7 +160,7 @@ func (c *Conn) TxEnded() error {
 		return sql.ErrTxDone
 	}
 	_ = c.raw(func(conn driver.Conn) error { // if it is closed, closeConn has noted it
-		c.noteTx(conn)
+		c.stateOf(conn)
 		return nil
 	})
 	switch state := txState(c.lastTx.Load()); {

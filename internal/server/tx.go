@@ -57,18 +57,18 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	return nil, c.MarkBroken(err)
 }
 
-func (c *Conn) begin(opts *sql.TxOptions) (tx *sql.Tx, err error) {
+func (c *Conn) begin(opts *sql.TxOptions) (*sql.Tx, error) {
 	if err := c.unoccupied(); err != nil {
 		return nil, err
 	}
 	if err := c.readyForCode(); err != nil {
 		return nil, err
 	}
-	err = c.bounded(c.patience(), func() error {
-		return orConnDone(new(bool), func() (err error) {
-			tx, err = c.conn.BeginTx(c.ctx, opts)
-			return err
-		})
+	var tx *sql.Tx
+	err := c.bounded(c.patience(), func() (err error) { // it may return before this function
+		defer func() { err = c.connDone(recover(), err) }()
+		tx, err = c.conn.BeginTx(c.ctx, opts)
+		return err
 	})
 	if IsAnswer(err) && opts != nil && opts.Isolation != sql.LevelDefault {
 		c.forgetIsolation()
@@ -93,7 +93,7 @@ func (c *Conn) forgetIsolation() {
 		}
 		return
 	}
-	level := strings.ReplaceAll(c.settings.isolation.String, "-", " ")
+	level := strings.ReplaceAll(c.settings[atIsolation].String, "-", " ")
 	if err := c.exec(c.patience(), "SET SESSION TRANSACTION ISOLATION LEVEL "+level); err != nil {
 		c.spoil("an isolation level is pending: " + err.Error())
 	}
@@ -110,7 +110,7 @@ func (c *Conn) unoccupied() error {
 		switch {
 		case c.stateOf(conn) == Occupied:
 			return ErrOccupied
-		case c.seenTx(conn) == txOpen:
+		case c.seenTx() == txOpen:
 			return fault.Because(fault.ErrInTransaction, "a transaction is open on the connection given to New, and START TRANSACTION would commit it", nil)
 		}
 		return nil
@@ -330,14 +330,5 @@ func (c *Conn) bounded(bound time.Duration, statement func() error) error {
 			err = ErrSilent
 		}
 	}
-	if !c.silence.Stop() {
-		return fmt.Errorf("%w within %v", ErrSilent, bound)
-	}
-	switch {
-	case err == nil, IsAnswer(err):
-		c.answered.Store(int64(begun)) // rows may have been open until now, for longer than the idle limit
-	case IsContext(err):
-		return errClosedMeanwhile // a caller would take it for the end of its own context
-	}
-	return err
+	return c.ended(err, begun, bound)
 }

@@ -22,18 +22,35 @@ func (w wire) query(text string, args []driver.NamedValue) (driver.Rows, error) 
 }
 
 // text sends text. A driver that runs only prepared statements prepares it for
-// this one use. Then the caller closes once, after the rows.
-func (w wire) text(text string) (rows driver.Rows, once driver.Stmt, err error) {
-	rows, err = w.query(text, nil)
+// this one use.
+func (w wire) text(text string) (driver.Rows, error) {
+	rows, err := w.query(text, nil)
 	if !errors.Is(err, driver.ErrSkip) {
-		return rows, nil, err
+		return rows, err
 	}
-	once, err = w.prepare(text)
+	prepared, err := w.prepare(text)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	rows, err = w.run(once, nil)
-	return rows, once, err
+	rows, err = w.run(prepared, nil)
+	if err != nil {
+		_ = prepared.Close()
+		return nil, err
+	}
+	return onceRows{rows, prepared}, nil
+}
+
+// onceRows are the rows of a statement that was prepared for one use.
+type onceRows struct {
+	driver.Rows
+	prepared driver.Stmt
+}
+
+// Close also closes the statement, inside Raw: later that could come between
+// rows of the user's.
+func (r onceRows) Close() error {
+	defer r.prepared.Close()
+	return r.Rows.Close()
 }
 
 func (w wire) prepare(text string) (driver.Stmt, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // The driver watches no context of ours while the connection is idle, or after
@@ -60,7 +61,7 @@ func TestWire_KillEndsAStatement(t *testing.T) {
 		assert.Zero(b, time.Since(start))
 
 		// It is not mistaken for the end of a transaction's context.
-		require.True(b, c.driver.CutOff())
+		require.Equal(b, peek.CutOff, c.driver.State())
 		c.tx.Store(new(sql.Tx))
 		require.NoError(b, c.raw(func(conn driver.Conn) error {
 			assert.NotEqual(b, CutOff, c.stateOf(conn))

@@ -89,7 +89,7 @@ var mutants = []mutant{
 		"\t\tif !ours[i].Bool || true {\n").
 		caughtBy("internal/server", "TestGetLockThenLook"),
 	change("a wait enters a lock that the try has left", "internal/server/lock.go",
-		"if err := c.readyFor(name); err != nil { // it may", "if err := error(nil); err != nil { // it may").
+		"if err := c.readyFor(name); err != nil {", "if err := c.readyFor(name); err != nil && wait <= 0 {").
 		caughtBy("internal/server", "TestGetLock_TheTryLeavesALock"),
 	change("keep-alive that only pings", "internal/server/prove.go",
 		"if !owned[i].Bool {",
@@ -198,10 +198,10 @@ var mutants = []mutant{
 		"if state := c.stateOf(conn); state != Closed", "if state := c.stateOf(conn); false && state != Closed").
 		caughtBy("e2e", "TestPromise16_NoGoodbyeThroughAPool"),
 	change("a swallowed lease counted on", "internal/server/lease.go",
-		"\tif seconds.Int64 == c.server.leaseSeconds() {", "\tif true {").
+		"\tif integer(seconds) == c.server.leaseSeconds() {", "\tif true {").
 		caughtBy("internal/pool", "TestLease_Swallowed"),
 	change("what the answer to a wait says of the server not looked at", "internal/server/check.go",
-		"\t\terr = c.checkServer(nil)\n", "\t\terr = nil\n").
+		"\t\terr = c.checkServer(c.atGrant, nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no pause after a grant that is refused", "internal/queue/wait.go",
 		"return !granted //", "return true //").
@@ -370,7 +370,7 @@ var mutants = []mutant{
 		"if !c.silence.Stop() {", "if !c.silence.Stop() && false {").
 		caughtBy("internal/server", "TestWire_SilenceEndsAStatement"),
 	change("a transaction's bound that has passed not noticed", "internal/server/tx.go",
-		"if !c.silence.Stop() {", "if !c.silence.Stop() && false {").
+		"return c.ended(err, begun, bound)", "_ = c.ended(err, begun, bound)\n\treturn err").
 		caughtBy("internal/server", "TestTx_ABoundThatPassesAtTheEnd"),
 	change("a session no longer its chain's own after a proof", "internal/pool/turn.go",
 		"\tif s.claim == forTurn { // as", "\tif false { // as").
@@ -391,28 +391,28 @@ var mutants = []mutant{
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
 	change("locks taken by hand stay", "internal/server/settings.go",
-		"[]string{releaseLock, releaseAllLocks}", "[]string{releaseLock, \"0\"}").
+		"{releaseAllLocks, &left}", "{\"0\", &left}").
 		caughtBy("internal/server", "TestCode_LocksByHand"),
 	change("a nested lock taken by hand stays", "internal/server/settings.go",
 		"err != nil || !held.Bool {", "err != nil || true {").
 		caughtBy("internal/server", "TestCode_NestedLocksByHand"),
 	change("a changed session goes back to the db", "internal/server/settings.go",
-		"len(changed) > 0 {", "len(changed) > 0 && false {").
+		"c.spoil(strings.Join(changed, \", \"))", "_ = changed").
 		caughtBy("internal/server", "TestCode_Settings"),
 	change("a changed connection goes back to its owner", "internal/server/settings.go",
-		"\t\tc.putBack(now)\n", "").
+		"\t\tc.putBack(&now)\n", "").
 		caughtBy("internal/server", "TestCode_Settings"),
 	change("numbers after the code in any character set", "internal/server/spell.go",
 		"if !c.asBytes && !c.hasCode {", "if !c.asBytes {").
 		caughtBy("internal/server", "TestCode_NumbersInUTF16"),
 	change("settings read after the code", "internal/server/settings.go",
-		"c.settings != nil || hadCode {", "c.settings != nil || hadCode && false {").
+		"c.settings != nil || c.hasCode //", "c.settings != nil //").
 		caughtBy("internal/server", "TestCode_SettingsAreNotReadAfterCode"),
 	change("a limit below the lease forgotten", "internal/server/settings.go",
-		"\tc.leaseRead(set.waitTimeout)\n", "").
+		"\tc.leaseRead(set[atWaitTimeout])\n", "").
 		caughtBy("internal/server", "TestLease_UnderATransaction"),
 	change("settings not read after an interruption", "internal/server/settings.go",
-		"dest...); declined(err) {", "dest...); IsAnswer(err) {").
+		"); declined(err) {", "); IsAnswer(err) {").
 		caughtBy("internal/server", "TestCode_SettingsAreInterrupted"),
 	change("an XA transaction counts as the code's own", "internal/server/tx.go",
 		"\t\tif errorNumber(err) == erXA {\n\t\t\treturn errTxEnded //", "\t\tif false {\n\t\t\treturn errTxEnded //").
