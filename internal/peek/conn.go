@@ -81,8 +81,8 @@ const (
 )
 
 // Find finds the connection of go-sql-driver that conn is, or wraps. It calls
-// unwrap, the user's function, unless that is nil. What goes wrong in the
-// wrapper or in unwrap is logged.
+// unwrap, the user's function, unless that is nil. If unwrap, or a method of
+// the wrapper, panics or does not return, that is logged.
 func Find(conn driver.Conn, unwrap func(driver.Conn) driver.Conn, logger *slog.Logger) *Conn {
 	inner := conn
 	if !isMySQL(conn) {

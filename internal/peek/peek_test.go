@@ -156,7 +156,7 @@ func TestField(t *testing.T) {
 		closed bool
 		status flags
 		embedded
-	}{closed: true, status: 3}
+	}{closed: true, status: 3, embedded: embedded{inner: true}}
 	require.NotNil(t, field[bool](s, "closed"))
 	assert.True(t, *field[bool](s, "closed"))
 	require.NotNil(t, field[uint16](s, "status"))

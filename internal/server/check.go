@@ -163,11 +163,6 @@ func (g *greeting) lasting() error {
 
 const vitess = "the server is Vitess, which frees the lock of a session that is idle for 30 s: connect to a MySQL server directly"
 
-// isVitess reports whether err is Vitess's answer to a greeting.
-func isVitess(err error) bool {
-	return IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual")
-}
-
 // Confirm checks, after a lock was granted, that the server still excludes: it
 // may have been demoted during the wait. If it was, the lock is released or the
 // session is discarded, and the error says why.

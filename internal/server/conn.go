@@ -27,7 +27,7 @@ type Conn struct {
 	lent   bool // conn was given to New, whose caller may use it too
 	server *Server
 
-	// Statements run under ctx, or under a context that cannot end: see run.
+	// Statements run under ctx, or under a context that cannot end: see queryOn.
 	// BreakOff ends both kinds.
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -123,7 +123,7 @@ func (c *Conn) setIdleLimit(d time.Duration) { c.idle.Store(int64(d)) }
 // which may run code of the user's.
 func (c *Conn) Kill() (running bool) {
 	c.cancel()
-	return c.toClose.Load() // in this order: see run
+	return c.toClose.Load() // in this order: see queryOn
 }
 
 // Interval returns how often the session has to prove its locks: every

@@ -110,7 +110,7 @@ func (c *Conn) Greet(bound time.Duration) error {
 	cluster := c.clusterQuestion()
 	waitTimeout, err := c.hello(bound, columns, cluster)
 	switch {
-	case isVitess(err):
+	case IsAnswer(err) && strings.Contains(err.Error(), "allowed only with dual"):
 		return fault.Because(fault.ErrUnsupported, vitess, err)
 	case Prohibits(err):
 		return prohibited(err)

@@ -43,7 +43,7 @@
 //
 //   - No statement runs under a caller's context. The driver answers the end of
 //     a context by closing the socket, and every lock of the session would be
-//     lost: see Conn.run.
+//     lost: see Conn.queryOn.
 //   - Each statement has a bound of its own. If no answer comes within it, the
 //     session is broken. A session that holds locks fails in this way before
 //     its server gives the locks away: see Conn.Interval, patience and endTime.

@@ -21,22 +21,6 @@ func (c *Conn) restore() error {
 	return nil
 }
 
-// letGo closes the prepared statements, unless rows of the user's are open, and
-// stops using the connection. The connection stays usable for its owner.
-func (c *Conn) letGo() {
-	_ = c.raw(func(conn driver.Conn) error {
-		if c.stateOf(conn) != Occupied {
-			c.get.close()
-			c.release.close()
-			c.releaseAll.close()
-		}
-		c.listenNoMore(c.driver.Socket)
-		return nil
-	})
-	c.listenNoMore(nil)
-	c.cancel()
-}
-
 // Discard closes the connection for good, which frees its locks at once. The
 // connection never goes back to a pool. Any goroutine may call Discard: it ends
 // the statement of the caller that has the turn.
@@ -126,6 +110,16 @@ func (c *Conn) Leave() error {
 		_ = c.Discard()
 		return err
 	}
-	c.letGo()
+	_ = c.raw(func(conn driver.Conn) error {
+		if c.stateOf(conn) != Occupied {
+			c.get.close()
+			c.release.close()
+			c.releaseAll.close()
+		}
+		c.listenNoMore(c.driver.Socket)
+		return nil
+	})
+	c.listenNoMore(nil) // if the connection is closed
+	c.cancel()
 	return nil
 }

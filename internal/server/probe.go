@@ -113,8 +113,8 @@ func (c *Conn) know(conn driver.Conn) {
 // neither sends anything nor probes the socket. Call it in raw.
 func (c *Conn) stateOf(conn driver.Conn) State {
 	tx := c.tx.Load()
-	if tx != nil {
-		c.noteTx()
+	if tx != nil && c.shownBy.Load()&byFlags != 0 {
+		c.lastTx.Store(int32(c.seenTx())) // for the time after the connection is closed
 	}
 	if tx != nil && peek.RowsOpen(tx) {
 		return Occupied

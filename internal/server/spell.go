@@ -102,9 +102,7 @@ func (c *Conn) columns(columns ...string) string {
 	}
 	bytes := make([]string, len(columns))
 	for i, column := range columns {
-		bytes[i] = inBytes(column)
+		bytes[i] = "CAST(" + column + " AS BINARY)"
 	}
 	return strings.Join(bytes, ", ")
 }
-
-func inBytes(column string) string { return "CAST(" + column + " AS BINARY)" }

@@ -10,8 +10,8 @@ import (
 )
 
 // This file finds out whether a transaction is still open. The driver and
-// database/sql have noted its state, which costs no round trip: see package peek.
-// A savepoint shows it if they have not.
+// database/sql have noted its state, which costs no round trip: see package
+// peek. A savepoint shows it if they have not.
 
 // A transaction is what is known about the transaction that the code under a
 // lock has on a connection. Any goroutine may read it, and BreakOff writes it
@@ -20,7 +20,7 @@ import (
 type transaction struct {
 	tx          atomic.Pointer[sql.Tx] // nil: none
 	shownBy     atomic.Int32           // byFlags and bySavepoint, see mark
-	lastTx      atomic.Int32           // a txState, noted for the time after the connection is closed
+	lastTx      atomic.Int32           // a txState, noted by stateOf
 	endedByCode atomic.Bool            // noted by noteEnd: the code called Commit or Rollback
 }
 
@@ -50,14 +50,6 @@ func (c *Conn) seenTx() txState {
 		return txOver
 	}
 	return txOpen
-}
-
-// noteTx keeps the result of seenTx for the time after the connection is
-// closed.
-func (c *Conn) noteTx() {
-	if c.shownBy.Load()&byFlags != 0 {
-		c.lastTx.Store(int32(c.seenTx()))
-	}
 }
 
 // noteEnd keeps whether the code under the lock has ended the transaction. It

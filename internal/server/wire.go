@@ -9,7 +9,7 @@ import (
 // A wire is the driver's connection, and the context, for one statement.
 type wire struct {
 	conn driver.Conn
-	ctx  context.Context // see run; never a caller's
+	ctx  context.Context // see queryOn; never a caller's
 }
 
 // query sends text with args in it. It returns driver.ErrSkip if the driver
