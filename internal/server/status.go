@@ -107,18 +107,17 @@ func (c *Conn) lookAtTx() (state txState, err error) {
 //
 // An error packet has no flags: after a failed statement of the code, the flag
 // is that of the statement before.
-func (c *Conn) stillOpen(cause error) error {
+func (c *Conn) stillOpen(cause error) (err error) {
 	if c.shownBy.Load()&byFlags != 0 {
-		if state, err := c.lookAtTx(); err != nil {
-			return err
-		} else if state != txOpen {
-			return errTxEnded
+		var state txState
+		if state, err = c.lookAtTx(); err == nil && state != txOpen {
+			err = errTxEnded
 		}
 	}
-	if c.shownBy.Load()&bySavepoint == 0 || endsTx(cause) {
-		return nil
+	if err != nil || c.shownBy.Load()&bySavepoint == 0 || endsTx(cause) {
+		return err
 	}
-	err := c.exec(c.patience(), "RELEASE "+savepoint)
+	err = c.exec(c.patience(), "RELEASE "+savepoint)
 	if errorNumber(err) == erNoSuchFunction { // also the number for a savepoint that does not exist
 		return errTxEnded
 	}

@@ -379,7 +379,7 @@ var mutants = []mutant{
 		"Request{Own: true, Lead: s.leads}", "Request{Own: true}").
 		caughtBy("internal/pool", "TestOwn_YieldKeepsIt"),
 	change("a transaction that has ended counts as committed", "internal/server/status.go",
-		"} else if state != txOpen {", "} else if state != txOpen && false {").
+		"err == nil && state != txOpen {", "err == nil && state != txOpen && false {").
 		caughtBy("internal/server", "TestTx_EndedUnderItsCode"),
 	change("the savepoint not checked in addition to the flags", "internal/server/status.go",
 		"case c.greeting.hidesDeadlocks():", "case false:").
