@@ -144,33 +144,28 @@ func (c *Conn) refusedOr(err error, refused string) error {
 	return c.MarkBroken(err)
 }
 
-// waitStatement returns a statement, and its timeout, that selects columns. The
-// first column is a GET_LOCK that waits for d, in milliseconds, whatever time
-// limit the server has for statements. No session variable is changed.
+// selectInWait returns the beginning of a statement whose first column is a
+// GET_LOCK that waits for d, and the timeout for that GET_LOCK. The wait is in
+// milliseconds, whatever time limit the server has for statements. No session
+// variable is changed.
 //
 // MySQL rounds the timeout of GET_LOCK to whole seconds. So the timeout is
 // rounded up, and a hint ends the wait by error 3024. MariaDB takes fractions,
 // but ends a statement at its max_statement_time, which is therefore switched
 // off for this one.
-func (c *Conn) waitStatement(d time.Duration, columns []string) (st *statement, timeout driver.Value, err error) {
+func (c *Conn) selectInWait(d time.Duration) (verb string, timeout driver.Value, err error) {
 	if !c.greeting.mariaDB() {
-		seconds := (d + time.Second - 1) / time.Second
-		return &statement{text: "SELECT " + limit(d) + c.columns(columns...)}, int64(seconds), nil
+		ms, seconds := (d+time.Millisecond-1)/time.Millisecond, (d+time.Second-1)/time.Second
+		return fmt.Sprintf("SELECT /*+ MAX_EXECUTION_TIME(%d) */ ", ms), int64(seconds), nil
 	}
 	if !c.greeting.timeLimit.Valid {
 		if err := c.read(c.patience(), nil, column{"@@max_statement_time", &c.greeting.timeLimit}); err != nil {
-			return nil, nil, err
+			return "", nil, err
 		}
 	}
-	text := c.selecting(columns...)
+	verb = "SELECT "
 	if c.greeting.timeLimit.Float64 != 0 {
-		text = "SET STATEMENT max_statement_time=0 FOR " + text
+		verb = "SET STATEMENT max_statement_time=0 FOR SELECT "
 	}
-	return &statement{text: text}, d.Seconds(), nil
-}
-
-// limit is MySQL's hint that ends a statement after d, rounded up to 1 ms.
-func limit(d time.Duration) string {
-	ms := (d + time.Millisecond - 1) / time.Millisecond
-	return fmt.Sprintf("/*+ MAX_EXECUTION_TIME(%d) */ ", ms)
+	return verb, d.Seconds(), nil
 }

@@ -163,26 +163,24 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 	if err := c.greet(); err != nil {
 		return answer, err
 	}
-	for {
-		columns := []column{{getLock, &answer}}
-		var mode writability
-		if c.server.CheckServer {
-			columns = append(columns, c.readOnlyColumns(&mode)...)
-		}
-		texts, dest := split(columns)
-		st, timeout, err := c.waitStatement(wait, texts)
-		if err != nil {
-			return answer, err
-		}
-		err = c.query(bound, st, named(name, timeout), dest)
-		if c.lacksInnoDB(err) {
-			continue // the server did not wait: it does not have the column
-		}
-		if err == nil && c.server.CheckServer {
-			c.atGrant = &mode
-		}
+	verb, timeout, err := c.selectInWait(wait)
+	if err != nil {
 		return answer, err
 	}
+	columns := []column{{getLock, &answer}}
+	var mode writability
+	if c.server.CheckServer {
+		columns = append(columns, c.readOnlyColumns(&mode)...)
+	}
+	texts, dest := split(columns)
+	err = c.query(bound, &statement{text: verb + c.columns(texts...)}, named(name, timeout), dest)
+	if c.lacksInnoDB(err) {
+		return c.waitForLock(name, wait) // the server did not wait: it does not have the column
+	}
+	if err == nil && c.server.CheckServer {
+		c.atGrant = &mode
+	}
+	return answer, err
 }
 
 // ReleaseLock sends RELEASE_LOCK once, under a bound of its own. It returns nil
