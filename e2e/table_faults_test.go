@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
+	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
@@ -169,7 +171,8 @@ func (c *faultCase) untilEnded(f spy.Fault) spy.Fault {
 }
 
 // meanwhile sends the statement. When the statement waits on the server, it is
-// ended, or its session.
+// ended, or its session. If the wait was over before that could be seen, as can
+// happen to one of 50 ms on a busy machine, the next one is ended.
 func (c *faultCase) meanwhile(kill string) spy.Fault {
 	return func(ctx context.Context, send func() error) error {
 		id, err := spy.Session(ctx)
@@ -177,11 +180,17 @@ func (c *faultCase) meanwhile(kill string) spy.Fault {
 			return err
 		}
 		answered := inBackground(send)
-		assert.Eventually(c.t, func() bool {
+		for waits := false; !waits; {
+			select {
+			case err := <-answered:
+				c.l.spy.On("", 1, locksql.GetLock, c.meanwhile(kill))
+				return err
+			case <-time.After(pollEvery):
+			}
 			n, err := c.killer.ask(`SELECT COUNT(*) FROM performance_schema.metadata_locks JOIN performance_schema.threads ON THREAD_ID = OWNER_THREAD_ID
 				WHERE OBJECT_TYPE = 'USER LEVEL LOCK' AND LOCK_STATUS = 'PENDING' AND PROCESSLIST_ID = ?`, id)
-			return err == nil && n > 0
-		}, patience, pollEvery, "session %d waits", id)
+			waits = err == nil && n > 0
+		}
 		_, _ = c.killer.conn.ExecContext(background, fmt.Sprintf(kill, id))
 		return <-answered
 	}
