@@ -228,7 +228,7 @@ type transaction struct {
 	lock    *Lock
 	stage   txStage
 	outcome TxOutcome
-	told    bool // an error of the call reports a loss
+	told    bool // an error of the call, and not of fn, reports a loss or an unknown outcome of COMMIT
 }
 
 // A txStage is how far a transaction has come.
@@ -290,7 +290,7 @@ func outcomeOf(err error) TxOutcome {
 }
 
 func (t *transaction) error(op string, err error) error {
-	t.told = t.told || errors.Is(err, ErrLost)
+	t.told = t.told || errors.Is(err, ErrLost) || errors.Is(err, ErrCommitUnknown)
 	return &Error{Op: op, Name: t.lock.name, Tx: t.outcome, Err: err}
 }
 
@@ -329,10 +329,7 @@ func lossIn(fnCtx context.Context, returned error) error {
 
 // withLoss adds to err the loss that the release found.
 func (t *transaction) withLoss(err, lost error) error {
-	switch {
-	case lost == nil, t.stage == beginning, errors.Is(err, ErrCommitUnknown):
-		return err
-	case t.told:
+	if lost == nil || t.stage == beginning || t.told {
 		return err
 	}
 	return both(lost, err) // ours first, for errors.As
