@@ -35,7 +35,8 @@ type Hooks struct {
 	Released func(ctx context.Context, e Event)
 
 	// Opened: New or Open has made the Locker. If Opened returns an error, New
-	// or Open returns an error that wraps it, and no Locker.
+	// or Open returns an error that wraps it, and no Locker. If it panics, the
+	// Locker is returned.
 	Opened func(l *Locker) error
 
 	// Closed: the Locker is closed, its locks are released, and all other hooks

@@ -59,6 +59,10 @@ func (l *Locker) WithLocks(ctx context.Context, names []string, timeout time.Dur
 			call.over(fnCtx, lost, returned, !ended)
 			return
 		}
+		if returned == nil { // a method of the context, which is code of the user, has panicked
+			call.end()
+			return
+		}
 		call.waited()
 		call.failed(both(returned, lost))
 	}()

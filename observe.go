@@ -359,7 +359,9 @@ func (l *Locker) opened() error {
 		if h.Opened == nil {
 			continue
 		}
-		if err := h.Opened(l); err != nil {
+		var err error
+		l.observer.guard(func() { err = h.Opened(l) })
+		if err != nil {
 			l.observer.hooks = l.observer.hooks[:i]
 			_ = l.Close()
 			return fmt.Errorf("namedlock: WithHooks: %w", err)

@@ -246,7 +246,9 @@ func (t *transaction) run(ctx, fnCtx context.Context, opts *sql.TxOptions, fn fu
 	grant := t.lock.grant
 	defer func() {
 		if t.stage == running {
-			if ended := grant.Rollback(nil); errors.Is(ended, ErrTxEnded) { // ROLLBACK
+			ended := grant.Rollback(nil) // ROLLBACK
+			t.end(outcomeOf(ended))
+			if errors.Is(ended, ErrTxEnded) {
 				t.lock.call.endedUntold(ended)
 			}
 		}
