@@ -556,3 +556,55 @@ func TestLeadAndTransactions(t *testing.T) {
 	assert.Equal(t, "Lead", attributes(s.one(t, "HOLD"))["namedlock.method"])
 	assert.Zero(t, s.sums(t)["namedlock.held"])
 }
+
+// Without a session, one try does not show whether the lock is held. So it has
+// failed.
+func TestTryOnceWithoutASession(t *testing.T) {
+	db, _, err := sqlmock.New()
+	require.NoError(t, err)
+	defer db.Close()
+	db.SetMaxOpenConns(2)
+	for range 2 {
+		conn, err := db.Conn(ctx)
+		require.NoError(t, err)
+		defer conn.Close()
+	}
+	spans := tracetest.NewSpanRecorder()
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	locker, err := namedlock.Open(db, otelnamedlock.WithTelemetry(otelnamedlock.WithTracerProvider(tracers)))
+	require.NoError(t, err)
+	defer locker.Close()
+	err = locker.WithLock(ctx, "report", 0, nothing)
+	require.ErrorIs(t, err, namedlock.ErrNoSession)
+	require.Len(t, spans.Ended(), 1)
+	wait := spans.Ended()[0]
+	assert.Equal(t, "no_session", attributes(wait)["namedlock.outcome"])
+	assert.Equal(t, "no_session", attributes(wait)["error.type"])
+	assert.Equal(t, codes.Error, wait.Status().Code)
+	assert.Equal(t, err.Error(), wait.Status().Description)
+}
+
+// A class that panics for the name of a nested lock takes away the telemetry of
+// that call, but not of the call around it.
+func TestClassThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, otelnamedlock.WithClass(func(name string) string { return strings.Split(name, "-")[1] }))
+		defer s.HoldElsewhere("held")()
+		require.NoError(t, s.WithLock(ctx, "a-outer", time.Second, func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			require.NoError(t, s.WithLock(ctx, "inner", time.Second, nothing))
+			require.ErrorIs(t, s.WithLock(ctx, "held", 0, nothing), namedlock.ErrTimeout)
+			time.Sleep(time.Second)
+			return nil
+		}))
+		hold := s.one(t, "HOLD outer")
+		assert.Equal(t, "a-outer", attributes(hold)["namedlock.name"])
+		assert.Equal(t, 2*time.Second, length(hold))
+		sums := s.sums(t)
+		assert.EqualValues(t, 1, sums["namedlock.acquired"])
+		assert.EqualValues(t, 0, sums["namedlock.held"])
+		assert.EqualValues(t, 0, sums["namedlock.waiting"])
+		assert.EqualValues(t, 0, sums["namedlock.timeouts"])
+		assert.EqualValues(t, 1, s.histogram(t, "namedlock.hold.duration").Count)
+	})
+}

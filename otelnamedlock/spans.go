@@ -36,7 +36,7 @@ type call struct {
 	wait      trace.Span
 
 	acquired time.Time
-	hold     trace.Span
+	hold     trace.Span  // not nil in a later hook for a lock: startWait has panicked, and the call is that of the lock around it
 	unwatch  func() bool // ends the watch for a loss
 	loss     sync.Once   // a loss is recorded once: when it is noticed, or at the end
 }
@@ -109,21 +109,19 @@ func (c *call) spanName(what string) string {
 // endWait is the hook for a call that has failed.
 func (t *telemetry) endWait(ctx context.Context, e namedlock.Event) {
 	c := t.callIn(ctx)
-	if c == nil {
+	if c == nil || c.hold != nil {
 		return
 	}
 	result := namedlock.ErrorType(e.Err)
-	tried := e.Timeout == 0 && errors.Is(e.Err, namedlock.ErrTimeout)
 	attributes := []attribute.KeyValue{outcomeKey.String(result)}
-	switch {
-	case tried: // Whether the lock is free is known, so this is not an error.
-		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(true)))
-	case errors.Is(e.Err, namedlock.ErrTimeout):
-		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(false)))
-	default:
+	if errors.Is(e.Err, namedlock.ErrTimeout) {
+		t.metrics.timeouts.Add(ctx, 1, c.labels(triedKey.Bool(e.Timeout == 0)))
+	} else {
 		t.metrics.failures.Add(ctx, 1, c.labels())
 	}
-	if !tried {
+	// Without a wait, a lock that is held is an answer, and not an error. Without
+	// a session, it is not known whether the lock is held.
+	if e.Timeout != 0 || !errors.Is(e.Err, namedlock.ErrTimeout) || errors.Is(e.Err, namedlock.ErrNoSession) {
 		attributes = append(attributes, semconv.ErrorTypeKey.String(result))
 		c.wait.SetStatus(codes.Error, e.Err.Error())
 	}
@@ -142,8 +140,11 @@ func (c *call) waited(ctx context.Context, e namedlock.Event, attributes []attri
 // under the lock.
 func (t *telemetry) startHold(ctx context.Context, e namedlock.Event) context.Context {
 	c := t.callIn(ctx)
-	if c == nil {
+	switch {
+	case c == nil:
 		return nil
+	case c.hold != nil:
+		return context.WithValue(ctx, callKey{t}, (*call)(nil))
 	}
 	c.acquired = c.begun.Add(e.Waited)
 	t.metrics.acquired.Add(ctx, 1, c.labels())
