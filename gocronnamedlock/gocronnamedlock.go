@@ -42,6 +42,9 @@ type Locks interface {
 // times. A job that must not run twice for a tick has to record that it has
 // run; docs/CRON.md has the code.
 //
+// If the scheduler is shut down, or has removed the job, the lock is still held
+// for atLeast. Close of the Locker waits for that.
+//
 // The lock's name is namedlock.SafeName of the job's name. If the lock is lost
 // while the job runs, the job does not notice it: gocron (v2.21.2) has no
 // context for that, and drops the error of Unlock. Only the log, the hooks and
@@ -68,19 +71,30 @@ type held struct {
 	until time.Time
 }
 
-// Unlock implements gocron.Lock. It releases the lock after atLeast, or when
-// ctx ends.
+// Unlock implements gocron.Lock. It returns when the lock is released, after
+// atLeast, or when ctx ends. Then the lock is still released after atLeast:
+// gocron ends the context of a job after its last run.
 func (h held) Unlock(ctx context.Context) error {
-	if left := time.Until(h.until); left > 0 {
+	left := time.Until(h.until)
+	if left <= 0 {
+		return h.lock.Release()
+	}
+	released := make(chan error, 1)
+	go func() {
 		timer := time.NewTimer(left)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
 		case <-h.lock.Context().Done(): // lost
-		case <-ctx.Done():
 		}
+		released <- h.lock.Release()
+	}()
+	select {
+	case err := <-released:
+		return err
+	case <-ctx.Done():
+		return nil
 	}
-	return h.lock.Release()
 }
 
 // ErrNotLeader is returned by IsLeader while this process does not lead.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,4 +97,53 @@ func TestLocker(t *testing.T) {
 		two.Lose(namedlock.SafeName("Nightly Report"))
 		require.ErrorIs(t, lock.Unlock(ctx), namedlock.ErrLost)
 	})
+}
+
+// Two processes, of which one has a clock that is late, run a job once. gocron
+// ends a job's context after its last run, and when it is shut down. The lock
+// is kept for atLeast nevertheless.
+func TestLocker_LastRun(t *testing.T) {
+	for what, test := range map[string]struct {
+		job      func(start time.Time) gocron.JobDefinition
+		opts     []gocron.JobOption
+		shutDown bool
+	}{
+		"a limited job": {
+			func(time.Time) gocron.JobDefinition { return gocron.DurationJob(10 * time.Second) },
+			[]gocron.JobOption{gocron.WithLimitedRuns(1)}, false,
+		},
+		"a one-time job": {
+			func(start time.Time) gocron.JobDefinition {
+				return gocron.OneTimeJob(gocron.OneTimeJobStartDateTime(start.Add(10 * time.Second)))
+			}, nil, false,
+		},
+		"a scheduler that is shut down": {
+			func(time.Time) gocron.JobDefinition { return gocron.DurationJob(10 * time.Second) }, nil, true,
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				one := locktest.New()
+				defer one.Close()
+				two := one.Peer()
+				defer two.Close()
+				var runs atomic.Int32 // the two runs are 400 ms apart
+				for _, locks := range []*locktest.Locker{one, two} {
+					scheduler, err := gocron.NewScheduler(gocron.WithDistributedLocker(gocronnamedlock.NewLocker(locks, time.Second)))
+					require.NoError(t, err)
+					defer func() { _ = scheduler.Shutdown() }()
+					_, err = scheduler.NewJob(test.job(time.Now()), gocron.NewTask(func() { runs.Add(1) }), append(test.opts, gocron.WithName("report"))...)
+					require.NoError(t, err)
+					scheduler.Start()
+					if test.shutDown && locks == one {
+						time.AfterFunc(10*time.Second+100*time.Millisecond, func() { _ = scheduler.Shutdown() })
+					}
+					time.Sleep(400 * time.Millisecond)
+				}
+				time.Sleep(11 * time.Second)
+				assert.EqualValues(t, 1, runs.Load())
+				assert.Empty(t, one.HeldNames())
+			})
+		})
+	}
 }
