@@ -55,6 +55,7 @@ func daily(ctx context.Context, locks namedlock.TxInterface, job, day string, wa
 		return done, nil
 	case errors.Is(err, errAlready):
 		return already, nil
+	case errors.Is(err, namedlock.ErrNoSession): // the lock may be free
 	case errors.Is(err, namedlock.ErrTimeout) && errors.As(err, &e) && e.Name == job:
 		return busy, nil
 	}

@@ -60,6 +60,11 @@ func testDaily(t *testing.T, server *servers.Server) {
 	assert.Zero(t, ran)
 	release()
 
+	locks.FailNextAcquire(namedlock.ErrNoSession)
+	_, err = job(nil)
+	require.ErrorIs(t, err, namedlock.ErrNoSession, "perhaps no machine is at it")
+	assert.Zero(t, ran)
+
 	failure := errors.New("the printer is on fire")
 	_, err = job(failure)
 	require.ErrorIs(t, err, failure)
