@@ -84,7 +84,7 @@ func ProcessOf(l interface {
 	}); ok {
 		p.WithLockTx = l.WithLockTx
 	}
-	if l, ok := l.(*Locker); ok && l.txDB == nil {
+	if l, ok := l.(*Locker); ok && l.txFrom() == nil {
 		p.WithLockTx = nil
 	}
 	if l, ok := l.(interface{ Lose(name string) }); ok {

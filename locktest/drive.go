@@ -60,7 +60,8 @@ func (l *Locker) Fail(err error) { l.process.Fail(err) }
 // called. Nothing is answered, and no connection ends. Held locks are lost
 // within two keep-alive intervals (see namedlock.WithKeepAlive), when l closes
 // their connections. A real server would notice that only at the end of the
-// lease.
+// lease. The statements of a transaction, COMMIT included, go to the db of
+// TxFrom, which Silence does not affect.
 func (l *Locker) Silence() (heal func()) { return l.process.Silence() }
 
 // FailNextAcquire makes the next call of WithLock, WithLockTx, WithTerm,

@@ -3,6 +3,7 @@ package locktest_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,4 +119,19 @@ func TestDepose(t *testing.T) {
 		}))
 		assert.Panics(t, func() { l.Depose("a") }, "it does not hold it")
 	})
+}
+
+// The methods that cause faults are safe for concurrent use. (Run with -race.)
+func TestTxFrom_Concurrent(t *testing.T) {
+	l := locktest.New()
+	defer l.Close()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			l.TxFrom(nil)
+			_ = locktest.ProcessOf(l)
+			assert.NoError(t, l.Peer().Close())
+		})
+	}
+	all.Wait()
 }

@@ -79,11 +79,21 @@ func New(opts ...namedlock.Option) *Locker {
 // TxFrom sets db as the source of the transactions of WithLockTx and
 // Term.WithTx, for example a mock, or a database in a file. Without it, these
 // calls return an error, and the lock stays held. The locks stay in memory.
-// Lose rolls back, as a server does. Peers that are made later have the same
+// Lose rolls back, when l has noticed the loss. (A server rolls back before it
+// grants the lock to the next waiter.) Peers that are made later have the same
 // db.
 func (l *Locker) TxFrom(db *sql.DB) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.txDB = db
 	l.process.TxFrom(db)
+}
+
+// txFrom returns the db of TxFrom.
+func (l *Locker) txFrom() *sql.DB {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.txDB
 }
 
 // Peer returns a Locker of another process on the same server. It has the
@@ -91,7 +101,7 @@ func (l *Locker) TxFrom(db *sql.DB) {
 func (l *Locker) Peer(opts ...namedlock.Option) *Locker {
 	program := fmt.Sprintf("Peer %d", l.peers.Add(1))
 	peer := open(l.server, l.peers, program, slices.Concat(l.opts, opts))
-	peer.TxFrom(l.txDB)
+	peer.TxFrom(l.txFrom())
 	return peer
 }
 
