@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -64,6 +65,7 @@ func (k *Lock) term(fn func(ctx context.Context, term *Term) error) (held bool, 
 		term.ctx, end = context.WithCancel(ctx)
 		defer func() {
 			held = k.ctx.Err() == nil
+			term.returned.Store(true)
 			end()
 			term.turn <- struct{}{} // waits for the end of the last transaction; the turn is not given back
 		}()
@@ -79,6 +81,8 @@ type Term struct {
 	lock *Lock
 	ctx  context.Context // of fn; ends with the term
 	turn chan struct{}   // has room for one: the call whose transaction runs
+
+	returned atomic.Bool // fn has returned, or has panicked or called Goexit
 }
 
 // inTerm is the key for the context of the code in a transaction of a term.
@@ -92,8 +96,8 @@ type inTerm struct{}
 // [Locker.WithLockTx] has the whole contract of opts, tx, the errors, Error.Tx,
 // and the statements to avoid. WithTx differs in three points:
 //
-//   - If the term is over, or its lock was lost, the error matches [ErrLost].
-//     Tx is TxNone if fn has not run.
+//   - If the term's function has returned, or its lock was lost, the error
+//     matches [ErrLost]. Tx is TxNone if fn has not run.
 //   - A loss after COMMIT is not reported here: it ends the term. So Tx is
 //     never TxCommitted.
 //   - Settings of the session that fn has changed are restored at the end of
@@ -110,8 +114,10 @@ type inTerm struct{}
 //
 // Concurrent calls take turns. The wait for a turn ends when ctx ends, and when
 // the term ends. A call under the ctx of another call's fn returns
-// [ErrInTransaction]. If a transaction is still running when the term's
-// function returns, its ctx ends, and the term waits for its end.
+// [ErrInTransaction]. A call in another call's fn, but under a ctx from outside
+// that fn, waits for that fn, and so for itself. If a transaction is still
+// running when the term's function returns, its ctx ends, and the term waits
+// for its end.
 //
 // # Time limits
 //
@@ -169,13 +175,17 @@ func (t *Term) check(ctx context.Context, opts *sql.TxOptions, fn func(context.C
 	return t.lock.grant.Within(ctx)
 }
 
-// over is the reason why no transaction is possible in this term any more.
+// over is the reason why no transaction is possible in this term any more. The
+// end of the caller's context is not a loss: the lock is held until fn returns.
 func (t *Term) over() error {
 	cause := context.Cause(t.ctx)
-	if errors.Is(cause, ErrLost) {
+	switch {
+	case errors.Is(cause, ErrLost):
 		return bare(cause)
+	case t.returned.Load():
+		return fault.Because(ErrLost, "the term is over", cause)
 	}
-	return fault.Because(ErrLost, "the term is over", cause)
+	return contextEnded(t.ctx)
 }
 
 var errZeroTerm = errors.New("the Term was not made by WithTerm or Lead")
