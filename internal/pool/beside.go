@@ -39,7 +39,15 @@ func (p *Pool) Inspect(ctx context.Context, home *Session, ask func(*server.Conn
 	ctx, cancel := context.WithTimeout(ctx, server.AnswerTime)
 	defer cancel()
 	if p.lent != nil {
-		return p.inspectLent(ctx, home, ask)
+		s, err := p.Take(Request{Home: home, Caller: inspector{ctx}})
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fault.Because(fault.ErrUnavailable, "the connection given to New stayed busy until the deadline", nil)
+		case err != nil:
+			return err
+		}
+		defer p.Put(s)
+		return ask(s.Conn)
 	}
 	// A connection that was idle may be dead, and another one alive.
 	for stale := p.db.Stats().Idle; ; stale-- {
@@ -67,18 +75,6 @@ func (p *Pool) inspectBeside(ctx context.Context, ask func(*server.Conn) error) 
 	}
 	p.giveBack(c)
 	return false, err
-}
-
-func (p *Pool) inspectLent(ctx context.Context, home *Session, ask func(*server.Conn) error) error {
-	s, err := p.Take(Request{Home: home, Caller: inspector{ctx}})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return fault.Because(fault.ErrUnavailable, "the connection given to New stayed busy until the deadline", nil)
-	case err != nil:
-		return err
-	}
-	defer p.Put(s)
-	return ask(s.Conn)
 }
 
 // An inspector waits for a turn on the lent session.

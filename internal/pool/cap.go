@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -14,10 +15,10 @@ type limits struct {
 }
 
 // limitsLocked returns the limits that hold now: the db may be changed at any
-// time. p.mu must be held.
+// time.
 func (p *Pool) limitsLocked() (limits, error) {
 	if p.lent != nil {
-		return limits{shared: 1}, p.goneLocked()
+		return limits{shared: 1}, p.gone
 	}
 	open := p.db.Stats().MaxOpenConnections
 	shared, err := SessionCap(p.MaxSessions, open)
@@ -48,14 +49,6 @@ func SessionCap(wanted, maxOpen int) (int, error) {
 	return wanted, nil
 }
 
-// goneLocked is Gone for a lent session. p.mu must be held.
-func (p *Pool) goneLocked() error {
-	if p.lent.status != closing {
-		return nil
-	}
-	return fault.Because(fault.ErrUnavailable, "the connection given to New is closed; make a new Locker", p.lent.deathCause)
-}
-
 // exhausted reports whether the db has no connection to give, so that a session
 // is opened only when the application or another pool returns one.
 func (p *Pool) exhausted() bool {
@@ -66,7 +59,6 @@ func (p *Pool) exhausted() bool {
 // towardsCapLocked is how many sessions count towards the cap, not counting one
 // of them. They are in use, opened or given back for locks whose code needs a
 // connection of its own. A transaction that waits for its lock also counts.
-// p.mu must be held.
 func (p *Pool) towardsCapLocked(but *Session) (n int) {
 	for _, s := range p.sessions {
 		counts := s.status != idle || len(s.holds) > 0
@@ -81,7 +73,7 @@ func (p *Pool) towardsCapLocked(but *Session) (n int) {
 }
 
 // mayShareLocked reports whether s, which is idle or whose turn has just ended,
-// may go to a caller that shares. p.mu must be held.
+// may go to a caller that shares.
 func (p *Pool) mayShareLocked(s *Session, limits limits) bool {
 	return len(s.holds) > 0 || p.towardsCapLocked(s) < limits.shared
 }
@@ -89,10 +81,10 @@ func (p *Pool) mayShareLocked(s *Session, limits limits) bool {
 // drainsLocked returns the session that no new caller may join, since a caller
 // waits for a session of its own, and it will be this one. nil: there is room,
 // or another chain has a session of its own that will become free. It is the
-// one with the fewest locks. p.mu must be held.
+// one with the fewest locks.
 func (p *Pool) drainsLocked(limits limits) (least *Session) {
 	wanted := func(k *waiter) bool { return k.req.Own && k.want == nil }
-	if limits.all == 0 || !p.waitsLocked(wanted) {
+	if limits.all == 0 || !slices.ContainsFunc(p.waiters, wanted) {
 		return nil
 	}
 	if taken, _ := p.share.state(); taken < limits.all {
@@ -117,16 +109,10 @@ func (p *Pool) Lead() error {
 	if p.lent != nil {
 		return nil
 	}
-	most := 0
 	open := p.db.Stats().MaxOpenConnections
-	if open > 0 {
-		most = max(open-2, 0)
-	}
-	if open > 0 && most == 0 {
-		return tooManyLeaders(1, open)
-	}
-	if leaders, ok := p.share.lead(most); !ok {
-		return tooManyLeaders(leaders+1, open)
+	if leaders, ok := p.share.lead(open); !ok {
+		return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the db allows %d connections (SetMaxOpenConns), too few for %d Leads: each Lead needs one, "+
+			"other locks one, and the code under them one; allow at least %d", open, leaders+1, leaders+3), nil)
 	}
 	return nil
 }
@@ -167,7 +153,7 @@ func (p *Pool) Numbers() string {
 }
 
 // remedyLocked says which limit to raise, so that a caller that waits for a
-// session has one. p.mu must be held.
+// session has one.
 func (p *Pool) remedyLocked(limits limits) string {
 	const raiseDB, raiseCap = "raise SetMaxOpenConns", "raise WithMaxSessions"
 	taken, leaders := p.share.state()
@@ -184,8 +170,3 @@ func (p *Pool) remedyLocked(limits limits) string {
 
 const singleConnection = "the db allows a single connection (SetMaxOpenConns(1)), so code under a lock could never query it: " +
 	"allow more, give the Locker a db of its own, or use namedlock.New with a *sql.Conn"
-
-func tooManyLeaders(leaders, open int) error {
-	return fault.Because(fault.ErrUnsupported, fmt.Sprintf("the db allows %d connections (SetMaxOpenConns), too few for %d Leads: each Lead needs one, "+
-		"other locks one, and the code under them one; allow at least %d", open, leaders, leaders+2), nil)
-}

@@ -154,8 +154,7 @@ const (
 // for a connection. If its chain is to have the session alone, that is Home,
 // another one without locks, or a new one. exhausted: none will become free
 // before a connection of the db does.
-func (p *Pool) chooseAnyLocked(req Request, limits limits) (s *Session, exhausted bool) {
-	var best *Session
+func (p *Pool) chooseAnyLocked(req Request, limits limits) (best *Session, exhausted bool) {
 	var drains *Session
 	if len(p.waiters) > 0 {
 		drains = p.drainsLocked(limits)
@@ -168,31 +167,28 @@ func (p *Pool) chooseAnyLocked(req Request, limits limits) (s *Session, exhauste
 			best = s
 		}
 	}
-	switch {
-	case best != nil && (req.Own || len(best.holds) == 0):
-		s = best
-	case p.lent == nil && !(soonest > later && p.exhausted()):
-		s = p.openRoomLocked(req, limits)
-	}
-	if s == nil {
-		s = best
+	suits := best != nil && (req.Own || len(best.holds) == 0)
+	if !suits && p.lent == nil && !(soonest > later && p.exhausted()) {
+		if opening := p.openRoomLocked(req, limits); opening != nil {
+			best = opening
+		}
 	}
 	switch {
-	case s != nil:
-		if s.status == idle {
-			s.status = busy
+	case best != nil:
+		if best.status == idle {
+			best.status = busy
 		}
 		if req.Own {
-			s.claimLocked(req)
+			best.claimLocked(req)
 		}
 	case soonest == later && !req.Own && p.endWaitsLocked(limits):
 		soonest = soon
 	}
-	return s, soonest == later
+	return best, soonest == later
 }
 
 // chanceLocked returns when s can serve a caller that accepts any session.
-// drains is drainsLocked. p.mu must be held.
+// drains is drainsLocked.
 func (p *Pool) chanceLocked(s *Session, req Request, limits limits, drains *Session) chance {
 	switch {
 	case s.status == opening && s.blocked:

@@ -36,11 +36,12 @@
 //
 // # Mutexes
 //
-// Pool.mu guards the pool and the place of each session. It is locked after the
-// queue's mutex, and before those of a share and of package hangup. Neither
-// statements, nor the db, nor a Caller, nor Hold.Lost are called under it.
-// (db.Stats is called: it takes the db's mutex for a moment.) The Conn of a
-// session belongs to the caller that has the turn.
+// Pool.mu guards the pool and its sessions. Functions whose names end in Locked
+// are called with it held. It is locked after the queue's mutex, and before
+// those of a share and of package hangup. Neither statements, nor the db, nor a
+// Caller, nor Hold.Lost are called under it. (db.Stats is called: it takes the
+// db's mutex for a moment.) The Conn of a session belongs to the caller that
+// has the turn.
 //
 // # Goroutines
 //
@@ -48,9 +49,8 @@
 // session that is being opened or given back, the timer of lookAgain. Close
 // waits for all. Pool.calls counts dials and discards, which call a dialer or a
 // driver that may ignore its context. Close waits for them for AnswerTime at
-// most (settle). A statement of database/sql's, on a driver whose socket is not
-// known, also has a goroutine. The goroutine that discards the session waits
-// for it.
+// most. A statement of database/sql's, on a driver whose socket is not known,
+// also has a goroutine. The goroutine that discards the session waits for it.
 //
 // # Races that were lost once
 //
@@ -63,6 +63,6 @@
 //   - The cap is lowered while all sessions wait, and a free name has to wait
 //     for the end of a slice: see endWaitsLocked.
 //   - The last release passes the turn to a proof, and Close gives the session
-//     back at the same time. Close parts with idle sessions only. passLocked
-//     parts with the others.
+//     back at the same time. Close gives back idle sessions only, and
+//     passLocked the others.
 package pool

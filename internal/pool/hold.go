@@ -65,20 +65,15 @@ func (p *Pool) Reschedule(s *Session) {
 // Drop records that a lock has been released from s, and ends the caller's turn
 // as Put does.
 func (p *Pool) Drop(s *Session, h Hold) {
-	p.mu.Lock()
 	if s.Broken() {
-		d := p.condemnLocked(s, s.BrokenBy())
-		if d != nil {
-			delete(d.lost, h) // its caller reports what the release has found
-		}
-		p.mu.Unlock()
-		p.bury(d)
+		p.discard(s, s.BrokenBy(), h)
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	delete(s.holds, h)
 	if len(s.holds) == 0 {
 		s.claim = unclaimed
 	}
 	p.passLocked(s)
-	p.mu.Unlock()
 }

@@ -18,14 +18,10 @@ const staleTime = time.Second
 
 // takeRoomLocked makes room for one session more, which open must follow. It
 // returns nil if all pools of the db would then have more than limit, or if the
-// server had no connection for one more a moment ago. If the caller waits, the
-// pool is woken when there is room again. p.mu must be held.
-func (p *Pool) takeRoomLocked(limit int, waits bool) *Session {
-	woken := p
-	if !waits {
-		woken = nil
-	}
-	if p.fullLocked() || !p.share.take(limit, woken) {
+// server had no connection for one more a moment ago. waiting is woken when
+// there is room again; nil: no pool is.
+func (p *Pool) takeRoomLocked(limit int, waiting *Pool) *Session {
+	if p.fullLocked() || !p.share.take(limit, waiting) {
 		return nil
 	}
 	s := &Session{ended: make(chan struct{})}
@@ -47,7 +43,7 @@ func (p *Pool) openRoomLocked(req Request, limits limits) *Session {
 	case req.Own && req.Home != nil && limits.all > 0 && !slices.ContainsFunc(p.sessions, own):
 		limits.all++
 	}
-	return p.takeRoomLocked(limits.all, true)
+	return p.takeRoomLocked(limits.all, p)
 }
 
 // open gives s, which is opening, its connection, and the caller the turn on
@@ -55,32 +51,24 @@ func (p *Pool) openRoomLocked(req Request, limits limits) *Session {
 func (p *Pool) open(s *Session, ctx context.Context, exhausted func()) error {
 	begun := time.Now()
 	c, err := p.connect(ctx, func(blocked bool) {
-		p.noteBlocked(s, blocked)
+		p.mu.Lock()
+		if s.blocked = blocked; blocked {
+			p.wakeWaitersLocked(forAny) // they may be waiting for the same
+		}
+		p.mu.Unlock()
 		if blocked {
 			exhausted()
 		}
 	})
 	p.Observer.SessionOpened(time.Since(begun), err)
 	if err != nil {
-		p.parted(s) // there is room again
+		p.remove(s)
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.Conn, s.status = c, busy
 	return nil
-}
-
-// noteBlocked notes whether s, which is opening, waits for a connection of
-// the db, all of which are in use. The pool's waiters may be waiting for the
-// same.
-func (p *Pool) noteBlocked(s *Session, blocked bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.blocked = blocked
-	if blocked {
-		p.wakeWaitersLocked(forAny)
-	}
 }
 
 // connect borrows a connection and greets it. If the greeting fails on a
@@ -209,22 +197,6 @@ func (p *Pool) borrowFromDB(ctx context.Context) (conn *sql.Conn, err error) {
 		}
 	}()
 	return p.db.Conn(ctx)
-}
-
-// settle waits for the end of all dials and discards, and not longer than a
-// dialer or a driver takes that obeys its context. A discard has had
-// ReleaseTimeout before.
-func (p *Pool) settle() {
-	ended := make(chan struct{})
-	go func() {
-		p.calls.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(server.AnswerTime):
-	}
-	p.share.leave(p)
 }
 
 // noConnection is the error where the db gave no connection within limit. A db

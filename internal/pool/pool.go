@@ -46,21 +46,18 @@ type Hold interface {
 type Session struct {
 	*server.Conn
 	ended chan struct{} // closed when its connection is closed, or has gone back
-	place               // guarded by Pool.mu
-}
 
-// A place is what a pool notes of a session.
-type place struct {
-	status     status
-	claim      claim
-	leads      bool  // it is a leader's, or of a call that waits to lead
-	blocked    bool  // it is opening, and all connections of the db are in use
-	killed     bool  // to end its wait
-	deathCause error // set when it is closing
-	holds      map[Hold]struct{}
-	idleSince  time.Time // when it was last put back without a lock on it
+	// Guarded by Pool.mu.
+	status    status
+	closedBy  error // why it is closing
+	claim     claim
+	leads     bool // it is a leader's, or of a call that waits to lead
+	blocked   bool // it is opening, and all connections of the db are in use
+	killed    bool // to end its wait
+	holds     map[Hold]struct{}
+	idleSince time.Time // when it was last put back without a lock on it
 
-	// For the watch. Times are those of package clock.
+	// For the watch, also guarded by Pool.mu. Times are those of package clock.
 	due       time.Duration // of the next proof
 	proofSent time.Duration // when the last proof began, or the first of the locks was granted
 	proving   bool
@@ -80,13 +77,14 @@ type Pool struct {
 	share          *share  // of the db; nil: there is no db
 	lent           *Session
 	work           sync.WaitGroup // goroutines and timers that Close waits for
-	calls          sync.WaitGroup // of the dialer or the driver that may hang: see settle
+	calls          sync.WaitGroup // of the dialer or the driver that may hang: see Close
 
 	mu           sync.Mutex
 	sessions     []*Session
+	gone         error           // why there will never be a session again; nil: there may be one
 	waiters      []*waiter       // callers that wait for a turn, in the order in which they came
 	passed       int             // first questions that have had a turn since the last poll; see nextLocked
-	partedAt     time.Time       // when it last gave a session back for another pool
+	madeRoom     time.Time       // when it last gave a session back for another pool
 	full         time.Time       // when the server last had no connection for us
 	misses       int             // calls of TakeSpare without a session, since one was opened for them
 	spareFailed  time.Time       // when a session could last not be opened for them
@@ -108,7 +106,7 @@ func NewPool(db *sql.DB, config Config) *Pool {
 // and Close leaves conn open.
 func NewLent(conn *sql.Conn, config Config) *Pool {
 	p := newPool(config, false)
-	p.lent = &Session{Conn: p.Use(conn, true), ended: make(chan struct{}), place: place{status: idle}}
+	p.lent = &Session{Conn: p.Use(conn, true), ended: make(chan struct{}), status: idle}
 	p.sessions = []*Session{p.lent}
 	return p
 }
@@ -124,7 +122,7 @@ func newPool(config Config, brief bool) *Pool {
 	return p
 }
 
-// countLocked is how many sessions are such. p.mu must be held.
+// countLocked is how many sessions are such.
 func (p *Pool) countLocked(such func(*Session) bool) (n int) {
 	for _, s := range p.sessions {
 		if such(s) {
@@ -145,10 +143,7 @@ func (p *Pool) Sessions() (all, unwatched int) {
 
 // Gone returns an error if there will never be a session again.
 func (p *Pool) Gone() error {
-	if p.lent == nil {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.goneLocked()
+	return p.gone
 }

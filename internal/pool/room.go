@@ -1,13 +1,16 @@
 package pool
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // fullTime is for how long a server that had no connection for us is not asked
 // for one.
 const fullTime = time.Second
 
 // fullLocked reports whether the server had no connection for one more session
-// a moment ago, and there are sessions to share. p.mu must be held.
+// a moment ago, and there are sessions to share.
 func (p *Pool) fullLocked() bool {
 	return p.countLocked((*Session).live) > 0 && time.Since(p.full) < fullTime
 }
@@ -38,20 +41,10 @@ func (p *Pool) awaitRoom() {
 	}
 }
 
-// giveRoom gives up the place of a session that has gone, or was not opened.
-func (p *Pool) giveRoom() {
-	for _, woken := range p.share.give() {
-		woken.mu.Lock()
-		woken.wakeWaitersLocked(forAny)
-		woken.mu.Unlock()
-	}
-}
-
 // startTimerLocked makes the timer call lookAgain after d, if it is not running
-// yet. It runs while a session is idle or a caller waits for any session. p.mu
-// must be held.
+// yet. It runs while a session is idle or a caller waits for any session.
 func (p *Pool) startTimerLocked(d time.Duration) {
-	if p.timer == nil && p.closing.Err() == nil {
+	if p.timer == nil {
 		p.work.Add(1)
 		p.timer = time.AfterFunc(d, p.lookAgain)
 	}
@@ -66,7 +59,7 @@ func (p *Pool) lookAgain() {
 	defer p.mu.Unlock()
 	p.timer = nil
 	p.sweepLocked(idleTime)
-	if !p.waitsLocked(forAny) {
+	if !slices.ContainsFunc(p.waiters, forAny) {
 		return
 	}
 	again := !p.full.IsZero() && !p.fullLocked()

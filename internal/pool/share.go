@@ -119,12 +119,13 @@ func (sh *share) leave(p *Pool) {
 	sh.pools = slices.DeleteFunc(sh.pools, func(other weak.Pointer[Pool]) bool { return other.Value() == p })
 }
 
-// lead counts one leader more, unless there would be more than most (0: no
-// limit). It returns how many there are.
-func (sh *share) lead(most int) (leaders int, ok bool) {
+// lead counts one leader more, if a db that allows so many connections (0: no
+// limit) has two more than leaders then: see Pool.Lead. It returns how many
+// leaders there are.
+func (sh *share) lead(open int) (leaders int, ok bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if most > 0 && sh.leaders >= most {
+	if open > 0 && sh.leaders+1 > open-2 {
 		return sh.leaders, false
 	}
 	sh.leaders++

@@ -32,9 +32,9 @@ func (p *Pool) TakeSpare(s *Session) *Session {
 
 // openSpareLocked begins to open a session, and reports whether it does. It
 // does not if there is no room, or if another session than s is idle. A session
-// that is busy is as good as idle, since no wait is on it. p.mu must be held.
+// that is busy is as good as idle, since no wait is on it.
 func (p *Pool) openSpareLocked(s *Session) bool {
-	if p.lent != nil || p.closing.Err() != nil || time.Since(p.spareFailed) < fullTime || p.exhausted() {
+	if p.lent != nil || time.Since(p.spareFailed) < fullTime || p.exhausted() {
 		return false
 	}
 	limits, err := p.limitsLocked()
@@ -46,7 +46,7 @@ func (p *Pool) openSpareLocked(s *Session) bool {
 	}) {
 		return false
 	}
-	spare := p.takeRoomLocked(limits.all, false)
+	spare := p.takeRoomLocked(limits.all, nil)
 	if spare == nil {
 		return false
 	}

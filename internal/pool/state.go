@@ -37,7 +37,7 @@ const (
 // exclusive reports whether one call chain has s alone.
 func (s *Session) exclusive() bool { return s.claim != unclaimed }
 
-// claimLocked makes s the own session of the chain of req. p.mu must be held.
+// claimLocked makes s the own session of the chain of req.
 func (s *Session) claimLocked(req Request) {
 	s.leads = req.Lead
 	if s.claim == unclaimed {

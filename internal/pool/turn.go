@@ -33,21 +33,10 @@ const mostPassed = 8
 
 func forAny(k *waiter) bool { return k.want == nil }
 
-// waitsLocked reports whether such a waiter waits. p.mu must be held.
-func (p *Pool) waitsLocked(such func(*waiter) bool) bool {
-	return slices.ContainsFunc(p.waiters, such)
-}
-
-// isUrgentLocked reports whether a caller must have a turn on this very
-// session. p.mu must be held.
-func (p *Pool) isUrgentLocked(s *Session) bool {
-	return p.waitsLocked(func(k *waiter) bool { return k.want == s && k.priority == urgent })
-}
-
-// isWantedLocked reports whether a caller waits for a turn on this very
-// session. p.mu must be held.
-func (p *Pool) isWantedLocked(s *Session) bool {
-	return p.waitsLocked(func(k *waiter) bool { return k.want == s })
+// wantedLocked reports whether a caller of at least that priority waits for a
+// turn on this very session.
+func (p *Pool) wantedLocked(s *Session, least priority) bool {
+	return slices.ContainsFunc(p.waiters, func(k *waiter) bool { return k.want == s && k.priority <= least })
 }
 
 // TakeUrgent waits for a turn on s, ahead of all callers that do not need this
@@ -58,7 +47,7 @@ func (p *Pool) TakeUrgent(s *Session) error {
 	switch s.status {
 	case closing:
 		defer p.mu.Unlock()
-		return s.deathCause
+		return s.closedBy
 	case idle:
 		s.status = busy
 		p.mu.Unlock()
@@ -66,7 +55,7 @@ func (p *Pool) TakeUrgent(s *Session) error {
 	}
 	k := p.queueUrgentLocked(s)
 	p.mu.Unlock()
-	return p.awaitUrgent(k)
+	return awaitUrgent(k)
 }
 
 func (p *Pool) queueUrgentLocked(s *Session) *waiter {
@@ -76,27 +65,24 @@ func (p *Pool) queueUrgentLocked(s *Session) *waiter {
 }
 
 // joinLocked adds k to the waiters, in the order in which their callers came.
-// p.mu must be held.
 func (p *Pool) joinLocked(k *waiter) {
 	i := sort.Search(len(p.waiters), func(i int) bool { return p.waiters[i].since.After(k.since) })
 	p.waiters = slices.Insert(p.waiters, i, k)
 }
 
-func (p *Pool) awaitUrgent(k *waiter) error {
+func awaitUrgent(k *waiter) error {
 	<-k.turn
-	if k.got != nil {
-		return nil
+	if k.got == nil {
+		return k.want.closedBy
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return k.want.deathCause
+	return nil
 }
 
 // Yield lets all callers go first that must have this very session. The caller
 // has the turn before and, if Yield returns nil, after.
 func (p *Pool) Yield(s *Session) error {
 	p.mu.Lock()
-	if !p.isUrgentLocked(s) || s.Broken() {
+	if !p.wantedLocked(s, urgent) || s.Broken() {
 		p.mu.Unlock()
 		return nil
 	}
@@ -106,30 +92,30 @@ func (p *Pool) Yield(s *Session) error {
 	}
 	p.passLocked(s)
 	p.mu.Unlock()
-	return p.awaitUrgent(k)
+	return awaitUrgent(k)
 }
 
 // Put ends the caller's turn on s. If the session is broken it is discarded
 // before Put returns, and every lock on it is lost.
 func (p *Pool) Put(s *Session) {
 	if s.Broken() {
-		p.condemn(s, s.BrokenBy())
+		p.discard(s, s.BrokenBy(), nil)
 		return
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.passLocked(s)
-	p.mu.Unlock()
 }
 
-// partsAgain is how often, at most, a pool gives a session back that its own
+// makeRoomEvery is how often, at most, a pool gives a session back that its own
 // callers could use.
-const partsAgain = 100 * time.Millisecond
+const makeRoomEvery = 100 * time.Millisecond
 
 // passLocked hands the turn on s to the waiter that comes next, or leaves s
 // idle. If another pool of the db waits for a connection, s may go back to the
 // db instead. A pool whose own callers keep all its sessions busy would never
 // leave it one otherwise. When the pool is closing, s goes back as soon as no
-// waiter comes next. p.mu must be held.
+// waiter comes next.
 func (p *Pool) passLocked(s *Session) {
 	if s.status == closing {
 		return
@@ -141,9 +127,9 @@ func (p *Pool) passLocked(s *Session) {
 	next := p.nextLocked(s)
 	empty := len(s.holds) == 0 && !s.Lent()
 	switch {
-	case empty && p.share.wanted(p) && !p.isWantedLocked(s) && (next < 0 || time.Since(p.partedAt) >= partsAgain):
-		p.partedAt = time.Now()
-		p.partLocked(s)
+	case empty && p.share.wanted(p) && !p.wantedLocked(s, poll) && (next < 0 || time.Since(p.madeRoom) >= makeRoomEvery):
+		p.madeRoom = time.Now()
+		p.giveBackLocked(s)
 	case next >= 0:
 		k := p.waiters[next]
 		p.waiters = slices.Delete(p.waiters, next, next+1)
@@ -159,7 +145,7 @@ func (p *Pool) passLocked(s *Session) {
 		}
 		k.wake(s)
 	case p.closing.Err() != nil:
-		p.partLocked(s)
+		p.giveBackLocked(s)
 	default:
 		s.status = idle
 		if empty {
@@ -170,7 +156,7 @@ func (p *Pool) passLocked(s *Session) {
 }
 
 // nextLocked returns the index of the waiter that has the next turn on s. -1:
-// none. p.mu must be held.
+// none.
 func (p *Pool) nextLocked(s *Session) int {
 	if len(p.waiters) == 0 {
 		return -1
@@ -215,7 +201,7 @@ func (k *waiter) wake(s *Session) {
 	close(k.turn)
 }
 
-// wakeWaitersLocked makes such waiters choose again. p.mu must be held.
+// wakeWaitersLocked makes such waiters choose again.
 func (p *Pool) wakeWaitersLocked(such func(*waiter) bool) {
 	p.waiters = slices.DeleteFunc(p.waiters, func(k *waiter) bool {
 		if !such(k) {

@@ -32,7 +32,7 @@ const (
 func (p *Pool) BeginWait(s *Session, mine, polling int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.status == closing || p.isUrgentLocked(s) || s.claim == untilEmpty && p.isWantedLocked(s) || len(s.holds) != mine {
+	if s.status == closing || p.wantedLocked(s, urgent) || s.claim == untilEmpty && p.wantedLocked(s, poll) || len(s.holds) != mine {
 		return 0
 	}
 	longest := p.mayWaitLocked(s, polling)
@@ -50,7 +50,7 @@ func (p *Pool) BeginWait(s *Session, mine, polling int) time.Duration {
 }
 
 // mayWaitLocked returns for how long a wait may block s at most, while so many
-// callers poll; 0: it may not. p.mu must be held.
+// callers poll; 0: it may not.
 func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
 	switch {
 	case p.lent != nil && (len(p.waiters) > 0 || polling > 0):
@@ -71,7 +71,7 @@ func (p *Pool) mayWaitLocked(s *Session, polling int) time.Duration {
 // of a leader, and one on the session of a transaction.
 func (s *Session) waitsFreely() bool { return s.leads || s.claim == untilEmpty }
 
-// blockedLocked is how many waits count towards the cap. p.mu must be held.
+// blockedLocked is how many waits count towards the cap.
 func (p *Pool) blockedLocked() int {
 	return p.countLocked(func(s *Session) bool { return s.status == waiting && !s.waitsFreely() })
 }
@@ -80,7 +80,6 @@ func (p *Pool) blockedLocked() int {
 // and reports whether there were any. It is for a pool whose sessions all wait,
 // and whose cap has been lowered since. A caller that asks for a free name
 // would have to wait for the end of a slice. The callers whose waits end poll.
-// p.mu must be held.
 func (p *Pool) endWaitsLocked(limits limits) (any bool) {
 	n := p.blockedLocked() + 1 - limits.shared
 	for _, s := range p.sessions {
@@ -95,7 +94,7 @@ func (p *Pool) endWaitsLocked(limits limits) (any bool) {
 // wakeIfNoneIsFreeSoonLocked is for callers that wait for a session that was to
 // be free soon. If no session will be free soon any more, they choose again: a
 // caller that tries once must not wait for the end of a wait or of a
-// transaction. p.mu must be held.
+// transaction.
 func (p *Pool) wakeIfNoneIsFreeSoonLocked() {
 	if len(p.waiters) == 0 {
 		return
@@ -133,8 +132,7 @@ func (p *Pool) KillWait(s *Session) {
 	p.killWaitLocked(s)
 }
 
-// killWaitLocked is KillWait, and reports whether the wait ends. p.mu must be
-// held.
+// killWaitLocked is KillWait, and reports whether the wait ends.
 func (p *Pool) killWaitLocked(s *Session) bool {
 	if s.status != waiting || len(s.holds) > 0 || s.Lent() {
 		return false

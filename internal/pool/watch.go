@@ -140,7 +140,7 @@ func (p *Pool) attend(s *Session, probe bool) {
 	switch {
 	case s.status == closing || len(s.holds) == 0:
 	case !s.UsedByCode() && s.isOverdue(now):
-		p.work.Go(func() { p.condemn(s, errOverdue) })
+		p.work.Go(func() { p.discard(s, errOverdue, nil) })
 	case now >= s.due && !s.proving:
 		s.proving = true
 		p.work.Go(func() { p.prove(s) })
@@ -152,7 +152,7 @@ func (p *Pool) attend(s *Session, probe bool) {
 			s.probing = true
 			p.work.Go(func() {
 				if cause := p.probe(s); cause != nil {
-					p.condemn(s, cause)
+					p.discard(s, cause, nil)
 				}
 			})
 		}

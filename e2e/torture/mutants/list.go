@@ -141,10 +141,10 @@ var mutants = []mutant{
 		"\tcase !answer.Valid:\n\t\tc.broken = errors.New(\"RELEASE_LOCK returned NULL: no session holds the lock\")\n",
 		"\tcase !answer.Valid:\n\t\treturn nil\n"),
 	change("idle sessions not given back", "internal/pool/end.go",
-		"\t\tdefer p.parted(s)\n\t\tp.giveBack(s.Conn)\n",
-		"\t\tdefer p.parted(s)\n"),
+		"\t\tdefer p.remove(s)\n\t\tp.giveBack(s.Conn)\n",
+		"\t\tdefer p.remove(s)\n"),
 	change("a session goes back during a turn on it", "internal/pool/end.go",
-		"\t\tif s.status == idle {\n\t\t\tp.partLocked(s)", "\t\tif s.live() {\n\t\t\tp.partLocked(s)").
+		"\t\tif s.status == idle {\n\t\t\tp.giveBackLocked(s)", "\t\tif s.live() {\n\t\t\tp.giveBackLocked(s)").
 		caughtBy("internal/pool", "TestPool_CloseDuringATurn"),
 	change("the end of a session given back awaited without success", "internal/pool/end.go",
 		"\t\tp.giveBack(s.Conn)\n\t\tclose(s.ended)\n", "\t\tp.giveBack(s.Conn)\n").
@@ -278,7 +278,7 @@ var mutants = []mutant{
 		"home.status == waiting && home.claim == untilEmpty", "false").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a nested wait keeps the rest of its chain away", "internal/pool/waits.go",
-		"s.claim == untilEmpty && p.isWantedLocked(s) || ", "").
+		"s.claim == untilEmpty && p.wantedLocked(s, poll) || ", "").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && s.hungUp", "false").
@@ -310,7 +310,7 @@ var mutants = []mutant{
 		"if limit > 0 && sh.taken >= limit {", "if limit < 0 {").
 		caughtBy("internal/pool", "TestShare_PoolsOfOneDB"),
 	change("one leader too many", "internal/pool/share.go",
-		"most > 0 && sh.leaders >= most", "most > 0 && sh.leaders > most").
+		"sh.leaders+1 > open-2", "sh.leaders > open-2").
 		caughtBy("internal/pool", "TestShare_Leaders"),
 	change("an empty session used beyond the cap", "internal/pool/choose.go",
 		"if req.Own || p.mayShareLocked(s, limits) {", "if true {").
@@ -425,8 +425,8 @@ var mutants = []mutant{
 		{"internal/server/check.go", "c.greeting == nil && c.locks == 0:", "c.greeting == nil:"},
 	}}.caughtBy("internal/server", "TestCheck_UnderALock"),
 	change("a session that is given up dies later", "internal/pool/end.go",
-		"\tp.mu.Lock()\n\tdefer p.mu.Unlock()\n\tif d := p.condemnLocked(s, cause); d != nil {\n\t\tp.work.Go(func() {\n\t\t\ts.CloseSocket()\n\t\t\tp.bury(d)\n\t\t})\n\t}\n",
-		"\tp.work.Go(func() {\n\t\ts.CloseSocket()\n\t\tp.condemn(s, cause)\n\t})\n").
+		"\tp.mu.Lock()\n\tdefer p.mu.Unlock()\n\tif holds, first := p.closeLocked(s, cause); first {\n\t\tp.work.Go(func() {\n\t\t\ts.CloseSocket()\n\t\t\tp.finishDiscard(s, holds, nil)\n\t\t})\n\t}\n",
+		"\tp.work.Go(func() {\n\t\ts.CloseSocket()\n\t\tp.discard(s, cause, nil)\n\t})\n").
 		caughtBy("internal/pool", "TestPool_GiveUpMakesItDead"),
 	change("a proof too long for a packet is a loss", "internal/pool/watch.go",
 		"server.IsTooLong(err) && len(names) > 1", "server.IsTooLong(err) && len(names) < 1").
