@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -107,6 +108,31 @@ func TestWatch_CutOff(t *testing.T) {
 		cancel()
 		require.ErrorIs(b, <-ended, context.Canceled)
 		b.awaitLoss(h)
+		assert.ErrorIs(b, h.why, server.ErrCutOff)
+	})
+}
+
+// A probe of a connection whose socket cannot be looked at shows only what the
+// driver has done. So the watch rests, and a probe comes with the end of a rest.
+func TestWatch_CutOffUnwatched(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.pool.Close()
+		require.NoError(b, b.server.Close(b.db))
+		b.db = b.server.Open(func(c *mysql.Config) { c.CheckConnLiveness = false })
+		b.pool = NewPool(b.db, b.config)
+		s, h := b.owned("a")
+		tx := b.begin(s)
+		time.Sleep(time.Second)
+		b.pool.mu.Lock()
+		assert.Equal(b, resting, b.pool.pace)
+		b.pool.mu.Unlock()
+		b.server.Once("INSERT slow", &memserver.Reply{Hang: true})
+		ctx, cancel := context.WithCancel(b.Context())
+		ended := begin(func() error { _, err := tx.ExecContext(ctx, "INSERT slow"); return err })
+		cancel()
+		require.ErrorIs(b, <-ended, context.Canceled)
+		begun := time.Now()
+		assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), restTick)
 		assert.ErrorIs(b, h.why, server.ErrCutOff)
 	})
 }

@@ -60,10 +60,8 @@ type Session struct {
 	// For the watch, also guarded by Pool.mu. Times are those of package clock.
 	due       time.Duration // of the next proof
 	proofSent time.Duration // when the last proof began, or the first of the locks was granted
-	proving   bool
-	probing   bool
-	unseen    bool // a probe has shown nothing, since the driver is hidden, and none will
-	hungUp    bool // the kernel has reported that the server has closed the connection
+	checking  bool          // a goroutine proves its locks, or probes it
+	hungUp    bool          // the kernel has reported that the server has closed the connection
 }
 
 // A Pool hands out turns on sessions: the right to run statements, one at a

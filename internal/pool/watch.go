@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -127,39 +128,38 @@ func (p *Pool) holding(hungUp []int32, tick time.Duration) (held []*Session, res
 }
 
 // needsProbeLocked reports whether only a probe shows the end of s. The kernel
-// may have reported the end while s was busy, or without a lock. p.mu must be
-// held.
+// may have reported the end while s was busy, or without a lock. If a probe
+// cannot show that the server has closed the connection either, it shows an end
+// by the driver, which can wait for the end of a rest. The owner's Close of a
+// lent connection shows, whatever its driver.
 func (p *Pool) needsProbeLocked(s *Session) bool {
-	return p.Probe > 0 && !s.unseen && (s.HangupID() == 0 || s.hungUp)
+	return p.Probe > 0 && (s.HangupID() == 0 || s.hungUp) && (!s.Unwatched() || s.Lent())
 }
 
-// attend begins the proof or the look that s needs now. It waits for nothing.
+// attend begins the proof or the probe that s needs now. It waits for nothing.
 func (p *Pool) attend(s *Session, probe bool) {
 	p.mu.Lock()
-	now := clock.Now()
+	now, hungUp := clock.Now(), s.hungUp
 	switch {
 	case s.status == closing || len(s.holds) == 0:
 	case !s.UsedByCode() && s.isOverdue(now):
 		p.work.Go(func() { p.discard(s, errOverdue, nil) })
-	case now >= s.due && !s.proving:
-		s.proving = true
-		p.work.Go(func() { p.prove(s) })
-	case !probe || s.unseen:
+	case s.checking:
+	case now >= s.due:
+		p.checkLocked(s, func() { p.prove(s) })
+	case !probe || s.status != idle: // a statement that runs is a probe by itself
 	case s.UsedByCode():
 		// Code under the lock may use the connection too, and Raw waits for its
 		// statement.
-		if !s.probing && s.status == idle {
-			s.probing = true
-			p.work.Go(func() {
-				if cause := p.probe(s); cause != nil {
-					p.discard(s, cause, nil)
-				}
-			})
-		}
-	case s.status == idle: // a statement that runs is a probe by itself
+		p.checkLocked(s, func() {
+			if cause := probeFor(s, hungUp); cause != nil {
+				p.discard(s, cause, nil)
+			}
+		})
+	default:
 		s.status = busy
 		p.mu.Unlock()
-		if cause := p.probe(s); cause != nil {
+		if cause := probeFor(s, hungUp); cause != nil {
 			_ = s.MarkBroken(cause)
 			p.work.Go(func() { p.Put(s) }) // to close a connection can take time
 			return
@@ -170,6 +170,17 @@ func (p *Pool) attend(s *Session, probe bool) {
 	p.mu.Unlock()
 }
 
+// checkLocked runs check, a proof or a probe of s, in a goroutine.
+func (p *Pool) checkLocked(s *Session, check func()) {
+	s.checking = true
+	p.work.Go(func() {
+		check()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		s.checking = false
+	})
+}
+
 func (s *Session) isOverdue(now time.Duration) bool {
 	limit := s.IdleLimit()
 	return limit > 0 && now-s.AnsweredAt() >= limit
@@ -177,17 +188,13 @@ func (s *Session) isOverdue(now time.Duration) bool {
 
 var errOverdue = errors.New("no contact with the server for longer than the session's idle limit (was this process paused?)")
 
-// probe looks at the socket of s, and returns why s is lost, or nil if it is
-// not. The watch has the turn, unless code of the user's also uses s.
-func (p *Pool) probe(s *Session) error {
+// probeFor probes the socket of s, and returns why s is lost, or nil if it is
+// not. The watch has the turn, unless code of the user's also uses s. hungUp
+// says that the kernel has reported the end.
+func probeFor(s *Session, hungUp bool) error {
 	state := s.Probe()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.probing = false
-	// The owner's Close of a lent connection shows, whatever its driver.
-	s.unseen = state == server.Unseen && !s.Lent()
-	if state == server.Occupied && s.hungUp {
-		state = server.Closed // rows are open, so the driver cannot look, but the kernel has reported it
+	if state == server.Occupied && hungUp {
+		state = server.Closed // rows are open, so the driver cannot look
 	}
 	return state.Cause()
 }
@@ -195,28 +202,13 @@ func (p *Pool) probe(s *Session) error {
 // prove asks s for a proof that it holds every lock that it should. If it does
 // not the session is broken, and all its locks are lost.
 func (p *Pool) prove(s *Session) {
-	defer func() {
-		p.mu.Lock()
-		s.proving = false
-		p.mu.Unlock()
-	}()
 	if p.TakeUrgent(s) != nil {
 		return
 	}
-	if p.proveAll(s) {
-		p.Put(s)
-	}
-}
-
-// proveAll is prove for a caller that has the turn. It returns false if the
-// turn is lost, with the session.
-func (p *Pool) proveAll(s *Session) bool {
 	begun := clock.Now()
 	p.mu.Lock()
-	holds := make([]Hold, 0, len(s.holds))
-	for h := range s.holds {
-		holds = append(holds, h)
-	}
+	holds := slices.Collect(maps.Keys(s.holds))
+	lastChance := s.proofSent + s.Interval()*7/4 // to begin a proof that ends within two intervals of the last one
 	p.mu.Unlock()
 
 	next, proved := begun+s.Interval(), true
@@ -236,7 +228,7 @@ func (p *Pool) proveAll(s *Session) bool {
 			next, proved = begun, false // the next statement, or the code that reads the rows, finds a loss
 			break
 		}
-		if server.IsAnswer(err) && begun < p.lastChance(s) {
+		if server.IsAnswer(err) && begun < lastChance {
 			// The session is alive, and a KILL QUERY or a limit for statements has ended
 			// the proof. That may last, so the proof is repeated, but not indefinitely.
 			next, proved = begun+s.Interval()/8, false
@@ -244,10 +236,11 @@ func (p *Pool) proveAll(s *Session) bool {
 		}
 		if err != nil {
 			_ = s.MarkBroken(err)
-			return true
+			p.Put(s)
+			return
 		}
 		if p.Yield(s) != nil {
-			return false
+			return // the session has gone
 		}
 	}
 	p.mu.Lock()
@@ -256,15 +249,7 @@ func (p *Pool) proveAll(s *Session) bool {
 		s.proofSent = begun
 	}
 	p.mu.Unlock()
-	return true
-}
-
-// lastChance is when a proof has to begin at the latest, so that it ends within
-// two intervals of the last one.
-func (p *Pool) lastChance(s *Session) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return s.proofSent + s.Interval()*7/4
+	p.Put(s)
 }
 
 // stillHeld returns the names of the first holds that have not been released

@@ -272,7 +272,7 @@ func TestWatch_Overdue(t *testing.T) {
 func TestWatch_SharedIsNotOverdue(t *testing.T) {
 	overdue := func(b *bubble, s *Session) {
 		b.pool.mu.Lock()
-		s.proving = true // the proof waits for the statement
+		s.checking = true // the proof waits for the statement
 		b.pool.mu.Unlock()
 		time.Sleep(s.IdleLimit() + restTick)
 		synctest.Wait()

@@ -96,8 +96,8 @@ var mutants = []mutant{
 		"if !owned[i].Bool && false {").
 		caughtBy(".", "TestAProofNeedsAnAnswer"),
 	change("keep-alive never sent", "internal/pool/watch.go",
-		"case now >= s.due && !s.proving:",
-		"case now >= s.due && !s.proving && false:"),
+		"case now >= s.due:",
+		"case now >= s.due && false:"),
 	change("sockets not looked at", "internal/pool/watch.go",
 		"probe := len(hungUp) > 0 || p.Probe > 0 &&",
 		"probe := p.Probe < 0 &&"),
@@ -281,7 +281,7 @@ var mutants = []mutant{
 		"s.claim == untilEmpty && p.wantedLocked(s, poll) || ", "").
 		caughtBy("internal/pool", "TestOwn_TheChainsCallsGoNowhereElse"),
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
-		"state == server.Occupied && s.hungUp", "false").
+		"state == server.Occupied && hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("a lock granted on a session that was killed", "internal/pool/waits.go",
 		"\tif s.killed {", "\tif false {").
