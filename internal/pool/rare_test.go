@@ -57,21 +57,26 @@ type counted struct {
 func (c *counted) SessionDiscarded(error) { c.discarded.Add(1) }
 
 // The kernel reports the end of a connection given to New while rows of its
-// owner's are open, so that the driver cannot look. The lock is lost.
+// owner's are open, so that the driver cannot look. The lock is lost, however
+// long the rows have been open.
 func TestWatch_HungUpUnderRows(t *testing.T) {
-	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
-		s, h := b.held("a")
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		rows, err := conn.QueryContext(ctx, "SELECT 1")
-		require.NoError(b, err)
-		b.pool.mu.Lock()
-		s.hungUp = true
-		b.pool.mu.Unlock()
-		b.awaitLoss(h)
-		assert.ErrorIs(b, h.why, server.ErrClosed)
-		_ = rows.Close()
-	})
+	for _, open := range []time.Duration{0, 6 * time.Second} { // a proof is due after 5 s
+		inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+			s, h := b.held("a")
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			rows, err := conn.QueryContext(ctx, "SELECT 1")
+			require.NoError(b, err)
+			time.Sleep(open)
+			b.pool.mu.Lock()
+			s.hungUp = true
+			b.pool.mu.Unlock()
+			begun := time.Now()
+			assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), 2*watchTick)
+			assert.ErrorIs(b, h.why, server.ErrClosed)
+			_ = rows.Close()
+		})
+	}
 }
 
 // A caller that has the turn between two proofs may find that the session is

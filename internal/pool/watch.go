@@ -224,13 +224,10 @@ func (p *Pool) prove(s *Session) {
 			continue
 		}
 		holds = rest
-		if errors.Is(err, server.ErrOccupied) {
-			next, proved = begun, false // the next statement, or the code that reads the rows, finds a loss
-			break
-		}
-		if server.IsAnswer(err) && begun < lastChance {
-			// The session is alive, and a KILL QUERY or a limit for statements has ended
-			// the proof. That may last, so the proof is repeated, but not indefinitely.
+		if errors.Is(err, server.ErrOccupied) || server.IsAnswer(err) && begun < lastChance {
+			// Rows are open, and probes go on: the kernel may report the end. Or a KILL
+			// QUERY or a limit for statements has ended the proof, and the session is
+			// alive. That may last, so the proof is repeated, but not indefinitely.
 			next, proved = begun+s.Interval()/8, false
 			break
 		}

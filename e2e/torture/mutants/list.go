@@ -283,6 +283,9 @@ var mutants = []mutant{
 	change("a KILL during open rows not noticed", "internal/pool/watch.go",
 		"state == server.Occupied && hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
+	change("a KILL not noticed under rows that have been open for long", "internal/pool/watch.go",
+		"next, proved = begun+s.Interval()/8, false", "next, proved = begun, false").
+		caughtBy("internal/pool", "TestWatch_HungUpUnderRows"),
 	change("a lock granted on a session that was killed", "internal/pool/waits.go",
 		"\tif s.killed {", "\tif false {").
 		caughtBy("internal/queue", "TestWait_GrantedOnASessionThatWasKilled"),
