@@ -199,20 +199,14 @@ func (k *Lock) lead(fn func(ctx context.Context, term *Term) error) (over bool, 
 	case led && lost == nil:
 		return true, returned
 	case !led && ctx.Err() != nil:
-		return true, k.ended(ctx, k.counting(returned))
+		if errors.Is(context.Cause(k.ctx), ErrLost) { // ctx is the one around it
+			k.discount(returned)
+			returned = nil
+		}
+		return true, k.ended(ctx, returned)
 	}
 	k.discount(returned) // after a loss, which may have been found only by the release
 	return false, nil
-}
-
-// counting returns the error of fn if it returned before a loss. After a loss
-// its error does not count.
-func (k *Lock) counting(err error) error {
-	if !errors.Is(context.Cause(k.ctx), ErrLost) {
-		return err
-	}
-	k.discount(err)
-	return nil
 }
 
 // discount logs the error that fn returned after a loss. It does not count.
