@@ -77,7 +77,8 @@ var (
 	// ([Forever], and a ctx without a deadline) it returns ErrUnavailable after
 	// attempts on two sessions in a row have failed. With [New] there is only
 	// one session: once that has ended, every call returns ErrUnavailable at
-	// once.
+	// once. So does every call, and every wait, once the Locker has found that
+	// the db given to [Open] is closed.
 	ErrUnavailable = fault.ErrUnavailable
 
 	// ErrInvalidName: the name is not valid. With its namespace a name has 1 to

@@ -31,7 +31,8 @@ import (
 //   - [ErrUnsupported], unless the server is only read-only;
 //   - [ErrReentrant], [ErrInTransaction] and [ErrDeadlock], if Lead is called
 //     under another lock;
-//   - [ErrUnavailable], if the connection given to [New] is gone.
+//   - [ErrUnavailable], if the connection given to [New] is gone, or the db
+//     given to [Open] is closed.
 //
 // # The leader's function
 //

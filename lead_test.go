@@ -419,3 +419,57 @@ func TestLeadEndsWithItsContextWhileAnAttemptFailsForGood(t *testing.T) {
 		require.NoError(b, l.Close())
 	})
 }
+
+// A db that its owner has closed never gives a connection again. A Lead that
+// needs one returns at once, as do other calls, even if its wait has begun.
+func TestLeadReturnsIfTheDBIsClosed(t *testing.T) {
+	lead := func(b *bubble, ctx context.Context, fn func()) error {
+		return b.locker.Lead(ctx, "report", func(ctx context.Context, _ *namedlock.Term) error {
+			fn()
+			return untilEnd(ctx, nil)
+		})
+	}
+	lock := func(b *bubble, ctx context.Context, fn func()) error {
+		return b.locker.WithLock(ctx, "report", time.Hour, func(context.Context) error {
+			fn()
+			return nil
+		})
+	}
+	closed := func(b *bubble) {
+		require.NoError(b, b.db.Close())
+		b.server.Kill(1)
+	}
+	for what, c := range map[string]struct {
+		call   func(b *bubble, ctx context.Context, fn func()) error
+		during func(b *bubble) (fn func())
+	}{
+		"Lead, before":          {lead, func(b *bubble) func() { _ = b.db.Close(); return nil }},
+		"Lead, during its term": {lead, func(b *bubble) func() { return func() { closed(b) } }},
+		"Lead, during its wait": {lead, func(b *bubble) func() {
+			b.server.Lock("report")
+			time.AfterFunc(time.Minute, func() { closed(b) })
+			return nil
+		}},
+		"WithLock, before": {lock, func(b *bubble) func() { _ = b.db.Close(); return nil }},
+		"WithLock, during its wait": {lock, func(b *bubble) func() {
+			b.server.Lock("report")
+			time.AfterFunc(time.Minute, func() { closed(b) })
+			return nil
+		}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+				defer cancel()
+				begun := time.Now()
+				err := c.call(b, ctx, c.during(b))
+				require.ErrorIs(b, err, namedlock.ErrUnavailable)
+				assert.ErrorContains(b, err, "the db given to Open is closed; make a new Locker: sql: database is closed")
+				assert.Less(b, time.Since(begun), time.Minute+time.Second)
+				var e *namedlock.Error
+				require.ErrorAs(b, err, &e)
+				assert.Equal(b, namedlock.OpAcquire, e.Op)
+			})
+		})
+	}
+}

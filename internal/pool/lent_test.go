@@ -112,8 +112,8 @@ func TestWatch_CutOff(t *testing.T) {
 	})
 }
 
-// A probe of a connection whose socket cannot be looked at shows only what the
-// driver has done. So the watch rests, and a probe comes with the end of a rest.
+// If a probe cannot look at the socket, it shows only what the driver has done.
+// So the watch rests, and probes at the end of a rest.
 func TestWatch_CutOffUnwatched(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.pool.Close()

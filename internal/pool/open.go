@@ -200,8 +200,15 @@ func (p *Pool) borrowFromDB(ctx context.Context) (conn *sql.Conn, err error) {
 }
 
 // noConnection is the error where the db gave no connection within limit. A db
-// whose connections are all in use is not a server that cannot be asked.
+// whose connections are all in use is not a server that cannot be asked. A db
+// that its owner has closed never gives one again.
 func (p *Pool) noConnection(err error, limit time.Duration) error {
+	if closed := closedError(p.db); closed != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.gone = fault.Because(fault.ErrUnavailable, "the db given to Open is closed; make a new Locker", closed)
+		return p.gone
+	}
 	if stats := p.db.Stats(); server.IsContext(err) && p.exhausted() {
 		return fault.Because(fault.ErrNoSession, fmt.Sprintf("no connection of the db was free within %v: %d of %d are in use; raise SetMaxOpenConns or give the Locker its own db",
 			limit.Round(time.Millisecond), stats.InUse, stats.MaxOpenConnections), nil)
@@ -210,4 +217,15 @@ func (p *Pool) noConnection(err error, limit time.Duration) error {
 		err = fmt.Errorf("%w within %v", server.ErrSilent, limit.Round(time.Millisecond))
 	}
 	return fault.Because(fault.ErrUnavailable, "no connection to the server", err)
+}
+
+// closedError returns the error of a db that is closed, nil if it is open. The
+// db checks that before it finds that the context has ended.
+func closedError(db *sql.DB) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := db.Conn(ended); !server.IsContext(err) {
+		return err
+	}
+	return nil
 }

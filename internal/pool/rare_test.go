@@ -34,6 +34,26 @@ func TestOwn_ASingleConnection(t *testing.T) {
 	})
 }
 
+// A db that its owner has closed never gives a connection again. The sessions
+// that there are go on until they go back.
+func TestPool_ClosedDB(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("a")
+		require.NoError(b, b.db.Close())
+		require.NoError(b, b.pool.Gone(), "it is not known yet")
+		_, err := b.pool.Take(Request{Caller: anybody()})
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		require.ErrorContains(b, err, "sql: database is closed")
+		require.Equal(b, err, b.pool.Gone())
+		require.Equal(b, err, b.pool.Check(b.Context(), nil))
+		time.Sleep(2 * b.config.KeepAlive)
+		b.requireHeld(h)
+		b.release(s, h)
+		require.Same(b, s, b.take(Request{}), "it has not gone back yet")
+		b.pool.Put(s)
+	})
+}
+
 // If a connection given to New cannot be restored, Close discards it, and says
 // so.
 func TestLent_NotRestored(t *testing.T) {

@@ -156,6 +156,9 @@ var mutants = []mutant{
 		"\t\tl.queue.Refuse() // first, so that no caller is granted a lock that is given up below\n",
 		"").
 		caughtBy(".", "TestShutdownAtOnceLeavesNothingHeld"),
+	change("a closed db asked again and again", "internal/pool/open.go",
+		"closed := closedError(p.db); closed != nil {", "closed := closedError(p.db); closed != nil && false {").
+		caughtBy(".", "TestLeadReturnsIfTheDBIsClosed"),
 	change("no pause between terms that are lost soon", "lead.go",
 		"\treturn o.losses > 1\n",
 		"\treturn false\n").
