@@ -139,7 +139,11 @@ func (p *Pool) Numbers() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lent != nil {
-		return "the connection given to New has one session, and a transaction, a term, or a call for a slot is using it; use Open for more"
+		user := "a statement of another call" // perhaps the wait of a call that has given up
+		if p.lent.exclusive() {
+			user = "a transaction or a term"
+		}
+		return "the connection given to New has one session, and " + user + " is using it; use Open for more"
 	}
 	limits, _ := p.limitsLocked()
 	all := p.countLocked(func(s *Session) bool { return s.status != closing })

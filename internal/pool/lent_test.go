@@ -55,6 +55,15 @@ func TestLent_Numbers(t *testing.T) {
 		s, h := b.held("a")
 		b.requireNoSpare(s)
 		b.release(s, h)
+
+		s = b.take(Request{})
+		require.Positive(b, b.pool.BeginWait(s, 0, 0), "a wait, whose caller may have gone")
+		assert.Contains(b, b.pool.Numbers(), "a statement of another call is using it")
+		b.pool.EndWait(s)
+		b.pool.Put(s)
+		s, h = b.owned("a")
+		assert.Contains(b, b.pool.Numbers(), "a transaction or a term is using it")
+		b.release(s, h)
 	})
 }
 
