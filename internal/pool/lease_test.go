@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"database/sql"
 	"log/slog"
 	"strings"
 	"testing"
@@ -54,6 +55,21 @@ func TestLease_Taken(t *testing.T) {
 		assert.Equal(b, 3*time.Second, b.intervalOf(s))
 		assert.Len(b, b.server.Sent("@@wait_timeout"), 2) // by the greeting, and by the first proof
 		b.release(s, h)
+	})
+}
+
+// Close sets wait_timeout back to its value at the first lock, even if the
+// owner of a connection given to New has changed it since.
+func TestLease_TheOwnersLaterChange(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		s, h := b.held("a")
+		b.release(s, h)
+		_, err := conn.ExecContext(b.Context(), "SET SESSION wait_timeout = 100")
+		require.NoError(b, err)
+		b.pool.Close()
+		var seconds int
+		require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT @@wait_timeout").Scan(&seconds))
+		assert.Equal(b, 28800, seconds)
 	})
 }
 
