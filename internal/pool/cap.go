@@ -62,7 +62,7 @@ func (p *Pool) exhausted() bool {
 func (p *Pool) towardsCapLocked(but *Session) (n int) {
 	for _, s := range p.sessions {
 		counts := s.status != idle || len(s.holds) > 0
-		if s.exclusive() && s.status != closing {
+		if s.exclusive() {
 			counts = s.status == waiting && !s.leads && len(s.holds) == 0
 		}
 		if counts && s != but {
@@ -92,8 +92,7 @@ func (p *Pool) drainsLocked(limits limits) (least *Session) {
 	}
 	for _, s := range p.sessions {
 		switch {
-		case s.status == closing:
-		case s.exclusive() && !s.leads, s.exclusive() && s.status == opening:
+		case s.exclusive() && !s.leads:
 			return nil
 		case !s.exclusive() && s.live() && (least == nil || len(s.holds) < len(least.holds)):
 			least = s

@@ -225,5 +225,5 @@ func (s *Session) ownable(req Request) bool {
 	case s == req.Home:
 		return len(s.holds) == req.Mine
 	}
-	return len(s.holds) == 0 && !s.exclusive()
+	return len(s.holds) == 0
 }

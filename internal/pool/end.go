@@ -24,9 +24,6 @@ func (p *Pool) sweep(age time.Duration) {
 }
 
 func (p *Pool) sweepLocked(age time.Duration) {
-	if p.closing.Err() != nil { // another pool of the db asks; Close gives all back
-		return
-	}
 	now := time.Now()
 	next := time.Duration(0) // until the youngest of those that stay is due
 	for _, s := range p.sessions {

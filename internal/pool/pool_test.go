@@ -91,6 +91,25 @@ func TestPool_ChainGoesHome(t *testing.T) {
 	})
 }
 
+// A chain's call that waits for a turn on the chain's session goes elsewhere
+// when another call of the chain begins to wait there for a lock.
+func TestPool_HomeBeginsToWait(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.held("outer")
+		require.Same(b, s, b.take(Request{Home: s, Mine: 1}))
+		waits := begin(func() *Session { return b.take(Request{Home: s, Mine: 1}) })
+		require.False(b, hasEnded(waits), "a statement on it is over soon")
+		require.Positive(b, b.pool.BeginWait(s, 1, 0))
+		require.True(b, hasEnded(waits), "a wait is not")
+		other := <-waits
+		assert.NotSame(b, s, other)
+		b.pool.Put(other)
+		b.pool.EndWait(s)
+		b.pool.Put(s)
+		b.release(s, h)
+	})
+}
+
 // Callers that need this session go first, then callers that accept any
 // session. Both are served in their order.
 func TestPool_OrderOfTurns(t *testing.T) {

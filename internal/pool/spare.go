@@ -17,7 +17,7 @@ func (p *Pool) TakeSpare(s *Session) *Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.sessions, func(other *Session) bool {
-		return other.status == idle && len(other.holds) == 0 && !other.exclusive()
+		return other.status == idle && len(other.holds) == 0
 	})
 	if i >= 0 && p.mayWaitLocked(p.sessions[i], 0) > 0 {
 		p.sessions[i].status = busy

@@ -85,7 +85,6 @@ func (p *Pool) endWaitsLocked(limits limits) (any bool) {
 	for _, s := range p.sessions {
 		if n > 0 && !s.leads && p.killWaitLocked(s) {
 			n, any = n-1, true
-			p.full = time.Time{} // the server gets a connection back
 		}
 	}
 	return any
