@@ -45,10 +45,10 @@ import (
 // both, so it ends before the proof is due.
 //
 // A statement of the code under the lock, on a session that it shares (lent, or
-// with a transaction), delays a proof until the statement ends. On a silent
-// network the holder is told at that end, which may be after the server gave
-// the lock away. The server rolls back the work of the transaction all the
-// same.
+// with a transaction), delays a proof until the statement ends. Open rows delay
+// it until an eighth of an interval after their end. On a silent network the
+// holder is told at that end, which may be after the server gave the lock away.
+// The server rolls back the work of the transaction all the same.
 
 // proofsAtOnce is how many locks one statement asks about, if maxAllowedPacket
 // allows that.
