@@ -87,6 +87,28 @@ func TestLeadEndsWithItsContextWhileAnAttemptFails(t *testing.T) {
 	})
 }
 
+// If ctx ends while an attempt fails by an error that no other attempt cures,
+// the error matches both. So a Lead whose ctx ends as the Locker is closed has
+// ended as its caller wanted.
+func TestLeadEndsWithItsContextAndTheLocker(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		ctx, cancel := context.WithCancel(b.Context())
+		locker, err := namedlock.Open(b.db, namedlock.WithHooks(namedlock.Hooks{
+			Failed: func(context.Context, namedlock.Event) { cancel() },
+		}))
+		require.NoError(b, err)
+		b.server.Lock("report")
+		led := make(chan error, 1)
+		go func() { led <- locker.Lead(ctx, "report", untilEnd) }()
+		synctest.Wait()
+		require.NoError(b, locker.Close())
+		err = <-led
+		require.ErrorIs(b, err, context.Canceled)
+		require.ErrorIs(b, err, namedlock.ErrClosed)
+		assert.Equal(b, `namedlock: acquire "report": stopped waiting: context canceled: locker is closed`, err.Error())
+	})
+}
+
 // Lead ends with ctx, when fn has returned. The error matches ctx.Err(), and
 // fn's error if that is a different one.
 func TestLeadEndsWithItsContext(t *testing.T) {

@@ -62,6 +62,22 @@ func TestSpare_TheCapIsKept(t *testing.T) {
 	})
 }
 
+// No spare session is opened on the connection that the pools of a db leave it.
+func TestSpare_LeavesTheDBAConnection(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		b.db.SetMaxOpenConns(3)
+		other := NewPool(b.db, config())
+		defer other.Close()
+		theirs, err := other.Take(Request{Caller: anybody()})
+		require.NoError(b, err)
+		s, h := b.held("a")
+		b.requireNoSpare(s)
+		assert.Equal(b, 1, sessions(b.pool))
+		other.Put(theirs)
+		b.release(s, h)
+	})
+}
+
 // A server that has no connection for a spare session is not asked for one at
 // each lock.
 func TestSpare_IsRefused(t *testing.T) {
