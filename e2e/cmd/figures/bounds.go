@@ -8,8 +8,8 @@ package main
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, slotFields, slotLines, functions, files, arrows int }{
 	passed:     84,
-	fields:     246,
-	lines:      8068,
+	fields:     240,
+	lines:      7985,
 	slotFields: 28,
 	slotLines:  716,
 	functions:  0,
