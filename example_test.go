@@ -95,7 +95,7 @@ func ExampleLocker_WithLock_tryOnce() {
 	err := locker.WithLock(context.Background(), "cache-refresh", 0, func(ctx context.Context) error {
 		return runReport(ctx)
 	})
-	if errors.Is(err, namedlock.ErrTimeout) {
+	if errors.Is(err, namedlock.ErrTimeout) && !errors.Is(err, namedlock.ErrNoSession) {
 		return // another process is refreshing the cache
 	}
 	if err != nil {

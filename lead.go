@@ -217,12 +217,23 @@ func (k *Lock) discount(err error) {
 	}
 }
 
-// ended is the error for the end of ctx, joined with fn's error if that is a
-// different one.
+// ended is the error for the end of ctx, joined with fn's error if that says
+// more.
 func (k *Lock) ended(ctx context.Context, err error) error {
 	over := &Error{Op: OpHold, Name: k.name, Err: contextEnded(ctx)}
-	if err == nil || errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
+	ends := errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))
+	if err == nil || ends && !joins(err) {
 		return over
 	}
 	return errors.Join(over, err)
+}
+
+// joins reports whether err consists of several errors.
+func joins(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if _, several := err.(interface{ Unwrap() []error }); several {
+			return true
+		}
+	}
+	return false
 }

@@ -112,7 +112,7 @@ func TestLeadEndsWithItsContextAndTheLocker(t *testing.T) {
 // Lead ends with ctx, when fn has returned. The error matches ctx.Err(), and
 // fn's error if that is a different one.
 func TestLeadEndsWithItsContext(t *testing.T) {
-	for _, own := range []error{nil, context.Canceled, errOwn} {
+	for _, own := range []error{nil, context.Canceled, errOwn, errors.Join(context.Canceled, errOwn)} {
 		locker, mock, _ := mocked(t)
 		expectLock(mock, "report")
 		expectUnlock(mock, "report")
@@ -125,7 +125,7 @@ func TestLeadEndsWithItsContext(t *testing.T) {
 		})
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, cause)
-		assert.Equal(t, own == errOwn, errors.Is(err, errOwn))
+		assert.Equal(t, errors.Is(own, errOwn), errors.Is(err, errOwn))
 		var e *namedlock.Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, "report", e.Name)
