@@ -73,7 +73,8 @@ type Locker struct {
 //   - If the context of that query ends while its rows are open, the driver
 //     closes the connection, and all locks are lost.
 //   - While a transaction of yours is open on it, no other can begin
-//     ([ErrInTransaction]). With autocommit=0, or if a wrapper hides the
+//     ([ErrInTransaction]). With completion_type=CHAIN, one is open from your
+//     first COMMIT or ROLLBACK on. With autocommit=0, or if a wrapper hides the
 //     driver, the Locker cannot detect yours, and commits it.
 func New(conn *sql.Conn, opts ...Option) (*Locker, error) {
 	if conn == nil {

@@ -177,7 +177,8 @@ func WithUnwrap(unwrap func(driver.Conn) driver.Conn) Option {
 //
 // The Locker sets the session's wait_timeout to d, rounded down to whole
 // seconds, unless wait_timeout is already shorter. It restores wait_timeout
-// when the session is over.
+// when the session is over. With [New] that is at [Locker.Close]: a value that
+// you have set in the meantime is lost then.
 //
 // 0 leaves wait_timeout unchanged. If a machine vanishes, the server then keeps
 // its locks for hours. They end with the session, by wait_timeout (8 h by

@@ -37,9 +37,10 @@ import (
 // [WithMaxSessions] while fn runs. If none is free within timeout, the error
 // matches [ErrNoSession].
 //
-// Locks that are acquired under fn's ctx are on the same session. Calling
-// WithTerm, WithLockTx or [Locker.Lead] under fn's ctx returns
-// [ErrInTransaction].
+// Locks that are acquired under fn's ctx are on the same session. While another
+// goroutine of fn runs a statement of a transaction, such a lock is not asked
+// for. Its timeout begins when the statement has ended. Calling WithTerm,
+// WithLockTx or [Locker.Lead] under fn's ctx returns [ErrInTransaction].
 //
 // At the end of the term, the settings of the session that fn has changed are
 // restored, or the session is closed, as after a WithLockTx.

@@ -161,7 +161,9 @@ import (
 // session than that lock.
 //
 // Locks that are acquired under fn's ctx are on the session of the transaction,
-// and their errors do not end it. Calling WithLockTx, [Locker.WithTerm] or
+// and their errors do not end it. While another goroutine of fn runs a
+// statement of the transaction, such a lock is not asked for. Its timeout
+// begins when the statement has ended. Calling WithLockTx, [Locker.WithTerm] or
 // [Locker.Lead] under fn's ctx returns [ErrInTransaction].
 //
 // # Cancellation
