@@ -1300,3 +1300,18 @@ func TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable(t *testing.T) {
 		})
 	}
 }
+
+// The connection is killed as the wait is granted, shortly before the timeout.
+// The caller asks again at once: after a pause it would be too late.
+func TestRun_KilledAtTheGrantShortlyBeforeTheTimeout(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		b.queue.pool.CheckServer = true
+		b.server.Lock("a")
+		b.queue.pool.KeepAlive = 100 * time.Millisecond // so that a question follows the grant
+		c := b.call(background, "a", time.Second)
+		time.Sleep(time.Second - pollInterval/2)
+		b.server.Once("SELECT @@read_only", &memserver.Reply{Drop: true})
+		b.server.Unlock("a")
+		release(b, c.granted(b))
+	})
+}

@@ -16,7 +16,8 @@ type wait struct {
 
 // waitOn waits in the server's queue for the lock, which another session holds.
 // The asker has the turn on s until waitOn returns. A pause must follow if it
-// returns false: the wait was not allowed, or its grant could not be confirmed.
+// returns false: the wait was not allowed, or it was granted soon and that could
+// not be confirmed.
 func (a *asker) waitOn(s *pool.Session) (goesOn bool) {
 	q := a.line.queue
 	for {
@@ -56,7 +57,7 @@ func (a *asker) waitOn(s *pool.Session) (goesOn bool) {
 		switch {
 		case err != nil:
 			a.failed(w, s, err, again)
-			return !granted // a server that is refused may grant at once each time
+			return !granted || elapsed >= pollInterval // a server that is refused may grant at once each time
 		case granted:
 			a.grant(s, w)
 			return true

@@ -207,8 +207,11 @@ var mutants = []mutant{
 		"\t\terr = c.checkServer(c.atGrant, nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no pause after a grant that is refused", "internal/queue/wait.go",
-		"return !granted //", "return true //").
+		"return !granted || elapsed >= pollInterval //", "return true //").
 		caughtBy("internal/queue", "TestRun_EachGrantIsRefused"),
+	change("a pause after each grant that dies", "internal/queue/wait.go",
+		"return !granted || elapsed >= pollInterval //", "return !granted //").
+		caughtBy("internal/queue", "TestRun_KilledAtTheGrantShortlyBeforeTheTimeout"),
 	change("no question after a wait", "internal/queue/wait.go",
 		"\t\t\terr = confirm(s, wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
