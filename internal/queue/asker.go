@@ -39,6 +39,16 @@ const (
 	trying                // it asks without waiting, or has the lock for the next caller
 )
 
+// A step is what an asker does next.
+type step int
+
+const (
+	asks    step = iota // asks for the first waiter, if there is one
+	waits               // waits on the server: another session holds the lock
+	polls               // asks after the pause of a poll
+	sitsOut             // asks after the pause of an outage
+)
+
 // run is the goroutine of the asker. It begins with a wait on spare, if that is
 // not nil: see prefetchLocked. At its end it starts another asker if there are
 // waiters that this one does not ask for.
@@ -59,13 +69,16 @@ func (a *asker) run(spare *pool.Session) {
 		}
 		q.mu.Unlock()
 		s, err := q.pool.Take(req)
-		switch {
-		case err != nil:
-			a.failed(w, nil, err, false)
-		case a.try(s, w) && !a.waitOn(s):
-			a.pause()
+		var next step
+		if err != nil {
+			next = a.failed(w, nil, err, false)
+		} else if next = a.try(s, w); next == waits {
+			next = a.waitOn(s)
 		}
 		q.mu.Lock()
+		if next != asks {
+			a.pauseLocked(next)
+		}
 	}
 	defer q.mu.Unlock()
 	if a.cancel != nil {
@@ -146,21 +159,20 @@ func (a *asker) starve(least time.Duration) {
 	}
 }
 
-// try asks once on s, without waiting. It returns true if another session holds
-// the lock: then the turn on s goes on. Otherwise the turn is over, and perhaps
-// the asker's task.
-func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
+// try asks once on s, without waiting. The turn on s goes on if it returns
+// waits. Otherwise the turn is over, and perhaps the asker's task.
+func (a *asker) try(s *pool.Session, w *waiter) step {
 	q := a.line.queue
 	q.mu.Lock()
 	switch {
 	case a.line.asker != a: // an answer, even a lock for a moment, would mislead other callers
 		q.mu.Unlock()
 		q.pool.Put(s)
-		return false
+		return asks
 	case w.terms.Busy && !w.busy:
 		a.busyLocked(w)
 		q.mu.Unlock()
-		return true
+		return waits
 	}
 	a.phase = trying
 	poll := w.busy
@@ -183,17 +195,18 @@ func (a *asker) try(s *pool.Session, w *waiter) (busy bool) {
 	if err == nil {
 		a.retry = retry{slice: a.retry.slice}
 	}
-	if busy = err == nil && !granted; busy {
+	if err == nil && !granted {
 		a.busyLocked(w)
 	}
 	q.mu.Unlock()
 	switch {
 	case granted:
 		a.grant(s, w)
+		return asks
 	case err != nil:
-		a.failed(w, s, err, a.retry.failures == 0)
+		return a.failed(w, s, err, a.retry.failures == 0)
 	}
-	return busy
+	return waits
 }
 
 // busyLocked notes that another session holds the lock: the wait of w begins.

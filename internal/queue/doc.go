@@ -16,8 +16,8 @@
 //	   asker.run: take a session (a turn from the pool)
 //	           -> try: GET_LOCK(name, 0) --- granted ------------------> grant
 //	           -> waitOn: GET_LOCK(name, d), if the pool allows it ----> grant
-//	           -> pause otherwise, and try again
 //	           -> failed, after each failure: try again, or serve an error
+//	           -> pause, after a poll or in an outage, and try again
 //
 //	Release -> unlock: TakeUrgent (a turn on the session of the grant)
 //	        -> RELEASE_LOCK, or hand-off to the next in line

@@ -7,18 +7,22 @@ import "time"
 // time.
 const pollInterval = 50 * time.Millisecond
 
-// pause passes the time until the next question. It does not pause if the
-// server has not been asked for the first waiter.
-func (a *asker) pause() {
+// pauseLocked passes the time until the next question. It does not pause for a
+// poll if the server has not been asked for the first waiter. The queue's mu
+// must be held.
+func (a *asker) pauseLocked(next step) {
 	q := a.line.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if w := a.firstLocked(); w == nil || !w.busy {
-		return
+	switch w := a.firstLocked(); {
+	case w == nil:
+	case next == sitsOut:
+		a.retry.pause = NextPause(a.retry.pause, firstOutagePause, lastOutagePause)
+		w.noteWaitLocked()
+		a.sleepLocked(a.retry.pause)
+	case next == polls && w.busy:
+		q.polling++
+		a.sleepLocked(max(pollInterval, 2*time.Duration(q.polling)*q.trip))
+		q.polling--
 	}
-	q.polling++
-	a.sleepLocked(max(pollInterval, 2*time.Duration(q.polling)*q.trip))
-	q.polling--
 }
 
 // sleepLocked passes that time. It ends early if another caller becomes the
@@ -43,7 +47,7 @@ func (a *asker) sleepLocked(pause time.Duration) {
 // stepUpLocked is called when another caller is the first waiter. Its first
 // question does not wait for the next poll. The queue's mu must be held.
 func (a *asker) stepUpLocked() {
-	if w := a.line.front; a.pauseOver != nil && w != nil && !w.busy {
+	if a.pauseOver != nil && !a.line.front.busy {
 		close(a.pauseOver)
 		a.pauseOver = nil
 	}

@@ -95,7 +95,7 @@ func (r *retry) timedOut(timeout time.Duration) error {
 // wait of w. It ends all waits of the line if each would get the same error.
 // again: if the connection broke, the asker asks again at once, on another
 // session, since nothing is held.
-func (a *asker) failed(w *waiter, s *pool.Session, err error, again bool) {
+func (a *asker) failed(w *waiter, s *pool.Session, err error, again bool) step {
 	refused, unavailable, interrupted := errors.Is(err, fault.ErrUnsupported), errors.Is(err, fault.ErrUnavailable), errors.Is(err, fault.ErrInterrupted)
 	broken := s != nil && s.Broken()
 	l := a.line
@@ -108,33 +108,21 @@ func (a *asker) failed(w *waiter, s *pool.Session, err error, again bool) {
 	a.retry.failures++
 	switch {
 	case l.asker != a, broken && again:
-		return
+		return asks
 	case (broken || s == nil) && a.waited && q.pool.Gone() == nil && a.retry.outlasts(err, refused, unavailable):
-		a.sitOutLocked(err, refused)
-		return
+		for each := l.front; each != nil; {
+			next := each.next
+			if each.until == never && !refused || each.terms.Left == 0 {
+				q.serveLocked(each, err)
+			}
+			each = next
+		}
+		return sitsOut
 	case s == nil && !interrupted:
 		q.dismissLocked(l, err)
 	case l.front != nil && (s == nil || l.front == w): // s == nil: a KILL ends one call
 		q.serveLocked(l.front, err)
 	}
 	a.retry.failures = 0
-}
-
-// sitOutLocked passes the time until the next attempt in an outage. err ends
-// the waits of callers that do not outlast it. The queue's mu must be held.
-func (a *asker) sitOutLocked(err error, refused bool) {
-	l := a.line
-	for w := l.front; w != nil; {
-		next := w.next
-		if w.until == never && !refused || w.terms.Left == 0 {
-			l.queue.serveLocked(w, err)
-		}
-		w = next
-	}
-	if a.firstLocked() == nil {
-		return
-	}
-	a.retry.pause = NextPause(a.retry.pause, firstOutagePause, lastOutagePause)
-	l.front.noteWaitLocked()
-	a.sleepLocked(a.retry.pause)
+	return asks
 }

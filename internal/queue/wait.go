@@ -15,19 +15,18 @@ type wait struct {
 }
 
 // waitOn waits in the server's queue for the lock, which another session holds.
-// The asker has the turn on s until waitOn returns. A pause must follow if it
-// returns false: the wait was not allowed, or it was granted soon and that could
-// not be confirmed.
-func (a *asker) waitOn(s *pool.Session) (goesOn bool) {
+// The asker has the turn on s until waitOn returns. The asker polls next if the
+// wait was not allowed, or was granted soon and that could not be confirmed.
+func (a *asker) waitOn(s *pool.Session) step {
 	q := a.line.queue
 	for {
 		if err := q.pool.Yield(s); err != nil {
-			return true // the session is gone, and its locks with it: start over
+			return asks // the session is gone, and its locks with it: start over
 		}
 		wt, w, d := a.beginWait(s)
 		if wt == nil {
 			q.pool.Put(s)
-			return w == nil
+			return polls
 		}
 		start := time.Now()
 		getLock := s.GetLock
@@ -56,18 +55,20 @@ func (a *asker) waitOn(s *pool.Session) (goesOn bool) {
 		}
 		switch {
 		case err != nil:
-			a.failed(w, s, err, again)
-			return !granted || elapsed >= pollInterval // a server that is refused may grant at once each time
+			next := a.failed(w, s, err, again)
+			if granted && elapsed < pollInterval && next == asks {
+				return polls // a server that is refused may grant at once each time
+			}
+			return next
 		case granted:
 			a.grant(s, w)
-			return true
+			return asks
 		}
 	}
 }
 
-// beginWait plans the next wait on s: for which waiter, and for how long.
-// Without a wait, it returns the waiter that has to poll, or nil if s will not
-// do for any.
+// beginWait plans the next wait on s: for which waiter, and for how long. It
+// returns nil if there is to be none.
 func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	q := a.line.queue
 	q.mu.Lock()
@@ -78,7 +79,7 @@ func (a *asker) beginWait(s *pool.Session) (*wait, *waiter, time.Duration) {
 	}
 	limit := q.pool.BeginWait(s, w.chain.on(s), q.polling)
 	if limit == 0 {
-		return nil, w, 0
+		return nil, nil, 0
 	}
 	if a.retry.slice > 0 {
 		limit = min(limit, a.retry.slice)

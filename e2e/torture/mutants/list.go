@@ -207,10 +207,10 @@ var mutants = []mutant{
 		"\t\terr = c.checkServer(c.atGrant, nil)\n", "\t\terr = nil\n").
 		caughtBy("internal/queue", "TestRun_TheAnswerToTheWaitSaysWhetherTheServerIsWritable"),
 	change("no pause after a grant that is refused", "internal/queue/wait.go",
-		"return !granted || elapsed >= pollInterval //", "return true //").
+		"return polls //", "return next //").
 		caughtBy("internal/queue", "TestRun_EachGrantIsRefused"),
 	change("a pause after each grant that dies", "internal/queue/wait.go",
-		"return !granted || elapsed >= pollInterval //", "return !granted //").
+		"granted && elapsed < pollInterval && ", "granted && ").
 		caughtBy("internal/queue", "TestRun_KilledAtTheGrantShortlyBeforeTheTimeout"),
 	change("no question after a wait", "internal/queue/wait.go",
 		"\t\t\terr = confirm(s, wt.name)\n", "\t\t\terr = nil\n").
@@ -361,7 +361,7 @@ var mutants = []mutant{
 		"\tdefer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()\n", "").
 		caughtBy(".", "TestTermTransactionIsToldOfTheLoss"),
 	change("a try waits in an outage", "internal/queue/retry.go",
-		" || w.terms.Left == 0", "").
+		" || each.terms.Left == 0", "").
 		caughtBy("internal/queue", "TestOutage_ATryIsToldAtOnce"),
 	change("a refusal never believed under a wait", "internal/queue/retry.go",
 		"case time.Since(r.refused) > refusedFor:", "case false:").
