@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -99,11 +100,8 @@ func (a *asker) run(spare *pool.Session) {
 //go:noinline
 func growStack() {
 	var room [6 << 10]byte
-	touch(&room)
+	runtime.KeepAlive(&room)
 }
-
-//go:noinline
-func touch(*[6 << 10]byte) {}
 
 // firstLocked returns the first waiter, nil if there is none or the line has
 // let go of the asker. It serves those whose context has ended or whose timeout

@@ -1,8 +1,6 @@
 package queue
 
-import (
-	"time"
-)
+import "time"
 
 // A line is the queue of the callers that want one folded name. It exists while
 // it has a waiter, a holder or an asker. The queue's mu guards it.

@@ -56,9 +56,8 @@ func (k *lookup) fresh(name string, now time.Time, age time.Duration) bool {
 // connection to spare. The queue's mu must be held.
 func (l *line) lookUpLocked(w *waiter, now time.Time) {
 	q := l.queue
-	known := l.holder != nil || l.lookup.fresh(w.name, now, lookupAhead/2)
 	underWay := l.lookup != nil && l.lookup.asked.IsZero()
-	if known || underWay || q.closing.Err() != nil || !q.pool.Spare() {
+	if l.holder != nil || l.lookup.fresh(w.name, now, lookupAhead/2) || underWay || !q.pool.Spare() {
 		return
 	}
 	l.lookup = &lookup{line: l, name: w.name, until: w.until}

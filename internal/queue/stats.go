@@ -1,8 +1,6 @@
 package queue
 
-import (
-	"github.com/go-namedlock/namedlock/internal/names"
-)
+import "github.com/go-namedlock/namedlock/internal/names"
 
 // Waiting is how many calls wait for a lock.
 func (q *Queue) Waiting() int {
