@@ -812,3 +812,55 @@ func TestSlot_TheContextPanics(t *testing.T) {
 		assert.Len(b, b.server.Sent("RELEASE_LOCK"), 2, "the slot, and the gate")
 	})
 }
+
+// A fragile is a context one of whose method calls panics.
+type fragile struct {
+	context.Context
+	calls *atomic.Int64 // that are still to come before the one that panics
+}
+
+func (c fragile) count() {
+	if c.calls.Add(-1) == 0 {
+		panic("mine")
+	}
+}
+
+func (c fragile) Deadline() (time.Time, bool) { c.count(); return c.Context.Deadline() }
+func (c fragile) Done() <-chan struct{}       { c.count(); return c.Context.Done() }
+func (c fragile) Err() error                  { c.count(); return c.Context.Err() }
+func (c fragile) Value(key any) any           { c.count(); return c.Context.Value(key) }
+
+// Whichever call of a method of the context panics, nothing stays held or
+// counted.
+func TestSlot_EachCallOfTheContextPanics(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		for at, panics := int64(1), true; panics; at++ {
+			inBubble(t, 0, func(b *bubble) {
+				if used {
+					b.server.Lock("x#0")
+					b.server.Lock("x#1")
+					time.AfterFunc(300*time.Millisecond, func() {
+						b.server.Unlock("x#1")
+						b.server.Unlock("x#0")
+					})
+				}
+				ctx, cancel := context.WithCancel(background)
+				defer cancel()
+				var calls atomic.Int64
+				calls.Store(at)
+				func() {
+					defer func() { panics = recover() != nil }()
+					g, err := b.slots.Acquire(fragile{ctx, &calls}, "x", 2, time.Minute, nil)
+					require.NoError(b, err)
+					require.NoError(b, g.Release())
+				}()
+				time.Sleep(time.Second)
+				assert.Empty(b, b.groups())
+				assert.Empty(b, b.queue.HeldNames())
+				for _, name := range []string{"x#0", "x#1", "x#gate"} {
+					assert.Equal(b, -1, b.server.Holder(name), name)
+				}
+			})
+		}
+	}
+}
