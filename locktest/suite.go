@@ -28,6 +28,7 @@ const aWhile = 50 * time.Millisecond
 type suite struct {
 	*testing.T
 	another func() Process
+	notices atomic.Bool // a call is noticed when it begins to wait: see queued
 }
 
 // start starts a process that ends with the test.
@@ -283,17 +284,28 @@ func (c *noticed) Done() <-chan struct{} {
 func (s *suite) hold(ctx context.Context, p Process, name string) (*call, context.Context) {
 	s.Helper()
 	c := s.begin(ctx, p, name, patience)
-	return c, c.holds()
-}
-
-// queued waits until the call is in the queue, or past it. If the
-// implementation does not use the context when it begins to wait, queued waits
-// for a fixed time.
-func (c *call) queued() {
-	c.Helper()
+	ctx = c.holds()
 	select {
 	case <-c.inLine:
-	case <-time.After(4 * aWhile):
+		s.notices.Store(true)
+	default:
+	}
+	return c, ctx
+}
+
+// queued waits until the call is in the queue, or past it. If a call that got
+// its lock did not use its context, the implementation is taken for one that
+// does not when it begins to wait. For such a one queued waits for a fixed
+// time.
+func (c *call) queued() {
+	c.Helper()
+	bound := 4 * aWhile
+	if c.notices.Load() {
+		bound = patience
+	}
+	select {
+	case <-c.inLine:
+	case <-time.After(bound):
 	}
 }
 
