@@ -198,7 +198,9 @@ func TestPromise27_Rollback(t *testing.T) {
 					if err := tx.QueryRowContext(ctx, ask).Scan(&id, &level); err != nil {
 						return err
 					}
-					assert.Equal(t, session, id, "the session has been kept")
+					if id != session { // it went back to the db after it had been idle for a second
+						assert.Zero(t, l.Stats().SessionsDiscarded, "the session has been kept")
+					}
 					assert.Equal(t, "REPEATABLE-READ", level)
 					return insert(table)(ctx, tx)
 				}))
