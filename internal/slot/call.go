@@ -118,8 +118,11 @@ func (c *call) attempt() (g *Grant, lost bool, err error) {
 	}()
 	g, err = c.search(gate)
 	if err != nil {
-		if loss := gate.Loss(); loss != nil && c.ctx.Err() == nil {
+		switch loss := gate.Loss(); {
+		case loss != nil && c.ctx.Err() == nil:
 			return nil, true, gone(loss)
+		case loss != nil: // err may be that of the gate's context, which ended first
+			err = c.contextError()
 		}
 		return nil, false, c.explain(err)
 	}

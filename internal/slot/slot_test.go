@@ -474,6 +474,51 @@ func TestSlot_TheGateIsLost(t *testing.T) {
 	}
 }
 
+// endsUnseen is a context whose end shows in Err, and is noticed by no other
+// means.
+type endsUnseen struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *endsUnseen) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// The gate is lost, and the caller's context ends before the call can start
+// over. The caller holds nothing, so the error is that of its context.
+func TestSlot_TheGateIsLostAsTheContextEnds(t *testing.T) {
+	for _, at := range []string{"GET_LOCK('x#0', ", "IS_USED_LOCK('x#0'), ", "GET_LOCK('x#1', 0)", "RELEASE_LOCK('x#gate')"} {
+		t.Run(at, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.server.Lock("x#0")
+				if strings.Contains(at, "x#0', ") {
+					b.server.Lock("x#1")
+					defer b.server.Unlock("x#1")
+				}
+				ctx, reached := &endsUnseen{Context: background}, false
+				b.server.Script(func(st memserver.Statement) *memserver.Reply {
+					if !strings.Contains(st.Text, at) {
+						return nil
+					}
+					reached = true
+					ctx.ended.Store(true)
+					return &memserver.Reply{Drop: true}
+				})
+				_, err := b.slots.Acquire(ctx, "x", 2, time.Minute, nil)
+				assert.ErrorIs(b, err, context.Canceled)
+				assert.NotErrorIs(b, err, fault.ErrLost)
+				assert.True(b, reached)
+				b.server.Script(nil)
+				b.server.Unlock("x#0")
+			})
+		})
+	}
+}
+
 // A session that is killed during a wait is replaced. A wait that is killed is
 // reported.
 func TestSlot_KilledWhileItWaits(t *testing.T) {
