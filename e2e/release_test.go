@@ -16,6 +16,7 @@ import (
 	"github.com/go-namedlock/namedlock"
 	"github.com/go-namedlock/namedlock/e2e/internal/locksql"
 	"github.com/go-namedlock/namedlock/e2e/internal/spy"
+	"github.com/go-namedlock/namedlock/internal/lateness"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,6 +59,7 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 			return ctx.Err()
 		}, outcome{returned: true, err: context.DeadlineExceeded}},
 	}
+	expires := lateness.Stretch(500 * time.Millisecond)
 	everyWay(t, func(t *testing.T, at setup) {
 		for what, end := range ends {
 			t.Run(what, func(t *testing.T) {
@@ -66,7 +68,7 @@ func TestPromise15_ReleasedHoweverFnEnds(t *testing.T) {
 					l.spy.Reset()
 					ctx, cancel := context.WithCancel(t.Context())
 					if what == "expired" {
-						ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+						ctx, cancel = context.WithTimeout(t.Context(), expires) // in fn
 					}
 					var got outcome
 					done := make(chan struct{})
