@@ -247,3 +247,55 @@ func TestDrivers_AForgottenStatement(t *testing.T) {
 		b.put(c)
 	})
 }
+
+// A countingConn counts the statements that are prepared, and those that are
+// open.
+type countingConn struct {
+	beneath
+	prepared, open *int
+}
+
+func (c countingConn) Prepare(text string) (driver.Stmt, error) {
+	st, err := c.beneath.Prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	*c.prepared++
+	*c.open++
+	return countedStmt{st, c.open}, nil
+}
+
+type countedStmt struct {
+	driver.Stmt
+	open *int
+}
+
+func (s countedStmt) Close() error {
+	*s.open--
+	return s.Stmt.Close()
+}
+
+// With WithoutServerCheck a session may hold a lock when its first keep-alive
+// finds that its numbers must be read as bytes. The session goes on with the
+// statements that it has prepared, and closes them at the end.
+func TestDrivers_AsBytesUnderALock(t *testing.T) {
+	inBubble(t, func(c *Config) { c.CheckServer, c.Lease = false, 0 }, func(b *bubble) {
+		b.server.SetPrepares()
+		prepared, open := 0, 0
+		b.wrapped(func(c driver.Conn) driver.Conn { return countingConn{c, &prepared, &open} })
+		conn, err := b.db.Conn(b.Context())
+		require.NoError(b, err)
+		c := New(b.of.Config, false).Use(conn, true)
+		b.lock(c, "a")
+		c.asBytes = true
+		for range 5 {
+			b.lock(c, "b")
+			require.NoError(b, c.ReleaseLock("b"))
+		}
+		require.NoError(b, c.ReleaseLock("a"))
+		assert.Equal(b, 2, prepared, "GET_LOCK and RELEASE_LOCK")
+		require.NoError(b, c.Leave())
+		assert.Zero(b, open)
+		require.NoError(b, conn.Close())
+	})
+}

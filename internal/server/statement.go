@@ -48,9 +48,6 @@ var (
 // ask runs st, which selects one number. bound begins when the connection is
 // free for st.
 func (c *Conn) ask(bound time.Duration, st *statement, args []driver.NamedValue) (sql.NullInt64, error) {
-	if c.asBytes || c.hasCode {
-		st = &statement{text: c.selecting(strings.TrimPrefix(st.text, "SELECT ")), short: true}
-	}
 	err := c.query(bound, st, args, &c.number)
 	return c.number.value, err
 }
@@ -183,13 +180,17 @@ func IsContext(err error) bool {
 func (c *Conn) send(st *statement, w wire, args []driver.NamedValue) (driver.Rows, error) {
 	first, asArgs := !st.used, !c.literals && !c.hasCode // asArgs: names can be arguments
 	st.used = true
+	text := st.text
+	if (c.asBytes || c.hasCode) && (st == &c.get || st == &c.release) { // written before that was known
+		text = c.selecting(strings.TrimPrefix(text, "SELECT "))
+	}
 	if !first && (asArgs || !c.literals && st.inHex != "") {
 		if rows, ran, err := c.sendPrepared(st, w, args); ran || err != nil {
 			return rows, err
 		}
 	}
 	if asArgs {
-		rows, err := w.query(st.text, args)
+		rows, err := w.query(text, args)
 		if !errors.Is(err, driver.ErrSkip) {
 			return rows, err
 		}
@@ -201,7 +202,6 @@ func (c *Conn) send(st *statement, w wire, args []driver.NamedValue) (driver.Row
 			}
 		}
 	}
-	text := st.text
 	if c.hasCode {
 		text = unlimited(text)
 	}
