@@ -89,7 +89,7 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *sql.Nu
 			return err
 		case withCluster:
 			withCluster = false // checkCluster asks then
-		case slices.ContainsFunc(columns, isInnoDB) && c.lacksInnoDB(err):
+		case c.lacksInnoDB(columns, err):
 			columns = slices.DeleteFunc(slices.Clone(columns), isInnoDB)
 		default:
 			return err
@@ -99,12 +99,12 @@ func (c *Conn) scanServer(bound time.Duration, columns []column, cluster *sql.Nu
 
 func isInnoDB(c column) bool { return c.text == innodbReadOnly }
 
-// lacksInnoDB reports whether err is the answer of a server without
-// @@innodb_read_only, which no connection asks for after that. The error names
-// the variable. Its number is 1193 on MySQL and MariaDB, and 1105 on servers
-// that imitate them.
-func (c *Conn) lacksInnoDB(err error) bool {
-	lacks := IsAnswer(err) && strings.Contains(err.Error(), innodbReadOnly[2:]) && !c.server.noInnoDB.Load()
+// lacksInnoDB reports whether err, the answer to a question for columns, is
+// that of a server without @@innodb_read_only. No connection asks for it after
+// that. The error names the variable. Its number is 1193 on MySQL and MariaDB,
+// and 1105 on servers that imitate them.
+func (c *Conn) lacksInnoDB(columns []column, err error) bool {
+	lacks := IsAnswer(err) && slices.ContainsFunc(columns, isInnoDB) && strings.Contains(err.Error(), innodbReadOnly[2:])
 	if lacks {
 		c.server.noInnoDB.Store(true)
 	}

@@ -174,7 +174,7 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 	}
 	texts, dest := split(columns)
 	err = c.query(bound, &statement{text: verb + c.columns(texts...)}, named(name, timeout), dest)
-	if c.lacksInnoDB(err) {
+	if c.lacksInnoDB(columns, err) {
 		return c.waitForLock(name, wait) // the server did not wait: it does not have the column
 	}
 	if err == nil && c.server.CheckServer {

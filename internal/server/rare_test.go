@@ -81,6 +81,32 @@ func TestGetLock_WithoutInnoDB(t *testing.T) {
 	})
 }
 
+// While the question for @@innodb_read_only is on its way, another connection
+// may find that the server has no such variable. The question is repeated
+// without it all the same.
+func TestCheck_AnotherFindsThatThereIsNoInnoDB(t *testing.T) {
+	for what, question := range map[string]string{"greeting": "VERSION()", "wait": "GET_LOCK", "check": "SELECT @@read_only"} {
+		t.Run(what, func(t *testing.T) {
+			var of *Server
+			inWrappedBubble(t, nil, failingBy(func(text string) error {
+				if strings.HasPrefix(strings.TrimPrefix(text, "SELECT "), strings.TrimPrefix(question, "SELECT ")) && strings.Contains(text, innodbReadOnly) {
+					of.noInnoDB.Store(true)
+					return &mysql.MySQLError{Number: 1193, Message: "Unknown system variable 'innodb_read_only'"}
+				}
+				return nil
+			}), func(b *bubble) {
+				of = b.of
+				c := b.use()
+				require.NoError(b, c.checkAgain())
+				granted, err := c.GetLock("a", time.Second)
+				require.NoError(b, err)
+				require.True(b, granted)
+				b.release(c, "a")
+			})
+		})
+	}
+}
+
 // HolderIDs greets a session that was not greeted. It returns the error if that
 // fails.
 func TestHolderIDs_Greets(t *testing.T) {
