@@ -329,6 +329,25 @@ func TestTx_DoneIsNotShown(t *testing.T) {
 	})
 }
 
+// Nothing can be sent after START TRANSACTION, for example because the owner of
+// a connection given to New has opened rows at that moment. Without this field
+// of database/sql, rows always count as open. If a savepoint is needed, there
+// is no transaction, and the lock can be released.
+func TestTx_NoSavepoint(t *testing.T) {
+	defer peek.Hide("closemu")()
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		c.greeting.version.String = "10.5.29-MariaDB"
+		_, err := c.Begin(nil)
+		require.ErrorIs(b, err, ErrOccupied)
+		require.ErrorIs(b, err, fault.ErrUnavailable)
+		assert.Nil(b, c.tx.Load())
+		assert.Len(b, b.server.Sent("ROLLBACK"), 1)
+		b.release(c, "a")
+		assert.Equal(b, 1, b.alive(), "the session is kept")
+	})
+}
+
 // sealedTx calls test with a transaction on a connection given to New whose
 // driver is not known, under WithoutServerCheck. Such a connection is sent only
 // the statements of the cycle.

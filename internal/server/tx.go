@@ -77,7 +77,7 @@ func (c *Conn) begin(opts *sql.TxOptions) (*sql.Tx, error) {
 		return nil, err
 	}
 	c.tx.Store(tx)
-	if err = c.mark(); IsAnswer(err) {
+	if err = c.mark(); IsAnswer(err) || errors.Is(err, ErrOccupied) {
 		_ = c.rollback(tx)
 	}
 	return tx, err
