@@ -294,6 +294,29 @@ func TestConfirm_Demoted(t *testing.T) {
 	})
 }
 
+// If the answer to a wait contains the lock alone, Confirm asks whether the
+// server is read-only.
+func TestConfirm_TheAnswerLeftColumnsOut(t *testing.T) {
+	for _, demoted := range []bool{false, true} {
+		inBubble(t, nil, func(b *bubble) {
+			c := b.use()
+			b.server.Once("GET_LOCK", &memserver.Reply{Run: true, Row: []any{1}})
+			granted, err := c.GetLock("a", time.Second)
+			require.NoError(b, err)
+			require.True(b, granted)
+			b.server.SetReadOnly(demoted)
+			if err := c.Confirm("a"); demoted {
+				require.ErrorIs(b, err, fault.ErrReadOnly)
+				b.requireLost(c)
+			} else {
+				require.NoError(b, err)
+				b.release(c, "a")
+			}
+			b.server.SetReadOnly(false)
+		})
+	}
+}
+
 // While rows of the owner's are open on a connection given to New, no
 // transaction begins, and Leave leaves the connection with the lease.
 func TestLent_RowsOpen(t *testing.T) {

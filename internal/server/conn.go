@@ -57,7 +57,7 @@ type Conn struct {
 	spoilt       error               // why the session is closed after its last release; nil: it is not
 	toRestore    []string            // SET statements that undo setUntilRestored
 	leftovers    []string            // locks that may be on it without a holder, none of which is held
-	atGrant      *writability        // from the answer to the last GET_LOCK; nil: that was not a wait
+	atGrant      *writability        // from the answer to the last GET_LOCK, a wait; nil: not in it
 	broken       error               // why the state of the session is unknown; nil: it is known
 }
 

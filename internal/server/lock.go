@@ -177,7 +177,7 @@ func (c *Conn) waitForLock(name string, wait time.Duration) (answer sql.NullInt6
 	if c.lacksInnoDB(columns, err) {
 		return c.waitForLock(name, wait) // the server did not wait: it does not have the column
 	}
-	if err == nil && c.server.CheckServer {
+	if err == nil && mode.readOnly.Valid {
 		c.atGrant = &mode
 	}
 	return answer, err
