@@ -152,7 +152,7 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, waits func(bool)
 			return conn, took, nil
 		case ctx.Err() != nil:
 			return nil, took, ctx.Err()
-		case late && p.exhausted():
+		case late && server.IsContext(err) && p.exhausted():
 			took = 0 // the last one was taken in the meantime: that was a wait for it
 			continue
 		}
@@ -160,20 +160,30 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, waits func(bool)
 	}
 }
 
+// stuckTime is for how long a dial that is late is waited for if it may be the
+// one that takes the last connection of the db.
+const stuckTime = time.Second
+
 // dial takes a connection from the db. It returns when ctx ends, even if the
 // user's dialer does not. A connection that is established later goes back to
 // the db, and only Close waits for that.
+//
+// The db also counts a connection as in use that is being established. So if
+// all are in use when ctx ends, that may be by this dial: it waited for the
+// server, and not for another user of the db. Then dial waits for the end,
+// which follows at once unless the dialer ignores its context.
 func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	type dialed struct {
 		conn *sql.Conn
 		err  error
 	}
-	result := make(chan dialed)
+	result, returned := make(chan dialed), make(chan struct{})
+	defer close(returned)
 	p.calls.Go(func() {
 		conn, err := p.borrowFromDB(ctx)
 		select {
 		case result <- dialed{conn, err}:
-		case <-ctx.Done():
+		case <-returned:
 			if err == nil {
 				_ = conn.Close()
 			}
@@ -183,7 +193,21 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	case r := <-result:
 		return r.conn, r.err
 	case <-ctx.Done():
+	}
+	if !p.exhausted() {
 		return nil, ctx.Err()
+	}
+	timer := time.NewTimer(stuckTime)
+	defer timer.Stop()
+	select {
+	case r := <-result:
+		if r.err == nil { // the moment after
+			_ = r.conn.Close()
+			r.err = ctx.Err()
+		}
+		return nil, r.err
+	case <-timer.C:
+		return nil, fmt.Errorf("%w, and the db's dialer ignores its context", server.ErrSilent)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"net"
@@ -52,6 +53,71 @@ func TestPool_ClosedDB(t *testing.T) {
 		require.Same(b, s, b.take(Request{}), "it has not gone back yet")
 		b.pool.Put(s)
 	})
+}
+
+// A slow connector dials with before, after the first time.
+type slow struct {
+	driver.Connector
+	dials  *atomic.Int32
+	before func(context.Context) error
+}
+
+func (c slow) Connect(ctx context.Context) (driver.Conn, error) {
+	if c.dials.Add(1) > 1 {
+		if err := c.before(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c.Connector.Connect(context.WithoutCancel(ctx))
+}
+
+// A session that is being opened may be on the last connection of the db. If
+// the server does not answer, the caller has waited for the server, and not for
+// the application's connections.
+func TestPool_SilentServerAtTheLastConnection(t *testing.T) {
+	answer := func(after time.Duration) func(context.Context) error {
+		return func(context.Context) error { time.Sleep(after); return nil }
+	}
+	for what, c := range map[string]struct {
+		before func(context.Context) error
+		took   time.Duration
+		text   string
+	}{
+		"silent": {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, server.AnswerTime,
+			"no connection to the server: no answer within 5s"},
+		"late": {answer(server.AnswerTime + stuckTime/2), server.AnswerTime + stuckTime/2,
+			"no connection to the server: no answer within 5s"},
+		"stuck": {answer(time.Minute), server.AnswerTime + stuckTime,
+			"no connection to the server: no answer, and the db's dialer ignores its context"},
+	} {
+		for call, ask := range map[string]func(*bubble, Caller) error{
+			"Take":  func(b *bubble, k Caller) error { _, err := b.pool.Take(Request{Caller: k}); return err },
+			"Check": func(b *bubble, _ Caller) error { return b.pool.Check(b.Context(), nil) },
+		} {
+			t.Run(what+", "+call, func(t *testing.T) {
+				inBubble(t, nil, func(b *bubble) {
+					b.pool.Close()
+					require.NoError(b, b.server.Close(b.db))
+					b.db = sql.OpenDB(slow{b.server.Connector(), new(atomic.Int32), c.before})
+					b.db.SetMaxOpenConns(2)
+					b.pool = NewPool(b.db, b.config)
+					application, err := b.db.Conn(b.Context())
+					require.NoError(b, err)
+					ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+					defer cancel()
+					begun, k := time.Now(), &caller{ctx: ctx}
+					err = ask(b, k)
+					require.ErrorIs(b, err, fault.ErrUnavailable)
+					assert.NotErrorIs(b, err, fault.ErrNoSession)
+					assert.ErrorContains(b, err, c.text)
+					assert.Equal(b, c.took, time.Since(begun))
+					assert.Zero(b, k.exhausted)
+					require.NoError(b, application.Close())
+					time.Sleep(time.Minute) // until the dial has ended
+				})
+			})
+		}
+	}
 }
 
 // If a connection given to New cannot be restored, Close discards it, and says
