@@ -165,6 +165,27 @@ func TestWatch_RowsOpen(t *testing.T) {
 	})
 }
 
+// Between two queries whose rows are open for most of the time, a lock that has
+// gone is noticed.
+func TestWatch_BetweenRows(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s, h := b.owned("a")
+		tx := b.begin(s)
+		b.server.Steal("a")
+		begun := time.Now()
+		for len(h.lost) == 0 && time.Since(begun) < time.Minute {
+			rows, err := tx.QueryContext(context.Background(), "SELECT 1")
+			if err != nil {
+				break
+			}
+			time.Sleep(600 * time.Millisecond)
+			_ = rows.Close()
+			time.Sleep(2 * watchTick)
+		}
+		assert.LessOrEqual(b, b.awaitLoss(h).Sub(begun), 2*b.config.KeepAlive)
+	})
+}
+
 // Rows that were open for longer than the lease, and the COMMIT after them, are
 // answers. The session is not overdue before RELEASE_LOCK is answered.
 func TestWatch_RowsOpenForLong(t *testing.T) {

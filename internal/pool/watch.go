@@ -45,10 +45,10 @@ import (
 // both, so it ends before the proof is due.
 //
 // A statement of the code under the lock, on a session that it shares (lent, or
-// with a transaction), delays a proof until the statement ends. Open rows delay
-// it until an eighth of an interval after their end. On a silent network the
-// holder is told at that end, which may be after the server gave the lock away.
-// The server rolls back the work of the transaction all the same.
+// with a transaction), delays a proof until the statement ends. So do its rows,
+// until they are closed. On a silent network the holder is told at that end,
+// which may be after the server gave the lock away. The server rolls back the
+// work of the transaction all the same.
 
 // proofsAtOnce is how many locks one statement asks about, if maxAllowedPacket
 // allows that.
@@ -207,7 +207,7 @@ func (p *Pool) prove(s *Session) {
 	}
 	begun := clock.Now()
 	p.mu.Lock()
-	holds := slices.Collect(maps.Keys(s.holds))
+	holds, hungUp := slices.Collect(maps.Keys(s.holds)), s.hungUp
 	lastChance := s.proofSent + s.Interval()*7/4 // to begin a proof that ends within two intervals of the last one
 	p.mu.Unlock()
 
@@ -224,10 +224,16 @@ func (p *Pool) prove(s *Session) {
 			continue
 		}
 		holds = rest
-		if errors.Is(err, server.ErrOccupied) || server.IsAnswer(err) && begun < lastChance {
-			// Rows are open, and probes go on: the kernel may report the end. Or a KILL
-			// QUERY or a limit for statements has ended the proof, and the session is
-			// alive. That may last, so the proof is repeated, but not indefinitely.
+		if errors.Is(err, server.ErrOccupied) {
+			if !hungUp {
+				next, proved = begun, false // at each tick: the next rows may be opened right after these
+				break
+			}
+			err = server.ErrClosed // as in probeFor, since no probe comes before a proof that is due
+		}
+		if server.IsAnswer(err) && begun < lastChance {
+			// The session is alive, and a KILL QUERY or a limit for statements has ended
+			// the proof. That may last, so the proof is repeated, but not indefinitely.
 			next, proved = begun+s.Interval()/8, false
 			break
 		}

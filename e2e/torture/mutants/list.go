@@ -290,8 +290,14 @@ var mutants = []mutant{
 		"state == server.Occupied && hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("a KILL not noticed under rows that have been open for long", "internal/pool/watch.go",
-		"next, proved = begun+s.Interval()/8, false", "next, proved = begun, false").
+		"if !hungUp {", "if !hungUp || true {").
 		caughtBy("internal/pool", "TestWatch_HungUpUnderRows"),
+	change("a lock that has gone not noticed between rows", "internal/pool/watch.go",
+		"next, proved = begun, false", "next, proved = begun+s.Interval()/8, false").
+		caughtBy("internal/pool", "TestWatch_BetweenRows"),
+	change("a silent server taken for a db without a free connection", "internal/pool/open.go",
+		"if !p.exhausted() {", "if true {").
+		caughtBy("internal/pool", "TestPool_SilentServerAtTheLastConnection"),
 	change("a lock granted on a session that was killed", "internal/pool/waits.go",
 		"\tif s.killed {", "\tif false {").
 		caughtBy("internal/queue", "TestWait_GrantedOnASessionThatWasKilled"),
