@@ -8,13 +8,14 @@ import "time"
 const pollInterval = 50 * time.Millisecond
 
 // pauseLocked passes the time until the next question. It does not pause for a
-// poll if the server has not been asked for the first waiter. The queue's mu
-// must be held.
+// poll if the server has not been asked for the first waiter. In an outage, it
+// does not pause if another caller has come in the meantime, whose wait has not
+// begun. The queue's mu must be held.
 func (a *asker) pauseLocked(next step) {
 	q := a.line.queue
 	switch w := a.firstLocked(); {
 	case w == nil:
-	case next == sitsOut:
+	case next == sitsOut && a.waited:
 		a.retry.pause = NextPause(a.retry.pause, firstOutagePause, lastOutagePause)
 		w.noteWaitLocked()
 		a.sleepLocked(a.retry.pause)

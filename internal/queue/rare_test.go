@@ -38,6 +38,26 @@ func TestGrant_LostBeforeItsContext(t *testing.T) {
 	})
 }
 
+// In an outage the last waiter leaves, and another caller comes, before the
+// asker pauses. That caller has not begun to wait, so it is asked for at once.
+func TestAsker_AnotherCallerBeforeThePause(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		l := &line{queue: b.queue, key: "a"}
+		a := &asker{line: l, waited: true, retry: retry{outage: errGone}}
+		l.asker = a
+		b.queue.mu.Lock()
+		b.queue.lines["a"] = l
+		b.queue.active++
+		b.queue.mu.Unlock()
+		call := b.call(context.Background(), "a", 0)
+		b.queue.mu.Lock()
+		a.pauseLocked(sitsOut)
+		b.queue.mu.Unlock()
+		a.run(nil)
+		release(b, call.granted(b))
+	})
+}
+
 // Two calls under a lock wait for the same other lock. A third chain that waits
 // for the first lock looks at the other lock once, and finds no deadlock.
 func TestQueue_ManyWaysToOneLock(t *testing.T) {
