@@ -121,8 +121,10 @@ func (t *telemetry) opened(l *namedlock.Locker) error {
 func (t *telemetry) closed(l *namedlock.Locker) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_ = t.registrations[l].Unregister()
-	delete(t.registrations, l)
+	if registration := t.registrations[l]; registration != nil { // nil: the meter has panicked
+		_ = registration.Unregister()
+		delete(t.registrations, l)
+	}
 }
 
 // callKey is the key of a call in its context.

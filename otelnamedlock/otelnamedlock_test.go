@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -483,6 +486,27 @@ func TestTracerThatPanicsKeepsNoLock(t *testing.T) {
 			require.ErrorIs(t, s.WithLock(ctx, "report", 0, nothing), namedlock.ErrTimeout)
 		})
 	}
+}
+
+// A brokenMeter panics when a Locker registers its Stats.
+type brokenMeter struct{ metricnoop.MeterProvider }
+
+func (brokenMeter) Meter(string, ...metric.MeterOption) metric.Meter { return brokenCallbacks{} }
+
+type brokenCallbacks struct{ metricnoop.Meter }
+
+func (brokenCallbacks) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	panic("broken")
+}
+
+// The panic of a meter is logged once. Close has nothing to undo.
+func TestMeterThatPanics(t *testing.T) {
+	var log strings.Builder
+	locker := locktest.New(namedlock.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
+		otelnamedlock.WithTelemetry(otelnamedlock.WithMeterProvider(brokenMeter{})))
+	require.NoError(t, locker.WithLock(ctx, "report", time.Second, nothing))
+	require.NoError(t, locker.Close())
+	assert.Equal(t, 1, strings.Count(log.String(), "a hook panicked"), log.String())
 }
 
 func TestClass(t *testing.T) {
