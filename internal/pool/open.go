@@ -160,30 +160,24 @@ func (p *Pool) borrow(ctx context.Context, limit time.Duration, waits func(bool)
 	}
 }
 
-// stuckTime is for how long a dial that is late is waited for if it may be the
-// one that takes the last connection of the db.
+// stuckTime is for how long dial waits for a dialer that ignores its context.
 const stuckTime = time.Second
 
 // dial takes a connection from the db. It returns when ctx ends, even if the
 // user's dialer does not. A connection that is established later goes back to
 // the db, and only Close waits for that.
-//
-// The db also counts a connection as in use that is being established. So if
-// all are in use when ctx ends, that may be by this dial: it waited for the
-// server, and not for another user of the db. Then dial waits for the end,
-// which follows at once unless the dialer ignores its context.
 func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 	type dialed struct {
 		conn *sql.Conn
 		err  error
 	}
-	result, returned := make(chan dialed), make(chan struct{})
-	defer close(returned)
+	result, ended := make(chan dialed), make(chan struct{})
 	p.calls.Go(func() {
+		defer close(ended)
 		conn, err := p.borrowFromDB(ctx)
 		select {
 		case result <- dialed{conn, err}:
-		case <-returned:
+		case <-ctx.Done():
 			if err == nil {
 				_ = conn.Close()
 			}
@@ -194,21 +188,16 @@ func (p *Pool) dial(ctx context.Context) (*sql.Conn, error) {
 		return r.conn, r.err
 	case <-ctx.Done():
 	}
-	if !p.exhausted() {
-		return nil, ctx.Err()
-	}
-	timer := time.NewTimer(stuckTime)
-	defer timer.Stop()
-	select {
-	case r := <-result:
-		if r.err == nil { // the moment after
-			_ = r.conn.Close()
-			r.err = ctx.Err()
+	// The db counts a connection as in use from the dial on. If all are in use,
+	// that may be by this dial, which has waited for the server alone.
+	if p.exhausted() {
+		select {
+		case <-ended: // at once, unless the dialer ignores ctx
+		case <-time.After(stuckTime):
+			return nil, server.ErrSilent
 		}
-		return nil, r.err
-	case <-timer.C:
-		return nil, fmt.Errorf("%w, and the db's dialer ignores its context", server.ErrSilent)
 	}
+	return nil, ctx.Err()
 }
 
 // borrowFromDB takes a connection from the db. The connector, and the functions

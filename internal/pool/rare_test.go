@@ -88,7 +88,7 @@ func TestPool_SilentServerAtTheLastConnection(t *testing.T) {
 		"late": {answer(server.AnswerTime + stuckTime/2), server.AnswerTime + stuckTime/2,
 			"no connection to the server: no answer within 5s"},
 		"stuck": {answer(time.Minute), server.AnswerTime + stuckTime,
-			"no connection to the server: no answer, and the db's dialer ignores its context"},
+			"no connection to the server: no answer"},
 	} {
 		for call, ask := range map[string]func(*bubble, Caller) error{
 			"Take":  func(b *bubble, k Caller) error { _, err := b.pool.Take(Request{Caller: k}); return err },

@@ -224,25 +224,21 @@ func (p *Pool) prove(s *Session) {
 			continue
 		}
 		holds = rest
-		if errors.Is(err, server.ErrOccupied) {
-			if !hungUp {
-				next, proved = begun, false // at each tick: the next rows may be opened right after these
-				break
-			}
-			err = server.ErrClosed // as in probeFor, since no probe comes before a proof that is due
+		if errors.Is(err, server.ErrOccupied) && hungUp {
+			err = server.ErrClosed // as probeFor says, but no probe precedes a proof that is due
 		}
-		if server.IsAnswer(err) && begun < lastChance {
+		switch {
+		case errors.Is(err, server.ErrOccupied): // at each tick: other rows may be opened right after these
+			next, proved, holds = begun, false, nil
+		case server.IsAnswer(err) && begun < lastChance:
 			// The session is alive, and a KILL QUERY or a limit for statements has ended
 			// the proof. That may last, so the proof is repeated, but not indefinitely.
-			next, proved = begun+s.Interval()/8, false
-			break
-		}
-		if err != nil {
+			next, proved, holds = begun+s.Interval()/8, false, nil
+		case err != nil:
 			_ = s.MarkBroken(err)
 			p.Put(s)
 			return
-		}
-		if p.Yield(s) != nil {
+		case p.Yield(s) != nil:
 			return // the session has gone
 		}
 	}

@@ -290,13 +290,13 @@ var mutants = []mutant{
 		"state == server.Occupied && hungUp", "false").
 		caughtBy("e2e", "TestPromise11_TheKernelTellsBesideOpenRows"),
 	change("a KILL not noticed under rows that have been open for long", "internal/pool/watch.go",
-		"if !hungUp {", "if !hungUp || true {").
+		"errors.Is(err, server.ErrOccupied) && hungUp", "hungUp && false").
 		caughtBy("internal/pool", "TestWatch_HungUpUnderRows"),
 	change("a lock that has gone not noticed between rows", "internal/pool/watch.go",
-		"next, proved = begun, false", "next, proved = begun+s.Interval()/8, false").
+		"next, proved, holds = begun, false, nil", "next, proved, holds = begun+s.Interval()/8, false, nil").
 		caughtBy("internal/pool", "TestWatch_BetweenRows"),
 	change("a silent server taken for a db without a free connection", "internal/pool/open.go",
-		"if !p.exhausted() {", "if true {").
+		"if p.exhausted() {\n\t\tselect", "if false {\n\t\tselect").
 		caughtBy("internal/pool", "TestPool_SilentServerAtTheLastConnection"),
 	change("a lock granted on a session that was killed", "internal/pool/waits.go",
 		"\tif s.killed {", "\tif false {").
