@@ -331,8 +331,8 @@ func TestTx_DoneIsNotShown(t *testing.T) {
 
 // Nothing can be sent after START TRANSACTION, for example because the owner of
 // a connection given to New has opened rows at that moment. Without this field
-// of database/sql, rows always count as open. If a savepoint is needed, there
-// is no transaction, and the lock can be released.
+// of database/sql, rows always count as open. If a savepoint is needed, Begin
+// rolls the transaction back, and the lock can be released.
 func TestTx_NoSavepoint(t *testing.T) {
 	defer peek.Hide("closemu")()
 	inBubble(t, nil, func(b *bubble) {
@@ -364,7 +364,7 @@ func sealedTx(t *testing.T, test func(b *bubble, c *Conn, tx *sql.Tx)) {
 		require.False(b, c.hasCode)
 		test(b, c, tx)
 		if b.lent != nil {
-			_ = b.lent.Leave()
+			_ = b.lent.GiveBack()
 		}
 		if err := conn.Close(); err != nil {
 			require.True(b, errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn), err)
