@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/server"
@@ -68,7 +69,7 @@ func (p *Pool) inspectBeside(ctx context.Context, ask func(*server.Conn) error) 
 	if err = c.IsPrimary(); err == nil {
 		err = ask(c)
 	}
-	if !stop() || c.Broken() || c.ReadOnly() {
+	if !stop() || c.Broken() || errors.Is(err, fault.ErrReadOnly) {
 		_ = c.Discard()
 		p.Observer.SessionDiscarded(err)
 		return true, err

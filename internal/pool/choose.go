@@ -2,8 +2,10 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/server"
 )
 
@@ -89,7 +91,7 @@ func (p *Pool) await(k *waiter, caller Caller) (*Session, error) {
 // putUnready ends the turn on s, which err has shown not to be suitable for
 // locks. It reports whether another session may be.
 func (p *Pool) putUnready(s *Session, err error) (another bool) {
-	another = !s.Lent() && (s.Broken() || s.ReadOnly())
+	another = !s.Lent() && (s.Broken() || errors.Is(err, fault.ErrReadOnly))
 	if !s.Lent() && !server.Prohibits(err) {
 		// Not for the next caller either: a new connection may lead to another
 		// server.

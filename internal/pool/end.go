@@ -56,11 +56,7 @@ func (p *Pool) giveBackLocked(s *Session) {
 // giveBack returns a connection, which holds no lock, to its db or its owner as
 // it came.
 func (p *Pool) giveBack(c *server.Conn) {
-	back := c.GiveBack
-	if c.Lent() {
-		back = c.Leave
-	}
-	if err := back(); err != nil {
+	if err := c.GiveBack(); err != nil {
 		p.Observer.SessionDiscarded(err)
 	}
 }

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -108,7 +109,7 @@ func (p *Pool) connect(ctx context.Context, waits func(bool)) (*server.Conn, err
 		}
 		// A connection that was idle may be dead, or lead to a server that was
 		// demoted.
-		if !c.Broken() && !c.ReadOnly() || stale == 0 || left <= 0 {
+		if !c.Broken() && !errors.Is(err, fault.ErrReadOnly) || stale == 0 || left <= 0 {
 			return nil, err
 		}
 		stale--

@@ -67,7 +67,7 @@ func inBubbleOfOne(t *testing.T, change func(*Config), test func(b *bubble, conn
 		b.given, b.lent = conn, b.of.Use(conn, true)
 		test(b, conn)
 		if b.lent != nil {
-			_ = b.lent.Leave()
+			_ = b.lent.GiveBack()
 		}
 		_ = conn.Close()
 	})

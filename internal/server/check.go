@@ -124,7 +124,6 @@ func (c *Conn) checkServer(mode *writability, cluster *sql.NullString) error {
 		return err
 	}
 	if err := mode.err(); err != nil {
-		c.readOnly = true
 		return fault.Because(fault.ErrReadOnly, err.Error()+"; its locks do not exclude clients of the primary: connect to the primary"+override, nil)
 	}
 	if cluster != nil {

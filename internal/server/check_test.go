@@ -169,7 +169,7 @@ func TestGetLock_Leftovers(t *testing.T) {
 					assert.True(b, c.Broken())
 				}
 				b.put(c)
-				_ = c.Leave()
+				_ = c.GiveBack()
 				assert.Equal(b, what == "released", b.alive() > 0, "a session that may have a lock is closed")
 			})
 		})
@@ -318,7 +318,7 @@ func TestConfirm_TheAnswerLeftColumnsOut(t *testing.T) {
 }
 
 // While rows of the owner's are open on a connection given to New, no
-// transaction begins, and Leave leaves the connection with the lease.
+// transaction begins, and GiveBack leaves the connection with the lease.
 func TestLent_RowsOpen(t *testing.T) {
 	log := new(bytes.Buffer)
 	inBubbleOfOne(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }, func(b *bubble, conn *sql.Conn) {
@@ -331,7 +331,7 @@ func TestLent_RowsOpen(t *testing.T) {
 		_, err = c.Begin(nil)
 		require.ErrorIs(b, err, fault.ErrUnavailable)
 		assert.False(b, c.Broken())
-		assert.NoError(b, c.Leave())
+		assert.NoError(b, c.GiveBack())
 		assert.Contains(b, log.String(), "could not restore wait_timeout on the connection given to New")
 		require.NoError(b, rows.Close())
 	})

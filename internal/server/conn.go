@@ -48,7 +48,6 @@ type Conn struct {
 	args         []driver.NamedValue // see argsFor
 	number       number              // the answer to ask
 	greeting     *greeting           // nil until greeted
-	readOnly     bool                // its server was found so: another connection may lead to the primary
 	literals     bool                // names are sent as literals: see chooseSpelling
 	asBytes      bool                // the driver cannot parse the numbers: see columns
 	locks        int                 // held on it
@@ -86,10 +85,6 @@ func (c *Conn) Broken() bool { return c.broken != nil }
 
 // BrokenBy returns the error that broke the session; nil: it is not broken.
 func (c *Conn) BrokenBy() error { return c.broken }
-
-// ReadOnly reports whether the server was found to be read-only. Another
-// connection may lead to the primary.
-func (c *Conn) ReadOnly() bool { return c.readOnly }
 
 // Unwatched reports whether a probe cannot show that the server has closed the
 // connection. Any goroutine may call it.

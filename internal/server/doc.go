@@ -35,9 +35,8 @@
 // refuses it if its locks do not exclude, and sets the lease. A connection
 // given to New is greeted at its first use (Conn.Ready). With neither a check
 // of the server nor a lease, it is greeted when a statement needs it. At the
-// end, Conn.GiveBack restores a borrowed connection and returns it to its db.
-// Conn.Leave restores one that was given to New. Conn.Discard closes a
-// connection for good.
+// end, Conn.GiveBack restores the connection, and returns a borrowed one to its
+// db. Conn.Discard closes a connection for good.
 //
 // # Invariants
 //

@@ -294,7 +294,7 @@ func TestDrivers_AsBytesUnderALock(t *testing.T) {
 		}
 		require.NoError(b, c.ReleaseLock("a"))
 		assert.Equal(b, 2, prepared, "GET_LOCK and RELEASE_LOCK")
-		require.NoError(b, c.Leave())
+		require.NoError(b, c.GiveBack())
 		assert.Zero(b, open)
 		require.NoError(b, conn.Close())
 	})

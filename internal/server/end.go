@@ -87,22 +87,13 @@ func (c *Conn) CloseSocket() bool {
 	return c.driver != nil && c.driver.Socket != nil && c.driver.Socket.Close() == nil
 }
 
-// GiveBack returns the connection to its db in the state in which it was
-// borrowed, wait_timeout included. It must hold no lock. If that fails, the
-// connection is closed and GiveBack returns the error.
+// GiveBack restores the connection, wait_timeout included, and returns it to
+// its db. It must hold no lock of ours. The locks that other code had left on
+// it are gone. One that was given to New stays open: its owner goes on to use
+// it. If rows of the owner's are open, nothing can be sent, and the connection
+// keeps the lease. If restoring fails, the connection is closed and GiveBack
+// returns the error.
 func (c *Conn) GiveBack() error {
-	err := c.Leave()
-	if err == nil {
-		_ = c.conn.Close()
-	}
-	return err
-}
-
-// Leave stops using the connection that was given to New, and restores it
-// without closing it. The locks that other code had left on it are gone. If
-// rows of its owner's are open, nothing can be sent, and the connection keeps
-// the lease. Leave returns an error if the connection had to be closed.
-func (c *Conn) Leave() error {
 	switch err := c.restore(); {
 	case c.lent && errors.Is(err, ErrOccupied):
 		c.server.Logger.Warn("namedlock: could not restore wait_timeout on the connection given to New", "error", err)
@@ -121,5 +112,8 @@ func (c *Conn) Leave() error {
 	})
 	c.listenNoMore(nil) // if the connection is closed
 	c.cancel()
+	if !c.lent {
+		_ = c.conn.Close()
+	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestLease_RestoredAfterCode(t *testing.T) {
 		require.NoError(b, c.Prove([]string{"a"}))
 		require.NoError(b, c.Commit())
 		b.release(c, "a")
-		require.NoError(b, c.Leave())
+		require.NoError(b, c.GiveBack())
 		b.lent = nil
 		var seconds int
 		require.NoError(b, conn.QueryRowContext(b.Context(), "SELECT @@wait_timeout").Scan(&seconds))

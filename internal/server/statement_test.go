@@ -44,5 +44,5 @@ func TestGetLock_Allocations(t *testing.T) {
 			panic("not granted")
 		}
 	}))
-	require.NoError(t, c.Leave())
+	require.NoError(t, c.GiveBack())
 }

@@ -8,8 +8,8 @@ package main
 // counted 116 functions, and 167 fields in eleven of the 34 types.
 var bounds = struct{ passed, fields, lines, slotFields, slotLines, functions, files, arrows int }{
 	passed:     84,
-	fields:     240,
-	lines:      8001,
+	fields:     239,
+	lines:      7988,
 	slotFields: 28,
 	slotLines:  719,
 	functions:  0,

@@ -216,7 +216,7 @@ var mutants = []mutant{
 		"\t\t\terr = confirm(s, wt.name)\n", "\t\t\terr = nil\n").
 		caughtBy("e2e", "TestPromise22_DemotedDuringTheWait"),
 	change("a demoted server's idle connection shows", "internal/pool/choose.go",
-		"(s.Broken() || s.ReadOnly())", "(s.Broken() || false)").
+		"(s.Broken() || errors.Is(err, fault.ErrReadOnly))", "(s.Broken() || errors.Is(err, fault.ErrClosed))").
 		caughtBy("e2e", "TestPromise22_ADemotedServerIsLeft"),
 	change("a term ends before its transaction", "term.go",
 		"\t\tterm.turn <- struct{}{} //", "\t\t//").
@@ -251,7 +251,7 @@ var mutants = []mutant{
 		"\t\tif granted {\n\t\t\ta.phase = trying\n\t\t}\n", "").
 		caughtBy("internal/queue", "TestRun_WaitLeftBehind"),
 	change("broken connection pooled by Inspect", "internal/pool/beside.go",
-		"if !stop() || c.Broken() || c.ReadOnly() {", "if !stop() {").
+		"if !stop() || c.Broken() || errors.Is(err, fault.ErrReadOnly) {", "if !stop() || errors.Is(err, fault.ErrClosed) {").
 		caughtBy("internal/pool", "TestInspect_BrokenConnectionIsNotPooled"),
 	change("names sent as they are in every character set", "internal/server/spell.go",
 		"c.literals = !c.greeting.harmless", "c.literals = false").
