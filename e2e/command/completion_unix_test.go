@@ -105,22 +105,10 @@ func TestCompletion_Names(t *testing.T) {
 					s := (&bench{T: t}).onTerminal(cmd)
 					s.types(start + "; echo r\"\"eady\n")
 					s.shows("ready")
-					want := fmt.Sprintf("connection %d, ", b.holder(c.name))
 					// The completion gives up after a second. On a busy machine that may be
 					// too short, and then the line is typed again.
-					const attempt = 5 * time.Second
-					for end := time.Now().Add(patience); ; {
-						s.types("namedlock holder " + c.typed + "\t")
-						s.types("\n")
-						shown := func() bool { return strings.Contains(s.out.String(), want) }
-						for again := time.Now().Add(attempt); !shown() && time.Now().Before(again); {
-							time.Sleep(5 * time.Millisecond)
-						}
-						if shown() {
-							break
-						}
-						require.True(t, time.Now().Before(end), "%q: %s", c, s.out.String())
-					}
+					s.showsAfter(func() { s.types("namedlock holder " + c.typed + "\t"); s.types("\n") }, 5*time.Second,
+						fmt.Sprintf("connection %d, ", b.holder(c.name)))
 				}
 			})
 		}

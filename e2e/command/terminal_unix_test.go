@@ -98,6 +98,21 @@ func (s *shell) shows(text string) {
 	s.out.buf.WriteString(rest)
 }
 
+// showsAfter does something until the terminal shows the text: again each time
+// when pause has passed.
+func (s *shell) showsAfter(do func(), pause time.Duration, text string) {
+	s.b.Helper()
+	shown := func() bool { return strings.Contains(s.out.String(), text) }
+	for end := time.Now().Add(patience); !shown(); {
+		require.True(s.b, time.Now().Before(end), "the terminal does not show %s; all that it has shown: %q", text, s.all())
+		do()
+		for again := time.Now().Add(pause); !shown() && time.Now().Before(again); {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	s.shows(text)
+}
+
 // waits waits until one connection waits for the lock.
 func (s *shell) waits(name string) {
 	s.b.Helper()
@@ -256,13 +271,7 @@ func TestTerminal_PIDNamespace(t *testing.T) {
 		fronts := s.children(s.children(s.pid)[0])
 		// The process may not have seen the last Ctrl-C yet, on a busy machine. Then
 		// this signal is dropped, since the same one is pending.
-		for shown := false; !shown; {
-			require.NoError(t, syscall.Kill(fronts[0], syscall.SIGINT))
-			for again := time.Now().Add(10 * time.Second); !shown && time.Now().Before(again); time.Sleep(5 * time.Millisecond) {
-				shown = strings.Contains(s.out.String(), "int\r\n")
-			}
-		}
-		s.shows("int\r\n")
+		s.showsAfter(func() { require.NoError(t, syscall.Kill(fronts[0], syscall.SIGINT)) }, 10*time.Second, "int\r\n")
 		require.NoError(t, syscall.Kill(fronts[0], syscall.SIGTERM))
 		b.until(func() bool { return s.foreground() == s.pid }, "the shell has the terminal")
 		s.types("echo code=$?\n")
