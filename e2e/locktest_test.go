@@ -42,6 +42,11 @@ func TestLocktestIsAsAServer(t *testing.T) {
 						return err == nil && id != killed
 					}, "%s is free", name)
 				}
+				eventually(t, func() bool {
+					var sessions int
+					err := srv.admin.QueryRowContext(background, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ?", killed).Scan(&sessions)
+					return err == nil && sessions == 0
+				}, "session %d has ended, and its slots are free", killed)
 			})
 
 			memory := locktest.New(namedlock.WithNamespace(prefix))
@@ -268,7 +273,6 @@ func (s *script) code(ctx context.Context, who, depth int, names ...string) (err
 			select {
 			case <-ctx.Done():
 				s.say("%d: lost: %s", who, namedlock.ErrorType(context.Cause(ctx))) // of any of the session's locks
-				time.Sleep(100 * time.Millisecond)                                  // the server frees all locks of the session
 			case <-time.After(patience):
 				s.say("%d: never lost", who)
 			}
