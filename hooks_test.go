@@ -43,38 +43,27 @@ func TestTheReleasedHookSeesTheOutcomeOfAPanic(t *testing.T) {
 		namedlock.TxNotCommitted: func(*sql.Tx) error { return nil },
 		namedlock.TxUnknown:      (*sql.Tx).Commit,
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			server := memserver.New()
-			db := server.Open()
-			defer db.Close()
-			var seen namedlock.Event
-			locker, err := namedlock.Open(db, namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) { seen = e }}))
-			require.NoError(t, err)
-			defer locker.Close()
-			server.Once("RELEASE_LOCK(", &memserver.Reply{Drop: true})
+		var seen namedlock.Event
+		inBubble(t, func(b *bubble) {
+			t := b.T
+			b.server.Once("RELEASE_LOCK(", &memserver.Reply{Drop: true})
 			assert.PanicsWithValue(t, "fn", func() {
-				_ = locker.WithLockTx(ctx, "x", 0, nil, func(_ context.Context, tx *sql.Tx) error {
+				_ = b.locker.WithLockTx(ctx, "x", 0, nil, func(_ context.Context, tx *sql.Tx) error {
 					require.NoError(t, end(tx))
 					panic("fn")
 				})
 			})
 			require.ErrorIs(t, seen.Err, namedlock.ErrLost)
 			assert.Equal(t, want, seen.Err.(*namedlock.Error).Tx)
-		})
+		}, namedlock.WithHooks(namedlock.Hooks{Released: func(_ context.Context, e namedlock.Event) { seen = e }}))
 	}
 }
 
 // The hook Failed gets an error, or is not called.
 func TestTheFailedHookGetsAnError(t *testing.T) {
 	for after := range 20 {
-		synctest.Test(t, func(t *testing.T) {
-			db := memserver.New().Open()
-			defer db.Close()
-			locker, err := namedlock.Open(db, namedlock.WithHooks(namedlock.Hooks{Failed: func(_ context.Context, e namedlock.Event) {
-				assert.Error(t, e.Err, "%s, a panic after %d", e.Method, after)
-			}}))
-			require.NoError(t, err)
-			defer locker.Close()
+		inBubble(t, func(b *bubble) {
+			locker := b.locker
 			for _, call := range []func(ctx context.Context){
 				func(ctx context.Context) { _ = locker.WithLock(ctx, "x", time.Second, nothing) },
 				func(ctx context.Context) { _ = locker.WithLocks(ctx, []string{"x", "y"}, time.Second, nothing) },
@@ -85,6 +74,8 @@ func TestTheFailedHookGetsAnError(t *testing.T) {
 					call(panickyContext{ctx, "Value", &left})
 				}()
 			}
-		})
+		}, namedlock.WithHooks(namedlock.Hooks{Failed: func(_ context.Context, e namedlock.Event) {
+			assert.Error(t, e.Err, "%s, a panic after %d", e.Method, after)
+		}}))
 	}
 }

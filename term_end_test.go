@@ -12,18 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock"
-	"github.com/go-namedlock/namedlock/internal/memserver"
 )
 
 // The end of the caller's context is not a loss of the lock, for a transaction
 // that begins after it and for one that waits for its turn.
 func TestTermWithTxAfterTheEndOfTheContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db := memserver.New().Open()
-		defer db.Close()
-		locker, err := namedlock.Open(db)
-		require.NoError(t, err)
-		defer locker.Close()
+	inBubble(t, func(b *bubble) {
+		t, locker := b.T, b.locker
 		stop, why := errors.New("SIGTERM"), context.CancelCauseFunc(nil)
 		requireStopped := func(err error) {
 			t.Helper()
@@ -51,7 +46,7 @@ func TestTermWithTxAfterTheEndOfTheContext(t *testing.T) {
 		}
 		caller, cancel := context.WithCancelCause(ctx)
 		why = cancel
-		err = locker.WithTerm(caller, "x", 0, body)
+		err := locker.WithTerm(caller, "x", 0, body)
 		requireStopped(err)
 		assert.Equal(t, "canceled", namedlock.ErrorType(err))
 		require.ErrorIs(t, after.WithTx(ctx, nil, unexpectedTx(t)), namedlock.ErrLost, "fn has returned")
