@@ -317,9 +317,9 @@ func TestTx_DoneIsNotShown(t *testing.T) {
 		c := b.held("a")
 		tx := b.begin(c)
 		require.NoError(b, tx.Rollback())
-		require.ErrorIs(b, c.Commit(), fault.ErrTxEnded)
+		require.Equal(b, sql.ErrTxDone, c.Commit())
 		assert.Nil(b, c.tx.Load())
-		b.put(c)
+		b.release(c, "a")
 	})
 	sealedTx(t, func(b *bubble, c *Conn, tx *sql.Tx) {
 		require.NoError(b, tx.Rollback())

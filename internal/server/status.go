@@ -56,8 +56,7 @@ func (c *Conn) seenTx() txState {
 // is called before the session's context ends. After that it does nothing,
 // because database/sql also ends the transaction with that context.
 func (c *Conn) noteEnd() {
-	// IsDone first: the end of the context also makes it true, later.
-	if tx := c.tx.Load(); tx != nil && peek.IsDone(tx) && c.ctx.Err() == nil {
+	if tx := c.tx.Load(); tx != nil && c.doneByCode(tx) {
 		c.endedByCode.Store(true)
 	}
 }
@@ -102,12 +101,23 @@ func (c *Conn) lookAtTx() (state txState, err error) {
 	return state, err
 }
 
-// stillOpen returns an error unless the transaction is the one that Begin
+// doneByCode reports whether the code under the lock has called Commit or
+// Rollback, also if that call has not returned. If the session's context has
+// ended, it returns false: database/sql also ends tx then.
+func (c *Conn) doneByCode(tx *sql.Tx) bool {
+	done := peek.IsDone(tx) // first: the end of the context makes it true later
+	return done && c.ctx.Err() == nil
+}
+
+// stillOpen returns an error unless tx is still the transaction that Begin
 // began. cause is the error of the code, if it has failed.
 //
 // An error packet has no flags: after a failed statement of the code, the flag
 // is that of the statement before.
-func (c *Conn) stillOpen(cause error) (err error) {
+func (c *Conn) stillOpen(tx *sql.Tx, cause error) (err error) {
+	if c.doneByCode(tx) {
+		return sql.ErrTxDone
+	}
 	if c.shownBy.Load()&byFlags != 0 {
 		var state txState
 		if state, err = c.lookAtTx(); err == nil && state != txOpen {

@@ -135,11 +135,7 @@ func (c *Conn) Commit() error {
 	if err := c.alive(); err != nil {
 		return err
 	}
-	if peek.IsDone(tx) && c.ctx.Err() == nil {
-		c.afterCodesEnd()
-		return sql.ErrTxDone
-	}
-	if err := c.stillOpen(nil); err != nil {
+	if err := c.stillOpen(tx, nil); err != nil {
 		return c.notCommitted(tx, err)
 	}
 	err := c.bounded(c.endTime(), tx.Commit)
@@ -169,10 +165,16 @@ func (c *Conn) Commit() error {
 // notCommitted ends a transaction for which COMMIT is not sent, because of err,
 // and returns the error for Commit.
 func (c *Conn) notCommitted(tx *sql.Tx, err error) error {
-	if !errors.Is(err, fault.ErrTxEnded) && !IsAnswer(err) && !errors.Is(err, ErrOccupied) {
+	switch {
+	case err == sql.ErrTxDone:
+		c.afterCodesEnd()
+		return err
+	case !errors.Is(err, fault.ErrTxEnded) && !IsAnswer(err) && !errors.Is(err, ErrOccupied):
 		return c.lostBeforeCommit(err)
 	}
-	_ = c.rollback(tx)
+	if ended := c.rollback(tx); ended != nil {
+		return ended
+	}
 	if errors.Is(err, fault.ErrTxEnded) {
 		// LOCK TABLES may have ended it, and nothing shows whether it did.
 		if c.lent {
@@ -262,12 +264,8 @@ func (c *Conn) Rollback(cause error) error {
 	if err := c.alive(); err != nil {
 		return c.TxEnded()
 	}
-	if peek.IsDone(tx) && c.ctx.Err() == nil {
-		c.afterCodesEnd()
-		return sql.ErrTxDone
-	}
-	if err := c.stillOpen(cause); err != nil {
-		if err = c.notCommitted(tx, err); errors.Is(err, fault.ErrTxEnded) {
+	if err := c.stillOpen(tx, cause); err != nil {
+		if err = c.notCommitted(tx, err); err == sql.ErrTxDone || errors.Is(err, fault.ErrTxEnded) {
 			return err
 		}
 		return nil
@@ -276,7 +274,8 @@ func (c *Conn) Rollback(cause error) error {
 }
 
 // rollback runs ROLLBACK. It returns an error if the transaction had ended
-// before: the code has begun an XA transaction after it.
+// before. A goroutine that the code left behind has called Commit or Rollback,
+// or the code has begun an XA transaction after the end.
 func (c *Conn) rollback(tx *sql.Tx) error {
 	err := c.bounded(c.endTime(), tx.Rollback)
 	switch {
@@ -284,6 +283,7 @@ func (c *Conn) rollback(tx *sql.Tx) error {
 		c.endTx()
 	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() == nil:
 		c.afterCodesEnd()
+		return err
 	default:
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 		if errorNumber(err) == erXA {

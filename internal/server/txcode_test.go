@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"database/sql"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
+	"github.com/go-namedlock/namedlock/internal/peek"
 )
 
 // If the code has called tx.Commit or tx.Rollback, the result is sql.ErrTxDone.
@@ -76,6 +78,46 @@ func TestTx_EndedByAGoroutineLeftBehind(t *testing.T) {
 				return
 			}
 			b.release(c, "a")
+		})
+	}
+}
+
+// A goroutine that the code left behind may call tx.Commit or tx.Rollback after
+// Commit or Rollback has begun. Then the code has ended the transaction, and no
+// statement has. It is not known to be rolled back.
+func TestTx_EndedByItsCodeLate(t *testing.T) {
+	over := &memserver.Reply{Number: erNoSuchFunction}
+	for what, tc := range map[string]struct {
+		strays func(*sql.Tx) error
+		answer *memserver.Reply
+		end    func(*Conn) error
+	}{
+		"before the flags are read, Commit":   {(*sql.Tx).Rollback, over, (*Conn).Commit},
+		"before the flags are read, Rollback": {(*sql.Tx).Commit, over, func(c *Conn) error { return c.Rollback(errOwn) }},
+		"after, Commit":                       {(*sql.Tx).Rollback, nil, (*Conn).Commit},
+		"after, Rollback":                     {(*sql.Tx).Commit, nil, func(c *Conn) error { return c.Rollback(errOwn) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				c.greeting.version.String = "10.5.29-MariaDB" // its flags do not show every end, so a savepoint is set
+				tx := b.begin(c)
+				left := make(chan error, 1)
+				b.server.Script(func(st memserver.Statement) *memserver.Reply {
+					if st.Text != "RELEASE "+savepoint {
+						return nil
+					}
+					go func() { left <- tc.strays(tx) }() // waits until the connection is free
+					for !peek.IsDone(tx) {
+						runtime.Gosched()
+					}
+					return tc.answer
+				})
+				assert.Equal(b, sql.ErrTxDone, tc.end(c))
+				require.NoError(b, <-left)
+				assert.Nil(b, c.tx.Load())
+				b.release(c, "a")
+			})
 		})
 	}
 }

@@ -400,8 +400,11 @@ var mutants = []mutant{
 		"case c.greeting.hidesDeadlocks():", "case false:").
 		caughtBy("internal/server", "TestTx_DeadlockThatTheFlagsHide"),
 	change("a transaction that has ended counts as rolled back", "internal/server/tx.go",
-		"if err := c.stillOpen(cause); err != nil {", "if err := error(nil); err != nil {").
+		"if err := c.stillOpen(tx, cause); err != nil {", "if err := error(nil); err != nil {").
 		caughtBy("internal/server", "TestTx_EndedByAnotherRollback"),
+	change("a Commit of the code that comes late counts as rolled back", "internal/server/tx.go",
+		"c.afterCodesEnd()\n\t\treturn err\n\tdefault:", "c.afterCodesEnd()\n\tdefault:").
+		caughtBy("internal/server", "TestTx_EndedByItsCodeLate"),
 	change("a client's number taken for the server's answer", "internal/server/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
