@@ -23,36 +23,38 @@ func TestPromise24_NoPreparedStatementToBeHad(t *testing.T) {
 	t.Parallel()
 	onPrivateServers(t, func(t *testing.T, srv *server) {
 		f := srv.foreign(t)
+		var lockers []*locker
+		var calls []*call
+		var ctxs []context.Context
 		for _, params := range [][]string{nil, {"interpolateParams=true"}} {
 			for _, way := range []string{byOpen, byNew} {
 				at := setup{srv, way}
-				_, err := srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 16382")
-				require.NoError(t, err)
-				l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(often()))
-				names := []string{newName("plain"), newName("not plain"), newName("café")}
-				var calls []*call
-				var ctxs []context.Context
-				for _, name := range names {
-					c, ctx := hold(t, t.Context(), l, name)
+				l := at.lockerOn(t, at.open(t, params...), namedlock.WithKeepAlive(calm()))
+				lockers = append(lockers, l)
+				for _, about := range []string{"plain", "not plain", "café"} {
+					c, ctx := hold(t, t.Context(), l, newName(about))
 					calls, ctxs = append(calls, c), append(ctxs, ctx)
 				}
-				_, err = srv.admin.ExecContext(t.Context(), "SET GLOBAL max_prepared_stmt_count = 0")
-				require.NoError(t, err)
-				<-time.After(3 * often())
-				for _, ctx := range ctxs {
-					require.NoError(t, context.Cause(ctx))
-				}
-				for _, name := range []string{newName("late"), newName("läte")} {
-					require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
-					_, err := f.conn.ExecContext(t.Context(), "SELECT GET_LOCK('"+name+"', 0)")
-					require.NoError(t, err)
-					requireError(t, l.WithLock(t.Context(), name, 10*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
-				}
-				for _, c := range calls {
-					c.release(t)
-				}
-				require.NoError(t, l.Close())
 			}
+		}
+		srv.mustRun(t, "SET GLOBAL max_prepared_stmt_count = 0")
+		afterKeepAlive()
+		for _, ctx := range ctxs {
+			require.NoError(t, context.Cause(ctx))
+		}
+		for _, l := range lockers {
+			for _, name := range []string{newName("late"), newName("läte")} {
+				require.NoError(t, l.WithLock(t.Context(), name, 0, nothing))
+				_, err := f.conn.ExecContext(t.Context(), "SELECT GET_LOCK('"+name+"', 0)") // f.lock prepares
+				require.NoError(t, err)
+				requireError(t, l.WithLock(t.Context(), name, 10*time.Millisecond, unexpected(t)), namedlock.ErrTimeout, name)
+			}
+		}
+		for _, c := range calls {
+			c.release(t)
+		}
+		for _, l := range lockers {
+			require.NoError(t, l.Close())
 		}
 	})
 }

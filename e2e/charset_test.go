@@ -143,10 +143,10 @@ func TestPromise21_SpellingStays(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byNew}
-		l := at.lockerOn(t, at.open(t, "character_set_client=swe7"), namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(often()))
+		l := at.lockerOn(t, at.open(t, "character_set_client=swe7"), namedlock.WithoutServerCheck(), namedlock.WithKeepAlive(calm()))
 		name := newName("user@example.org")
 		require.NoError(t, l.WithLock(t.Context(), name, 0, func(ctx context.Context) error {
-			<-time.After(3 * often())
+			afterKeepAlive()
 			return context.Cause(ctx)
 		}))
 	})

@@ -114,14 +114,14 @@ func TestPromise22_GaleraClusterIsRefused(t *testing.T) {
 	ready(first, "1")
 	var known []*locker
 	for _, way := range []string{byOpen, byNew} {
-		l := setup{first, way}.locker(t, namedlock.WithKeepAlive(often()))
+		l := setup{first, way}.locker(t, namedlock.WithKeepAlive(calm()))
 		requireUsable(t, l)
 		known = append(known, l)
 	}
 	second := start(ports[3:], ports[:3])
 	ready(first, "2")
 	ready(second, "2")
-	<-time.After(often())
+	<-time.After(calm())
 	for _, l := range known { // they checked a cluster of one node
 		name := newName("grown")
 		requireError(t, l.WithLock(t.Context(), name, 0, unexpected(t)), namedlock.ErrUnsupported, name)

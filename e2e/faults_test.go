@@ -22,7 +22,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
 		at := setup{srv, byOpen}
-		lease := seconds(2 * time.Second)
+		lease := seconds(4 * time.Second)
 		l, f, name := at.locker(t, namedlock.WithLease(lease)), at.foreign(t), newName("long-wait")
 		f.lock(name)
 		c := begin(t, t.Context(), l, name, patience)
@@ -44,7 +44,7 @@ func TestPromise14_AWaitLongerThanTheLease(t *testing.T) {
 func TestPromise12_ARareProbeSlowsNothing(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		lease := seconds(2 * time.Second)
+		lease := seconds(4 * time.Second)
 		l := at.locker(t, namedlock.WithLease(lease), namedlock.WithProbe(time.Minute))
 		c, ctx := hold(t, t.Context(), l, newName("probe"))
 		select {
@@ -143,7 +143,7 @@ func TestPromise22_ADemotedServerIsLeft(t *testing.T) {
 		primary.to.Store(demoted)
 		db := sql.OpenDB(primary)
 		t.Cleanup(func() { db.Close() })
-		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(2*often()))
+		l := setup{demoted, byOpen}.lockerOn(t, db, namedlock.WithKeepAlive(calm()))
 		// Idle connections, in the db and in the Locker, lead to the demoted server.
 		var idle []*call
 		for range 8 {

@@ -226,7 +226,7 @@ func TestPromise36_LeadOutlastsAnOutage(t *testing.T) {
 func TestPromise37_TheLockOutlastsFn(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l, f, name := at.locker(t, namedlock.WithKeepAlive(often())), at.foreign(t), newName("leader")
+		l, f, name := at.locker(t, namedlock.WithKeepAlive(calm())), at.foreign(t), newName("leader")
 		ctx, cancel := context.WithCancel(t.Context())
 		led, mayEnd := make(chan context.Context), make(chan struct{})
 		done := inBackground(func() error {

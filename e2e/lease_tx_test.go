@@ -192,15 +192,14 @@ func TestPromise45_FirstCheckUnderALock(t *testing.T) {
 func TestPromise12_ProofsThatFitThePacket(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		keepAlive := 2 * often()
-		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(keepAlive))
+		l := at.lockerOn(t, at.open(t, "maxAllowedPacket=4096"), namedlock.WithMaxSessions(1), namedlock.WithKeepAlive(calm()))
 		var locks []*namedlock.Lock
 		for i := range 70 {
 			lock, err := l.Acquire(t.Context(), fmt.Sprintf("%-50s", newName("long"))+fmt.Sprint(i), 0)
 			require.NoError(t, err)
 			locks = append(locks, lock)
 		}
-		<-time.After(2*keepAlive + keepAlive/2)
+		afterKeepAlive()
 		for _, lock := range locks {
 			assert.NoError(t, lock.Release())
 		}
@@ -283,23 +282,27 @@ func TestPromise31_CutOffBeforeAKeepAlive(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		for i := range 6 {
-			l, name := at.locker(t, namedlock.WithKeepAlive(often())), newName("cut")
-			err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
-				short, cancel := context.WithTimeout(ctx, often()+time.Duration(10*i)*time.Millisecond)
-				defer cancel()
-				_, err := tx.ExecContext(short, fmt.Sprintf("DO SLEEP(%f)", (4*often()).Seconds()))
-				assert.Error(t, err)
-				if i%2 == 0 {
-					<-ctx.Done() // the keep-alive has met the cut-off statement
-				}
-				return nil
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				keepAlive := calm()
+				l, name := at.locker(t, namedlock.WithKeepAlive(keepAlive)), newName("cut")
+				err := l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
+					short, cancel := context.WithTimeout(ctx, keepAlive+time.Duration(10*i)*time.Millisecond)
+					defer cancel()
+					_, err := tx.ExecContext(short, fmt.Sprintf("DO SLEEP(%f)", (4*keepAlive).Seconds()))
+					assert.Error(t, err)
+					if i%2 == 0 {
+						<-ctx.Done() // the keep-alive has met the cut-off statement
+					}
+					return nil
+				})
+				require.Error(t, err)
+				assert.NotErrorIs(t, err, namedlock.ErrLost)
+				assert.Zero(t, l.Stats().Lost)
+				var e *namedlock.Error
+				require.ErrorAs(t, err, &e)
+				assert.Equal(t, namedlock.TxNotCommitted, e.Tx)
 			})
-			require.Error(t, err)
-			assert.NotErrorIs(t, err, namedlock.ErrLost)
-			assert.Zero(t, l.Stats().Lost)
-			var e *namedlock.Error
-			require.ErrorAs(t, err, &e)
-			assert.Equal(t, namedlock.TxNotCommitted, e.Tx)
 		}
 	})
 }

@@ -106,7 +106,7 @@ func TestPromise43_WhileItIsChanged(t *testing.T) {
 		} {
 			t.Run(statement, func(t *testing.T) {
 				t.Parallel()
-				l, f, name, busy := at.spied(t, namedlock.WithKeepAlive(often())), at.foreign(t), newName("changed"), newName("busy")
+				l, f, name, busy := at.spied(t, namedlock.WithKeepAlive(calm())), at.foreign(t), newName("changed"), newName("busy")
 				f.lock(busy)
 				require.NoError(t, l.WithLockTx(t.Context(), name, 0, nil, func(ctx context.Context, tx *sql.Tx) error {
 					_, err := tx.ExecContext(ctx, statement)

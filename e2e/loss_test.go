@@ -516,10 +516,10 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 	t.Parallel()
 	lockers := map[string]func(t *testing.T, at setup) *locker{
 		"checkConnLiveness=false": func(t *testing.T, at setup) *locker {
-			return at.lockerOn(t, at.open(t, "checkConnLiveness=false"), namedlock.WithKeepAlive(often()))
+			return at.lockerOn(t, at.open(t, "checkConnLiveness=false"), namedlock.WithKeepAlive(calm()))
 		},
 		"WithProbe(0)": func(t *testing.T, at setup) *locker {
-			return at.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithProbe(0))
+			return at.locker(t, namedlock.WithKeepAlive(calm()), namedlock.WithProbe(0))
 		},
 		"a connection that is not a syscall.Conn": func(t *testing.T, at setup) *locker {
 			cfg, err := mysql.ParseDSN(at.DSN())
@@ -533,21 +533,22 @@ func TestPromise11_KillIsNoticedWithoutTheProbe(t *testing.T) {
 			require.NoError(t, err)
 			db := sql.OpenDB(connector)
 			t.Cleanup(func() { db.Close() })
-			return at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(calm()))
 		},
 		"another driver": func(t *testing.T, at setup) *locker {
 			db, _ := at.openWrapped(t)
-			return at.lockerOn(t, db, namedlock.WithKeepAlive(often()))
+			return at.lockerOn(t, db, namedlock.WithKeepAlive(calm()))
 		},
 	}
 	onEachServer(t, func(t *testing.T, srv *server) {
 		for what, locker := range lockers {
 			t.Run(what, func(t *testing.T) {
+				t.Parallel()
 				srv.bothWays(t, func(t *testing.T, at setup) {
 					f := at.foreign(t)
-					requireNoticed(t, twoIntervals(), func() victim {
+					requireNoticed(t, 2*calm(), func() victim {
 						v := locker(t, at).victim(t, f, func(_ string, session int64) { f.kill(session) })
-						<-time.After(twoIntervals() + often())
+						afterKeepAlive()
 						requireHeld(t, v.ctx)
 						return v
 					})
@@ -563,10 +564,10 @@ func TestPromise11_OtherDriversSessionsAreNotReset(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
 		db, connector := at.openWrapped(t)
-		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(often())), at.foreign(t), newName("reset")
+		l, f, name := at.lockerOn(t, db, namedlock.WithProbe(time.Millisecond), namedlock.WithKeepAlive(calm())), at.foreign(t), newName("reset")
 		c, ctx := hold(t, t.Context(), l, name)
 		before := connector.Resets()
-		<-time.After(twoIntervals())
+		afterKeepAlive()
 		assert.Equal(t, before, connector.Resets())
 		requireHeld(t, ctx)
 		assert.NotZero(t, f.holder(name))

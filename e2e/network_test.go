@@ -63,13 +63,13 @@ func TestPromise11_ShortSilenceIsNoLoss(t *testing.T) {
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
 			network, name := at.network(t), newName("hiccup")
-			l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(2*often()))
+			l := at.lockerBehind(t, network, nil, namedlock.WithKeepAlive(calm()))
 			c, ctx := hold(t, t.Context(), l, name)
 			for range 6 {
 				network.Silence()
-				<-time.After(250 * time.Millisecond)
+				<-time.After(calm() / 8)
 				network.Heal()
-				<-time.After(250 * time.Millisecond)
+				<-time.After(calm() / 8)
 			}
 			requireHeld(t, ctx)
 			c.release(t)
@@ -321,9 +321,9 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 			})
 			t.Run("hold", func(t *testing.T) {
 				network, name := at.network(t), newName("read-timeout")
-				l := at.lockerBehind(t, network, params, namedlock.WithKeepAlive(often()))
+				l := at.lockerBehind(t, network, params, namedlock.WithKeepAlive(calm()))
 				c, ctx := hold(t, t.Context(), l, name)
-				<-time.After(4 * often())
+				afterKeepAlive()
 				requireHeld(t, ctx)
 				c.release(t)
 			})

@@ -348,7 +348,7 @@ func TestOperations_Privileges(t *testing.T) {
 func TestOperations_ALivingHolderSpeaks(t *testing.T) {
 	t.Parallel()
 	onEachServer(t, func(t *testing.T, srv *server) {
-		interval := 2 * often()
+		interval := calm()
 		most := int64(interval.Seconds()) + 2
 		l, f := setup{srv, byOpen}.locker(t, namedlock.WithKeepAlive(interval)), srv.foreign(t)
 		name := newName("speaks")

@@ -50,6 +50,15 @@ func waitTimeout(d time.Duration) string { return fmt.Sprintf("wait_timeout=%.0f
 // often is a WithKeepAlive for tests that wait for several keep-alives.
 func often() time.Duration { return paced(500 * time.Millisecond) }
 
+// calm is a WithKeepAlive for tests in which nothing is lost. The server has
+// three quarters of it to answer. A machine that is being given its memory may
+// stand still for half a second, whatever its load is.
+func calm() time.Duration { return paced(2 * time.Second) }
+
+// afterKeepAlive returns when a lock that is held with calm has had a
+// keep-alive.
+func afterKeepAlive() { <-time.After(calm() + calm()/4) }
+
 // twoIntervals is the bound for a loss that no socket shows.
 func twoIntervals() time.Duration { return 2 * often() }
 

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/go-namedlock/namedlock"
 	"github.com/stretchr/testify/assert"
@@ -19,7 +20,7 @@ func TestPromise24_NothingStaysPrepared(t *testing.T) {
 		for _, way := range []string{byNew, byOpen} {
 			t.Run(way, func(t *testing.T) {
 				at := setup{srv, way}
-				l, name := at.locker(t, namedlock.WithKeepAlive(often())), newName("prepared")
+				l, name := at.locker(t, namedlock.WithKeepAlive(calm())), newName("prepared")
 				f := at.foreign(t)
 				require.True(t, f.number("SELECT GET_LOCK('"+name+"', 0)") == 1)
 				prepared := func() (n int64) {
@@ -28,9 +29,10 @@ func TestPromise24_NothingStaysPrepared(t *testing.T) {
 					require.NoError(t, row.Scan(&what, &n))
 					return n
 				}
-				for range 2 { // cycles, waits that run out in slices, keep-alives
+				// Cycles, waits that run out in slices, keep-alives.
+				for _, timeout := range []time.Duration{calm() / 8, calm() + calm()/4} {
 					err := l.WithLock(t.Context(), name+"outer", 0, func(ctx context.Context) error {
-						return l.WithLock(ctx, name, often()+often()/2, nothing)
+						return l.WithLock(ctx, name, timeout, nothing)
 					})
 					requireError(t, err, namedlock.ErrTimeout, name)
 				}

@@ -41,7 +41,7 @@ func (a alarm) Handle(_ context.Context, r slog.Record) error {
 func TestPromise11_AThousandQuietReleases(t *testing.T) {
 	t.Parallel()
 	const workers, rounds = 8, 130
-	eager := []namedlock.Option{namedlock.WithProbe(100 * time.Microsecond), namedlock.WithKeepAlive(2 * often())}
+	eager := []namedlock.Option{namedlock.WithProbe(100 * time.Microsecond), namedlock.WithKeepAlive(calm())}
 	everyWay(t, func(t *testing.T, at setup) {
 		for _, opts := range [][]namedlock.Option{nil, eager} {
 			l := at.locker(t, append(opts, namedlock.WithLogger(quietLogger(t)))...)
@@ -91,8 +91,8 @@ const (
 // leaves rows unread, runs long statements, or has a transaction open.
 func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 	t.Parallel()
-	pause := often() + often()/2 // longer than the interval of the keep-alives
-	long := fmt.Sprintf("SELECT SLEEP(%f)", (2 * pause).Seconds())
+	pause := calm() + calm()/4 // longer than the interval of the keep-alives
+	long := fmt.Sprintf("SELECT SLEEP(%f)", pause.Seconds())
 	read := func(query string, args ...any) func(*testing.T, context.Context, *sql.Conn) {
 		return func(t *testing.T, ctx context.Context, conn *sql.Conn) {
 			rows, err := conn.QueryContext(ctx, query, args...)
@@ -104,14 +104,13 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 				var s string
 				require.NoError(t, rows.Scan(&s))
 			}
-			<-time.After(pause)
 			for rows.Next() {
 			}
 			require.NoError(t, rows.Err())
 		}
 	}
 	manyStatements := func(t *testing.T, ctx context.Context, conn *sql.Conn) {
-		for end := time.Now().Add(3 * often()); time.Now().Before(end); {
+		for end := time.Now().Add(pause); time.Now().Before(end); {
 			var n int
 			require.NoError(t, conn.QueryRowContext(ctx, "SELECT ?", 7).Scan(&n))
 		}
@@ -150,12 +149,12 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		for what, use := range uses {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(calm()), namedlock.WithLogger(quietLogger(t)))
 				f, name := srv.foreign(t), newName("own-use")
 				c, ctx := hold(t, t.Context(), l, name)
 				use(t, ctx, l.conn)
 				requireHeld(t, ctx)
-				<-time.After(often())
+				<-time.After(calm())
 				requireHeld(t, ctx)
 				assert.NotZero(t, f.holder(name))
 				c.release(t)
@@ -166,13 +165,13 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		t.Run("rows that come one by one", func(t *testing.T) {
 			t.Parallel()
 			network, name := srv.network(t), newName("own-use")
-			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
+			l := setup{srv, byNew}.lockerBehind(t, network, nil, namedlock.WithKeepAlive(calm()), namedlock.WithLogger(quietLogger(t)))
 			c, ctx := hold(t, t.Context(), l, name)
 			network.Pace(100 * time.Millisecond)
 			read(smallRows)(t, ctx, l.conn)
 			network.Pace(0)
 			requireHeld(t, ctx)
-			<-time.After(often())
+			<-time.After(calm())
 			requireHeld(t, ctx)
 			c.release(t)
 		})
@@ -180,7 +179,7 @@ func TestPromise11_OwnUseOfTheConnectionIsNoLoss(t *testing.T) {
 		t.Run("many statements, many locks", func(t *testing.T) {
 			t.Parallel()
 			for range 2 {
-				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(often()), namedlock.WithLogger(quietLogger(t)))
+				l := setup{srv, byNew}.locker(t, namedlock.WithKeepAlive(calm()), namedlock.WithLogger(quietLogger(t)))
 				var held [300]*namedlock.Lock
 				for i := range held {
 					var err error
@@ -277,58 +276,66 @@ func TestPromise11_KillDuringOwnUseOfTheConnection(t *testing.T) {
 
 // A held lock has no goroutine, and a released lock leaves none behind.
 //
-// This test counts the goroutines of the process, so it runs alone, on one
-// server after the other.
+// This test counts the goroutines of the process, so it runs alone.
 func TestPromise19_Goroutines(t *testing.T) {
-	const locks, sessions, few = 1000, 4, 20
+	const locks, sessions, few = 1000, 4, 20 // of each Locker
+	type heap struct {
+		*locker
+		f    *foreign
+		held [locks]*namedlock.Lock
+	}
+	var heaps []*heap
 	for _, kind := range on().Kinds {
-		for _, way := range []string{byOpen, byNew} {
-			t.Run(string(kind)+"/"+way, func(t *testing.T) {
-				srv, err := shared[kind]()
-				if err != nil {
-					servers.SkipOrFail(t, err)
-				}
-				f, db := srv.foreign(t), srv.open(t)
-				db.SetMaxIdleConns(-1) // the driver has a goroutine for each connection
-				opts := []namedlock.Option{namedlock.WithKeepAlive(often())}
-				if way == byOpen {
-					opts = append(opts, namedlock.WithMaxSessions(sessions))
-					require.NoError(t, db.PingContext(t.Context()))
-				}
-				l := setup{srv, way}.lockerOn(t, db, opts...)
-				before := settled()
-				back := func(when string) {
-					t.Helper()
-					eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "%d goroutines are back %s; there are %d",
-						before, when, runtime.NumGoroutine())
-				}
-
-				held := make([]*namedlock.Lock, locks)
-				for i := range held {
-					held[i], err = l.Acquire(t.Context(), newName("goroutine"), 0)
-					require.NoError(t, err)
-				}
-				for range 12 {
-					<-time.After(twoIntervals() / 12)
-					assert.LessOrEqual(t, runtime.NumGoroutine()-before, few+sessions)
-				}
-				for _, lock := range held {
-					require.NoError(t, lock.Release())
-				}
-				back("after the last release")
-
-				name := newName("lost")
-				c, ctx := hold(t, t.Context(), l, name)
-				f.kill(f.holder(name))
-				receive(t, ctx.Done(), "the loss is noticed")
-				c.finish(nil)
-				require.ErrorIs(t, c.err(t), namedlock.ErrLost)
-				back("after a loss")
-
-				require.NoError(t, l.Close())
-				back("after Close")
-			})
+		srv, err := shared[kind]()
+		if err != nil {
+			servers.SkipOrFail(t, err)
 		}
+		for _, way := range []string{byOpen, byNew} {
+			f, db := srv.foreign(t), srv.open(t)
+			db.SetMaxIdleConns(-1) // the driver has a goroutine for each connection
+			opts := []namedlock.Option{namedlock.WithKeepAlive(calm())}
+			if way == byOpen {
+				opts = append(opts, namedlock.WithMaxSessions(sessions))
+				require.NoError(t, db.PingContext(t.Context()))
+			}
+			heaps = append(heaps, &heap{locker: setup{srv, way}.lockerOn(t, db, opts...), f: f})
+		}
+	}
+	before := settled()
+	back := func(when string) {
+		t.Helper()
+		eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "%d goroutines are back %s; there are %d",
+			before, when, runtime.NumGoroutine())
+	}
+
+	var err error
+	for _, h := range heaps {
+		for i := range h.held {
+			h.held[i], err = h.Acquire(t.Context(), newName("goroutine"), 0)
+			require.NoError(t, err)
+		}
+	}
+	for range 12 {
+		<-time.After(calm() / 8) // in all, this takes longer than an interval
+		assert.LessOrEqual(t, runtime.NumGoroutine()-before, len(heaps)*(few+sessions))
+	}
+	for _, h := range heaps {
+		for _, lock := range h.held {
+			require.NoError(t, lock.Release())
+		}
+	}
+	back("after the last release")
+
+	for _, h := range heaps {
+		name := newName("lost")
+		c, ctx := hold(t, t.Context(), h.locker, name)
+		h.f.kill(h.f.holder(name))
+		receive(t, ctx.Done(), "the loss is noticed")
+		c.finish(nil)
+		require.ErrorIs(t, c.err(t), namedlock.ErrLost)
+		back("after a loss")
+		require.NoError(t, h.Close())
+		back("after Close")
 	}
 }
 

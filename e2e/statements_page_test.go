@@ -59,7 +59,7 @@ func TestStatementsPage(t *testing.T) {
 // them.
 func (s *server) everyStatement(t *testing.T) (sent []string) {
 	t.Helper()
-	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(4*often())), s.foreign(t), newName("page")
+	l, f, name := setup{s, byOpen}.spied(t, namedlock.WithKeepAlive(calm())), s.foreign(t), newName("page")
 	f.lock(name)
 	c := begin(t, t.Context(), l, name, namedlock.Forever)
 	eventually(t, func() bool { return l.spy.Count("GET_LOCK(?, ?), @@read_only") > 0 }, "it waits on the server")

@@ -165,7 +165,7 @@ var anyExecute = &step{is: "Any executing", says: "each COM_STMT_EXECUTE", how: 
 var keepAlive = &step{
 	is: "Keep-alive", says: "`SELECT IS_USED_LOCK(?) = CONNECTION_ID(), @@read_only, @@innodb_read_only`", text: everywhere(locksql.IsUsedLock),
 	// On a busy machine the interval must be long enough for four repetitions.
-	opts: []namedlock.Option{namedlock.WithKeepAlive(3 * often())}, during: true,
+	opts: []namedlock.Option{namedlock.WithKeepAlive(calm())}, during: true,
 }
 
 var releaseText = &step{is: "RELEASE_LOCK, as text", says: "`SELECT RELEASE_LOCK(?)`", how: spy.Query, text: everywhere(locksql.ReleaseLock), finally: true}

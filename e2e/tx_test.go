@@ -510,7 +510,7 @@ func TestPromise31_CutOffIsALossForTheLockAround(t *testing.T) {
 func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(often()))
+		l := at.locker(t, namedlock.WithKeepAlive(calm()))
 		name, table := newName("rows"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT, wide TEXT")
 		const rows, wide = 10_000, 500
 		_, err := at.admin.Exec(fmt.Sprintf("INSERT INTO %s (wide) VALUES (REPEAT('x', %d))", table, wide))
@@ -536,8 +536,8 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 				var text sql.RawBytes
 				want := bytes.Repeat([]byte("x"), wide)
 				for ; answer.Next(); n++ {
-					if n%500 == 0 { // keep-alives are due: in all, this takes four intervals
-						time.Sleep(often() / 5)
+					if n%500 == 0 { // in all, this takes longer than an interval
+						time.Sleep(calm() / 16)
 					}
 					if err := answer.Scan(&text); err != nil {
 						return err
@@ -561,7 +561,7 @@ func TestPromise32_KeepAliveBesideRows(t *testing.T) {
 func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 	t.Parallel()
 	everyWay(t, func(t *testing.T, at setup) {
-		l := at.locker(t, namedlock.WithKeepAlive(often()))
+		l := at.locker(t, namedlock.WithKeepAlive(calm()))
 		name, table := newName("slow"), at.table(t, "id INT PRIMARY KEY AUTO_INCREMENT")
 		const rows, wide = 30, 100_000
 		for range rows {
@@ -583,7 +583,7 @@ func TestPromise32_KeepAliveBesideSlowRows(t *testing.T) {
 				if strings.Trim(text, "x") != "" || len(text) != wide {
 					return fmt.Errorf("row %d is damaged", n)
 				}
-				time.Sleep(often() / 10) // keep-alives are due: in all, this takes three intervals
+				time.Sleep(calm() / 24) // in all, this takes longer than an interval
 			}
 			if n != rows {
 				return fmt.Errorf("%d rows: %w", n, errors.Join(answer.Err(), context.Cause(ctx)))
