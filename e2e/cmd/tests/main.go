@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -164,6 +165,11 @@ func compile(p *progress, build []string, f found) error {
 	return err
 }
 
+// atOnce is how many packages are tested at the same time: most of them wait
+// for servers most of the time. On two processors, three take a fifth less time
+// than go test's two.
+var atOnce = max(3, runtime.NumCPU())
+
 // test runs the tests of the packages. tested is the number of packages with
 // tests.
 func test(p *progress, env, flags, packages []string, tested int) (passed bool, err error) {
@@ -174,7 +180,7 @@ func test(p *progress, env, flags, packages []string, tested int) (passed bool, 
 	p.begin(r.status)
 	// The given flags come last, and so override. On a busy machine ten minutes
 	// may be too short.
-	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-timeout=30m"}, flags, packages)...)
+	cmd := exec.Command("go", slices.Concat([]string{"test", "-json", "-timeout=30m", fmt.Sprint("-p=", atOnce)}, flags, packages)...)
 	cmd.Env = env
 	failed := p.run(cmd, func(line string) {
 		if text := r.line(line); text != "" {
