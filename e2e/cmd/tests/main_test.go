@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os/exec"
 	"strings"
 	"testing"
@@ -96,9 +97,45 @@ func TestReport(t *testing.T) {
 		}
 		assert.Equal(t, want, out.String(), "verbose: %v", verbose)
 		assert.Equal(t, "testing: 2 of 3 packages, 2 tests and subtests; 1 packages FAILED", r.status())
-		assert.Equal(t, "1 packages passed, 1 failed, 2 tests and subtests, in 3s; 2s of CPU, servers included\nthe slowest: q 0 s, p 0 s\n",
+		assert.Equal(t, "1 packages passed, 1 failed, 2 tests and subtests, in 3s; 2s of CPU, servers included\nthe slowest: q 0 s, p 0 s\n"+
+			"FAILED: q: TestBad\n\tbad logs\n",
 			r.summary(3*time.Second, 2*time.Second))
 	}
+}
+
+// The reasons are also at the end: the log of a server may hide them.
+func TestReport_Reasons(t *testing.T) {
+	r := newReport(2, false)
+	for _, e := range []event{
+		{Action: "output", Test: "TestA/b", Output: "    a_test.go:7: \n"},
+		{Action: "output", Test: "TestA/b", Output: "        \tError Trace:\t/a/a_test.go:7\n"},
+		{Action: "output", Test: "TestA/b", Output: "        \t            \t/a/b_test.go:8\n"},
+		{Action: "output", Test: "TestA/b", Output: "        \tError:      \tReceived unexpected error:\n"},
+		{Action: "output", Test: "TestA/b", Output: "        \t            \tlock lost: no answer\n"},
+		{Action: "output", Test: "TestA/b", Output: "        \tTest:       \tTestA/b\n"},
+		{Action: "output", Test: "TestA/b", Output: strings.Repeat("    log of the server\n", 9)},
+		{Action: "output", Test: "TestA/b", Output: "--- FAIL: TestA/b (1s)\n"},
+		{Action: "fail", Test: "TestA/b"},
+		{Action: "output", Test: "TestA", Output: "--- FAIL: TestA (1s)\n"},
+		{Action: "fail", Test: "TestA"},
+		{Action: "output", Output: "FAIL\n"},
+		{Action: "fail"},
+		{Action: "run", Package: "q", Test: "TestPanics"},
+		{Action: "output", Package: "q", Test: "TestPanics", Output: "panic: oh\n"},
+		{Action: "fail", Package: "q"},
+	} {
+		if e.Package == "" {
+			e.Package = "p"
+		}
+		line, err := json.Marshal(e)
+		require.NoError(t, err)
+		r.line(string(line))
+	}
+	assert.Equal(t, []reason{
+		{"p: TestA/b", "\ta_test.go:7:\n\tError:      \tReceived unexpected error:\n\tlock lost: no answer\n" +
+			"\tTest:       \tTestA/b\n\tlog of the server\n\tlog of the server\n"},
+		{"q", "\tpanic: oh\n"},
+	}, r.reasons)
 }
 
 func TestReport_Status(t *testing.T) {

@@ -27,6 +27,13 @@ type report struct {
 	passed  map[string]float64  // seconds
 	failed  map[string]float64
 	tests   int // ended tests, including subtests
+	reasons []reason
+}
+
+// A reason is why a test has failed, or a package outside its tests.
+type reason struct {
+	of   string // the package, and the test
+	text string // the first lines of its output
 }
 
 // A running is a package whose tests are running.
@@ -55,11 +62,13 @@ func (r *report) line(line string) string {
 		r.running[e.Package] = p
 	}
 	switch {
-	case e.Action == "output" && r.verbose:
-		return e.Output
-	case e.Action == "output" && strings.HasPrefix(e.Output, "=== "): // RUN, PAUSE, CONT
 	case e.Action == "output":
-		p.output[e.Test] = append(p.output[e.Test], e.Output)
+		if !strings.HasPrefix(e.Output, "=== ") { // RUN, PAUSE, CONT
+			p.output[e.Test] = append(p.output[e.Test], e.Output)
+		}
+		if r.verbose {
+			return e.Output
+		}
 	case e.Action == "run" || e.Action == "cont":
 		p.tests[e.Test] = time.Now()
 	case e.Action == "pause":
@@ -78,6 +87,9 @@ func (r *report) testEnded(e event, p *running) string {
 	text := strings.Join(p.output[e.Test], "")
 	delete(p.tests, e.Test)
 	delete(p.output, e.Test)
+	if e.Action == "fail" {
+		r.failedBy(short(e.Package)+": "+e.Test, text)
+	}
 	if e.Action != "fail" || r.verbose {
 		return ""
 	}
@@ -98,9 +110,6 @@ func (r *report) packageEnded(e event, p *running) string {
 		return own[len(own)-1] // ok, and the time
 	}
 	r.failed[e.Package] = e.Elapsed
-	if r.verbose {
-		return ""
-	}
 	// If a panic or the time limit ended the package before its tests had ended,
 	// the message is in the output of a test that was running.
 	var text []string
@@ -109,7 +118,42 @@ func (r *report) packageEnded(e event, p *running) string {
 			text = append(text, p.output[name]...)
 		}
 	}
-	return strings.Join(append(text, p.output[""]...), "")
+	all := strings.Join(append(text, p.output[""]...), "")
+	r.failedBy(short(e.Package), all)
+	if r.verbose {
+		return ""
+	}
+	return all
+}
+
+// failedBy keeps the reason for a failure, unless a subtest, or a test of the
+// package, has one.
+func (r *report) failedBy(of, output string) {
+	if slices.ContainsFunc(r.reasons, func(known reason) bool {
+		return strings.HasPrefix(known.of, of+"/") || strings.HasPrefix(known.of, of+": ")
+	}) {
+		return
+	}
+	const most = 6 // the rest is above
+	var text []string
+	trace := false // whether the lines are a stack trace, which ends at "Error:"
+	for line := range strings.Lines(output) {
+		switch label, _, _ := strings.Cut(strings.TrimSpace(line), ":"); label {
+		case "Error Trace":
+			trace = true
+		case "Error":
+			trace = false
+		case "", "--- FAIL":
+			continue
+		}
+		if trace {
+			continue
+		}
+		if text = append(text, "\t"+strings.TrimSpace(line)+"\n"); len(text) == most {
+			break
+		}
+	}
+	r.reasons = append(r.reasons, reason{of, strings.Join(text, "")})
 }
 
 // status returns which tests are running.
@@ -133,7 +177,7 @@ func (r *report) status() string {
 	return text
 }
 
-// summary returns the last line.
+// summary returns the last lines.
 func (r *report) summary(wall, cpu time.Duration) string {
 	all := maps.Clone(r.passed)
 	maps.Copy(all, r.failed)
@@ -145,6 +189,9 @@ func (r *report) summary(wall, cpu time.Duration) string {
 		len(r.passed), len(r.failed), r.tests, wall.Round(time.Second), cpu.Round(time.Second))
 	if n := min(5, len(slowest)); n > 1 {
 		text += "the slowest: " + strings.Join(slowest[:n], ", ") + "\n"
+	}
+	for _, failure := range r.reasons {
+		text += "FAILED: " + failure.of + "\n" + failure.text
 	}
 	return text
 }
