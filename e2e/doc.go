@@ -80,6 +80,9 @@
 //   - prompt is for a promise about time. It measures how late this machine was
 //     in the meantime, and adds that to the limit. at.prompt also measures how
 //     late the server was, for a time that depends on its answers.
+//   - A test in which nothing is lost has calm as its keep-alive, and
+//     afterKeepAlive waits for one. A test of how soon a loss is noticed has
+//     often: there the server may be late.
 //
 // # An example
 //
