@@ -258,15 +258,19 @@ func (c *Conn) alive() error {
 //     it is undone.
 //
 // If the statement fails, the session is broken, and its end rolls back. For a
-// session that was lost before, see TxEnded.
+// session that was lost before ROLLBACK was sent, see TxEnded.
 func (c *Conn) Rollback(cause error) error {
 	tx := c.tx.Load()
 	if err := c.alive(); err != nil {
 		return c.TxEnded()
 	}
 	if err := c.stillOpen(tx, cause); err != nil {
-		if err = c.notCommitted(tx, err); err == sql.ErrTxDone || errors.Is(err, fault.ErrTxEnded) {
+		err = c.notCommitted(tx, err)
+		switch {
+		case err == sql.ErrTxDone, errors.Is(err, fault.ErrTxEnded):
 			return err
+		case errors.Is(err, fault.ErrLost), errors.Is(err, ErrCutOff):
+			return c.TxEnded() // lost after alive
 		}
 		return nil
 	}
@@ -281,7 +285,10 @@ func (c *Conn) rollback(tx *sql.Tx) error {
 	switch {
 	case err == nil:
 		c.endTx()
-	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() == nil:
+	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() != nil: // its end may not be the reason
+		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
+		return c.TxEnded()
+	case errors.Is(err, sql.ErrTxDone):
 		c.afterCodesEnd()
 		return err
 	default:

@@ -122,6 +122,31 @@ func TestTx_EndedByItsCodeLate(t *testing.T) {
 	}
 }
 
+// A session may be lost after Rollback has found it alive. The result is that
+// of TxEnded: the transaction is not known to be rolled back.
+func TestTx_LostDuringRollback(t *testing.T) {
+	t.Run("before the savepoint is released", func(t *testing.T) {
+		defer peek.Hide("status")()
+		inBubble(t, nil, func(b *bubble) {
+			c := b.held("a")
+			b.code(b.begin(c), "INSERT row", "COMMIT")
+			b.server.Once("RELEASE "+savepoint, drop)
+			assert.Equal(b, fault.ErrTxUnseen, c.Rollback(errOwn))
+			b.requireLost(c)
+		})
+	})
+	t.Run("after a Commit of the code", func(t *testing.T) {
+		inBubble(t, nil, func(b *bubble) {
+			c := b.held("a")
+			tx := b.begin(c)
+			require.NoError(b, tx.Commit())
+			c.BreakOff()
+			assert.Equal(b, sql.ErrTxDone, c.rollback(tx))
+			b.requireLost(c)
+		})
+	})
+}
+
 // COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {

@@ -405,6 +405,12 @@ var mutants = []mutant{
 	change("a Commit of the code that comes late counts as rolled back", "internal/server/tx.go",
 		"c.afterCodesEnd()\n\t\treturn err\n\tdefault:", "c.afterCodesEnd()\n\tdefault:").
 		caughtBy("internal/server", "TestTx_EndedByItsCodeLate"),
+	change("a session that is lost during Rollback counts as rolled back", "internal/server/tx.go",
+		"return c.TxEnded() // lost after alive", "return nil").
+		caughtBy("internal/server", "TestTx_LostDuringRollback"),
+	change("a Commit of the code counts as rolled back on a session that ends after it", "internal/server/tx.go",
+		"%w\", err))\n\t\treturn c.TxEnded()", "%w\", err))\n\t\treturn nil").
+		caughtBy("internal/server", "TestTx_LostDuringRollback"),
 	change("a client's number taken for the server's answer", "internal/server/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
