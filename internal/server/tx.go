@@ -157,9 +157,19 @@ func (c *Conn) Commit() error {
 			return errTxEnded // the code has begun another after it: XA START
 		}
 		return err
+	case c.cutOffBefore(err):
+		return c.lostBeforeCommit(ErrCutOff)
 	}
 	_ = c.MarkBroken(err)
 	return fault.Because(fault.ErrCommitUnknown, "", err)
+}
+
+// cutOffBefore reports whether COMMIT or ROLLBACK, which failed by err, was not
+// sent: a context had ended during a statement of the code before. Both run
+// under no context that the driver watches. After ErrSilent a statement may
+// still be running, and Probe would wait for it.
+func (c *Conn) cutOffBefore(err error) bool {
+	return !errors.Is(err, ErrSilent) && c.Probe() == CutOff
 }
 
 // notCommitted ends a transaction for which COMMIT is not sent, because of err,
@@ -292,6 +302,9 @@ func (c *Conn) rollback(tx *sql.Tx) error {
 		c.afterCodesEnd()
 		return err
 	default:
+		if c.cutOffBefore(err) {
+			err = ErrCutOff
+		}
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 		if errorNumber(err) == erXA {
 			return errTxEnded

@@ -147,6 +147,48 @@ func TestTx_LostDuringRollback(t *testing.T) {
 	})
 }
 
+// A context may end during a statement of a goroutine that the code left
+// behind, after Commit or Rollback has found the session alive. Then COMMIT is
+// not sent, and the lock is not lost.
+func TestTx_CutOffLate(t *testing.T) {
+	for what, end := range map[string]func(*Conn) error{
+		"Commit":   (*Conn).Commit,
+		"Rollback": func(c *Conn) error { return c.Rollback(errOwn) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, nil, func(b *bubble) {
+				c := b.held("a")
+				c.greeting.version.String = "10.5.29-MariaDB" // a savepoint is set, which delays the end
+				tx := b.begin(c)
+				ctx, cancel := context.WithCancel(context.Background())
+				left := make(chan error, 1)
+				b.server.Script(func(st memserver.Statement) *memserver.Reply {
+					switch st.Text {
+					case "RELEASE " + savepoint:
+						go func() { // waits until the connection is free
+							_, err := tx.ExecContext(ctx, "INSERT stray")
+							left <- err
+						}()
+						for !peek.RowsOpen(tx) {
+							runtime.Gosched()
+						}
+					case "INSERT stray":
+						cancel()
+						return hang
+					}
+					return nil
+				})
+				err := end(c)
+				require.ErrorIs(b, <-left, context.Canceled)
+				assert.NotErrorIs(b, err, fault.ErrCommitUnknown)
+				assert.ErrorIs(b, c.BrokenBy(), ErrCutOff)
+				assert.Empty(b, b.server.Sent("COMMIT"))
+				b.requireLost(c)
+			})
+		})
+	}
+}
+
 // COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {

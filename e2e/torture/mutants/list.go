@@ -411,6 +411,12 @@ var mutants = []mutant{
 	change("a Commit of the code counts as rolled back on a session that ends after it", "internal/server/tx.go",
 		"%w\", err))\n\t\treturn c.TxEnded()", "%w\", err))\n\t\treturn nil").
 		caughtBy("internal/server", "TestTx_LostDuringRollback"),
+	change("a COMMIT that was not sent, because of a cut-off, has an unknown outcome", "internal/server/tx.go",
+		"case c.cutOffBefore(err):", "case false:").
+		caughtBy("internal/server", "TestTx_CutOffLate"),
+	change("a cut-off that is found by ROLLBACK counts as a loss", "internal/server/tx.go",
+		"if c.cutOffBefore(err) {", "if false {").
+		caughtBy("internal/server", "TestTx_CutOffLate"),
 	change("a client's number taken for the server's answer", "internal/server/answers.go",
 		"case n >= 2000 && n < 3000:", "case n >= 3000 && n < 2000:").
 		caughtBy("internal/server", "TestTx_AnswersToCommit"),
