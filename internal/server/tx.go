@@ -150,7 +150,8 @@ func (c *Conn) Commit() error {
 		return c.lostBeforeCommit(err)
 	case declined(err):
 		// Both servers have rolled back in every case that was measured. The
-		// ROLLBACK makes that certain for all others.
+		// ROLLBACK makes that certain for all others. Nothing uses tx any more.
+		c.tx.Store(nil)
 		c.must(c.endTime(), "ROLLBACK")
 		c.endTx()
 		if errorNumber(err) == erXA {

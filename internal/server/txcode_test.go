@@ -189,6 +189,29 @@ func TestTx_CutOffLate(t *testing.T) {
 	}
 }
 
+// If the server refuses COMMIT, a ROLLBACK follows, even if a goroutine that
+// the code left behind is about to use the transaction.
+func TestTx_RefusedWhileInUse(t *testing.T) {
+	defer peek.Hide("status")() // nothing shows whether a transaction is open
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		b.begin(c)
+		show := func() {}
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if st.Text != "COMMIT" {
+				return nil
+			}
+			show = peek.Hide("closemu") // rows count as open
+			return refused
+		})
+		err := c.Commit()
+		show()
+		require.True(b, declined(err))
+		assert.Len(b, b.server.Sent("ROLLBACK"), 1)
+		b.release(c, "a")
+	})
+}
+
 // COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {
