@@ -228,6 +228,9 @@ func (c *Conn) afterCodesEnd() {
 			return
 		}
 	}
+	// The watch is about to judge how long the session has been idle. Rows of
+	// the code may have prevented the proofs for longer than the idle limit.
+	c.answered.Store(int64(clock.Now()))
 	c.tx.Store(nil)
 	if state, _ := c.lookAtTx(); state != txOver {
 		c.must(c.endTime(), "ROLLBACK")

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-namedlock/namedlock/internal/clock"
 	"github.com/go-namedlock/namedlock/internal/fault"
 	"github.com/go-namedlock/namedlock/internal/memserver"
 	"github.com/go-namedlock/namedlock/internal/peek"
@@ -208,6 +209,31 @@ func TestTx_RefusedWhileInUse(t *testing.T) {
 		show()
 		require.True(b, declined(err))
 		assert.Len(b, b.server.Sent("ROLLBACK"), 1)
+		b.release(c, "a")
+	})
+}
+
+// While rows of the code are open, no proof is sent. If the code then ends the
+// transaction itself, the session does not count as idle for all that time.
+func TestTx_EndedByItsCodeAfterLongRows(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		tx := b.begin(c)
+		rows, err := tx.QueryContext(context.Background(), "SELECT @@wait_timeout")
+		require.NoError(b, err)
+		time.Sleep(2 * c.IdleLimit())
+		require.NoError(b, rows.Close())
+		require.NoError(b, tx.Commit())
+		var idle time.Duration
+		b.server.Script(func(st memserver.Statement) *memserver.Reply {
+			if st.Text == "UNLOCK TABLES" {
+				require.False(b, c.UsedByCode())
+				idle = clock.Now() - c.AnsweredAt()
+			}
+			return nil
+		})
+		require.Equal(b, sql.ErrTxDone, c.Commit())
+		assert.Less(b, idle, c.IdleLimit())
 		b.release(c, "a")
 	})
 }

@@ -411,6 +411,9 @@ var mutants = []mutant{
 	change("a Commit of the code counts as rolled back on a session that ends after it", "internal/server/tx.go",
 		"%w\", err))\n\t\treturn c.TxEnded()", "%w\", err))\n\t\treturn nil").
 		caughtBy("internal/server", "TestTx_LostDuringRollback"),
+	change("a session whose code has ended the transaction counts as idle since the last proof", "internal/server/tx.go",
+		"\tc.answered.Store(int64(clock.Now()))\n\tc.tx", "\tc.tx").
+		caughtBy("internal/server", "TestTx_EndedByItsCodeAfterLongRows"),
 	change("the ROLLBACK after a refused COMMIT depends on the code's use of the transaction", "internal/server/tx.go",
 		"c.tx.Store(nil)\n\t\tc.must", "c.must").
 		caughtBy("internal/server", "TestTx_RefusedWhileInUse"),
