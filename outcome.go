@@ -24,8 +24,9 @@ const (
 	TxCommitted
 	// TxUnknown: everything or a part may be committed. The error says why: it
 	// matches [ErrCommitUnknown], [ErrTxEnded] or [sql.ErrTxDone]. If it
-	// matches only [ErrLost], a savepoint would have shown whether the
-	// transaction was still open, and could not be asked.
+	// matches only [ErrLost], nothing shows any more whether the transaction
+	// was still open. Only a savepoint would have, or the connection given to
+	// [New] was closed by its owner.
 	TxUnknown
 )
 

@@ -41,9 +41,10 @@ import (
 //   - [ErrCommitUnknown]: the answer to COMMIT was lost. Tx is TxUnknown,
 //     because the server has committed everything or nothing.
 //   - [ErrLost]: Tx is TxNotCommitted if the loss came before COMMIT, and
-//     TxCommitted if it came after. Tx is TxUnknown in two cases: the error
-//     also matches ErrTxEnded or [sql.ErrTxDone], or only a savepoint would
-//     have shown whether the transaction was still open (see below).
+//     TxCommitted if it came after. Tx is TxUnknown if the error also matches
+//     ErrTxEnded or [sql.ErrTxDone]. Tx is also TxUnknown if only a savepoint
+//     would have shown the state of the transaction (see below). The same holds
+//     if the owner of the connection given to [New] has closed it.
 //   - An error that matches ctx.Err(): ctx ended before COMMIT. Tx is
 //     TxNotCommitted, or TxUnknown if the error also matches ErrTxEnded or
 //     sql.ErrTxDone.

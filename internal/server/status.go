@@ -3,6 +3,7 @@ package server
 import (
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"sync/atomic"
 
 	"github.com/go-namedlock/namedlock/internal/fault"
@@ -154,16 +155,20 @@ var errTxEnded = fault.Because(fault.ErrTxEnded, "", nil)
 //     back.
 //   - sql.ErrTxDone: the code under the lock had called Commit or Rollback.
 //   - fault.ErrTxEnded: it had ended under its code in another way.
-//   - fault.ErrTxUnseen: only the savepoint would have shown that.
+//   - fault.ErrTxUnseen: only the savepoint would have shown that, or the owner
+//     of a connection given to New has closed it.
 func (c *Conn) TxEnded() error {
 	c.noteEnd() // Discard may not have called it yet
 	if c.endedByCode.Load() {
 		return sql.ErrTxDone
 	}
-	_ = c.raw(func(conn driver.Conn) error { // if it is closed, closeConn has noted it
+	err := c.raw(func(conn driver.Conn) error { // if it is closed, closeConn has noted it
 		c.stateOf(conn)
 		return nil
 	})
+	if errors.Is(err, ErrReturned) { // closeConn cannot look either, and the last look is old
+		c.lastTx.Store(int32(txUnseen))
+	}
 	switch state := txState(c.lastTx.Load()); {
 	case state == txOver:
 		return errTxEnded

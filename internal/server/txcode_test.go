@@ -238,6 +238,26 @@ func TestTx_EndedByItsCodeAfterLongRows(t *testing.T) {
 	})
 }
 
+// The owner of a connection given to New may close it during a transaction.
+// Then the state of the transaction cannot be read any more. The state that was
+// read before may be older than a COMMIT of the code.
+func TestTx_EndedBeforeItsConnIsClosed(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		c := b.held("a")
+		tx := b.begin(c)
+		require.Equal(b, Open, c.Probe())
+		b.code(tx, "COMMIT")
+		closed := make(chan error, 1)
+		go func() { closed <- conn.Close() }() // waits for the end of tx
+		for conn.PingContext(context.Background()) == nil {
+			runtime.Gosched()
+		}
+		assert.Equal(b, fault.ErrTxUnseen, c.Rollback(errOwn))
+		b.requireLost(c)
+		require.NoError(b, <-closed)
+	})
+}
+
 // COMMIT under completion_type=CHAIN begins another transaction, which must be
 // ended.
 func TestTx_Chain(t *testing.T) {
