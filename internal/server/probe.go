@@ -40,9 +40,10 @@ func (state State) Cause() error {
 func (c *Conn) Probe() State {
 	state := Unseen
 	err := c.raw(func(conn driver.Conn) error {
+		used := c.UsedByCode() // also before: a transaction may begin or end in between
 		state = c.stateOf(conn)
 		switch {
-		case state == Open && !c.driver.SocketOpen(), state == Occupied && !c.UsedByCode():
+		case state == Open && !c.driver.SocketOpen(), state == Occupied && !used && !c.UsedByCode():
 			state = Closed
 		}
 		return nil

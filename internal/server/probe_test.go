@@ -2,10 +2,12 @@ package server
 
 import (
 	"bytes"
+	"database/sql/driver"
 	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-namedlock/namedlock/internal/peek"
 )
@@ -31,4 +33,33 @@ func TestProbe_WithoutAField(t *testing.T) {
 			assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("missing=["+name+"]")), log.String())
 		})
 	}
+}
+
+// An endsDuringLook is a connection with something unread, whose transaction
+// ends while a probe looks at it.
+type endsDuringLook struct {
+	driver.Conn
+	end func()
+}
+
+func (c endsDuringLook) IsValid() bool {
+	c.end()
+	return false
+}
+
+// The watch probes the session of a transaction without having its turn. If the
+// transaction ends during the probe, something unread is not taken for the
+// server's last packet.
+func TestProbe_WhileTheTransactionEnds(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		c := b.held("a")
+		tx := b.begin(c)
+		known := c.driver
+		c.driver = &peek.Conn{Conn: endsDuringLook{known.Conn, func() { c.tx.Store(nil) }}, Shown: true}
+		assert.Equal(b, Occupied, c.Probe())
+		c.driver = known
+		c.tx.Store(tx)
+		require.NoError(b, c.Commit())
+		b.release(c, "a")
+	})
 }

@@ -411,6 +411,9 @@ var mutants = []mutant{
 	change("a Commit of the code counts as rolled back on a session that ends after it", "internal/server/tx.go",
 		"%w\", err))\n\t\treturn c.TxEnded()", "%w\", err))\n\t\treturn nil").
 		caughtBy("internal/server", "TestTx_LostDuringRollback"),
+	change("a probe that a transaction's end overtakes finds the session closed", "internal/server/probe.go",
+		"!used && !c.UsedByCode()", "(!used || !c.UsedByCode())").
+		caughtBy("internal/server", "TestProbe_WhileTheTransactionEnds"),
 	change("the last look at a transaction counts if its connection was closed by its owner", "internal/server/status.go",
 		"errors.Is(err, ErrReturned) {", "errors.Is(err, ErrReturned) && false {").
 		caughtBy("internal/server", "TestTx_EndedBeforeItsConnIsClosed"),
