@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -255,6 +256,40 @@ func TestTx_EndedBeforeItsConnIsClosed(t *testing.T) {
 		assert.Equal(b, fault.ErrTxUnseen, c.Rollback(errOwn))
 		b.requireLost(c)
 		require.NoError(b, <-closed)
+	})
+}
+
+// A logHook runs a function at each line of the log.
+type logHook struct {
+	slog.Handler
+	line func()
+}
+
+func (l logHook) Handle(context.Context, slog.Record) error {
+	l.line()
+	return nil
+}
+
+// The owner of a connection given to New may begin a transaction while Begin
+// prepares the session. Then START TRANSACTION is not sent: it would commit the
+// owner's.
+func TestBegin_WhileTheOwnerBegins(t *testing.T) {
+	inBubbleOfOne(t, nil, func(b *bubble, conn *sql.Conn) {
+		c := b.held("a")
+		c.greeting.leaseUnread = true // Begin logs that it is not in force
+		var owners *sql.Tx
+		c.server.Lease = time.Second
+		c.server.Logger = slog.New(logHook{slog.Default().Handler(), func() {
+			var err error
+			owners, err = conn.BeginTx(context.Background(), nil)
+			require.NoError(b, err)
+		}})
+		_, err := c.Begin(nil)
+		assert.ErrorIs(b, err, fault.ErrInTransaction)
+		require.NotNil(b, owners)
+		assert.Len(b, b.server.Sent("START TRANSACTION"), 1)
+		require.NoError(b, owners.Commit())
+		b.release(c, "a")
 	})
 }
 

@@ -405,6 +405,9 @@ var mutants = []mutant{
 	change("a Commit of the code that comes late counts as rolled back", "internal/server/tx.go",
 		"c.afterCodesEnd()\n\t\treturn err\n\tdefault:", "c.afterCodesEnd()\n\tdefault:").
 		caughtBy("internal/server", "TestTx_EndedByItsCodeLate"),
+	change("no look for a transaction of the owner's before START TRANSACTION", "internal/server/tx.go",
+		"err != nil { // last", "false { // last").
+		caughtBy("internal/server", "TestBegin_WhileTheOwnerBegins"),
 	change("a session that is lost during Rollback counts as rolled back", "internal/server/tx.go",
 		"return c.TxEnded() // lost after alive", "return nil").
 		caughtBy("internal/server", "TestTx_LostDuringRollback"),
