@@ -58,10 +58,13 @@ func (c *Conn) Begin(opts *sql.TxOptions) (*sql.Tx, error) {
 }
 
 func (c *Conn) begin(opts *sql.TxOptions) (*sql.Tx, error) {
+	if err := c.unoccupied(); err != nil {
+		return nil, err
+	}
 	if err := c.readyForCode(); err != nil {
 		return nil, err
 	}
-	if err := c.unoccupied(); err != nil { // last: its owner may begin a transaction at any moment
+	if err := c.unoccupied(); err != nil { // again: the owner may begin a transaction at any moment
 		return nil, err
 	}
 	var tx *sql.Tx

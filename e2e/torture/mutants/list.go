@@ -406,7 +406,7 @@ var mutants = []mutant{
 		"c.afterCodesEnd()\n\t\treturn err\n\tdefault:", "c.afterCodesEnd()\n\tdefault:").
 		caughtBy("internal/server", "TestTx_EndedByItsCodeLate"),
 	change("no look for a transaction of the owner's before START TRANSACTION", "internal/server/tx.go",
-		"err != nil { // last", "false { // last").
+		"err != nil { // again", "false { // again").
 		caughtBy("internal/server", "TestBegin_WhileTheOwnerBegins"),
 	change("a session that is lost during Rollback counts as rolled back", "internal/server/tx.go",
 		"return c.TxEnded() // lost after alive", "return nil").
