@@ -302,7 +302,7 @@ func (c *Conn) rollback(tx *sql.Tx) error {
 	switch {
 	case err == nil:
 		c.endTx()
-	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() != nil: // its end may not be the reason
+	case errors.Is(err, sql.ErrTxDone) && c.ctx.Err() != nil: // which may not be the reason
 		_ = c.MarkBroken(fmt.Errorf("ROLLBACK failed: %w", err))
 		return c.TxEnded()
 	case errors.Is(err, sql.ErrTxDone):
