@@ -270,17 +270,18 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 	const most = 6 // connections: a few, until the slices are short enough
 	onEachServer(t, func(t *testing.T, srv *server) {
 		srv.bothWays(t, func(t *testing.T, at setup) {
-			params := []string{"readTimeout=1s"}
+			limit := seconds(time.Second) // the server must answer within that
+			params := []string{"readTimeout=" + limit.String()}
 			t.Run("timeout", func(t *testing.T) {
 				f := at.foreign(t)
-				prompt(t, 3100*time.Millisecond, "the end of a wait", func() time.Duration {
+				prompt(t, 3*limit+100*time.Millisecond, "the end of a wait", func() time.Duration {
 					network, name := at.network(t), newName("read-timeout")
 					l := at.lockerBehind(t, network, params)
 					f.lock(name)
 					start := time.Now()
-					requireError(t, l.WithLock(t.Context(), name, 3*time.Second, unexpected(t)), namedlock.ErrTimeout, name)
+					requireError(t, l.WithLock(t.Context(), name, 3*limit, unexpected(t)), namedlock.ErrTimeout, name)
 					took := time.Since(start)
-					assert.GreaterOrEqual(t, took, 3*time.Second)
+					assert.GreaterOrEqual(t, took, 3*limit)
 					assert.Less(t, network.Accepted(), most)
 					requireUsable(t, l)
 					return took
@@ -290,9 +291,9 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 				f, network, name := at.foreign(t), at.network(t), newName("read-timeout")
 				l := at.lockerBehind(t, network, params)
 				f.lock(name)
-				c := begin(t, t.Context(), l, name, 10*time.Second)
+				c := begin(t, t.Context(), l, name, patience)
 				at.awaitWaiter(t, name)
-				<-time.After(2 * time.Second)
+				<-time.After(2 * limit)
 				c.waits(t)
 				f.unlock(name)
 				prompt(t, 500*time.Millisecond, "the grant", func() time.Duration {
@@ -302,7 +303,7 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 				})
 				c.release(t)
 				assert.Less(t, network.Accepted(), most)
-				// Statements that were broken off end within 1 s.
+				// Statements that were broken off end within the limit.
 				f.lockSoon(name)
 			})
 			t.Run("Forever", func(t *testing.T) {
@@ -312,7 +313,7 @@ func TestPromise06_ShortReadTimeout(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 				c := begin(t, ctx, l, name, namedlock.Forever)
-				<-time.After(3 * time.Second)
+				<-time.After(3 * limit)
 				c.waits(t)
 				gone := errors.New("gone")
 				cancel(gone)
