@@ -123,6 +123,11 @@ func TestReport_Reasons(t *testing.T) {
 		{Action: "run", Package: "q", Test: "TestPanics"},
 		{Action: "output", Package: "q", Test: "TestPanics", Output: "panic: oh\n"},
 		{Action: "fail", Package: "q"},
+		{Action: "output", Package: "r/s", Test: "TestBad", Output: "bad\n"},
+		{Action: "fail", Package: "r/s", Test: "TestBad"},
+		{Action: "fail", Package: "r/s"},
+		{Action: "output", Package: "r", Output: "panic: no\n"}, // r/s is not a subtest of it
+		{Action: "fail", Package: "r"},
 	} {
 		if e.Package == "" {
 			e.Package = "p"
@@ -135,6 +140,8 @@ func TestReport_Reasons(t *testing.T) {
 		{"p: TestA/b", "\ta_test.go:7:\n\tError:      \tReceived unexpected error:\n\tlock lost: no answer\n" +
 			"\tTest:       \tTestA/b\n\tlog of the server\n\tlog of the server\n"},
 		{"q", "\tpanic: oh\n"},
+		{"r/s: TestBad", "\tbad\n"},
+		{"r", "\tpanic: no\n"},
 	}, r.reasons)
 }
 

@@ -87,10 +87,12 @@ func (r *report) testEnded(e event, p *running) string {
 	text := strings.Join(p.output[e.Test], "")
 	delete(p.tests, e.Test)
 	delete(p.output, e.Test)
-	if e.Action == "fail" {
-		r.failedBy(short(e.Package)+": "+e.Test, text)
+	if e.Action != "fail" {
+		return ""
 	}
-	if e.Action != "fail" || r.verbose {
+	name := short(e.Package) + ": " + e.Test
+	r.failedBy(name, name+"/", text)
+	if r.verbose {
 		return ""
 	}
 	return fmt.Sprintf("%s:\n%s", short(e.Package), text)
@@ -119,19 +121,17 @@ func (r *report) packageEnded(e event, p *running) string {
 		}
 	}
 	all := strings.Join(append(text, p.output[""]...), "")
-	r.failedBy(short(e.Package), all)
+	r.failedBy(short(e.Package), short(e.Package)+": ", all)
 	if r.verbose {
 		return ""
 	}
 	return all
 }
 
-// failedBy keeps the reason for a failure, unless a subtest, or a test of the
-// package, has one.
-func (r *report) failedBy(of, output string) {
-	if slices.ContainsFunc(r.reasons, func(known reason) bool {
-		return strings.HasPrefix(known.of, of+"/") || strings.HasPrefix(known.of, of+": ")
-	}) {
+// failedBy keeps the reason for a failure, unless a part has one: a subtest, or
+// a test of the package. The names of parts begin with parts.
+func (r *report) failedBy(of, parts, output string) {
+	if slices.ContainsFunc(r.reasons, func(known reason) bool { return strings.HasPrefix(known.of, parts) }) {
 		return
 	}
 	const most = 6 // the rest is above
